@@ -1,0 +1,1 @@
+"""HashShield keeps photos out of image-hash search."""

@@ -1,0 +1,250 @@
+"""Value types and protocols shared by all layers; torch is imported for the type checker only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "CodeRow",
+    "Codes",
+    "Evaluation",
+    "Goal",
+    "GoalKind",
+    "GoalSpec",
+    "HashModel",
+    "Outcome",
+    "Progress",
+    "Receipt",
+    "Request",
+    "Restoration",
+    "Status",
+    "Step",
+    "SurvivalRow",
+    "Verdict",
+    "Verification",
+    "View",
+]
+
+GoalKind = Literal["away", "opposite", "decoy", "center", "image", "set", "class"]
+Status = Literal["protected", "already", "planned", "skipped", "short", "partial", "failed"]
+Verdict = Literal["protected", "not_protected", "unknown", "skipped", "failed"]
+
+
+class Codes(NamedTuple):
+    """What a hash network says of a batch."""
+
+    code: Tensor
+    """(N, K) float, relaxed: before any sign or tanh."""
+    features: Tensor
+    """(N, D) float, the backbone's pooled features."""
+
+
+class HashModel(Protocol):
+    """A frozen hash network; normalisation lives inside, geometry does not."""
+
+    bits: int
+
+    def __call__(self, images: Tensor, /) -> Codes:
+        """Hash (N, 3, H, W) images in [0, 1]."""
+        ...
+
+
+class Goal(Protocol):
+    """What the bits should become; a goal owns its sign, so the loop only ever descends."""
+
+    def loss(self, codes: Codes, /) -> Tensor:
+        """(N,) per photo, lower is better."""
+        ...
+
+    def reached(self, codes: Codes, /) -> Tensor:
+        """(N,) bool: every margin is at least the kept margin."""
+        ...
+
+
+class Step(Protocol):
+    """One move of the change, given the gradient downhill."""
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return the moved delta, same shape, in [0, 1] units."""
+        ...
+
+
+View = Callable[["Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class GoalSpec:
+    """The goal as the user asked for it, before a model turns it into bits."""
+
+    kind: GoalKind = "away"
+    value: str | None = None
+    """The target image's path, the set's folder, or the class name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything `protect` was asked, resolved from flags, environment and configuration."""
+
+    models: tuple[str, ...] = ("lite0-caltech101:48",)
+    goal: GoalSpec = GoalSpec()
+    method: str = "rnm"
+    tau: float = 0.032
+    """L-infinity bound in [0, 1] units."""
+    steps: int = 40
+    stop: Literal["budget", "first"] = "budget"
+    tolerance: int | None = None
+    """Bits a targeted code may be off on the written bytes; None: 0 when lossless, K/16 in JPEG."""
+    accept_best: bool = False
+    force: bool = False
+    backup: bool = True
+    dry_run: bool = False
+    output: Path | None = None
+    """Folder that receives protected copies; None protects in place."""
+    vault: Path | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    jobs: int | None = None
+    seed: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """File handling switches by name: strip_copies, strip_gps, strip_metadata, keep_mtime, break_links, allow_root."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRow:
+    """One network and view of a receipt; distances in bits."""
+
+    model: str
+    bits: int
+    view: str
+    distance_from_original: int
+    distance_to_goal: int
+    min_margin: float
+    class_rank: int | None = None
+    """How many class anchors are nearer than the one the original was nearest to; None without anchors."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalRow:
+    """The distances after one more transform of the written photo."""
+
+    transform: str
+    model: str
+    view: str
+    distance_from_original: int
+    distance_to_goal: int
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was measured on the written, re-read bytes."""
+
+    passed: bool
+    codes: tuple[CodeRow, ...]
+    survival: tuple[SurvivalRow, ...]
+    psnr_db: float
+    """Infinite for identical pixels."""
+    ssim: float
+    linf_levels: int
+    """Largest applied delta in 8-bit levels; never above tau."""
+    linf_levels_written: int
+    """Largest difference of the decoded file, which lossy encoding may raise above tau."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One row of `protect`; scalars are the worst over `codes`. JSON keys are these names."""
+
+    path: str
+    status: Status
+    output: str | None = None
+    reason: str | None = None
+    model: str | None = None
+    bits: int | None = None
+    method: str | None = None
+    goal: str | None = None
+    tau: float | None = None
+    linf_levels: int | None = None
+    linf_levels_written: int | None = None
+    distance_from_original: int | None = None
+    distance_to_goal: int | None = None
+    psnr_db: float | None = None
+    ssim: float | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    sha256_before: str | None = None
+    sha256_after: str | None = None
+    codes: tuple[CodeRow, ...] = ()
+    survival: tuple[SurvivalRow, ...] = ()
+    unprotected_copies: tuple[str, ...] = ()
+    links_to_owner: tuple[str, ...] = ()
+    """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One row of `verify`: the file hashed now, against the ledger or a given original and goal."""
+
+    path: str
+    status: Verdict
+    reason: str | None = None
+    source: Literal["ledger", "original"] | None = None
+    goal: str | None = None
+    distance_from_original: int | None = None
+    distance_to_goal: int | None = None
+    codes: tuple[CodeRow, ...] = ()
+    hex_codes: dict[str, str] = field(default_factory=dict)
+    """The file's own bits per model, hexadecimal, most significant bit first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One row of `evaluate`: a pair of files compared."""
+
+    original: str
+    protected: str
+    status: Literal["compared", "failed"]
+    reason: str | None = None
+    psnr_db: float | None = None
+    ssim: float | None = None
+    linf_levels: int | None = None
+    changed_pixels: float | None = None
+    """Share of pixels with any channel changed, 0 to 1."""
+    codes: tuple[CodeRow, ...] = ()
+    survival: tuple[SurvivalRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """One row of `restore`."""
+
+    path: str
+    status: Literal["restored", "planned", "skipped", "failed"]
+    reason: str | None = None
+    sha256: str | None = None
+
+
+class Progress(Protocol):
+    """How the pipeline reports; the core knows no terminal."""
+
+    def start(self, total: int) -> None:
+        """Announce how many photos will be worked on."""
+        ...
+
+    def photo(self, path: str) -> None:
+        """Name the photo that is being worked on."""
+        ...
+
+    def done(self, outcome: Outcome) -> None:
+        """Report one finished photo."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """Tell the user something once (a fallback to the CPU, say)."""
+        ...
