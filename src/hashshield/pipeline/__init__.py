@@ -1,0 +1,1 @@
+"""One use case per module: what the commands call, without a terminal."""

@@ -1,0 +1,299 @@
+"""Steps four to eight of the in-place protocol: vault, intent, second look, replacement, commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from hashshield.errors import ChangedError, StorageError
+from hashshield.storage import atomic, policy
+from hashshield.storage.attributes import Attributes
+from hashshield.storage.faults import explain, storage_errors
+from hashshield.storage.folder import Folder
+from hashshield.storage.ledger import Entry, Ledger
+from hashshield.storage.records import Kind, NewRecord, Record
+from hashshield.storage.recover import settle
+from hashshield.storage.snapshot import LIMIT_BYTES, Snapshot, digest, read_file, snapshot_of
+from hashshield.storage.temporaries import temporary_name
+from hashshield.storage.vault import Vault
+
+__all__ = ["Permissions", "Target", "Writer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the user allowed that is refused otherwise."""
+
+    break_links: bool = False
+    allow_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file about to be replaced: its folder held open, its content and identity confirmed."""
+
+    folder: Folder
+    name: str
+    source: Snapshot
+    status: os.stat_result
+    attributes: Attributes
+
+    def check(self) -> None:
+        """Raise ChangedError unless the name still leads to this very file, unchanged."""
+        path = self.source.path
+        try:
+            now = self.folder.stat(self.name)
+            place = self.folder.path.stat()
+        except OSError as error:
+            raise ChangedError(f"{path}: is gone or was moved since it was read; nothing was changed") from error
+        if _identity(now) != _identity(self.status) or not os.path.samestat(place, self.folder.status()):
+            raise ChangedError(f"{path}: changed while it was being replaced; it was left as it is, run again")
+
+
+class Writer:
+    """Carries out replacements; the caller holds the lock."""
+
+    def __init__(self, root: Path, vault: Vault, ledger: Ledger, *, run: str, tool: str) -> None:
+        self._root = root
+        self._vault = vault
+        self._ledger = ledger
+        self._run = run
+        self._tool = tool
+
+    def protect(
+        self, source: Snapshot, data: bytes, new: NewRecord, *, backup: bool, keep_mtime: bool, allowed: Permissions
+    ) -> Record:
+        """Replace the file `source` was read from by `data`; raises ChangedError, StorageError."""
+        with self._target(source, allowed) as target:
+            originals: dict[str, int] = {}
+            entry = self._entry("protect", source.path, source, data, new)
+            if new.again is not None:
+                entry = replace(
+                    entry, **_inherited(new.again), kept=self._keep_edit(source, originals) if backup else None
+                )
+            elif backup:
+                entry = replace(entry, original=self._keep(source.data, originals))
+            attributes = target.attributes if keep_mtime else replace(target.attributes, mtime_ns=None)
+            return self._replace(target, data, entry, originals, attributes)
+
+    def copy(
+        self, path: Path, data: bytes, like: Snapshot, new: NewRecord, *, keep_mtime: bool, overwrite: bool
+    ) -> Record:
+        """Write a protected copy of `like` to another place; raises StorageError."""
+        attributes = Attributes(mode=like.mode, mtime_ns=like.mtime_ns if keep_mtime else None)
+        entry = self._entry("copy", path, like, data, new)
+        return self._new_file(path, data, entry, attributes, overwrite=overwrite)
+
+    def restore(self, source: Snapshot, record: Record, data: bytes, *, allowed: Permissions) -> Record:
+        """Replace the file `source` was read from by its original; an unrecorded content goes to the vault first."""
+        with self._target(source, allowed) as target:
+            originals: dict[str, int] = {}
+            entry = replace(
+                self._entry("restore", source.path, source, data, NewRecord()),
+                kept=self._keep_edit(source, originals),
+                # Where a copy is restored, the recorded file still is what the record says.
+                undoes=record.id if source.path == record.path or not record.path.exists() else None,
+            )
+            attributes = replace(target.attributes, mode=record.mode, mtime_ns=record.mtime_ns)
+            return self._replace(target, data, entry, originals, attributes)
+
+    def bring_back(self, record: Record, data: bytes) -> Record:
+        """Write an original to the place it was deleted from; raises StorageError."""
+        entry = replace(
+            self._stamped("restore", record.path, data),
+            **_inherited(record),
+            original=None,
+            sha256_before=record.sha256_after,
+            undoes=record.id,
+        )
+        attributes = Attributes(mode=record.mode, mtime_ns=record.mtime_ns)
+        return self._new_file(record.path, data, entry, attributes, overwrite=False)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _target(self, source: Snapshot, allowed: Permissions) -> Iterator[Target]:
+        """Open the folder again, prove it and the file the same as when read, and refuse what policy refuses."""
+        path = source.path
+        policy.require_outside(path, self._root)
+        with storage_errors(f"writing {path}"):
+            try:
+                folder = Folder.open(path.parent)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise ChangedError(f"{path}: its folder is gone or was moved since it was read") from error
+            with folder:
+                held = folder.status()
+                if (held.st_dev, held.st_ino) != (source.folder_dev, source.folder_inode):
+                    raise ChangedError(f"{path}: its folder is another one now than when it was read")
+                target = _confirmed(folder, source)
+                policy.require_replaceable(
+                    folder,
+                    path.name,
+                    target.status,
+                    break_links=allowed.break_links,
+                    allow_root=allowed.allow_root,
+                )
+                yield target
+
+    def _replace(
+        self, target: Target, data: bytes, entry: Entry, originals: Mapping[str, int], attributes: Attributes
+    ) -> Record:
+        return self._carry_out(
+            target.folder, target.name, data, entry, originals, attributes, check=target.check, overwrite=True
+        )
+
+    def _new_file(self, path: Path, data: bytes, entry: Entry, attributes: Attributes, *, overwrite: bool) -> Record:
+        policy.require_outside(path, self._root)
+        with storage_errors(f"writing {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with Folder.open(path.parent) as folder:
+                there = _digest_of(folder, path.name)
+                if there is not None and there != entry.sha256_after and not overwrite:
+                    raise StorageError(
+                        f"{path}: exists already and holds something else; name another place or remove it first"
+                    )
+                return self._carry_out(
+                    folder,
+                    path.name,
+                    data,
+                    replace(entry, path=folder.path / path.name, sha256_replaced=there),
+                    {},
+                    attributes,
+                    check=None,
+                    overwrite=there is not None,
+                )
+
+    def _carry_out(
+        self,
+        folder: Folder,
+        name: str,
+        data: bytes,
+        entry: Entry,
+        originals: Mapping[str, int],
+        attributes: Attributes,
+        *,
+        check: Callable[[], None] | None,
+        overwrite: bool,
+    ) -> Record:
+        """Intent, replacement, commit; whatever interrupts it, the intent is settled by looking at the file."""
+        temporary = temporary_name()
+        place = folder.path / temporary
+        number = self._ledger.intend(entry, originals=originals, temporary=place)
+        try:
+            atomic.put(
+                folder,
+                name,
+                data,
+                temporary=temporary,
+                attributes=attributes,
+                check=check,
+                overwrite=overwrite,
+            )
+        except BaseException as error:
+            if self._settled(number) and isinstance(error, OSError):
+                raise StorageError(
+                    f"{entry.path}: was written, but the disk did not confirm it: {explain(error)}; "
+                    f"{_whereabouts(entry)}"
+                ) from error
+            raise
+        try:
+            self._ledger.commit(number, (place,))
+        except StorageError as error:
+            raise StorageError(
+                f"{entry.path}: was written, but the ledger could not say so, which the next run will; "
+                f"{_whereabouts(entry)}. {error}"
+            ) from error
+        return self._ledger.record(number)
+
+    def _settled(self, number: int) -> bool:
+        """Settle an intent after a failure; returns whether the file holds the result."""
+        try:
+            intent = self._ledger.record(number)
+            settle(self._ledger, intent)
+            now = self._ledger.find(number)
+            return now is not None and now.state == "done"
+        except StorageError:
+            # The next start settles what cannot be settled now; the failure that led here matters more.
+            return False
+
+    def _keep(self, data: bytes, originals: dict[str, int]) -> str:
+        name = self._vault.put(data)
+        originals[name] = len(data)
+        return name
+
+    def _keep_edit(self, source: Snapshot, originals: dict[str, int]) -> str | None:
+        """Vault what is about to be replaced unless it is a recorded result, which the original stands for."""
+        if self._ledger.knows_result(source.sha256):
+            return None
+        return self._keep(source.data, originals)
+
+    def _entry(self, kind: Kind, path: Path, source: Snapshot, data: bytes, new: NewRecord) -> Entry:
+        return replace(
+            self._stamped(kind, path, data),
+            sha256_before=source.sha256,
+            sha256_replaced=source.sha256,
+            pixels_after=new.pixels_after,
+            mode=source.mode,
+            mtime_ns=source.mtime_ns,
+            size=source.size,
+            details=new.details,
+        )
+
+    def _stamped(self, kind: Kind, path: Path, data: bytes) -> Entry:
+        return Entry(
+            kind=kind,
+            path=path,
+            sha256_after=digest(data),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            tool=self._tool,
+            run=self._run,
+        )
+
+
+def _inherited(record: Record) -> dict[str, Any]:
+    """What a later row about the same original takes over."""
+    return {
+        "sha256_before": record.sha256_before,
+        "original": record.original,
+        "mode": record.mode,
+        "mtime_ns": record.mtime_ns,
+        "size": record.size,
+    }
+
+
+def _confirmed(folder: Folder, source: Snapshot) -> Target:
+    path = source.path
+    try:
+        descriptor = folder.open_file(path.name)
+    except OSError as error:
+        raise ChangedError(f"{path}: cannot be opened as when it was read: {explain(error)}") from error
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino, status.st_size) != (source.dev, source.inode, source.size):
+            raise ChangedError(f"{path}: was replaced or changed since it was read; it was left as it is, run again")
+        # Times alone do not decide: a tool may touch the file without changing it, or change it within one tick.
+        if digest(read_file(descriptor, LIMIT_BYTES)) != source.sha256:
+            raise ChangedError(f"{path}: its content changed since it was read; it was left as it is, run again")
+        return Target(folder, path.name, source, status, Attributes.of(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _digest_of(folder: Folder, name: str) -> str | None:
+    try:
+        return snapshot_of(folder, name).sha256
+    except FileNotFoundError:
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _whereabouts(entry: Entry) -> str:
+    return "its original is in the vault" if entry.original is not None else "no original was kept"
