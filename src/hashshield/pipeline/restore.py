@@ -126,9 +126,9 @@ def _pixel_digest(data: bytes, path: Path) -> str | None:
     """Digest of the decoded pixels, or None for bytes that are no photo; imaging is loaded only when asked."""
     if not data.startswith(_SIGNATURES):
         return None
-    from hashshield import imaging
+    from hashshield.imaging import pixel_digest, read
 
     try:
-        return imaging.pixel_digest(imaging.read(data, name=str(path)))
+        return pixel_digest(read(data, name=str(path)))
     except PhotoError:
         return None

@@ -192,16 +192,17 @@ class Ledger:
         with self._transaction("mark_pruned"):
             self._db.executemany("UPDATE originals SET pruned = ? WHERE id = ?", [(when, name) for name in names])
 
-    def erase(self, numbers: Sequence[int]) -> tuple[str, ...]:
-        """Delete rows for good, and return the vault ids that no row refers to any more."""
+    def erase(self, numbers: Sequence[int]) -> None:
+        """Delete rows for good, and what is known of originals that no row refers to any more."""
         with self._transaction("erase"):
             self._db.executemany("DELETE FROM records WHERE id = ?", [(number,) for number in numbers])
-            orphans = self._orphans()
-            self._db.executemany("DELETE FROM originals WHERE id = ?", [(name,) for name in orphans])
+            self._db.execute(
+                "DELETE FROM originals WHERE NOT EXISTS"
+                " (SELECT 1 FROM records WHERE records.original = originals.id OR records.kept = originals.id)"
+            )
         with self._errors():
             # Old pages live on in a write-ahead log until it is emptied.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return orphans
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -279,19 +280,17 @@ class Ledger:
             " WHERE kind = 'protect' AND state IN ('done', 'restored') ORDER BY id DESC LIMIT 1) ORDER BY records.id"
         )
 
+    def pruned(self) -> set[str]:
+        """Vault ids of originals that were deleted at the user's wish."""
+        with self._errors():
+            return {row[0] for row in self._db.execute("SELECT id FROM originals WHERE pruned IS NOT NULL")}
+
     def temporaries(self) -> list[Path]:
         """Temporary files that were announced and may still exist."""
         with self._errors():
             return [Path(os.fsdecode(row[0])) for row in self._db.execute("SELECT path FROM temporaries")]
 
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _orphans(self) -> tuple[str, ...]:
-        rows = self._db.execute(
-            "SELECT id FROM originals WHERE NOT EXISTS"
-            " (SELECT 1 FROM records WHERE records.original = originals.id OR records.kept = originals.id) ORDER BY id"
-        )
-        return tuple(row[0] for row in rows)
 
     def _remember(self, temporaries: Sequence[Path]) -> None:
         self._db.executemany(

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from hashshield.errors import StorageError
 from hashshield.storage import place, recover, restoring, secret
+from hashshield.storage.attributes import Attributes
 from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
@@ -188,6 +189,11 @@ class Store:
                 allowed = Permissions(break_links=break_links, allow_root=allow_root)
                 self._writer.restore(source, record, data, allowed=allowed)
             return Restoration(str(path), "restored", sha256=record.sha256_before)
+
+    def export(self, path: Path, data: bytes, *, mode: int, mtime_ns: int | None) -> None:
+        """Write a new file that no row is about; one that holds `data` already is left. Raises StorageError."""
+        with self.lock:
+            self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns))
 
 
 def _clean(root: Path) -> None:

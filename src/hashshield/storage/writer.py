@@ -106,13 +106,30 @@ class Writer:
         """Write an original to the place it was deleted from; raises StorageError."""
         entry = replace(
             self._stamped("restore", record.path, data),
-            **_inherited(record),
-            original=None,
             sha256_before=record.sha256_after,
+            mode=record.mode,
+            mtime_ns=record.mtime_ns,
+            size=record.size,
             undoes=record.id,
         )
         attributes = Attributes(mode=record.mode, mtime_ns=record.mtime_ns)
         return self._new_file(record.path, data, entry, attributes, overwrite=False)
+
+    def export(self, path: Path, data: bytes, attributes: Attributes) -> None:
+        """Write a file that is none of the user's photos; one that holds `data` already is left."""
+        policy.require_outside(Path(os.path.realpath(path)), self._root)
+        with storage_errors(f"writing {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with Folder.open(path.parent) as folder:
+                there = _digest_of(folder, path.name)
+                if there == digest(data):
+                    return
+                _require_absent(path, there)
+                temporary = temporary_name()
+                place = folder.path / temporary
+                self._ledger.announce(place)
+                atomic.put(folder, path.name, data, temporary=temporary, attributes=attributes, overwrite=False)
+                self._ledger.forget_temporaries([place])
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -148,15 +165,13 @@ class Writer:
         )
 
     def _new_file(self, path: Path, data: bytes, entry: Entry, attributes: Attributes, *, overwrite: bool) -> Record:
-        policy.require_outside(path, self._root)
+        policy.require_outside(Path(os.path.realpath(path)), self._root)
         with storage_errors(f"writing {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with Folder.open(path.parent) as folder:
                 there = _digest_of(folder, path.name)
-                if there is not None and there != entry.sha256_after and not overwrite:
-                    raise StorageError(
-                        f"{path}: exists already and holds something else; name another place or remove it first"
-                    )
+                if there != entry.sha256_after and not overwrite:
+                    _require_absent(path, there)
                 return self._carry_out(
                     folder,
                     path.name,
@@ -282,6 +297,11 @@ def _confirmed(folder: Folder, source: Snapshot) -> Target:
         return Target(folder, path.name, source, status, Attributes.of(descriptor))
     finally:
         os.close(descriptor)
+
+
+def _require_absent(path: Path, there: str | None) -> None:
+    if there is not None:
+        raise StorageError(f"{path}: exists already and holds something else; name another place or remove it first")
 
 
 def _digest_of(folder: Folder, name: str) -> str | None:
