@@ -27,8 +27,11 @@ class Finding:
     """Whether the reason is a refusal, and not that there is nothing to do."""
 
 
-def find(ledger: Ledger, source: Snapshot, *, force: bool, pixel_digest: PixelDigest | None) -> Finding:
-    """Find the row of a file by its content, then by its pixels, and with `force` by its path."""
+def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_digest: PixelDigest | None) -> Finding:
+    """Find the row of a file by its content, then by its pixels, and with `force` by its path.
+
+    An unknown file is a failure only when it was `named`; in a folder there may be any number of them.
+    """
     record = ledger.result(source.sha256, path=source.path)
     if record is None and ledger.by_original(source.sha256) is not None:
         return Finding(None, "is the original already")
@@ -38,7 +41,8 @@ def find(ledger: Ledger, source: Snapshot, *, force: bool, pixel_digest: PixelDi
         return _restorable(record)
     record = ledger.by_path(source.path)
     if record is None:
-        return Finding(None, "is not known to this vault: neither protected by it nor an original of it")
+        reason = "is not known to this vault: neither protected by it nor an original of it"
+        return Finding(None, reason, failed=named)
     if not force:
         return Finding(
             None,

@@ -167,14 +167,14 @@ class Store:
         """Put the original back in the place of a protected file, or of one that was deleted.
 
         The file is known by its content wherever it is now; `pixel_digest` lets it be known after its metadata was
-        edited. A photo edited since is refused without `force`, which keeps the edit in the vault. `follow` and
-        `within` are as for `read_snapshot`. Raises PhotoError, ChangedError, StorageError.
+        edited. A photo edited since is refused without `force`, which keeps the edit in the vault. `follow` is
+        for a path the user named, `within` for one met in a folder, as in `read_snapshot`. Raises PhotoError, ChangedError, StorageError.
         """
         with self.lock:
             source = None
             if os.path.lexists(path):
                 source = read_snapshot(path, follow=follow, within=within)
-                finding = restoring.find(self.ledger, source, force=force, pixel_digest=pixel_digest)
+                finding = restoring.find(self.ledger, source, named=follow, force=force, pixel_digest=pixel_digest)
             else:
                 finding = restoring.find_missing(self.ledger, path)
             record = finding.record
