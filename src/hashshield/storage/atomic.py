@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -11,6 +12,9 @@ from hashshield.storage.attributes import Attributes
 from hashshield.storage.folder import Folder
 
 __all__ = ["PRIVATE", "put"]
+
+# What file systems without hard links say (FAT, some network ones).
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 PRIVATE = Attributes(mode=0o600)
 
@@ -62,15 +66,15 @@ def _rename_to_new(folder: Folder, temporary: str, name: str) -> None:
     try:
         # A rename would silently replace a file made meanwhile; a link fails instead.
         folder.link(temporary, name)
-    except FileExistsError:
-        raise
-    except OSError:
-        # File systems without hard links (FAT, some network ones).
-        try:
-            folder.stat(name)
-        except FileNotFoundError:
-            folder.rename(temporary, name)
-            return
-        raise FileExistsError(f"{folder.path / name} exists already") from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
     else:
         folder.remove(temporary)
+        return
+    try:
+        folder.stat(name)
+    except FileNotFoundError:
+        folder.rename(temporary, name)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder.path / name))

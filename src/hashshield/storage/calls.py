@@ -128,10 +128,10 @@ def remove(name: str, folder: int | None) -> None:
     os.unlink(name, dir_fd=folder)
 
 
-def make_folder(name: str, folder: int | None) -> None:
-    """Create a folder, mode 0700."""
-    step("make_folder", name, folder)
-    os.mkdir(name, 0o700, dir_fd=folder)
+def make_folder(name: str, mode: int, folder: int | None) -> None:
+    """Create a folder; `mode` is subject to the umask."""
+    step("make_folder", name, mode, folder)
+    os.mkdir(name, mode, dir_fd=folder)
 
 
 def change_mode(descriptor: int, mode: int) -> None:

@@ -66,6 +66,21 @@ class Folder:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(real))
         return cls(real, None)
 
+    @classmethod
+    def made(cls, path: Path, *, mode: int = 0o777) -> Folder:
+        """Open `path`, made durably first with all that is missing above it; raises OSError."""
+        missing = []
+        there = path
+        while not there.exists() and there != there.parent:
+            missing.append(there.name)
+            there = there.parent
+        folder = cls.open(there)
+        for name in reversed(missing):
+            with folder:
+                folder.make(name, mode=mode)
+                folder = cls.open(folder.path / name)
+        return folder
+
     def __enter__(self) -> Folder:
         return self
 
@@ -92,8 +107,9 @@ class Folder:
         return os.stat(self._name(name), dir_fd=self.descriptor, follow_symlinks=False)
 
     def may_write(self, name: str) -> bool:
-        """Whether this process may write the file of that name."""
-        return os.access(self._name(name), os.W_OK, dir_fd=self.descriptor)
+        """Whether this process, as who it acts, may write the file of that name."""
+        effective = os.access in os.supports_effective_ids
+        return os.access(self._name(name), os.W_OK, dir_fd=self.descriptor, effective_ids=effective)
 
     def open_file(self, name: str) -> int:
         """Open a file for reading without following a link and without waiting; returns a descriptor."""
@@ -118,10 +134,10 @@ class Folder:
         except FileNotFoundError:
             return
 
-    def make(self, name: str) -> None:
-        """Create a folder below this one, mode 0700, durably; an existing one is kept."""
+    def make(self, name: str, *, mode: int = 0o700) -> None:
+        """Create a folder below this one, durably; an existing one is kept. `mode` is subject to the umask."""
         try:
-            calls.make_folder(self._name(name), self.descriptor)
+            calls.make_folder(self._name(name), mode, self.descriptor)
         except FileExistsError:
             return
         self.sync()

@@ -8,85 +8,18 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hashshield.errors import StorageError
 from hashshield.storage import calls
 from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
-from hashshield.storage.records import Kind, Record
+from hashshield.storage.records import Entry, Record
+from hashshield.storage.schema import MIGRATIONS, SELECT, to_record
 
-__all__ = ["Entry", "Ledger"]
+__all__ = ["Ledger"]
 
-_STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
-
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        f"""CREATE TABLE originals (
-            id TEXT PRIMARY KEY,
-            size INTEGER NOT NULL,
-            pruned TEXT
-        ) {_STRICT}""",
-        f"""CREATE TABLE records (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            kind TEXT NOT NULL CHECK (kind IN ('protect', 'copy', 'restore')),
-            state TEXT NOT NULL CHECK (state IN ('intent', 'done', 'restored')),
-            path BLOB NOT NULL,
-            sha256_before TEXT NOT NULL,
-            sha256_replaced TEXT,
-            sha256_after TEXT NOT NULL,
-            pixels_after TEXT,
-            original TEXT REFERENCES originals (id),
-            kept TEXT REFERENCES originals (id),
-            created TEXT NOT NULL,
-            tool TEXT NOT NULL,
-            run TEXT NOT NULL,
-            mode INTEGER NOT NULL,
-            mtime_ns INTEGER NOT NULL,
-            size INTEGER NOT NULL,
-            undoes INTEGER REFERENCES records (id) ON DELETE SET NULL,
-            details TEXT NOT NULL
-        ) {_STRICT}""",
-        "CREATE INDEX records_after ON records (sha256_after)",
-        "CREATE INDEX records_before ON records (sha256_before)",
-        "CREATE INDEX records_pixels ON records (pixels_after)",
-        "CREATE INDEX records_path ON records (path)",
-        "CREATE INDEX records_run ON records (run)",
-        "CREATE INDEX records_open ON records (id) WHERE state = 'intent'",
-        f"CREATE TABLE temporaries (path BLOB PRIMARY KEY) {_STRICT}",
-    ),
-)
-
-_SELECT = (
-    "SELECT records.id, kind, state, path, sha256_before, sha256_replaced, sha256_after, pixels_after, original, kept,"
-    " originals.pruned IS NOT NULL, created, tool, run, mode, mtime_ns, records.size, undoes, details"
-    " FROM records LEFT JOIN originals ON originals.id = records.original "
-)
 _NEWEST = " ORDER BY records.id DESC LIMIT 1"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A row about to be written; fields as in Record."""
-
-    kind: Kind
-    path: Path
-    sha256_after: str
-    created: str
-    tool: str
-    run: str
-    sha256_before: str = ""
-    sha256_replaced: str | None = None
-    pixels_after: str | None = None
-    original: str | None = None
-    kept: str | None = None
-    mode: int = 0o600
-    mtime_ns: int = 0
-    size: int = 0
-    undoes: int | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ledger:
@@ -306,17 +239,17 @@ class Ledger:
 
     def _all(self, clause: str, *values: object) -> list[Record]:
         with self._errors():
-            return [_record(row) for row in self._db.execute(_SELECT + clause, values)]
+            return [to_record(row) for row in self._db.execute(SELECT + clause, values)]
 
     def _migrate(self) -> None:
         with self._transaction("migrate"):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(_MIGRATIONS):
+            if version > len(MIGRATIONS):
                 raise StorageError(
                     f"{self.path}: written by a newer HashShield (format {version}, this one knows "
-                    f"{len(_MIGRATIONS)}); update HashShield"
+                    f"{len(MIGRATIONS)}); update HashShield"
                 )
-            for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
+            for number, statements in enumerate(MIGRATIONS[version:], version + 1):
                 for statement in statements:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {number}")
@@ -345,27 +278,3 @@ class Ledger:
                     f"{self.path}: the ledger cannot be used ({error}); make sure its disk has space and its folder "
                     "can be written, or bring it back from a backup"
                 ) from error
-
-
-def _record(row: tuple[Any, ...]) -> Record:
-    return Record(
-        id=row[0],
-        kind=row[1],
-        state=row[2],
-        path=Path(os.fsdecode(row[3])),
-        sha256_before=row[4],
-        sha256_replaced=row[5],
-        sha256_after=row[6],
-        pixels_after=row[7],
-        original=row[8],
-        kept=row[9],
-        pruned=bool(row[10]),
-        created=row[11],
-        tool=row[12],
-        run=row[13],
-        mode=row[14],
-        mtime_ns=row[15],
-        size=row[16],
-        undoes=row[17],
-        details=json.loads(row[18]),
-    )

@@ -32,20 +32,8 @@ def prepare(root: Path) -> tuple[Path, list[str]]:
     Returns its real path and what the user should know. Raises StorageError.
     """
     with storage_errors(f"opening the vault folder {root}"):
-        _make(root.absolute())
-        with Folder.open(root) as folder:
+        with Folder.made(root.absolute(), mode=0o700) as folder:
             return folder.path, _make_private(folder)
-
-
-def _make(root: Path) -> None:
-    missing = []
-    while not root.exists():
-        missing.append(root.name)
-        root = root.parent
-    for name in reversed(missing):
-        with Folder.open(root) as folder:
-            folder.make(name)
-        root = root / name
 
 
 def _make_private(folder: Folder) -> list[str]:

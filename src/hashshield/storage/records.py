@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Kind", "NewRecord", "Record", "State"]
+__all__ = ["Entry", "Kind", "NewRecord", "Record", "State"]
 
 Kind = Literal["protect", "copy", "restore"]
 """What was done: a photo replaced in place, a protected copy written elsewhere, an original brought back."""
@@ -71,3 +71,25 @@ class NewRecord:
     """JSON-serialisable."""
     again: Record | None = None
     """The earlier row whose original was protected anew; its original stays the one `restore` goes back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row about to be written; fields as in Record."""
+
+    kind: Kind
+    path: Path
+    sha256_after: str
+    created: str
+    tool: str
+    run: str
+    sha256_before: str = ""
+    sha256_replaced: str | None = None
+    pixels_after: str | None = None
+    original: str | None = None
+    kept: str | None = None
+    mode: int = 0o600
+    mtime_ns: int = 0
+    size: int = 0
+    undoes: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)

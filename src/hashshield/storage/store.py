@@ -18,9 +18,10 @@ from hashshield.storage.ledger import Ledger
 from hashshield.storage.lock import Lock
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, read_snapshot
+from hashshield.storage.target import Permissions
 from hashshield.storage.vault import Vault
 from hashshield.storage.volumes import is_local, volume_notices
-from hashshield.storage.writer import Permissions, Writer
+from hashshield.storage.writer import Writer
 from hashshield.types import Restoration
 
 __all__ = ["Store"]
@@ -167,8 +168,9 @@ class Store:
         """Put the original back in the place of a protected file, or of one that was deleted.
 
         The file is known by its content wherever it is now; `pixel_digest` lets it be known after its metadata was
-        edited. A photo edited since is refused without `force`, which keeps the edit in the vault. `follow` is
-        for a path the user named, `within` for one met in a folder, as in `read_snapshot`. Raises PhotoError, ChangedError, StorageError.
+        edited. A photo edited since is refused without `force`, which keeps the edit in the vault. `follow` is for a
+        path the user named, `within` for one met in a folder, as in `read_snapshot`. A refusal is a row; raises
+        PhotoError, ChangedError, StorageError.
         """
         with self.lock:
             source = None

@@ -3,56 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hashshield.errors import ChangedError, StorageError
+from hashshield.errors import StorageError
 from hashshield.storage import atomic, policy
 from hashshield.storage.attributes import Attributes
 from hashshield.storage.faults import explain, storage_errors
 from hashshield.storage.folder import Folder
-from hashshield.storage.ledger import Entry, Ledger
-from hashshield.storage.records import Kind, NewRecord, Record
+from hashshield.storage.ledger import Ledger
+from hashshield.storage.records import Entry, Kind, NewRecord, Record
 from hashshield.storage.recover import settle
-from hashshield.storage.snapshot import LIMIT_BYTES, Snapshot, digest, read_file, snapshot_of
+from hashshield.storage.snapshot import Snapshot, digest, snapshot_of
+from hashshield.storage.target import Permissions, Target, opened
 from hashshield.storage.temporaries import temporary_name
 from hashshield.storage.vault import Vault
 
-__all__ = ["Permissions", "Target", "Writer"]
-
-
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """What the user allowed that is refused otherwise."""
-
-    break_links: bool = False
-    allow_root: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A file about to be replaced: its folder held open, its content and identity confirmed."""
-
-    folder: Folder
-    name: str
-    source: Snapshot
-    status: os.stat_result
-    attributes: Attributes
-
-    def check(self) -> None:
-        """Raise ChangedError unless the name still leads to this very file, unchanged."""
-        path = self.source.path
-        try:
-            now = self.folder.stat(self.name)
-            place = self.folder.path.stat()
-        except OSError as error:
-            raise ChangedError(f"{path}: is gone or was moved since it was read; nothing was changed") from error
-        if _identity(now) != _identity(self.status) or not os.path.samestat(place, self.folder.status()):
-            raise ChangedError(f"{path}: changed while it was being replaced; it was left as it is, run again")
+__all__ = ["Writer"]
 
 
 class Writer:
@@ -69,9 +40,14 @@ class Writer:
         self, source: Snapshot, data: bytes, new: NewRecord, *, backup: bool, keep_mtime: bool, allowed: Permissions
     ) -> Record:
         """Replace the file `source` was read from by `data`; raises ChangedError, StorageError."""
-        with self._target(source, allowed) as target:
+        with opened(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
-            entry = self._entry("protect", source.path, source, data, new)
+            status = target.status
+            entry = replace(
+                self._entry("protect", source.path, source, data, new),
+                mode=stat.S_IMODE(status.st_mode),
+                mtime_ns=status.st_mtime_ns,
+            )
             if new.again is not None:
                 entry = replace(
                     entry, **_inherited(new.again), kept=self._keep_edit(source, originals) if backup else None
@@ -91,7 +67,7 @@ class Writer:
 
     def restore(self, source: Snapshot, record: Record, data: bytes, *, allowed: Permissions) -> Record:
         """Replace the file `source` was read from by its original; an unrecorded content goes to the vault first."""
-        with self._target(source, allowed) as target:
+        with opened(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
             entry = replace(
                 self._entry("restore", source.path, source, data, NewRecord()),
@@ -119,8 +95,7 @@ class Writer:
         """Write a file that is none of the user's photos; one that holds `data` already is left."""
         policy.require_outside(Path(os.path.realpath(path)), self._root)
         with storage_errors(f"writing {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with Folder.open(path.parent) as folder:
+            with Folder.made(path.parent) as folder:
                 there = _digest_of(folder, path.name)
                 if there == digest(data):
                     return
@@ -133,30 +108,6 @@ class Writer:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _target(self, source: Snapshot, allowed: Permissions) -> Iterator[Target]:
-        """Open the folder again, prove it and the file the same as when read, and refuse what policy refuses."""
-        path = source.path
-        policy.require_outside(path, self._root)
-        with storage_errors(f"writing {path}"):
-            try:
-                folder = Folder.open(path.parent)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                raise ChangedError(f"{path}: its folder is gone or was moved since it was read") from error
-            with folder:
-                held = folder.status()
-                if (held.st_dev, held.st_ino) != (source.folder_dev, source.folder_inode):
-                    raise ChangedError(f"{path}: its folder is another one now than when it was read")
-                target = _confirmed(folder, source)
-                policy.require_replaceable(
-                    folder,
-                    path.name,
-                    target.status,
-                    break_links=allowed.break_links,
-                    allow_root=allowed.allow_root,
-                )
-                yield target
-
     def _replace(
         self, target: Target, data: bytes, entry: Entry, originals: Mapping[str, int], attributes: Attributes
     ) -> Record:
@@ -167,8 +118,7 @@ class Writer:
     def _new_file(self, path: Path, data: bytes, entry: Entry, attributes: Attributes, *, overwrite: bool) -> Record:
         policy.require_outside(Path(os.path.realpath(path)), self._root)
         with storage_errors(f"writing {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with Folder.open(path.parent) as folder:
+            with Folder.made(path.parent) as folder:
                 there = _digest_of(folder, path.name)
                 if there != entry.sha256_after and not overwrite:
                     _require_absent(path, there)
@@ -281,24 +231,6 @@ def _inherited(record: Record) -> dict[str, Any]:
     }
 
 
-def _confirmed(folder: Folder, source: Snapshot) -> Target:
-    path = source.path
-    try:
-        descriptor = folder.open_file(path.name)
-    except OSError as error:
-        raise ChangedError(f"{path}: cannot be opened as when it was read: {explain(error)}") from error
-    try:
-        status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino, status.st_size) != (source.dev, source.inode, source.size):
-            raise ChangedError(f"{path}: was replaced or changed since it was read; it was left as it is, run again")
-        # Times alone do not decide: a tool may touch the file without changing it, or change it within one tick.
-        if digest(read_file(descriptor, LIMIT_BYTES)) != source.sha256:
-            raise ChangedError(f"{path}: its content changed since it was read; it was left as it is, run again")
-        return Target(folder, path.name, source, status, Attributes.of(descriptor))
-    finally:
-        os.close(descriptor)
-
-
 def _require_absent(path: Path, there: str | None) -> None:
     if there is not None:
         raise StorageError(f"{path}: exists already and holds something else; name another place or remove it first")
@@ -309,10 +241,6 @@ def _digest_of(folder: Folder, name: str) -> str | None:
         return snapshot_of(folder, name).sha256
     except FileNotFoundError:
         return None
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _whereabouts(entry: Entry) -> str:
