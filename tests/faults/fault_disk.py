@@ -66,7 +66,7 @@ class Disk:
         self.pending.setdefault(folder, []).append(change)
 
     def _file_of(self, descriptor: int) -> File:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = _path_of(descriptor)
         return self.files[self._current(str(path.parent))[path.name]]
 
     def observe(self, name: str, arguments: tuple[object, ...]) -> None:
@@ -81,7 +81,7 @@ class Disk:
         if name in {"sync", "write", "change_mode", "set_times", "sync_folder"}:
             assert isinstance(first, int)
             if name == "sync_folder":
-                folder = os.readlink(f"/proc/self/fd/{first}")
+                folder = str(_path_of(first))
                 self.flushed[folder] = self._current(folder)
                 self.pending.pop(folder, None)
                 return
@@ -95,7 +95,7 @@ class Disk:
             else:
                 file.mtime_ns = int(str(arguments[1]))
             return
-        folder = os.readlink(f"/proc/self/fd/{arguments[-1]}")
+        folder = str(_path_of(arguments[-1]))
         if name == "create":
             number = self._number()
             self.files[number] = File()
@@ -163,6 +163,10 @@ class Aftermath:
             if name == LEDGER:
                 for part, data in self.disk.ledger.items():
                     path.with_name(part).write_bytes(data)
+
+
+def _path_of(descriptor: object) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def _apply(names: Names, change: tuple[tuple[str, int | None], ...]) -> None:

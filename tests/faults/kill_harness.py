@@ -85,7 +85,9 @@ def main(base: Path, kills: int, seed: int) -> None:
     started = time.monotonic()
     names = steps_of_a_session(base)
     duration = time.monotonic() - started
-    moments = [(number, torn) for number, name in enumerate(names) for torn in (False, True) if name == "write" or not torn]
+    moments = [
+        (number, torn) for number, name in enumerate(names) for torn in (False, True) if name == "write" or not torn
+    ]
     if len(moments) > kills:
         moments = generator.sample(moments, kills)
     done = {"steps": len(names), "at_steps": 0, "at_random": 0, "finished": 0}
@@ -98,7 +100,7 @@ def main(base: Path, kills: int, seed: int) -> None:
         else:
             done["at_random"] += killed_after(base, generator.uniform(0, duration))
         scenario.check(base)
-        if generator.random() < 0.1:
+        if generator.random() < 0.05:
             scenario.finish(base)
             done["finished"] += 1
     print(json.dumps(done))

@@ -1,4 +1,4 @@
-"""Swap a folder and a photo for links to outside, over and over: usage `swapper.py PHOTOS OUTSIDE`; ends when killed."""
+"""Swap a folder and a photo for links to outside until killed: usage `swapper.py PHOTOS OUTSIDE`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,10 +106,10 @@ def test_a_swap_just_before_any_step_harms_nothing(swap: str, photos: Path, outs
     """
     before = state_of(outside)
     folder = photos / "sub"
+    path = folder / "a.jpg"
     steps = steps_of_a_write(quick)
     renamed = max(number for number, step in enumerate(steps) if step == "rename")
     for number, step in enumerate(steps):
-        path = folder / "a.jpg"
         path.write_bytes(b"photo below")
         count = 0
 
@@ -174,7 +173,7 @@ def test_a_file_in_the_place_of_the_temporary_one_is_not_taken_for_it(photos: Pa
 
     def swap_after_sync(name: str, arguments: tuple[object, ...]) -> None:
         if name == "sync":
-            path = Path(os.readlink(f"/proc/self/fd/{arguments[0]}"))
+            path = Path(f"/proc/self/fd/{arguments[0]}").readlink()
             if path.parent == photos:
                 path.unlink()
                 path.write_bytes(b"something else")

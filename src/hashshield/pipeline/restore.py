@@ -33,93 +33,59 @@ def restore(
     pixels when only its metadata was edited. A named file that was deleted is brought back. `last_run` takes the
     files of the newest run that protected any (those below `paths` only, if any are given). `force` restores edited
     files too, with the edit kept in the vault. One row per file, failures included; raises StorageError only when
-    the vault itself cannot be opened.
+    the vault itself cannot be used.
     """
     with Store.open(vault) as store:
+        rows: list[Restoration] = []
         if progress is not None:
             for notice in store.notices:
                 progress.notice(notice)
-        rows = []
-        for path, within, named in _files(store, paths, last_run=last_run):
-            if isinstance(named, Restoration):
-                rows.append(named)
-                continue
+        found = _of_last_run(store, paths, rows) if last_run else _named(store, paths, rows)
+        for path, within in found:
             if progress is not None:
                 progress.photo(str(path))
-            rows.append(
-                _one(
-                    store,
+            try:
+                row = store.restore(
                     path,
+                    follow=within is None,
                     within=within,
-                    named=named,
                     force=force,
                     dry_run=dry_run,
                     break_links=break_links,
                     allow_root=allow_root,
+                    pixel_digest=_pixel_digest,
                 )
-            )
+            except HashshieldError as error:
+                row = Restoration(str(path), "failed", reason=str(error))
+            rows.append(row)
         return rows
 
 
-def _files(
-    store: Store, paths: Sequence[Path], *, last_run: bool
-) -> Iterator[tuple[Path, Path | None, bool | Restoration]]:
-    """Yield (file, folder it was met in, whether it was named); a row instead of the last where there is no file."""
-    if last_run:
-        yield from _last_run(store, paths)
-        return
+def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
+    """Yield (file, folder it was met in; None if it was named itself); what cannot be listed becomes a row."""
+
+    def failed(folder: Path, error: OSError) -> None:
+        rows.append(Restoration(str(folder), "failed", reason=f"cannot be listed: {explain(error)}"))
+
     for path in paths:
-        if not path.is_dir():
-            yield path, None, True
-            continue
-        try:
-            for file in walk(path, skip=store.root):
-                yield file, path, False
-        except OSError as error:
-            yield path, None, Restoration(str(path), "failed", reason=f"cannot be listed: {explain(error)}")
-
-
-def _last_run(store: Store, paths: Sequence[Path]) -> Iterator[tuple[Path, Path | None, bool | Restoration]]:
-    wanted = [Path(os.path.realpath(path)) for path in paths]
-    seen = set()
-    for record in store.ledger.last_run():
-        path = record.path
-        if path in seen or (wanted and not any(path.is_relative_to(place) for place in wanted)):
-            continue
-        seen.add(path)
-        if os.path.lexists(path):
-            # Recorded without links: whatever is one by now is not followed.
-            yield path, Path(path.anchor), False
+        if path.is_dir():
+            for file in walk(path, skip=store.root, failed=failed):
+                yield file, path
         else:
-            reason = "is not where it was protected; name it where it is now, or by this path to bring it back here"
-            yield path, None, Restoration(str(path), "failed", reason=reason)
+            yield path, None
 
 
-def _one(
-    store: Store,
-    path: Path,
-    *,
-    within: Path | None,
-    named: bool,
-    force: bool,
-    dry_run: bool,
-    break_links: bool,
-    allow_root: bool,
-) -> Restoration:
-    try:
-        row = store.restore(
-            path,
-            follow=named,
-            within=within,
-            force=force,
-            dry_run=dry_run,
-            break_links=break_links,
-            allow_root=allow_root,
-            pixel_digest=_pixel_digest,
-        )
-    except HashshieldError as error:
-        return Restoration(str(path), "failed", reason=str(error))
-    return row
+def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
+    wanted = [Path(os.path.realpath(path)) for path in paths]
+    for path in dict.fromkeys(record.path for record in store.ledger.last_run()):
+        if wanted and not any(path.is_relative_to(place) for place in wanted):
+            continue
+        if os.path.lexists(path):
+            # Recorded without links in it: whatever is one by now is not followed.
+            yield path, Path(path.anchor)
+        else:
+            reason = "is not where it was protected; name it where it is now, or name this path to bring it back here"
+            rows.append(Restoration(str(path), "failed", reason=reason))
 
 
 def _pixel_digest(data: bytes, path: Path) -> str | None:

@@ -31,9 +31,8 @@ def prepare(root: Path) -> tuple[Path, list[str]]:
 
     Returns its real path and what the user should know. Raises StorageError.
     """
-    with storage_errors(f"opening the vault folder {root}"):
-        with Folder.made(root.absolute(), mode=0o700) as folder:
-            return folder.path, _make_private(folder)
+    with storage_errors(f"opening the vault folder {root}"), Folder.made(root.absolute(), mode=0o700) as folder:
+        return folder.path, _make_private(folder)
 
 
 def _make_private(folder: Folder) -> list[str]:

@@ -94,17 +94,16 @@ class Writer:
     def export(self, path: Path, data: bytes, attributes: Attributes) -> None:
         """Write a file that is none of the user's photos; one that holds `data` already is left."""
         policy.require_outside(Path(os.path.realpath(path)), self._root)
-        with storage_errors(f"writing {path}"):
-            with Folder.made(path.parent) as folder:
-                there = _digest_of(folder, path.name)
-                if there == digest(data):
-                    return
-                _require_absent(path, there)
-                temporary = temporary_name()
-                place = folder.path / temporary
-                self._ledger.announce(place)
-                atomic.put(folder, path.name, data, temporary=temporary, attributes=attributes, overwrite=False)
-                self._ledger.forget_temporaries([place])
+        with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
+            there = _digest_of(folder, path.name)
+            if there == digest(data):
+                return
+            _require_absent(path, there)
+            temporary = temporary_name()
+            place = folder.path / temporary
+            self._ledger.announce(place)
+            atomic.put(folder, path.name, data, temporary=temporary, attributes=attributes, overwrite=False)
+            self._ledger.forget_temporaries([place])
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -117,21 +116,20 @@ class Writer:
 
     def _new_file(self, path: Path, data: bytes, entry: Entry, attributes: Attributes, *, overwrite: bool) -> Record:
         policy.require_outside(Path(os.path.realpath(path)), self._root)
-        with storage_errors(f"writing {path}"):
-            with Folder.made(path.parent) as folder:
-                there = _digest_of(folder, path.name)
-                if there != entry.sha256_after and not overwrite:
-                    _require_absent(path, there)
-                return self._carry_out(
-                    folder,
-                    path.name,
-                    data,
-                    replace(entry, path=folder.path / path.name, sha256_replaced=there),
-                    {},
-                    attributes,
-                    check=None,
-                    overwrite=there is not None,
-                )
+        with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
+            there = _digest_of(folder, path.name)
+            if there != entry.sha256_after and not overwrite:
+                _require_absent(path, there)
+            return self._carry_out(
+                folder,
+                path.name,
+                data,
+                replace(entry, path=folder.path / path.name, sha256_replaced=there),
+                {},
+                attributes,
+                check=None,
+                overwrite=there is not None,
+            )
 
     def _carry_out(
         self,
