@@ -1,1 +1,1 @@
-"""pipeline."""
+"""One use case per module: what the commands call, without a terminal."""

@@ -1,0 +1,100 @@
+"""Bring back originals: files and folders by what they hold, a whole run, or files that were deleted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hashshield.errors import HashshieldError, PhotoError
+from hashshield.storage import Store, walk
+from hashshield.storage.faults import explain
+from hashshield.types import Progress, Restoration
+
+__all__ = ["restore"]
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
+
+
+def restore(
+    paths: Sequence[Path],
+    *,
+    vault: Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    last_run: bool = False,
+    break_links: bool = False,
+    allow_root: bool = False,
+    progress: Progress | None = None,
+) -> list[Restoration]:
+    """Put originals back, byte for byte, with the mode and modification time they had.
+
+    Folders are walked without following links; a file is recognised by its content wherever it is now, and by its
+    pixels when only its metadata was edited. A named file that was deleted is brought back. `last_run` takes the
+    files of the newest run that protected any (those below `paths` only, if any are given). `force` restores edited
+    files too, with the edit kept in the vault. One row per file, failures included; raises StorageError only when
+    the vault itself cannot be used.
+    """
+    with Store.open(vault) as store:
+        rows: list[Restoration] = []
+        if progress is not None:
+            for notice in store.notices:
+                progress.notice(notice)
+        found = _of_last_run(store, paths, rows) if last_run else _named(store, paths, rows)
+        for path, within in found:
+            if progress is not None:
+                progress.photo(str(path))
+            try:
+                row = store.restore(
+                    path,
+                    follow=within is None,
+                    within=within,
+                    force=force,
+                    dry_run=dry_run,
+                    break_links=break_links,
+                    allow_root=allow_root,
+                    pixel_digest=_pixel_digest,
+                )
+            except HashshieldError as error:
+                row = Restoration(str(path), "failed", reason=str(error))
+            rows.append(row)
+        return rows
+
+
+def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
+    """Yield (file, folder it was met in; None if it was named itself); what cannot be listed becomes a row."""
+
+    def failed(folder: Path, error: OSError) -> None:
+        rows.append(Restoration(str(folder), "failed", reason=f"cannot be listed: {explain(error)}"))
+
+    for path in paths:
+        if path.is_dir():
+            for file in walk(path, skip=store.root, failed=failed):
+                yield file, path
+        else:
+            yield path, None
+
+
+def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
+    wanted = [Path(os.path.realpath(path)) for path in paths]
+    for path in dict.fromkeys(record.path for record in store.ledger.last_run()):
+        if wanted and not any(path.is_relative_to(place) for place in wanted):
+            continue
+        if os.path.lexists(path):
+            # Recorded without links in it: whatever is one by now is not followed.
+            yield path, Path(path.anchor)
+        else:
+            reason = "is not where it was protected; name it where it is now, or name this path to bring it back here"
+            rows.append(Restoration(str(path), "failed", reason=reason))
+
+
+def _pixel_digest(data: bytes, path: Path) -> str | None:
+    """Digest of the decoded pixels, or None for bytes that are no photo; imaging is loaded only when asked."""
+    if not data.startswith(_SIGNATURES):
+        return None
+    from hashshield.imaging import pixel_digest, read
+
+    try:
+        return pixel_digest(read(data, name=str(path)))
+    except PhotoError:
+        return None

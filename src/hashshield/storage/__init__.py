@@ -1,0 +1,22 @@
+"""Vault, ledger and the only way bytes reach a photo: nothing lost, nothing half-written, under any fault."""
+
+from __future__ import annotations
+
+from hashshield.storage.records import NewRecord, Record
+from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
+from hashshield.storage.space import SpaceReport, Volume, preflight
+from hashshield.storage.store import Store
+from hashshield.storage.walk import walk
+
+__all__ = [
+    "NewRecord",
+    "Record",
+    "Snapshot",
+    "SpaceReport",
+    "Store",
+    "Volume",
+    "digest",
+    "preflight",
+    "read_snapshot",
+    "walk",
+]

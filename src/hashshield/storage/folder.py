@@ -1,0 +1,161 @@
+"""A folder held by descriptor, so that what happens to its path cannot redirect a read or a write."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+
+from hashshield.storage import calls
+from hashshield.storage.temporaries import is_temporary
+
+__all__ = ["Folder"]
+
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+# O_NONBLOCK: a FIFO or device that takes a photo's place between look and open must not hang the program.
+_READ = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ |= getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Folder:
+    """An open folder; every name given to it is a single component and never followed when it is a link."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        """Absolute, without symbolic links as of opening; for messages and the ledger only."""
+        self.descriptor = descriptor
+        """None where the platform cannot name files relative to a folder; `path` is used instead."""
+
+    @classmethod
+    def open(cls, path: Path, *, within: Path | None = None) -> Folder:
+        """Open `path`; below `within`, the folder a user named, no component may be a link.
+
+        Without `within` the whole of `path` counts as named by the user and links in it are followed.
+        Raises OSError (ELOOP or ENOTDIR for a link that is not followed), ValueError if `path` is not below `within`.
+        """
+        start = path if within is None else within
+        parts = () if within is None else path.relative_to(within).parts
+        if ".." in parts:
+            raise ValueError(f"{path} leaves {within}")
+        if not calls.DIR_FD:
+            return cls._by_path(start, parts)
+        descriptor = os.open(start, _FOLDER)
+        try:
+            real = Path(os.path.realpath(start))
+            if not os.path.samestat(os.fstat(descriptor), real.stat()):
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(start))
+            for part in parts:
+                below = os.open(part, _FOLDER | _NO_FOLLOW, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(real.joinpath(*parts), descriptor)
+
+    @classmethod
+    def _by_path(cls, start: Path, parts: tuple[str, ...]) -> Folder:
+        real = Path(os.path.realpath(start))
+        for part in parts:
+            real = real / part
+            if real.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(real))
+        if not real.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(real))
+        return cls(real, None)
+
+    @classmethod
+    def made(cls, path: Path, *, mode: int = 0o777) -> Folder:
+        """Open `path`, made durably first with all that is missing above it; raises OSError."""
+        missing = []
+        there = path
+        while not there.exists() and there != there.parent:
+            missing.append(there.name)
+            there = there.parent
+        folder = cls.open(there)
+        for name in reversed(missing):
+            with folder:
+                folder.make(name, mode=mode)
+                folder = cls.open(folder.path / name)
+        return folder
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; may be called twice."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+    def _name(self, name: str) -> str:
+        return name if calls.DIR_FD else str(self.path / name)
+
+    def status(self) -> os.stat_result:
+        """Stat the folder that is held, wherever it may have moved."""
+        return self.path.stat() if self.descriptor is None else os.fstat(self.descriptor)
+
+    def stat(self, name: str) -> os.stat_result:
+        """Stat a name in this folder without following it."""
+        return os.stat(self._name(name), dir_fd=self.descriptor, follow_symlinks=False)
+
+    def may_write(self, name: str) -> bool:
+        """Whether this process, as who it acts, may write the file of that name."""
+        effective = os.access in os.supports_effective_ids
+        return os.access(self._name(name), os.W_OK, dir_fd=self.descriptor, effective_ids=effective)
+
+    def open_file(self, name: str) -> int:
+        """Open a file for reading without following a link and without waiting; returns a descriptor."""
+        return os.open(self._name(name), _READ, dir_fd=self.descriptor)
+
+    def create(self, name: str) -> int:
+        """Create a file, mode 0600; raises FileExistsError."""
+        return calls.create(self._name(name), self.descriptor)
+
+    def rename(self, source: str, target: str) -> None:
+        """Put `source` in the place of `target`, both in this folder."""
+        calls.rename(self._name(source), self._name(target), self.descriptor)
+
+    def link(self, source: str, target: str) -> None:
+        """Give `source` the second name `target`; raises FileExistsError."""
+        calls.link(self._name(source), self._name(target), self.descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a name; one that is not there is as good as removed."""
+        try:
+            calls.remove(self._name(name), self.descriptor)
+        except FileNotFoundError:
+            return
+
+    def make(self, name: str, *, mode: int = 0o700) -> None:
+        """Create a folder below this one, durably; an existing one is kept. `mode` is subject to the umask."""
+        try:
+            calls.make_folder(self._name(name), mode, self.descriptor)
+        except FileExistsError:
+            return
+        self.sync()
+
+    def change_mode(self, mode: int) -> None:
+        """Set the permission bits of the folder itself."""
+        if self.descriptor is not None:
+            calls.change_mode(self.descriptor, mode)
+
+    def names(self) -> list[str]:
+        """Every name in this folder, sorted."""
+        with os.scandir(self.path if self.descriptor is None else self.descriptor) as entries:
+            return sorted(entry.name for entry in entries)
+
+    def temporaries(self) -> list[str]:
+        """Names in this folder that temporary files of this package have."""
+        return [name for name in self.names() if is_temporary(name)]
+
+    def sync(self) -> None:
+        """Make the names in this folder durable."""
+        calls.sync_folder(self.descriptor)

@@ -1,0 +1,280 @@
+"""The ledger: an SQLite file that says what was done to which file, and nothing else is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hashshield.errors import StorageError
+from hashshield.storage import calls
+from hashshield.storage.faults import storage_errors
+from hashshield.storage.folder import Folder
+from hashshield.storage.records import Entry, Record
+from hashshield.storage.schema import MIGRATIONS, SELECT, to_record
+
+__all__ = ["Ledger"]
+
+_NEWEST = " ORDER BY records.id DESC LIMIT 1"
+
+
+class Ledger:
+    """Durable once a call returns; safe to use from several threads and processes."""
+
+    def __init__(self, root: Path, *, wal: bool) -> None:
+        """Open or create `root/ledger.sqlite`, mode 0600; `wal` only where the file system is local.
+
+        Raises StorageError if the file is damaged, unreadable or from a newer version.
+        """
+        self.path = root / "ledger.sqlite"
+        self._guard = threading.RLock()
+        with storage_errors(f"opening the ledger {self.path}"), Folder.open(root) as folder:
+            # Made here and not by SQLite, which would use the umask; its journals then copy the mode.
+            try:
+                os.close(folder.create(self.path.name))
+                folder.sync()
+            except FileExistsError:
+                pass
+        with self._errors():
+            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            with self._errors():
+                for pragma in ("secure_delete = ON", "foreign_keys = ON", "synchronous = EXTRA"):
+                    self._db.execute(f"PRAGMA {pragma}")
+                self._db.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
+                self._migrate()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._db.close()
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def announce(self, *temporaries: Path) -> None:
+        """Remember temporary files about to be made, so that a later run can remove what a crash leaves."""
+        with self._transaction("announce"):
+            self._remember(temporaries)
+
+    def forget_temporaries(self, temporaries: Sequence[Path]) -> None:
+        """Stop remembering temporary files that are gone."""
+        with self._transaction("forget_temporaries"):
+            self._release(temporaries)
+
+    def intend(self, entry: Entry, *, originals: Mapping[str, int], temporary: Path) -> int:
+        """Announce a replacement and its temporary file, and return the row id; `originals`: size by new vault id."""
+        with self._transaction("intend"):
+            for name, size in originals.items():
+                self._db.execute(
+                    "INSERT INTO originals (id, size) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET pruned = NULL",
+                    (name, size),
+                )
+            self._remember((temporary,))
+            row = (
+                entry.kind,
+                os.fsencode(entry.path),
+                entry.sha256_before,
+                entry.sha256_replaced,
+                entry.sha256_after,
+                entry.pixels_after,
+                entry.original,
+                entry.kept,
+                entry.created,
+                entry.tool,
+                entry.run,
+                entry.mode,
+                entry.mtime_ns,
+                entry.size,
+                entry.undoes,
+                json.dumps(entry.details, separators=(",", ":"), allow_nan=True),
+            )
+            cursor = self._db.execute(
+                "INSERT INTO records (state, kind, path, sha256_before, sha256_replaced, sha256_after, pixels_after,"
+                " original, kept, created, tool, run, mode, mtime_ns, size, undoes, details)"
+                f" VALUES ('intent', {', '.join('?' * len(row))})",
+                row,
+            )
+            number = cursor.lastrowid
+        if number is None:
+            raise StorageError(f"{self.path}: a new row got no number; the ledger is damaged")
+        return number
+
+    def commit(self, number: int, temporaries: Sequence[Path] = ()) -> None:
+        """Mark an intent as carried out, and the row it takes back, if any, as restored."""
+        with self._transaction("commit"):
+            self._db.execute("UPDATE records SET state = 'done' WHERE id = ?", (number,))
+            self._db.execute(
+                "UPDATE records SET state = 'restored' WHERE id = (SELECT undoes FROM records WHERE id = ?)", (number,)
+            )
+            self._release(temporaries)
+
+    def drop(self, number: int, temporaries: Sequence[Path] = ()) -> None:
+        """Delete an intent that was not carried out."""
+        with self._transaction("drop"):
+            self._db.execute("DELETE FROM records WHERE id = ? AND state = 'intent'", (number,))
+            self._release(temporaries)
+
+    def mark_pruned(self, names: Sequence[str], when: str) -> None:
+        """Mark originals as deleted at the user's wish."""
+        with self._transaction("mark_pruned"):
+            self._db.executemany("UPDATE originals SET pruned = ? WHERE id = ?", [(when, name) for name in names])
+
+    def erase(self, numbers: Sequence[int]) -> None:
+        """Delete rows for good, and what is known of originals that no row refers to any more."""
+        with self._transaction("erase"):
+            self._db.executemany("DELETE FROM records WHERE id = ?", [(number,) for number in numbers])
+            self._db.execute(
+                "DELETE FROM originals WHERE NOT EXISTS"
+                " (SELECT 1 FROM records WHERE records.original = originals.id OR records.kept = originals.id)"
+            )
+        with self._errors():
+            # Old pages live on in a write-ahead log until it is emptied.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def find(self, number: int) -> Record | None:
+        """Return one row, if it is there."""
+        return self._one("WHERE records.id = ?", number)
+
+    def record(self, number: int) -> Record:
+        """Return one row; raises StorageError if there is none of that number."""
+        found = self.find(number)
+        if found is None:
+            raise StorageError(f"{self.path}: row {number} is missing; the ledger was changed by something else")
+        return found
+
+    def result(self, sha256: str, pixel_digest: str | None = None, *, path: Path | None = None) -> Record | None:
+        """Carried-out protection whose result is this content, or failing that, these pixels.
+
+        Of several, one that can be taken back comes first, then one of the file at `path`, then the newest.
+        """
+        order = (
+            " AND kind IN ('protect', 'copy') AND state IN ('done', 'restored') ORDER BY kind = 'protect' DESC,"
+            " original IS NOT NULL AND originals.pruned IS NULL DESC, path = ? DESC, state = 'done' DESC,"
+            " records.id DESC LIMIT 1"
+        )
+        place = os.fsencode(path) if path is not None else b""
+        found = self._one("WHERE sha256_after = ?" + order, sha256, place)
+        if found is None and pixel_digest is not None:
+            found = self._one("WHERE pixels_after = ?" + order, pixel_digest, place)
+        return found
+
+    def holds_pixels(self) -> bool:
+        """Whether any row can be recognised by its pixels at all."""
+        return self._one("WHERE pixels_after IS NOT NULL LIMIT 1") is not None
+
+    def by_original(self, sha256: str) -> Record | None:
+        """Newest carried-out protection of this content."""
+        return self._one(
+            "WHERE kind IN ('protect', 'copy') AND state IN ('done', 'restored') AND sha256_before = ?" + _NEWEST,
+            sha256,
+        )
+
+    def by_path(self, path: Path) -> Record | None:
+        """Newest carried-out protection of the file at this path."""
+        return self._one(
+            "WHERE kind = 'protect' AND state IN ('done', 'restored') AND path = ?" + _NEWEST, os.fsencode(path)
+        )
+
+    def knows_result(self, sha256: str) -> bool:
+        """Whether this content is the recorded result of anything, open intents included."""
+        with self._errors():
+            rows = self._db.execute("SELECT 1 FROM records WHERE sha256_after = ? LIMIT 1", (sha256,))
+            return rows.fetchone() is not None
+
+    def open_intents(self) -> list[Record]:
+        """Rows announced and neither carried out nor dropped, oldest first."""
+        return self._all("WHERE state = 'intent' ORDER BY records.id")
+
+    def every(self) -> list[Record]:
+        """All rows, oldest first."""
+        return self._all("ORDER BY records.id")
+
+    def touching(self, path: Path, sha256: str | None) -> list[Record]:
+        """Rows about a path, or about content as original or as result."""
+        return self._all(
+            "WHERE path = ? OR sha256_after = ? OR sha256_before = ? ORDER BY records.id",
+            os.fsencode(path),
+            sha256,
+            sha256,
+        )
+
+    def last_run(self) -> list[Record]:
+        """The protections of the newest run that protected anything, oldest first."""
+        return self._all(
+            "WHERE kind = 'protect' AND state IN ('done', 'restored') AND run = (SELECT run FROM records"
+            " WHERE kind = 'protect' AND state IN ('done', 'restored') ORDER BY id DESC LIMIT 1) ORDER BY records.id"
+        )
+
+    def pruned(self) -> set[str]:
+        """Vault ids of originals that were deleted at the user's wish."""
+        with self._errors():
+            return {row[0] for row in self._db.execute("SELECT id FROM originals WHERE pruned IS NOT NULL")}
+
+    def temporaries(self) -> list[Path]:
+        """Temporary files that were announced and may still exist."""
+        with self._errors():
+            return [Path(os.fsdecode(row[0])) for row in self._db.execute("SELECT path FROM temporaries")]
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _remember(self, temporaries: Sequence[Path]) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO temporaries (path) VALUES (?)", [(os.fsencode(path),) for path in temporaries]
+        )
+
+    def _release(self, temporaries: Sequence[Path]) -> None:
+        self._db.executemany("DELETE FROM temporaries WHERE path = ?", [(os.fsencode(path),) for path in temporaries])
+
+    def _one(self, clause: str, *values: object) -> Record | None:
+        found = self._all(clause, *values)
+        return found[0] if found else None
+
+    def _all(self, clause: str, *values: object) -> list[Record]:
+        with self._errors():
+            return [to_record(row) for row in self._db.execute(SELECT + clause, values)]
+
+    def _migrate(self) -> None:
+        with self._transaction("migrate"):
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > len(MIGRATIONS):
+                raise StorageError(
+                    f"{self.path}: written by a newer HashShield (format {version}, this one knows "
+                    f"{len(MIGRATIONS)}); update HashShield"
+                )
+            for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+                for statement in statements:
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def _transaction(self, name: str) -> Iterator[None]:
+        with self._errors():
+            calls.step(f"ledger.{name}", self.path)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            calls.step(f"ledger.{name}.done", self.path)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with self._guard, storage_errors(f"writing the ledger {self.path}"):
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                raise StorageError(
+                    f"{self.path}: the ledger cannot be used ({error}); make sure its disk has space and its folder "
+                    "can be written, or bring it back from a backup"
+                ) from error

@@ -1,0 +1,70 @@
+"""Which original belongs to a file, and whether it may be put back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hashshield.storage.ledger import Ledger
+from hashshield.storage.records import Record
+from hashshield.storage.snapshot import Snapshot
+
+__all__ = ["Finding", "PixelDigest", "find", "find_missing"]
+
+PixelDigest = Callable[[bytes, Path], str | None]
+"""Digest of the decoded pixels of some bytes, or None if they are no photo; the path is for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A row whose original can be put back, or the reason why there is none."""
+
+    record: Record | None
+    reason: str | None = None
+    failed: bool = False
+    """Whether the reason is a refusal, and not that there is nothing to do."""
+
+
+def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_digest: PixelDigest | None) -> Finding:
+    """Find the row of a file by its content, then by its pixels, and with `force` by its path.
+
+    An unknown file is a failure only when it was `named`; in a folder there may be any number of them.
+    """
+    record = ledger.result(source.sha256, path=source.path)
+    if record is None and ledger.by_original(source.sha256) is not None:
+        return Finding(None, "is the original already")
+    if record is None and pixel_digest is not None and ledger.holds_pixels():
+        record = ledger.result(source.sha256, pixel_digest(source.data, source.path), path=source.path)
+    if record is not None:
+        return _restorable(record)
+    record = ledger.by_path(source.path)
+    if record is None:
+        reason = "is not known to this vault: neither protected by it nor an original of it"
+        return Finding(None, reason, failed=named)
+    if not force:
+        return Finding(
+            None,
+            f"was edited after it was protected on {record.created}; --force keeps the edit in the vault and restores",
+            failed=True,
+        )
+    return _restorable(record)
+
+
+def find_missing(ledger: Ledger, path: Path) -> Finding:
+    """Find the row of a file that was deleted."""
+    record = ledger.by_path(Path(os.path.realpath(path.parent)) / path.name)
+    if record is None:
+        return Finding(None, "no such file, and nothing is recorded under this path", failed=True)
+    return _restorable(record)
+
+
+def _restorable(record: Record) -> Finding:
+    if record.kind == "copy":
+        return Finding(None, "is a protected copy made by --output; its original was never changed")
+    if record.original is None:
+        return Finding(None, "was protected with --no-backup: no original was kept", failed=True)
+    if record.pruned:
+        return Finding(None, "its original was pruned from the vault at your wish", failed=True)
+    return Finding(record)

@@ -1,0 +1,36 @@
+"""Files below a folder, in a fixed order, without following a single link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hashshield.storage.temporaries import is_temporary
+
+__all__ = ["walk"]
+
+
+def walk(
+    folder: Path, *, skip: Path | None = None, failed: Callable[[Path, OSError], None] | None = None
+) -> Iterator[Path]:
+    """Yield regular files below `folder`, sorted, links and temporary files of this package left out.
+
+    `skip` is a folder (real path) not to enter: the vault, should it lie among the photos. A folder that cannot be
+    listed is told to `failed` and the rest goes on; without it OSError is raised.
+    """
+    if skip is not None and Path(os.path.realpath(folder)).is_relative_to(skip):
+        return
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        if failed is None:
+            raise
+        failed(folder, error)
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(Path(entry.path), skip=skip, failed=failed)
+        elif entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
+            yield Path(entry.path)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hashshield.errors import StorageError
+from hashshield.storage.temporaries import temporary_name
+from hashshield.storage.vault import Vault
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    return Vault(tmp_path)
+
+
+def blob(vault: Vault, name: str) -> Path:
+    return vault.path / name[:2] / name
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=5000), max_size=4))
+def test_what_is_put_in_comes_out(vault: Vault, contents: list[bytes]) -> None:
+    names = [vault.put(data) for data in contents]
+    assert names == [hashlib.sha256(data).hexdigest() for data in contents]
+    assert [vault.get(name) for name in names] == contents
+    assert dict(vault.sizes()).items() >= {name: len(data) for name, data in zip(names, contents, strict=True)}.items()
+
+
+def test_files_and_folders_are_private(vault: Vault) -> None:
+    name = vault.put(b"original")
+    assert stat.S_IMODE(blob(vault, name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(blob(vault, name).parent.stat().st_mode) == 0o700
+
+
+def test_an_intact_copy_is_reused_and_a_damaged_one_replaced(vault: Vault) -> None:
+    name = vault.put(b"original")
+    inode = blob(vault, name).stat().st_ino
+    vault.put(b"original")
+    assert blob(vault, name).stat().st_ino == inode
+    blob(vault, name).write_bytes(b"damaged!")
+    with pytest.raises(StorageError, match="damaged"):
+        vault.get(name)
+    vault.put(b"original")
+    assert vault.get(name) == b"original"
+
+
+def test_a_link_in_the_place_of_an_original_is_not_followed(vault: Vault, tmp_path: Path) -> None:
+    name = vault.put(b"original")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"original")
+    blob(vault, name).unlink()
+    blob(vault, name).symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="link"):
+        vault.get(name)
+    with pytest.raises(StorageError, match="link"):
+        vault.put(b"original")
+    assert elsewhere.read_bytes() == b"original"
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65])
+def test_only_digests_are_ids(name: str, vault: Vault) -> None:
+    with pytest.raises(StorageError, match="no vault id"):
+        vault.get(name)
+    with pytest.raises(StorageError, match="no vault id"):
+        vault.remove(name)
+
+
+def test_removing_and_what_is_missing(vault: Vault) -> None:
+    name = vault.put(b"original")
+    vault.remove(name)
+    vault.remove(name)
+    vault.remove("0" * 64)
+    with pytest.raises(StorageError, match="not in the vault"):
+        vault.get(name)
+    assert list(vault.sizes()) == []
+
+
+def test_stale_temporaries_are_cleaned_and_nothing_else(vault: Vault) -> None:
+    name = vault.put(b"original")
+    stale = blob(vault, name).with_name(temporary_name())
+    stale.write_bytes(b"half")
+    other = blob(vault, name).with_name("readme")
+    other.write_bytes(b"mine")
+    vault.clean()
+    assert not stale.exists()
+    assert other.exists()
+    assert vault.get(name) == b"original"
+    assert [found for found, _ in vault.sizes()] == [name]
