@@ -118,4 +118,5 @@ def _shuffle(luma: Pixels, layout: Layout) -> Pixels:
     rows, columns = luma.shape[0] // (8 * down), luma.shape[1] // (8 * across)
     blocks = luma.reshape(rows, down, 8, columns, across, 8).transpose(0, 3, 1, 4, 2, 5)
     blocks = blocks.reshape(rows, columns, shown_down, shown_across, 8, 8).transpose(0, 2, 4, 1, 3, 5)
-    return blocks.reshape(rows * shown_down * 8, columns * shown_across * 8)
+    shuffled: Pixels = blocks.reshape(rows * shown_down * 8, columns * shown_across * 8)
+    return shuffled
