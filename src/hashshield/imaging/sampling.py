@@ -80,15 +80,29 @@ def _undo_triangle(plane: Pixels, across: int, down: int) -> Pixels:
     """Undo the decoder's triangle filter (libjpeg, "fancy upsampling"): (3 near + far) / 4 along each doubled axis.
 
     With p, a | b, n the decoded samples around a pair, both 1.5 a - 0.5 p and 1.5 b - 0.5 n are the coded one; their
-    mean, (3 (a + b) - p - n) / 4, is what remains of the rounding.
+    mean, (3 (a + b) - p - n) / 4, is what remains of the rounding. With one doubled axis it need not remain at all.
     """
     work: NDArray[np.int16] = plane.astype(np.int16)
-    scale = 1
-    if down == 2:
-        work, scale = _pairs(work), scale * 4
+    if down == 2 and across == 2:
+        return _round(_pairs(_pairs(work).T).T, 16)
     if across == 2:
-        work, scale = _pairs(work.T).T, scale * 4
-    return np.clip((work + scale // 2) // scale, 0, 255).astype(np.uint8)
+        return _undo_exactly(work.T).T
+    return _undo_exactly(work)
+
+
+def _undo_exactly(work: NDArray[np.int16]) -> Pixels:
+    """Undo a filter along the first axis without any loss.
+
+    Between coded c and its neighbour d the decoder puts a = (3c + d + 2) >> 2 and b = (c + 3d + 1) >> 2. Both roundings
+    together are less than 1, so c + d = a + b: the first sample, which is decoded as it is, yields all others.
+    """
+    near = _round(_pairs(work), 4)
+    sums = work[1:-1:2].astype(np.int32) + work[2::2]
+    signs = np.where(np.arange(len(near)) % 2, -1, 1)[:, None]
+    exact = np.vstack((work[:1], signs[1:] * sums))
+    exact = signs * np.cumsum(exact, axis=0)
+    # A decoder that rounds in another way would send errors down whole columns; the estimate cannot be far off.
+    return exact.astype(np.uint8) if np.abs(exact - near).max() <= 1 else near
 
 
 def _pairs(work: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -99,6 +113,10 @@ def _pairs(work: NDArray[np.int16]) -> NDArray[np.int16]:
     out[:-1] -= first[1:]
     out[-1] -= second[-1]
     return out
+
+
+def _round(work: NDArray[np.int16], scale: int) -> Pixels:
+    return np.clip((work + scale // 2) // scale, 0, 255).astype(np.uint8)
 
 
 def arrange(planes: list[Pixels], layout: Layout) -> list[Pixels]:
