@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["Block", "Entry", "orientation", "parse"]
 
@@ -44,6 +45,11 @@ class Block:
     sound: bool
     """Every offset, type and count is as TIFF wants it: only then may a stricter parser see the block."""
 
+    @property
+    def order(self) -> Literal["little", "big"]:
+        """Byte order of every number in the block."""
+        return "little" if self.little else "big"
+
     def find(self, ifd: str, tag: int) -> Entry | None:
         """Return the first entry of a directory with this tag."""
         return next((e for e in self.entries if e.ifd == ifd and e.tag == tag), None)
@@ -56,7 +62,7 @@ class Block:
         """Return an entry's value if it is a single integer."""
         if entry is None or entry.count != 1 or entry.kind not in _INTEGERS:
             return None
-        return int.from_bytes(self.value(entry), "little" if self.little else "big", signed=entry.kind in _SIGNED)
+        return int.from_bytes(self.value(entry), self.order, signed=entry.kind in _SIGNED)
 
 
 def parse(data: bytes) -> Block | None:

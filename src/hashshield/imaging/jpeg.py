@@ -15,84 +15,66 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging import exif, markers, sampling
+from hashshield.imaging import exif, jpeg_metadata, markers, sampling
 from hashshield.imaging.decode import decode, from_array, to_array
+from hashshield.imaging.jpeg_header import Header, inspect
 from hashshield.imaging.markers import Segment
-from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
+from hashshield.imaging.photo import Photo, Pixels, Strip
 
 __all__ = ["JpegEncoding", "read"]
 
-_KINDS = {
-    0xC3: "lossless",
-    0xC5: "hierarchical",
-    0xC6: "hierarchical",
-    0xC7: "hierarchical",
-    0xC9: "arithmetic-coded",
-    0xCA: "arithmetic-coded",
-    0xCB: "lossless",
-    0xCD: "hierarchical",
-    0xCE: "hierarchical",
-    0xCF: "hierarchical",
-}
-_PROGRESSIVE = 0xC2
 _LARGEST_SIDE = 65_500
 """libjpeg's limit."""
 
-_PIXELS_PER_BYTE = 512
-"""One block of 64 pixels costs a bit at least; fewer bytes than that cannot hold the picture."""
-
-_SCAN_WORK = 4_000_000_000
-"""Pixels x scans; a file of thousands of empty scans would keep a decoder busy for hours."""
-
 _ROWS = 256
-
-# Zigzag position -> natural (row by row) position, T.81 figure 5.
-_NATURAL = np.array(sorted(range(64), key=lambda i: (s := i // 8 + i % 8, (i // 8 if s % 2 else i % 8))))
 
 
 @dataclass(frozen=True, slots=True)
 class JpegEncoding:
-    """How the file was coded."""
+    """What writing the file again takes."""
 
     name: str
-    segments: tuple[Segment, ...]
+    header: Header
+    plan: jpeg_metadata.Plan
     tail: bytes
     """What follows EOI."""
-    colour: str
-    """'grey', 'ycc' or 'rgb'."""
-    factors: tuple[tuple[int, int], ...]
-    """(horizontal, vertical) sampling factors per component."""
-    tables: tuple[tuple[int, ...], ...]
-    """Quantisation table per component, 64 steps in natural order."""
-    restart: int
-    """MCUs between restart markers, 0 for none."""
-
-    @property
-    def progressive(self) -> bool:
-        """Whether the frame is progressive."""
-        return any(s.marker == _PROGRESSIVE for s in self.segments)
-
-    @property
-    def scans(self) -> int:
-        """How many scans the picture has."""
-        return sum(s.marker == markers.SOS for s in self.segments)
 
     def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
-        """Return the file with other pixels; everything but the coded picture stays byte for byte."""
+        """Return the file with other pixels; everything but the coded picture and copies of it stays byte for byte."""
+        shown = from_array(pixels, "L" if self.header.colour == "grey" else "RGB")
+        kept = jpeg_metadata.rewrite(self.header.segments, self.plan, shown, strip, photo.orientation)
+        del shown
         coded = self._code(photo, pixels)
-        first = next(i for i, s in enumerate(self.segments) if s.marker == markers.SOS)
-        head = [s for s in self.segments[:first] if markers.is_metadata(s.marker)]
-        late = [s for s in self.segments[first:] if markers.is_metadata(s.marker)]
-        return markers.join([*head, *coded, *late]) + self.tail
+        first = next(i for i, s in enumerate(self.header.segments) if s.marker == markers.SOS)
+
+        def ordered() -> list[Segment]:
+            return [
+                *(s for i, s in kept.items() if i < first),
+                *coded,
+                *(s for i, s in kept.items() if i > first),
+            ]
+
+        tail = b"" if strip.copies or strip.metadata else self.tail
+        if not tail.strip(b"\0"):
+            return markers.join(ordered()) + tail
+        # Second images are found by where they begin: fill bytes keep the place, and if the photo grew, their index
+        # is corrected.
+        if strip.gps:
+            tail = jpeg_metadata.tail_without_gps(tail)
+        grown = len(markers.join(ordered())) + len(self.tail) - len(photo.source)
+        if grown > 0:
+            jpeg_metadata.follow_tail(kept, grown)
+        return markers.join(ordered(), fill=max(0, -grown)) + tail
 
     def _code(self, photo: Photo, pixels: Pixels) -> list[Segment]:
         height, width = photo.pixels.shape[:2]
-        layout = sampling.choose(self.factors, odd_allowed=self.scans == 1 and max(height, width) < _LARGEST_SIDE // 4)
+        layout = sampling.choose(
+            self.header.factors, odd_allowed=self.header.scans == 1 and max(height, width) < _LARGEST_SIDE // 4
+        )
         planes = self._samples(width, height, layout)
-        _add_change(planes, photo.pixels, pixels, self.colour, layout.ratio)
+        _add_change(planes, photo.pixels, pixels, self.header.colour, layout.ratio)
         image = Image.merge(
-            {"grey": "L", "ycc": "YCbCr", "rgb": "RGB"}[self.colour],
+            {"grey": "L", "ycc": "YCbCr", "rgb": "RGB"}[self.header.colour],
             [from_array(plane, "L") for plane in sampling.arrange(planes, layout)],
         )
         del planes
@@ -107,8 +89,8 @@ class JpegEncoding:
         """Decode the source's own samples, hidden padding at the edges included, chroma at its coded size."""
         # Blocks at the right and bottom edge hold samples that are never shown but take part in the transform. A frame
         # header that claims the next whole MCU shows them. With several scans, whole blocks are all that is safe.
-        unit = [8 * max(f[axis] for f in self.factors) if self.scans == 1 else 8 for axis in (0, 1)]
-        if self.colour == "grey":
+        unit = [8 * max(f[axis] for f in self.header.factors) if self.header.scans == 1 else 8 for axis in (0, 1)]
+        if self.header.colour == "grey":
             unit = [8, 8]
         shown = [
             full if (full := -(-side // step) * step) <= _LARGEST_SIDE else side
@@ -116,30 +98,30 @@ class JpegEncoding:
         ]
         patched = [
             _patch_frame(s, shown[0], shown[1], None) if s.marker in markers.SOF else s
-            for s in self.segments
-            if s.marker in (0xE0, 0xEE) or not markers.is_metadata(s.marker)
+            for s in self.header.segments
+            if _seen(s)
         ]
-        image = decode(JpegImageFile, markers.join(patched), name=self.name, ycc=self.colour == "ycc")
-        planes = [np.asarray(image.getchannel(i)) for i in range(len(self.factors))]
+        image = decode(JpegImageFile, markers.join(patched), name=self.name, ycc=self.header.colour == "ycc")
+        planes = [np.asarray(image.getchannel(i)) for i in range(len(self.header.factors))]
         del image
-        return sampling.recover(planes, layout, self.factors)
+        return sampling.recover(planes, layout, self.header.factors)
 
     def _compress(self, image: Image.Image, layout: sampling.Layout) -> bytes:
         # Components that share a table must share it here too, or the encoder would write it several times.
-        tables = [list(table) for table in self.tables]
+        tables = [list(table) for table in self.header.tables]
         while len(tables) > 1 and tables[-1] == tables[-2]:
             tables.pop()
         options = {
             "qtables": tables,
             "subsampling": layout.pillow,
-            "restart_marker_blocks": self.restart,
-            "keep_rgb": self.colour == "rgb",
+            "restart_marker_blocks": self.header.restart,
+            "keep_rgb": self.header.colour == "rgb",
         }
         # Pillow gives an optimising encoder a buffer of two bytes per pixel, 64 KB at least. What needs more (noise at
         # the finest tables) is written with the standard Huffman tables, in one scan.
-        if sum(len(s.scan) for s in self.segments) < max(1.9 * image.width * image.height, 50_000):
+        if sum(len(s.scan) for s in self.header.segments) < max(1.9 * image.width * image.height, 50_000):
             try:
-                return _save(image, optimize=True, progressive=self.progressive, **options)
+                return _save(image, optimize=True, progressive=self.header.progressive, **options)
             except OSError:
                 pass
         return _save(image, **options)
@@ -154,9 +136,9 @@ def _save(image: Image.Image, **options: object) -> bytes:
 def read(data: bytes, *, name: str) -> Photo:
     """Decode a JPEG; raises UnsupportedError or BrokenPhotoError."""
     segments, end = markers.walk(data, name=name)
-    encoding = _inspect(segments, data[end:], name=name)
-    seen = [s for s in segments if s.marker in (0xE0, 0xEE) or not markers.is_metadata(s.marker)]
-    image = decode(JpegImageFile, markers.join(seen), name=name)
+    header = inspect(segments, name=name)
+    image = decode(JpegImageFile, markers.join(s for s in segments if _seen(s)), name=name)
+    plan = jpeg_metadata.survey(segments, data[end:], image)
     return Photo(
         pixels=to_array(image),
         alpha=None,
@@ -164,97 +146,15 @@ def read(data: bytes, *, name: str) -> Photo:
         orientation=exif.orientation(_exif(segments), _xmp(segments)),
         lossless=False,
         source=data,
-        encoding=encoding,
+        encoding=JpegEncoding(name, header, plan, data[end:]),
+        unprotected_copies=plan.copies,
+        links_to_owner=plan.links,
     )
 
 
-def _inspect(segments: list[Segment], tail: bytes, *, name: str) -> JpegEncoding:
-    frames = [s for s in segments if s.marker in markers.SOF]
-    if any(s.marker == 0xF7 for s in segments):
-        raise _unsupported(name, "JPEG-LS")
-    if len(frames) > 1:
-        raise _unsupported(name, "JPEG with several frames (hierarchical)")
-    if not frames or not any(s.marker == markers.SOS for s in segments):
-        raise BrokenPhotoError(f"{name}: the JPEG has no picture in it; get the file again from its source")
-    frame = frames[0]
-    if frame.marker in _KINDS:
-        raise _unsupported(name, f"{_KINDS[frame.marker]} JPEG")
-    body = frame.payload
-    if len(body) < 6 or len(body) != 6 + 3 * body[5]:
-        raise BrokenPhotoError(f"{name}: the JPEG's frame header has a wrong length; get the file again")
-    if body[0] != 8:
-        raise _unsupported(name, f"JPEG of {body[0]} bits per sample")
-    height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-    if height == 0 or any(s.marker == markers.DNL for s in segments):
-        raise _unsupported(name, "JPEG that tells its height at the end (DNL)")
-    if body[5] == 4:
-        raise _unsupported(name, "CMYK JPEG", "convert it to RGB first")
-    if body[5] not in (1, 3):
-        raise _unsupported(name, f"JPEG of {body[5]} components")
-    check_size(width, height, name=name)
-    scans = [s for s in segments if s.marker == markers.SOS]
-    if width * height > _PIXELS_PER_BYTE * sum(len(s.scan) for s in scans):
-        raise BrokenPhotoError(
-            f"{name}: the JPEG claims {width}x{height} pixels and holds too few bytes for them; get the file again"
-        )
-    if width * height * len(scans) > _SCAN_WORK:
-        raise UnsupportedError(f"{name}: {len(scans)} scans are more than a photo has; save it again as plain JPEG")
-    components = [(body[i], (body[i + 1] >> 4, body[i + 1] & 15), body[i + 2]) for i in range(6, len(body), 3)]
-    return JpegEncoding(
-        name=name,
-        segments=tuple(segments),
-        tail=tail,
-        colour=_colour(segments, tuple(c[0] for c in components)),
-        factors=tuple(c[1] for c in components),
-        tables=_tables(segments, components, name=name),
-        restart=next((int.from_bytes(s.payload[:2], "big") for s in segments if s.marker == markers.DRI), 0),
-    )
-
-
-def _colour(segments: list[Segment], ids: tuple[int, ...]) -> str:
-    """Decide as libjpeg does (jdapimin.c): JFIF, then Adobe's transform, then component names."""
-    if len(ids) == 1:
-        return "grey"
-    header = segments[: next(i for i, s in enumerate(segments) if s.marker == markers.SOS)]
-    if any(s.marker == 0xE0 and s.payload.startswith(b"JFIF\0") and len(s.payload) >= 14 for s in header):
-        return "ycc"
-    adobe = [s for s in header if s.marker == 0xEE and s.payload.startswith(b"Adobe") and len(s.payload) >= 12]
-    if adobe:
-        return "rgb" if adobe[-1].payload[11] == 0 else "ycc"
-    return "rgb" if ids == (82, 71, 66) else "ycc"
-
-
-def _tables(
-    segments: list[Segment], components: list[tuple[int, tuple[int, int], int]], *, name: str
-) -> tuple[tuple[int, ...], ...]:
-    """Return each component's table: the one in force when its first scan starts (T.81, B.2.4.1)."""
-    slots: dict[int, tuple[int, ...]] = {}
-    latched: dict[int, tuple[int, ...]] = {}
-    for s in segments:
-        if s.marker == markers.DQT:
-            _define_tables(s.payload, slots, name=name)
-        elif s.marker == markers.SOS and s.payload:
-            present = s.payload[1 : 1 + 2 * s.payload[0] : 2]
-            for identity, _, slot in components:
-                if identity in present and identity not in latched and slot in slots:
-                    latched[identity] = slots[slot]
-    if len({c[0] for c in components} & latched.keys()) != len(components):
-        raise BrokenPhotoError(f"{name}: the JPEG lacks a scan or a quantisation table; get the file again")
-    return tuple(latched[c[0]] for c in components)
-
-
-def _define_tables(payload: bytes, slots: dict[int, tuple[int, ...]], *, name: str) -> None:
-    position = 0
-    while position < len(payload):
-        wide, slot = payload[position] >> 4, payload[position] & 15
-        size = 128 if wide else 64
-        steps = np.frombuffer(payload[position + 1 : position + 1 + size], dtype=">u2" if wide else "u1")
-        if len(steps) != 64 or not steps.all():
-            raise BrokenPhotoError(f"{name}: the JPEG has a damaged quantisation table; get the file again")
-        natural = np.empty(64, dtype=np.int64)
-        natural[_NATURAL] = steps
-        slots[slot] = tuple(natural.tolist())
-        position += 1 + size
+def _seen(item: Segment) -> bool:
+    """Tell which segments a decoder gets to see: all it needs, and the two that decide the colours."""
+    return item.marker in (0xE0, 0xEE) or not markers.is_metadata(item.marker)
 
 
 def _add_change(planes: list[Pixels], before: Pixels, after: Pixels, colour: str, ratio: tuple[int, int]) -> None:
@@ -300,15 +200,11 @@ def _patch_frame(frame: Segment, width: int, height: int, factors: tuple[tuple[i
 
 def _exif(segments: list[Segment]) -> bytes:
     """Join EXIF segments as Pillow does: the header of the first one only."""
-    parts = [s.payload for s in segments if s.marker == 0xE1 and s.payload.startswith(b"Exif\0\0")]
+    parts = [s.payload for s in segments if s.marker == 0xE1 and s.payload.startswith(jpeg_metadata.EXIF)]
     return b"".join(part[6:] if index else part for index, part in enumerate(parts))
 
 
 def _xmp(segments: list[Segment]) -> bytes | None:
-    prefix = b"http://ns.adobe.com/xap/1.0/\0"
+    prefix = jpeg_metadata.XMP
     packets = [s.payload[len(prefix) :] for s in segments if s.marker == 0xE1 and s.payload.startswith(prefix)]
     return packets[-1] if packets else None
-
-
-def _unsupported(name: str, what: str, cure: str = "save it as plain JPEG or PNG first") -> UnsupportedError:
-    return UnsupportedError(f"{name}: {what} is not supported; {cure}")

@@ -98,11 +98,12 @@ def _undo_exactly(work: NDArray[np.int16]) -> Pixels:
     """
     near = _round(_pairs(work), 4)
     sums = work[1:-1:2].astype(np.int32) + work[2::2]
-    signs = np.where(np.arange(len(near)) % 2, -1, 1)[:, None]
-    exact = np.vstack((work[:1], signs[1:] * sums))
-    exact = signs * np.cumsum(exact, axis=0)
+    signs: NDArray[np.int32] = np.where(np.arange(len(near)) % 2, -1, 1).astype(np.int32)[:, None]
+    exact: NDArray[np.int32] = signs * np.cumsum(np.vstack((work[:1], signs[1:] * sums)), axis=0, dtype=np.int32)
     # A decoder that rounds in another way would send errors down whole columns; the estimate cannot be far off.
-    return exact.astype(np.uint8) if np.abs(exact - near).max() <= 1 else near
+    if np.abs(exact - near).max() > 1:
+        return near
+    return exact.astype(np.uint8, copy=False)
 
 
 def _pairs(work: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -116,7 +117,8 @@ def _pairs(work: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def _round(work: NDArray[np.int16], scale: int) -> Pixels:
-    return np.clip((work + scale // 2) // scale, 0, 255).astype(np.uint8)
+    rounded: Pixels = np.clip((work + scale // 2) // scale, 0, 255).astype(np.uint8)
+    return rounded
 
 
 def arrange(planes: list[Pixels], layout: Layout) -> list[Pixels]:
