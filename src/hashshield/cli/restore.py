@@ -1,0 +1,54 @@
+"""`hashshield restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hashshield.cli import options as o
+from hashshield.cli.layouts import RESTORE
+from hashshield.cli.output import Sink
+from hashshield.config import resolve
+from hashshield.errors import UsageError
+
+__all__ = ["EXAMPLES", "restore"]
+
+EXAMPLES = o.examples(
+    "hashshield restore photos/                 # byte for byte as they were",
+    "hashshield restore --last-run --dry-run    # what the last protect changed",
+)
+
+
+def restore(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos, or folders of them.")
+    ] = None,
+    last_run: Annotated[bool, o.switch("--last-run", text="All that the last protect changed.", panel=o.FILES)] = False,
+    force: Annotated[
+        bool,
+        o.switch("--force", text="Also files edited since; the edit goes to the vault.", panel=o.FILES),
+    ] = False,
+    dry_run: Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)] = False,
+    vault: o.Vault = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Bring originals back from the vault, byte for byte.
+
+    A photo is found by its content, so moved, renamed and copied files count. A file that was edited after
+    protection is refused without --force.
+    """
+    with Sink("restore", RESTORE, as_json=as_json, quiet=quiet) as sink:
+        if bool(paths) == last_run:
+            raise UsageError("name the photos or folders to restore, or give --last-run (not both)")
+        settings = resolve({"vault": vault})
+
+        from hashshield.pipeline import restore as pipeline
+
+        sink.finish(
+            pipeline.restore(
+                paths or [], vault=settings["vault"].value, force=force, dry_run=dry_run, last_run=last_run
+            )
+        )
