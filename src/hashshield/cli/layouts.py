@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from statistics import median
 from typing import Any, get_args
 
@@ -110,16 +111,13 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
 def _left_in_files(written: Sequence[Outcome]) -> list[str]:
     """What the files still carry besides the protected pixels."""
     lines = []
-    if copies := [row for row in written if row.unprotected_copies]:
-        kinds = sorted({kind for row in copies for kind in row.unprotected_copies})
+    if copies := [row.unprotected_copies for row in written if row.unprotected_copies]:
+        kinds = ", ".join(sorted(set(chain.from_iterable(copies))))
+        lines.append(f"Files that still hold unprotected copies ({kinds}): {len(copies)}; see --strip-copies.")
+    if links := [row.links_to_owner for row in written if row.links_to_owner]:
+        kinds = ", ".join(sorted(set(chain.from_iterable(links))))
         lines.append(
-            f"{count(len(copies), 'file')} still hold unprotected copies: {', '.join(kinds)}; see --strip-copies."
-        )
-    if linked := [row for row in written if row.links_to_owner]:
-        kinds = sorted({kind for row in linked for kind in row.links_to_owner})
-        lines.append(
-            f"{count(len(linked), 'file')} keep metadata that can name you: {', '.join(kinds)}; "
-            "see --strip-gps and --strip-metadata."
+            f"Files that keep what can name you ({kinds}): {len(links)}; see --strip-gps and --strip-metadata."
         )
     return lines
 
@@ -156,7 +154,7 @@ PROTECT = Layout(
     columns=(
         Column("File", lambda row: row.path),
         Column("Status", lambda row: row.status),
-        Column("From own code", lambda row: _of(row.distance_from_original, row.bits), right=True),
+        Column("From own", lambda row: _of(row.distance_from_original, row.bits), right=True),
         Column("To goal", lambda row: _whole(row.distance_to_goal), right=True),
         Column("PSNR dB", lambda row: _number(row.psnr_db), right=True),
         Column("Steps", lambda row: _whole(row.steps), right=True),
@@ -174,7 +172,7 @@ VERIFY = Layout(
         Column("Status", lambda row: row.status.replace("_", " ")),
         Column("Known from", lambda row: row.source or ""),
         Column("Goal", lambda row: row.goal or ""),
-        Column("From own code", lambda row: _worst_bits(row) or _whole(row.distance_from_original), right=True),
+        Column("From own", lambda row: _worst_bits(row) or _whole(row.distance_from_original), right=True),
         Column("To goal", lambda row: _whole(row.distance_to_goal), right=True),
     ),
     shown=_first_and_remarkable,

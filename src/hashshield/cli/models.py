@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,12 +96,12 @@ def _card(entry: Entry) -> dict[str, Any]:
     if not entry.embedded:
         return {}
     from dataclasses import asdict
+    from importlib.resources import as_file, files
 
-    import hashshield.checkpoints
     from hashshield.checkpoints.file import read_card
 
-    bundled = Path(hashshield.checkpoints.__file__).parent / "bundled" / entry.file
-    return asdict(read_card(bundled))
+    with as_file(files("hashshield.checkpoints") / "bundled" / entry.file) as path:
+        return asdict(read_card(path))
 
 
 o.register(app, list_, "list", o.examples("hashshield models list", "hashshield models list --json"))

@@ -80,7 +80,11 @@ class Layout:
 
 def keyed(*keys: str) -> Layout:
     """The layout of rows that are mappings: one column per key, in this order."""
-    return Layout(columns=tuple(Column(key, lambda row, key=key: _shown(row.get(key))) for key in keys))
+
+    def column(key: str) -> Column:
+        return Column(key, lambda row: _shown(row.get(key)))
+
+    return Layout(columns=tuple(column(key) for key in keys))
 
 
 def _shown(value: Any) -> str:
@@ -222,7 +226,8 @@ def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
     lines: list[str] = []
     shared: dict[str, list[str]] = {}
     for row in rows:
-        reason, name = getattr(row, "reason", None), getattr(row, "path", None) or getattr(row, "original", "")
+        reason = getattr(row, "reason", None)
+        name = str(getattr(row, "path", None) or getattr(row, "protected", ""))
         if not reason:
             continue
         if exit_code([row.status]):

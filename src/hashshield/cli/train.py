@@ -45,10 +45,10 @@ def train(
         settings = resolve({"device": device})
         overrides: dict[str, Any] = {"bits": tuple(bits) if bits else None, "epochs": epochs}
 
-        import hashshield.training as training
+        from hashshield.training import train as run_training
 
         with EpochProgress(quiet=quiet) as progress:
-            card = training.train(
+            card = run_training(
                 recipe,
                 data=data,
                 output=output,
