@@ -20,7 +20,7 @@ __hashshield_case() {
     commands='' options='' argument='' takes='' words=''
     case $path in
     'hashshield')
-        commands='protect verify evaluate restore train models bench config'
+        commands='protect verify evaluate restore train originals models bench config'
         options='--version -h --help'
         ;;
     'hashshield protect')
@@ -68,7 +68,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield restore')
-        options='--last-run --force -n --dry-run --vault --json -q --quiet -h --help'
+        options='--last-run --force -n --dry-run --vault --break-links --allow-root --json -q --quiet -h --help'
         argument=file
         case $previous in
             --vault) takes=folder ;;
@@ -84,6 +84,37 @@ __hashshield_case() {
             --epochs) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield originals')
+        commands='list prune export forget'
+        options='-h --help'
+        ;;
+    'hashshield originals list')
+        options='--vault --json -h --help'
+        case $previous in
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield originals prune')
+        options='--older-than --restored-only --unrecorded -n --dry-run --vault --json -y --yes -h --help'
+        case $previous in
+            --older-than) takes=other ;;
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield originals export')
+        options='-n --dry-run --vault --json -q --quiet -h --help'
+        argument=folder
+        case $previous in
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield originals forget')
+        options='-n --dry-run --vault --json -y --yes -h --help'
+        argument=file
+        case $previous in
+            --vault) takes=folder ;;
         esac
         ;;
     'hashshield models')

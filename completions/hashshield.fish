@@ -6,7 +6,7 @@ function __hashshield_at --description 'Whether the words before the cursor are 
         string match -q -- '-*' $word; or set -a given $word
     end
     switch "$given[1]"
-        case models bench config
+        case originals models bench config
             test (count $given) -gt 2; and set given $given[1..2]
         case '*'
             test (count $given) -gt 1; and set given $given[1]
@@ -29,6 +29,7 @@ complete -c hashshield -n '__hashshield_at' -f -a verify -d 'Hash photos again a
 complete -c hashshield -n '__hashshield_at' -f -a evaluate -d 'Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances.'
 complete -c hashshield -n '__hashshield_at' -f -a restore -d 'Bring originals back from the vault, byte for byte.'
 complete -c hashshield -n '__hashshield_at' -f -a train -d 'Train a hash network from a recipe and write it with its card.'
+complete -c hashshield -n '__hashshield_at' -f -a originals -d 'Look after the originals in the vault.'
 complete -c hashshield -n '__hashshield_at' -f -a models -d 'List the networks that are known and say what they are.'
 complete -c hashshield -n '__hashshield_at' -f -a bench -d 'Measure again what the documentation claims.'
 complete -c hashshield -n '__hashshield_at' -f -a config -d 'Settings, and where each value comes from.'
@@ -85,10 +86,12 @@ complete -c hashshield -n '__hashshield_at evaluate' -l json -d 'Print one JSON 
 complete -c hashshield -n '__hashshield_at evaluate' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at evaluate' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at restore' -F
-complete -c hashshield -n '__hashshield_at restore' -l last-run -d 'All that the last protect changed.'
+complete -c hashshield -n '__hashshield_at restore' -l last-run -d 'All that the last protect changed, below PATH if given.'
 complete -c hashshield -n '__hashshield_at restore' -l force -d 'Also files edited since; the edit goes to the vault.'
 complete -c hashshield -n '__hashshield_at restore' -s n -l dry-run -d 'Say what would be done.'
 complete -c hashshield -n '__hashshield_at restore' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
+complete -c hashshield -n '__hashshield_at restore' -l break-links -d 'Accept files with several hard links.'
+complete -c hashshield -n '__hashshield_at restore' -l allow-root -d 'As root, write where others can too.'
 complete -c hashshield -n '__hashshield_at restore' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at restore' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at restore' -s h -l help -d 'Show a summary and exit.'
@@ -103,6 +106,36 @@ complete -c hashshield -n '__hashshield_at train' -l resume -d 'Go on after an i
 complete -c hashshield -n '__hashshield_at train' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at train' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at train' -s h -l help -d 'Show a summary and exit.'
+complete -c hashshield -n '__hashshield_at originals' -f -a list -d 'List the originals that are kept, for which files, and whether something still depends on them.'
+complete -c hashshield -n '__hashshield_at originals' -f -a prune -d 'Delete originals for good, to free space. The files they belong to can no longer be restored.'
+complete -c hashshield -n '__hashshield_at originals' -f -a export -d 'Write copies of all originals to a folder, under their names; nothing that exists is overwritten.'
+complete -c hashshield -n '__hashshield_at originals' -f -a forget -d 'Delete for good what is kept and recorded about photos. They can no longer be restored or verified.'
+complete -c hashshield -n '__hashshield_at originals' -s h -l help -d 'Show a summary and exit.'
+complete -c hashshield -n '__hashshield_at originals list' -f
+complete -c hashshield -n '__hashshield_at originals list' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
+complete -c hashshield -n '__hashshield_at originals list' -l json -d 'Print one JSON document.'
+complete -c hashshield -n '__hashshield_at originals list' -s h -l help -d 'Show a summary and exit.'
+complete -c hashshield -n '__hashshield_at originals prune' -f
+complete -c hashshield -n '__hashshield_at originals prune' -l older-than -x -d 'Only those kept longer ago.'
+complete -c hashshield -n '__hashshield_at originals prune' -l restored-only -d 'Only those whose every file was restored.'
+complete -c hashshield -n '__hashshield_at originals prune' -l unrecorded -d 'Instead those that no record refers to.'
+complete -c hashshield -n '__hashshield_at originals prune' -s n -l dry-run -d 'Say what would be done.'
+complete -c hashshield -n '__hashshield_at originals prune' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
+complete -c hashshield -n '__hashshield_at originals prune' -l json -d 'Print one JSON document.'
+complete -c hashshield -n '__hashshield_at originals prune' -s y -l yes -d 'Do not ask.'
+complete -c hashshield -n '__hashshield_at originals prune' -s h -l help -d 'Show a summary and exit.'
+complete -c hashshield -n '__hashshield_at originals export' -f -a '(__fish_complete_directories)'
+complete -c hashshield -n '__hashshield_at originals export' -s n -l dry-run -d 'Say what would be done.'
+complete -c hashshield -n '__hashshield_at originals export' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
+complete -c hashshield -n '__hashshield_at originals export' -l json -d 'Print one JSON document.'
+complete -c hashshield -n '__hashshield_at originals export' -s q -l quiet -d 'Say only what went wrong.'
+complete -c hashshield -n '__hashshield_at originals export' -s h -l help -d 'Show a summary and exit.'
+complete -c hashshield -n '__hashshield_at originals forget' -F
+complete -c hashshield -n '__hashshield_at originals forget' -s n -l dry-run -d 'Say what would be done.'
+complete -c hashshield -n '__hashshield_at originals forget' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
+complete -c hashshield -n '__hashshield_at originals forget' -l json -d 'Print one JSON document.'
+complete -c hashshield -n '__hashshield_at originals forget' -s y -l yes -d 'Do not ask.'
+complete -c hashshield -n '__hashshield_at originals forget' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at models' -f -a list -d 'List the networks in the catalogue: code lengths, MAP, size, licence.'
 complete -c hashshield -n '__hashshield_at models' -f -a info -d 'Say what is known of a network: how it was trained, MAP, classes, licence.'
 complete -c hashshield -n '__hashshield_at models' -s h -l help -d 'Show a summary and exit.'

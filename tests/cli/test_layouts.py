@@ -131,5 +131,5 @@ def test_evaluate_shows_the_worst_and_lists_all() -> None:
 
 
 def test_restore_of_nothing() -> None:
-    assert RESTORE.closing([]) == ["Nothing to restore."]
+    assert RESTORE.closing([]) == ["Nothing was kept for these."]
     assert RESTORE.closing([Restoration(str(Path("a")), "restored")]) == ["1 restored."]

@@ -86,12 +86,14 @@ def test_quiet_shows_nothing_on_a_terminal(monkeypatch: pytest.MonkeyPatch, outc
 
 def test_the_bar_goes_when_work_is_interrupted(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
     stream = terminal(monkeypatch)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        PhotoProgress(Sink("protect", PROTECT, data=io.StringIO())) as progress,
-    ):
-        work(progress, outcome)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with PhotoProgress(Sink("protect", PROTECT, data=io.StringIO())) as progress:
+            work(progress, outcome)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     shown = stream.getvalue()
     assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0
 

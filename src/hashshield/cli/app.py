@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hashshield.cli import bench, config, evaluate, models, options, protect, restore, train, verify
+from hashshield.cli import bench, config, evaluate, models, options, originals, protect, restore, train, verify
 
 __all__ = ["app"]
 
@@ -58,6 +58,7 @@ options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
 options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
 options.register(app, restore.restore, "restore", restore.EXAMPLES, panel=PHOTOS)
+app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
 options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
 app.add_typer(models.app, name="models", rich_help_panel=NETWORKS)
 app.add_typer(bench.app, name="bench", rich_help_panel=NETWORKS)

@@ -17,7 +17,8 @@ REENCODED = "jpeg q75"
 """The transform every receipt answers for."""
 _FIRST = 20
 """Rows of a folder that are shown whatever their status."""
-_UNREMARKABLE = {"protected", "already", "planned", "skipped", "restored", "compared"}
+_RESTORED = ("restored", "exported", "planned", "skipped", "failed")
+_UNREMARKABLE = {"protected", "already", "planned", "skipped", "restored", "exported", "compared"}
 
 
 def _number(value: float | None, form: str = ".1f") -> str:
@@ -142,11 +143,11 @@ def _evaluate_closing(rows: Sequence[Evaluation]) -> list[str]:
 
 
 def _restore_closing(rows: Sequence[Restoration]) -> list[str]:
-    counts = _counts(rows, ("restored", "planned", "skipped", "failed"))
+    counts = _counts(rows, _RESTORED)
     return (
         [", ".join(f"{number} {status}" for status, number in counts.items() if number) + "."]
         if rows
-        else ["Nothing to restore."]
+        else ["Nothing was kept for these."]
     )
 
 
@@ -203,5 +204,5 @@ RESTORE = Layout(
     columns=(Column("File", lambda row: row.path), Column("Status", lambda row: row.status)),
     shown=_first_and_remarkable,
     closing=_restore_closing,
-    numbers=lambda rows: {"counts": _counts(rows, ("restored", "planned", "skipped", "failed"))},
+    numbers=lambda rows: {"counts": _counts(rows, _RESTORED)},
 )

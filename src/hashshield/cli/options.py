@@ -19,6 +19,8 @@ from hashshield.errors import UsageError
 from hashshield.types import GoalKind, GoalSpec, Request
 
 __all__ = [
+    "AllowRoot",
+    "BreakLinks",
     "Device",
     "Force",
     "Json",
@@ -126,6 +128,8 @@ Seed = Annotated[
 ]
 Vault = Annotated[Path | None, setting("vault", "Folder of originals and ledger.", panel=FILES, metavar="DIR")]
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
+BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
+AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
 Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
 Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
 Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]

@@ -85,13 +85,8 @@ def protect(
         bool, o.switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=o.FILES)
     ] = False,
     keep_mtime: Annotated[bool, o.switch("--keep-mtime", text="Keep the modification time.", panel=o.FILES)] = False,
-    break_links: Annotated[
-        bool, o.switch("--break-links", text="Accept files with several hard links.", panel=o.FILES)
-    ] = False,
-    allow_root: Annotated[
-        bool,
-        o.switch("--allow-root", text="As root, write where others can too.", panel=o.FILES),
-    ] = False,
+    break_links: o.BreakLinks = False,
+    allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     yes: o.Yes = False,

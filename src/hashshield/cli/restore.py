@@ -10,6 +10,7 @@ import typer
 from hashshield.cli import options as o
 from hashshield.cli.layouts import RESTORE
 from hashshield.cli.output import Sink
+from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
@@ -25,13 +26,17 @@ def restore(
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos, or folders of them.")
     ] = None,
-    last_run: Annotated[bool, o.switch("--last-run", text="All that the last protect changed.", panel=o.FILES)] = False,
+    last_run: Annotated[
+        bool, o.switch("--last-run", text="All that the last protect changed, below PATH if given.", panel=o.FILES)
+    ] = False,
     force: Annotated[
         bool,
         o.switch("--force", text="Also files edited since; the edit goes to the vault.", panel=o.FILES),
     ] = False,
     dry_run: Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)] = False,
     vault: o.Vault = None,
+    break_links: o.BreakLinks = False,
+    allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -41,14 +46,22 @@ def restore(
     protection is refused without --force.
     """
     with Sink("restore", RESTORE, as_json=as_json, quiet=quiet) as sink:
-        if bool(paths) == last_run:
-            raise UsageError("name the photos or folders to restore, or give --last-run (not both)")
+        if not paths and not last_run:
+            raise UsageError("name the photos or folders to restore, or give --last-run")
         settings = resolve({"vault": vault})
 
         from hashshield.pipeline import restore as pipeline
 
-        sink.finish(
-            pipeline.restore(
-                paths or [], vault=settings["vault"].value, force=force, dry_run=dry_run, last_run=last_run
+        with PhotoProgress(sink) as progress:
+            sink.finish(
+                pipeline.restore(
+                    paths or [],
+                    vault=settings["vault"].value,
+                    force=force,
+                    dry_run=dry_run,
+                    last_run=last_run,
+                    break_links=break_links,
+                    allow_root=allow_root,
+                    progress=progress,
+                )
             )
-        )

@@ -8,6 +8,13 @@ from hashshield.cli.shells.fill import filled
 __all__ = ["script"]
 
 
+_ARGUMENT = {
+    "file": "-F",
+    "folder": "-f -a '(__fish_complete_directories)'",
+    "model": "-f -a '(__hashshield_models)'",
+}
+
+
 def script(root: Command) -> str:
     """The text of `completions/hashshield.fish`."""
     lines = [line for command in walk(root) for line in _fish_command(command)]
@@ -20,8 +27,7 @@ def _fish_command(command: Command) -> list[str]:
     start = f"complete -c hashshield -n {_fish_quoted(f'__hashshield_at {words}'.strip())}"
     lines = [f"{start} -f -a {child.path[-1]} -d {_fish_quoted(child.help[0])}" for child in command.commands]
     for argument in command.arguments:
-        files = {"model": "-f -a '(__hashshield_models)'", "file": "-F"}.get(argument.takes, "-f")
-        lines.append(f"{start} {files}")
+        lines.append(f"{start} {_ARGUMENT.get(argument.takes, '-f')}")
     if not command.commands and not command.arguments:
         lines.append(f"{start} -f")
     return lines + [f"{start} {_fish_option(option)}" for option in command.options]
