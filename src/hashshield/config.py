@@ -6,32 +6,27 @@ a file planted beside photos must not be able to change what is done to them.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hashshield.errors import UsageError
-from hashshield.types import Request
 
 __all__ = ["SETTINGS", "Setting", "Settings", "Source", "Value", "config_path", "nearest", "read_file", "resolve"]
 
 Source = Literal["flag", "environment", "file", "default"]
 Kind = Literal["number", "integer", "text", "names", "switch", "path"]
 
-_DEFAULTS = Request()
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _LARGEST_FILE = 64 * 1024
 """Bytes of a configuration file; a few hundred are usual."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One key of the configuration file, and how its values are checked."""
 
     key: str
@@ -65,8 +60,7 @@ class Setting:
         return ", ".join(self.default) if self.kind == "names" else str(self.default)
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A resolved setting and where it came from."""
 
     value: Any
@@ -77,38 +71,39 @@ class Value:
 
 Settings = dict[str, Value]
 
+# The defaults are those of `types.Request`; written out, because building its classes is a tenth of the time of --help.
 SETTINGS: dict[str, Setting] = {
     setting.key: setting
     for setting in (
-        Setting("model", "names", _DEFAULTS.models, "networks to search against", flag="--model"),
+        Setting("model", "names", ("lite0-caltech101:48",), "networks to search against", flag="--model"),
         Setting(
             "goal",
             "text",
-            _DEFAULTS.goal.kind,
+            "away",
             "what the bits should become when no target is given",
             choices=("away", "opposite", "decoy", "center"),
         ),
         Setting(
             "method",
             "text",
-            _DEFAULTS.method,
+            "rnm",
             "the search",
             choices=("rnm", "rnm-paper", "tanh", "hag", "noise"),
         ),
         Setting(
             "tau",
             "number",
-            _DEFAULTS.tau,
+            0.032,
             "largest change of any pixel, in [0, 1] units",
             low=1 / 255,
             high=1.0,
             range_text="between 1/255 (one 8-bit level) and 1",
         ),
-        Setting("steps", "integer", _DEFAULTS.steps, "gradient steps per photo", low=1, range_text="at least 1"),
-        Setting("stop", "text", _DEFAULTS.stop, "when the search ends", choices=("budget", "first")),
+        Setting("steps", "integer", 40, "gradient steps per photo", low=1, range_text="at least 1"),
+        Setting("stop", "text", "budget", "when the search ends", choices=("budget", "first")),
         Setting("tolerance", "integer", None, "bits a targeted code may be off", low=0, range_text="at least 0"),
         Setting("accept_best", "switch", False, "write the best found even when the goal was not reached"),
-        Setting("device", "text", _DEFAULTS.device, "where the networks run", choices=("auto", "cpu", "cuda", "mps")),
+        Setting("device", "text", "auto", "where the networks run", choices=("auto", "cpu", "cuda", "mps")),
         Setting("batch_size", "integer", None, "photos searched at once", low=1, range_text="at least 1"),
         Setting("jobs", "integer", None, "threads that read and write photos", low=1, range_text="at least 1"),
         Setting("vault", "path", None, "folder of originals and ledger"),
@@ -129,6 +124,8 @@ def config_path() -> Path:
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """A half sentence naming what was probably meant, or all that is known; for error messages."""
+    import difflib
+
     close = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1, cutoff=0.5)
     close = close or difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

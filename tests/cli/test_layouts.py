@@ -3,12 +3,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from hashshield.cli.layouts import EVALUATE, PROTECT, RESTORE, VERIFY
-from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, Verification
+from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, Status, Verdict, Verification
 
 Make = Callable[..., Outcome]
 
@@ -133,3 +133,9 @@ def test_evaluate_shows_the_worst_and_lists_all() -> None:
 def test_restore_of_nothing() -> None:
     assert RESTORE.closing([]) == ["Nothing was kept for these."]
     assert RESTORE.closing([Restoration(str(Path("a")), "restored")]) == ["1 restored."]
+
+
+def test_the_statuses_are_those_of_the_types() -> None:
+    """Written out in the layouts, so that --help need not import the types."""
+    assert tuple(PROTECT.numbers([])["counts"]) == get_args(Status)
+    assert tuple(VERIFY.numbers([])["counts"]) == get_args(Verdict)

@@ -84,3 +84,31 @@ def test_a_reader_that_went_away_is_no_traceback(words: list[str]) -> None:
     os.close(writer)
     assert ended.returncode == 1
     assert ended.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of a child is asked with wait4")
+def test_help_takes_at_most_1_4_times_a_bare_application(tmp_path: Path) -> None:
+    """Processor time, the least of several runs in turn: wall time on a busy machine says little."""
+    depth = [path for path in COMMANDS if path]
+    groups = sorted({path[0] for path in depth if len(path) == 2})
+    lines = ["import typer", "app = typer.Typer()"]
+    lines += [f"app.add_typer(typer.Typer(), name='{name}')" for name in groups]
+    for number, path in enumerate(path for path in depth if path[0] not in groups or len(path) == 2):
+        group = f"app.registered_groups[{groups.index(path[0])}].typer_instance" if len(path) == 2 else "app"
+        lines += [f"@{group}.command('{path[-1]}')", f"def c{number}(name: str, count: int = 1):", "    'Do it.'"]
+    bare = tmp_path / "bare.py"
+    bare.write_text("\n".join([*lines, "app()"]))
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def spent(*words: str) -> float:
+        process = subprocess.Popen([sys.executable, *words, "--help"], env=environment, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return usage.ru_utime + usage.ru_stime
+
+    pairs = [(spent("-m", "hashshield"), spent(str(bare))) for _ in range(16)][1:]
+    ours, theirs = (min(times) for times in zip(*pairs, strict=True))
+    assert ours <= 1.4 * theirs, f"{ours:.3f} s against {theirs:.3f} s"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from statistics import median
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from hashshield.cli.output import Column, Layout, count
-from hashshield.types import Evaluation, Outcome, Restoration, Status, Verdict, Verification
+
+if TYPE_CHECKING:
+    from hashshield.types import Evaluation, Outcome, Restoration, Verification
 
 __all__ = ["EVALUATE", "PROTECT", "REENCODED", "RESTORE", "VERIFY"]
 
@@ -17,6 +18,8 @@ REENCODED = "jpeg q75"
 """The transform every receipt answers for."""
 _FIRST = 20
 """Rows of a folder that are shown whatever their status."""
+_STATUSES = ("protected", "already", "planned", "skipped", "short", "partial", "failed")
+_VERDICTS = ("protected", "not_protected", "unknown", "skipped", "failed")
 _RESTORED = ("restored", "exported", "planned", "skipped", "failed")
 _UNREMARKABLE = {"protected", "already", "planned", "skipped", "restored", "exported", "compared"}
 
@@ -51,6 +54,8 @@ def _counts(rows: Iterable[Any], statuses: tuple[str, ...]) -> dict[str, int]:
 
 
 def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
+    from statistics import median
+
     values = [row.psnr_db for row in rows if row.psnr_db is not None]
     return median(values) if values else None
 
@@ -68,7 +73,7 @@ def _reencoded(rows: Iterable[Outcome]) -> tuple[int, int]:
 def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
     passed, measured = _reencoded(rows)
     return {
-        "counts": _counts(rows, get_args(Status)),
+        "counts": _counts(rows, _STATUSES),
         "median_psnr_db": _median_psnr(row for row in rows if row.status in ("protected", "partial")),
         "least_distance_from_original": min(
             (row.distance_from_original for row in rows if row.distance_from_original is not None), default=None
@@ -84,7 +89,7 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
     """The verdicts in plain words."""
     if not rows:
         return ["No photos were found; nothing was changed."]
-    counts = {status: number for status, number in _counts(rows, get_args(Status)).items() if number}
+    counts = {status: number for status, number in _counts(rows, _STATUSES).items() if number}
     written = [row for row in rows if row.status in ("protected", "partial")]
     photos = len(rows) - counts.get("skipped", 0)
     rest = [f"{number} {status}" for status, number in counts.items() if status != "protected"]
@@ -124,7 +129,7 @@ def _left_in_files(written: Sequence[Outcome]) -> list[str]:
 
 
 def _verify_closing(rows: Sequence[Verification]) -> list[str]:
-    counts = {status: number for status, number in _counts(rows, get_args(Verdict)).items() if number}
+    counts = {status: number for status, number in _counts(rows, _VERDICTS).items() if number}
     if not counts:
         return ["No photos were found."]
     lines = [", ".join(f"{number} {status.replace('_', ' ')}" for status, number in counts.items()) + "."]
@@ -178,7 +183,7 @@ VERIFY = Layout(
     ),
     shown=_first_and_remarkable,
     closing=_verify_closing,
-    numbers=lambda rows: {"counts": _counts(rows, get_args(Verdict))},
+    numbers=lambda rows: {"counts": _counts(rows, _VERDICTS)},
 )
 
 EVALUATE = Layout(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,6 +78,8 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _entry(wanted: str) -> Entry:
     """The catalogue's entry for NAME or NAME:BITS. Raises UnknownNameError naming the nearest."""
+    import difflib
+
     from hashshield.checkpoints import catalog
 
     entries = catalog.entries()

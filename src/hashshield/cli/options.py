@@ -10,13 +10,15 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from hashshield.config import SETTINGS, Settings
 from hashshield.errors import UsageError
-from hashshield.types import GoalKind, GoalSpec, Request
+
+if TYPE_CHECKING:
+    from hashshield.types import GoalKind, GoalSpec, Request
 
 __all__ = [
     "AllowRoot",
@@ -139,6 +141,8 @@ def goal_of(
     target: Path | None, target_set: Path | None, target_class: str | None, goal: str | None
 ) -> GoalSpec | None:
     """The goal the flags spell, or None when none was given. Raises UsageError when they exclude each other."""
+    from hashshield.types import GoalSpec
+
     given = {
         "--target": None if target is None else GoalSpec("image", str(target)),
         "--target-set": None if target_set is None else GoalSpec("set", str(target_set)),
@@ -153,11 +157,15 @@ def goal_of(
 
 def goal_named(name: str) -> GoalSpec:
     """An untargeted goal by a word that `config.resolve` has checked."""
-    return GoalSpec(cast(GoalKind, name))
+    from hashshield.types import GoalSpec
+
+    return GoalSpec(cast("GoalKind", name))
 
 
 def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[str, bool], **rest: Any) -> Request:
     """The request: resolved settings, the goal asked for, and what has no setting (`output`, `force`, ...)."""
+    from hashshield.types import Request
+
     value = {key: found.value for key, found in settings.items()}
     return Request(
         models=value["model"],

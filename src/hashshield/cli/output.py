@@ -5,16 +5,13 @@ Data goes to standard output, everything else to standard error.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import typer
 
@@ -42,8 +39,7 @@ _PRECEDENCE = (INTERRUPTED, 4, 2, 1, 3, 0)
 _CODES = {"failed": 1, "short": 3, "partial": 3, "not_protected": 3, "unknown": 3}
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column of a report; `cell` turns a row into text, empty when there is nothing to say."""
 
     header: str
@@ -63,8 +59,7 @@ def _no_numbers(rows: Sequence[Any]) -> dict[str, Any]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How the rows of one command are shown to people, and summed up for programs."""
 
     columns: tuple[Column, ...]
@@ -107,8 +102,10 @@ def exit_code(statuses: Iterable[str]) -> int:
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: dataclasses become objects; infinite and NaN become null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    from dataclasses import fields, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -163,6 +160,8 @@ class Sink:
             codes.append(INTERRUPTED)
         code = combine(codes)
         if self.as_json:
+            import json
+
             self._write(json.dumps(self._document(code, error), indent=2))
         else:
             self._show(error)

@@ -12,15 +12,13 @@ __all__ = ["clean", "literal"]
 
 # C0, DEL and C1 (with ESC and CSI); line and paragraph separators; every character that reorders text or is an
 # invisible annotation; and lone surrogates, which is how Python holds bytes of a name that are not UTF-8.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def clean(text: str) -> str:
     r"""Replace characters that could steer a terminal by a visible escape (`\x1b`, `\u202e`); one line comes out."""
-    return _UNSAFE.sub(_escape, text)
+    return re.sub(_UNSAFE, _escape, text)
 
 
 def literal(text: str, style: str = "") -> Text:
