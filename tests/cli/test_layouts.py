@@ -18,8 +18,8 @@ def test_protect_says_the_verdicts_in_plain_words(outcome: Make) -> None:
     rows += [outcome("s.jpg", "short"), outcome("n.txt", "skipped"), outcome("f.jpg", "failed")]
     assert PROTECT.closing(rows) == [
         "Protected 5 of 7 photos; median PSNR 47.0 dB. 1 skipped, 1 short, 1 failed.",
-        "Networks used in the search (lite0-caltech101:48): 5 of 5 unlinked from their own code.",
-        "After re-encoding as JPEG q75: 2 of 5 still unlinked from their own code.",
+        "Networks used in the search (lite0-caltech101:48): 5 of 5 unlinked from their originals.",
+        "After re-encoding as JPEG q75: 2 of 5 still unlinked.",
         "No service is known to run these networks; another network may still match these photos.",
     ]
 
@@ -61,10 +61,11 @@ def test_protect_numbers(outcome: Make) -> None:
         outcome(psnr_db=40.0),
         outcome(psnr_db=50.0, distance_from_original=21, survives=False),
         outcome(psnr_db=math.inf, distance_to_goal=3, status="partial", survival=()),
+        outcome(status="short", distance_from_original=1, distance_to_goal=30, psnr_db=20.0, survives=False),
         outcome(status="failed"),
     ]
     assert PROTECT.numbers(rows) == {
-        "counts": {"protected": 2, "already": 0, "planned": 0, "skipped": 0, "short": 0, "partial": 1, "failed": 1},
+        "counts": {"protected": 2, "already": 0, "planned": 0, "skipped": 0, "short": 1, "partial": 1, "failed": 1},
         "median_psnr_db": 50.0,
         "least_distance_from_original": 21,
         "worst_distance_to_goal": 3,

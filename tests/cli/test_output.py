@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashshield.cli.layouts import PROTECT, RESTORE
-from hashshield.cli.output import Sink, combine, exit_code, plain, reasons
+from hashshield.cli.output import Sink, combine, exit_code, plain, reasons, say
 from hashshield.errors import CheckpointError, GoalError, StorageError
 from hashshield.types import Outcome, Restoration
 
@@ -214,3 +215,11 @@ def test_plain_values() -> None:
         "a": [1, 2.5],
         "b": [str(Path("c/d")), None, True, None],
     }
+
+
+def test_a_line_is_broken_between_words_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "30")
+    say("failed: photos/a-rather-long-file-name.jpg: truncated; copy it again")
+    assert stream.getvalue() == "failed:\nphotos/a-rather-long-file-name.jpg:\ntruncated; copy it again\n"

@@ -19,6 +19,7 @@ REENCODED = "jpeg q75"
 _FIRST = 20
 """Rows of a folder that are shown whatever their status."""
 _STATUSES = ("protected", "already", "planned", "skipped", "short", "partial", "failed")
+_WRITTEN = ("protected", "partial")
 _VERDICTS = ("protected", "not_protected", "unknown", "skipped", "failed")
 _RESTORED = ("restored", "exported", "planned", "skipped", "failed")
 _UNREMARKABLE = {"protected", "already", "planned", "skipped", "restored", "exported", "compared"}
@@ -60,27 +61,23 @@ def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
     return median(values) if values else None
 
 
-def _reencoded(rows: Iterable[Outcome]) -> tuple[int, int]:
+def _reencoded(written: Iterable[Outcome]) -> tuple[int, int]:
     """How many written photos keep their goal after re-encoding, and of how many that was measured."""
-    measured = [
-        [row.passed for row in outcome.survival if row.transform == REENCODED]
-        for outcome in rows
-        if outcome.status in ("protected", "partial")
-    ]
+    measured = [[row.passed for row in outcome.survival if row.transform == REENCODED] for outcome in written]
     return sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
 
 
 def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
-    passed, measured = _reencoded(rows)
+    """The summary; what is measured is over the photos that were written."""
+    written = [row for row in rows if row.status in _WRITTEN]
+    from_original = [row.distance_from_original for row in written if row.distance_from_original is not None]
+    to_goal = [row.distance_to_goal for row in written if row.distance_to_goal is not None]
+    passed, measured = _reencoded(written)
     return {
         "counts": _counts(rows, _STATUSES),
-        "median_psnr_db": _median_psnr(row for row in rows if row.status in ("protected", "partial")),
-        "least_distance_from_original": min(
-            (row.distance_from_original for row in rows if row.distance_from_original is not None), default=None
-        ),
-        "worst_distance_to_goal": max(
-            (row.distance_to_goal for row in rows if row.distance_to_goal is not None), default=None
-        ),
+        "median_psnr_db": _median_psnr(written),
+        "least_distance_from_original": min(from_original, default=None),
+        "worst_distance_to_goal": max(to_goal, default=None),
         "after_reencoding": {"transform": REENCODED, "passed": passed, "measured": measured},
     }
 
@@ -90,7 +87,7 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
     if not rows:
         return ["No photos were found; nothing was changed."]
     counts = {status: number for status, number in _counts(rows, _STATUSES).items() if number}
-    written = [row for row in rows if row.status in ("protected", "partial")]
+    written = [row for row in rows if row.status in _WRITTEN]
     photos = len(rows) - counts.get("skipped", 0)
     rest = [f"{number} {status}" for status, number in counts.items() if status != "protected"]
     tail = f" {', '.join(rest).capitalize()}." if rest else ""
@@ -102,14 +99,15 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
     if not written:
         return lines
     goals = {row.goal for row in written}
-    met = "unlinked from their own code" if goals <= {"away", "opposite", None} else "at their goal"
+    unlinked = goals <= {"away", "opposite", None}
+    met = "unlinked from their originals" if unlinked else "at their goal"
     models = sorted({code.model for row in written for code in row.codes} or {row.model or "" for row in written})
     lines.append(
         f"Networks used in the search ({', '.join(models)}): {counts.get('protected', 0)} of {len(written)} {met}."
     )
-    passed, measured = _reencoded(rows)
+    passed, measured = _reencoded(written)
     if measured:
-        lines.append(f"After re-encoding as JPEG q75: {passed} of {measured} still {met}.")
+        lines.append(f"After re-encoding as JPEG q75: {passed} of {measured} still {'unlinked' if unlinked else met}.")
     lines.append("No service is known to run these networks; another network may still match these photos.")
     return lines + _left_in_files(written)
 

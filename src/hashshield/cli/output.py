@@ -240,8 +240,14 @@ def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
 
 
 def say(text: str) -> None:
-    """One harmless line on standard error."""
-    sys.stderr.write(f"{clean(text)}\n")
+    """One harmless line on standard error, broken between words on a terminal that is narrower."""
+    line = clean(text)
+    if sys.stderr.isatty():
+        from shutil import get_terminal_size
+        from textwrap import fill
+
+        line = fill(line, get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
+    sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
