@@ -245,6 +245,10 @@ class Progress(Protocol):
         """Report one finished photo."""
         ...
 
+    def advance(self) -> None:
+        """Count one more file as finished, where there is no outcome to report yet."""
+        ...
+
     def notice(self, text: str) -> None:
         """Tell the user something once (a fallback to the CPU, say)."""
         ...

@@ -20,10 +20,12 @@ __all__ = ["KEPT", "Aim", "Wanted", "away_band", "draw_away", "draw_decoy", "in_
 
 KEPT = 0.05
 """Every margin, code x wanted bit, must be at least this for the goal to count as reached."""
+AHEAD = 0.25
+"""How far beyond the kept margin the search aims."""
 
 Bits = NDArray[np.int8]
-LossTerm = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""code (N, K), wanted (N, K), step numbers (N,) -> (N,)"""
+LossTerm = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""code (N, K), wanted (N, K), step numbers (N,), aimed margins (N,) -> (N,)"""
 
 _MOST_DRAWS = 20_000
 
@@ -53,7 +55,7 @@ class Wanted:
 
     def loss(self, codes: Codes, /) -> Tensor:
         """(N,): the method's term, and the cosine to the original's features where the aim wants that."""
-        loss = self.term(codes.code, self.bits, self.steps)
+        loss = self.term(codes.code, self.bits, self.steps, self.kept + AHEAD)
         if self.features is not None and self.has_features is not None:
             loss = loss + self.feature_weight * self.has_features * feature_similarity(codes.features, self.features)
         return loss

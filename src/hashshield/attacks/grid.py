@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,10 @@ class Grid:
     """3, or 1 for a greyscale photo, whose change is one plane."""
     opaque: Tensor | None
     """(1, h, w) in [0, 1]: how much of a change shows; None for a photo without alpha."""
+    written: Callable[[Tensor], Tensor] | None = None
+    """What writing a change really gives: (C, h, w) -> (3, h, w) image in [0, 1], read back from the encoded bytes."""
+    drift: Tensor | None = None
+    """(3, h, w): by how much an earlier write missed the image that was meant, where writing is too slow to repeat."""
 
     def start(self) -> Tensor:
         """No change: (channels, h, w) zeros."""
@@ -41,11 +46,18 @@ class Grid:
 
     def changed(self, delta: Tensor) -> Tensor:
         """(1, 3, h, w): what a service's downsampled copy will look like after `delta`."""
+        change = delta
         if self.opaque is not None:
             delta = delta * self.opaque
         if self.rows is not None and self.columns is not None:
             delta = self.rows @ delta @ self.columns.T
-        return (self.image + delta).clamp(0, 1)[None]
+        image = (self.image + delta).clamp(0, 1)
+        if self.drift is not None:
+            image = (image + self.drift).clamp(0, 1)
+        if self.written is not None:
+            # Straight through the codec: what was written forwards, identity backwards.
+            image = image + (self.written(change.detach()) - image).detach()
+        return image[None]
 
     def project(self, delta: Tensor, tau: float) -> Tensor:
         """Nearest change within tau that keeps the image in [0, 1]; for grey photos the plane's own range."""
@@ -60,6 +72,7 @@ class Grid:
             rows=None if self.rows is None else self.rows.to(device),
             columns=None if self.columns is None else self.columns.to(device),
             opaque=None if self.opaque is None else self.opaque.to(device),
+            drift=None if self.drift is None else self.drift.to(device),
         )
 
 

@@ -18,13 +18,13 @@ def straight_through(code: Tensor) -> Tensor:
     return code + (signs(code) - code).detach()
 
 
-def margin(code: Tensor, wanted: Tensor, aimed: float) -> Tensor:
-    """Sum of relu(aimed - code x wanted)^2: the squared distance to the orthant of the wanted bits.
+def margin(code: Tensor, wanted: Tensor, aimed: Tensor) -> Tensor:
+    """Sum of relu(aimed - code x wanted)^2 with (N,) aimed: the squared distance to the wanted bits' orthant.
 
     This is the paper's relaxed norm (equation 12, p = 2) taken to the set that is wanted instead of the set that is
     nearest, so that it never holds a bit on its wrong side.
     """
-    return torch.relu(aimed - code * wanted).square().sum(1)
+    return torch.relu(aimed[:, None] - code * wanted).square().sum(1)
 
 
 def inner_product(code: Tensor, wanted: Tensor) -> Tensor:

@@ -16,9 +16,6 @@ from hashshield.types import Step
 
 __all__ = ["METHODS", "Method", "method"]
 
-AIMED = 0.3
-"""Margin that `rnm` walks towards."""
-
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -37,31 +34,33 @@ class Method:
     stop: Literal["budget", "first"] = "first"
     feature_weight: float = 0.0
     """Weight of the cosine to the original's features, for goals that ask for it."""
+    retries: bool = True
+    """Whether a photo whose written bytes miss the goal is tried again with larger margins."""
 
 
-def _margin(code: Tensor, wanted: Tensor, _steps: Tensor) -> Tensor:
-    return losses.margin(code, wanted, AIMED)
+def _margin(code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor) -> Tensor:
+    return losses.margin(code, wanted, aimed)
 
 
 def _paper(alpha_times_bits: float) -> LossTerm:
-    def term(code: Tensor, wanted: Tensor, _steps: Tensor) -> Tensor:
+    def term(code: Tensor, wanted: Tensor, _at: Tensor, _aimed: Tensor) -> Tensor:
         return losses.relaxation_norm(code, wanted, alpha=alpha_times_bits / code.shape[1], p=3.0)
 
     return term
 
 
-def _dhta(code: Tensor, wanted: Tensor, at: Tensor) -> Tensor:
+def _dhta(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
     """alpha 0.1 for 1,000 steps, then 0.2, 0.3, 0.5, 0.7, 1.0 every 200 (paper section 5.2)."""
     alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
     index = ((at - 1000) // 200 + 1).clamp(0, 5)
     return losses.tanh_product(code, wanted, alphas[index])
 
 
-def _tanh_one(code: Tensor, wanted: Tensor, at: Tensor) -> Tensor:
+def _tanh_one(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
     return losses.tanh_product(code, wanted, torch.ones_like(at, dtype=code.dtype))
 
 
-def _hag(code: Tensor, wanted: Tensor, at: Tensor) -> Tensor:
+def _hag(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
     """alpha as in DHTA's schedule, which took it over from HAG."""
     alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
     return losses.hag(code, wanted, alphas[((at - 1000) // 200 + 1).clamp(0, 5)])

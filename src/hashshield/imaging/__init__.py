@@ -12,6 +12,7 @@ __all__ = [
     "MIN_SIDE",
     "SUPPORTED",
     "Photo",
+    "Pixels",
     "Strip",
     "pixel_digest",
     "read",

@@ -41,7 +41,7 @@ def centre(height: int, width: int, size: int) -> tuple[slice, slice]:
 
 def to_image(pixels: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
 
 
 def pillow_view(pixels: NDArray[np.uint8], size: Input) -> Tensor:

@@ -1,0 +1,178 @@
+"""From the goal a user asked for to wanted bits per photo and network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hashshield import imaging
+from hashshield.attacks.goals import Aim, away_band, draw_away, draw_decoy, in_band, nearest_class, photo_generator
+from hashshield.errors import GoalError
+from hashshield.metrics.hamming import bits_of, from_hex, to_hex
+from hashshield.models.hash_files import upright_rgb
+from hashshield.models.load import OpenModel
+from hashshield.storage import walk
+from hashshield.types import CodeRow, GoalSpec
+from hashshield.views import pillow_view
+
+__all__ = ["Mark", "aim_for", "fixed_bits", "measure", "read_mark"]
+
+Bits = NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mark:
+    """One network's part in a photo's goal: its own bits, the wanted ones, and what counts as passed."""
+
+    model: str
+    own: Bits
+    wanted: Bits
+    nearest: int | None
+    """Class whose anchor the original was nearest to; None without anchors."""
+    band: bool
+    """`away` asks for a distance from the original; other goals for one to the wanted bits."""
+
+    def passed(self, row: CodeRow, tolerance: int) -> bool:
+        """Whether a measured row meets the goal; `tolerance` in bits, for goals with a wanted code."""
+        if self.band:
+            return in_band(row.distance_from_original, len(self.own))
+        return row.distance_to_goal <= tolerance
+
+    def as_details(self) -> dict[str, Any]:
+        """What the ledger keeps, so that `verify` works without the original."""
+        return {
+            "model": self.model,
+            "bits": len(self.own),
+            "own": to_hex(self.own),
+            "wanted": to_hex(self.wanted),
+            "nearest": self.nearest,
+            "band": self.band,
+        }
+
+
+def read_mark(details: Mapping[str, Any]) -> Mark:
+    """Read what `Mark.as_details` wrote."""
+    length = int(details["bits"])
+    return Mark(
+        details["model"],
+        from_hex(details["own"], length),
+        from_hex(details["wanted"], length),
+        details["nearest"],
+        bool(details["band"]),
+    )
+
+
+def measure(mark: Mark, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:
+    """Compare a (K,) relaxed code with a mark. The margin of a code without a wanted one is still towards it."""
+    bits = bits_of(code)
+    rank = None
+    if mark.nearest is not None and anchors is not None:
+        distances = np.count_nonzero(anchors.cpu().numpy() != bits, axis=1)
+        rank = int(np.count_nonzero(distances < distances[mark.nearest]))
+    return CodeRow(
+        model=mark.model,
+        bits=len(bits),
+        view=view,
+        distance_from_original=int(np.count_nonzero(bits != mark.own)),
+        distance_to_goal=int(np.count_nonzero(bits != mark.wanted)),
+        min_margin=round(float((code * mark.wanted).min()), 4),
+        class_rank=rank,
+    )
+
+
+def fixed_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None:
+    """The wanted bits per model of a goal that does not depend on the photo; None for those that do.
+
+    An image gives its own code (P2P), a folder the component vote over its photos (P2S; a tied bit is -1), a class
+    its anchor. Raises GoalError, PhotoError, UnknownNameError.
+    """
+    if goal.kind == "class":
+        rows = [(m, m.class_index(str(goal.value))) for m in models]
+        return [_anchors(m, goal)[row] for m, row in rows]
+    if goal.kind == "image":
+        return [bits_of(code[0]) for code in _codes_of([Path(str(goal.value))], models)]
+    if goal.kind == "set":
+        folder = Path(str(goal.value))
+        files = [p for p in walk(folder) if imaging.sniff(_head(p)) in imaging.SUPPORTED] if folder.is_dir() else []
+        if not files:
+            raise GoalError(f"{folder}: holds no photo to aim at; name a folder of JPEG, PNG or WebP files")
+        return [bits_of(bits_of(code).astype(np.float32).sum(0)) for code in _codes_of(files, models)]
+    for model in models:
+        if goal.kind in ("decoy", "center"):
+            _anchors(model, goal)
+    return None
+
+
+def aim_for(
+    goal: GoalSpec,
+    model: OpenModel,
+    code: NDArray[np.float32],
+    features: Tensor,
+    *,
+    fixed: Bits | None,
+    key: bytes,
+    sha256: str,
+) -> tuple[Mark, Aim]:
+    """What one network should answer for a photo whose relaxed (K,) code and (D,) features it gives now.
+
+    Raises GoalError for a target that is the photo's own code.
+    """
+    own = bits_of(code)
+    anchors = None if model.anchors is None else model.anchors.cpu().numpy()
+    nearest = None if anchors is None else nearest_class(own, anchors)
+    generator = photo_generator(key, sha256, model.name)
+    if fixed is not None:
+        wanted = fixed
+        if np.array_equal(wanted, own):
+            raise GoalError(f"the target already has this photo's code on {model.name}; choose another target")
+    elif goal.kind == "away":
+        wanted = draw_away(own, None if anchors is None or nearest is None else anchors[nearest], generator)
+    elif goal.kind == "opposite":
+        wanted = -own
+    elif goal.kind == "decoy":
+        wanted = _anchors(model, goal)[draw_decoy(own, _anchors(model, goal), generator)]
+    else:
+        wanted = -_anchors(model, goal)[nearest_class(own, _anchors(model, goal))]
+    away = goal.kind == "away"
+    aim = Aim(torch.from_numpy(wanted.astype(np.float32)), features if away else None)
+    return Mark(model.name, own, wanted, nearest, away), aim
+
+
+def band_text(bits: int) -> str:
+    """The band of `away` in words."""
+    low, high = away_band(bits)
+    return f"{low} to {high} of {bits} bits"
+
+
+def _anchors(model: OpenModel, goal: GoalSpec) -> Bits:
+    if model.anchors is None:
+        raise GoalError(f"{model.name} has no class anchors, which the goal {goal.kind} needs; use --goal away")
+    anchors: Bits = model.anchors.cpu().numpy()
+    return anchors
+
+
+@torch.inference_mode()
+def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
+    rows: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    for path in paths:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise GoalError(f"{path}: the target cannot be read ({error.strerror}); name a photo") from error
+        pixels = upright_rgb(imaging.read(data, name=str(path)))
+        for codes, model in zip(rows, models, strict=True):
+            image = pillow_view(pixels, model.card.input)[None].to(model.model.mean.device)
+            codes.append(model.model(image).code[0].float().cpu().numpy())
+    return [np.stack(codes) for codes in rows]
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(64)

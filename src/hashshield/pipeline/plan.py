@@ -1,0 +1,110 @@
+"""What to do with which file, decided without torch and without writing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hashshield.errors import HashshieldError
+from hashshield.imaging import sniff
+from hashshield.storage import Record, Store, read_snapshot, walk
+from hashshield.types import Outcome, Request
+
+__all__ = ["Job", "Plan", "already", "goal_name", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One photo to protect."""
+
+    path: Path
+    within: Path | None
+    """The folder it was met in; None when it was named."""
+    size: int
+    output: Path | None
+    """Where a protected copy goes; None for in place."""
+    again: Record | None = None
+    """With --force: the row whose original is protected anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The jobs, and a row for each file that needs none."""
+
+    jobs: tuple[Job, ...]
+    settled: tuple[Outcome, ...]
+
+
+def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
+    """Walk, sniff, drop files named twice, and ask the ledger.
+
+    Folders are walked without following links. What is no image and was met in a folder is `skipped`; a named file
+    that cannot be read is `failed`. Nothing is decoded here.
+    """
+    jobs: list[Job] = []
+    settled: list[Outcome] = []
+    seen: dict[tuple[int, int], Path] = {}
+    for path, within in _files(paths, store, settled):
+        try:
+            snapshot = read_snapshot(path, follow=within is None, within=within)
+        except HashshieldError as error:
+            settled.append(Outcome(str(path), "failed", reason=str(error)))
+            continue
+        first = seen.setdefault((snapshot.dev, snapshot.inode), path)
+        if first != path:
+            settled.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
+            continue
+        if within is not None and sniff(snapshot.data[:64]) is None:
+            settled.append(Outcome(str(path), "skipped", reason="not an image"))
+            continue
+        record = store.known(snapshot.sha256)
+        if record is not None and not request.force:
+            settled.append(already(path, record, request))
+            continue
+        output = None if request.output is None else request.output / _relative(path, within)
+        jobs.append(Job(path, within, snapshot.size, output, again=record))
+    return Plan(tuple(jobs), tuple(settled))
+
+
+def already(path: Path, record: Record, request: Request) -> Outcome:
+    """The row of a file that is some earlier run's result, with a hint when the settings differ now."""
+    details = record.details
+    asked = {
+        "model": ",".join(request.models),
+        "goal": goal_name(request),
+        "tau": request.tau,
+        "method": request.method,
+    }
+    differing = [k for k, v in asked.items() if k in details and details[k] != v]
+    hint = None
+    if differing:
+        was = ", ".join(f"{k} {details[k]}" for k in differing)
+        hint = f"protected earlier with {was}; --force starts again from the original"
+    fields = {k: details[k] for k in ("model", "bits", "method", "goal", "tau") if k in details}
+    return Outcome(str(path), "already", reason=hint, sha256_after=record.sha256_after, **fields)
+
+
+def goal_name(request: Request) -> str:
+    """The goal as receipts name it: its kind, and its value where there is one."""
+    goal = request.goal
+    return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
+
+
+def _files(paths: Sequence[Path], store: Store, settled: list[Outcome]) -> Iterator[tuple[Path, Path | None]]:
+    def failed(folder: Path, error: OSError) -> None:
+        settled.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
+
+    for path in paths:
+        if path.is_dir():
+            for file in walk(path, skip=store.root, failed=failed):
+                yield file, path
+        elif not os.path.lexists(path):
+            settled.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
+        else:
+            yield path, None
+
+
+def _relative(path: Path, within: Path | None) -> Path:
+    return Path(path.name) if within is None else path.relative_to(within)

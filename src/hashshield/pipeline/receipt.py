@@ -1,0 +1,127 @@
+"""Proof on the written bytes: decode them, hash again, measure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from hashshield import imaging
+from hashshield.errors import BrokenPhotoError
+from hashshield.metrics.image import linf_levels, psnr_db, ssim
+from hashshield.models.hash_files import shared_codes, upright_rgb
+from hashshield.models.load import OpenModel
+from hashshield.pipeline.aims import Mark, measure
+from hashshield.types import Receipt, SurvivalRow
+from hashshield.views import pillow_view
+
+__all__ = ["CARD_VIEW", "JPEG_Q75", "Reread", "judge", "read_again", "tolerance_for"]
+
+CARD_VIEW = "card"
+JPEG_Q75 = "jpeg q75"
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reread:
+    """What can be measured of written bytes without a network."""
+
+    views: tuple[Tensor, ...]
+    """Per model, the card's view (3, h, w)."""
+    survival: tuple[tuple[str, tuple[Tensor, ...]], ...]
+    """Transform name and its views per model."""
+    psnr_db: float
+    ssim: float
+    linf_levels_written: int
+    pixels_after: str
+    """Digest of the decoded pixels."""
+
+
+def read_again(data: bytes, original: imaging.Photo, models: Sequence[OpenModel], *, name: str) -> Reread:
+    """Decode what would be written and compare it with the decoded original.
+
+    Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency.
+    """
+    photo = imaging.read(data, name=name)
+    same_alpha = (
+        photo.alpha is None
+        if original.alpha is None
+        else photo.alpha is not None and np.array_equal(photo.alpha, original.alpha)
+    )
+    if photo.pixels.shape != original.pixels.shape or photo.orientation != original.orientation or not same_alpha:
+        raise BrokenPhotoError(f"{name}: encoding changed size, orientation or transparency; the file was left alone")
+    shown = upright_rgb(photo)
+    recoded = np.asarray(Image.open(io.BytesIO(_jpeg(shown, 75)), formats=["JPEG"]))
+    return Reread(
+        views=_views(shown, models),
+        survival=((JPEG_Q75, _views(recoded, models)),),
+        psnr_db=psnr_db(photo.pixels, original.pixels),
+        ssim=ssim(photo.pixels, original.pixels),
+        linf_levels_written=linf_levels(photo.pixels, original.pixels),
+        pixels_after=imaging.pixel_digest(photo),
+    )
+
+
+@torch.inference_mode()
+def judge(
+    reread: Reread,
+    marks: Sequence[Mark],
+    models: Sequence[OpenModel],
+    *,
+    linf_applied: int,
+    tolerance: int | None,
+    lossless: bool,
+) -> Receipt:
+    """Hash what was read again and hold it against the marks; networks in float32."""
+    rows = [
+        measure(mark, code, model.anchors, CARD_VIEW)
+        for mark, model, code in zip(marks, models, _codes(reread.views, models), strict=True)
+    ]
+    survival = []
+    for transform, views in reread.survival:
+        for mark, model, code in zip(marks, models, _codes(views, models), strict=True):
+            row = measure(mark, code, model.anchors, CARD_VIEW)
+            passed = mark.passed(row, tolerance_for(tolerance, row.bits, lossless=False))
+            survival.append(
+                SurvivalRow(transform, row.model, row.view, row.distance_from_original, row.distance_to_goal, passed)
+            )
+    return Receipt(
+        passed=all(m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(marks, rows, strict=True)),
+        codes=tuple(rows),
+        survival=tuple(survival),
+        psnr_db=reread.psnr_db,
+        ssim=reread.ssim,
+        linf_levels=linf_applied,
+        linf_levels_written=reread.linf_levels_written,
+    )
+
+
+def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
+    """Bits a wanted code may be off: what was asked, else 0 when lossless and a sixteenth of the code in JPEG."""
+    return asked if asked is not None else 0 if lossless else bits // 16
+
+
+def _codes(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
+    found = []
+    for view, model in zip(views, models, strict=True):
+        image = view[None].to(model.model.mean.device)
+        found.append(shared_codes([model.model], image)[0].code[0].float().cpu().numpy())
+    return found
+
+
+def _views(shown: Pixels, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
+    return tuple(pillow_view(shown, model.card.input) for model in models)
+
+
+def _jpeg(pixels: Pixels, quality: int) -> bytes:
+    """Encode as a service would: Pillow's defaults at that quality."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

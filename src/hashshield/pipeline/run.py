@@ -1,0 +1,242 @@
+"""`protect`: plan, work, and write. Only this process writes; the work returns bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hashshield import imaging
+from hashshield.attacks.finish import levels_of
+from hashshield.attacks.loop import Budget
+from hashshield.attacks.methods import Method, method
+from hashshield.errors import ChangedError, HashshieldError, UsageError
+from hashshield.models.device import choose_device, keep_freed_memory
+from hashshield.models.load import OpenModel, open_models
+from hashshield.pipeline.aims import fixed_bits
+from hashshield.pipeline.plan import Job, already, goal_name, plan
+from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.storage import NewRecord, Snapshot, Store, digest, read_snapshot
+from hashshield.types import Outcome, Progress, Receipt, Request
+
+__all__ = ["make_tools", "protect", "protect_bytes"]
+
+_BATCH = 8
+
+
+def protect(paths: Sequence[Path], request: Request, *, progress: Progress) -> list[Outcome]:
+    """Protect files and folders; one row per file, in the order of the plan.
+
+    Raises UsageError, CheckpointError, StorageError for what concerns the whole run; what concerns one photo is a
+    row. Photos are written as they finish, so an interrupted run has protected what it reported.
+    """
+    check(request)
+    with Store.open(request.vault) as store:
+        for notice in store.notices:
+            progress.notice(notice)
+        todo = plan(paths, request, store)
+        rows = {row.path: row for row in todo.settled}
+        if request.dry_run:
+            rows |= {str(j.path): Outcome(str(j.path), "planned", output=_text(j.output)) for j in todo.jobs}
+        elif todo.jobs:
+            progress.start(len(todo.jobs))
+            for row in _carry_out(todo.jobs, request, store, progress):
+                rows[row.path] = row
+                progress.done(row)
+        return sorted(rows.values(), key=lambda row: row.path)
+
+
+def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | None, Outcome]:
+    """Protect one photo's bytes without touching a file; None for bytes that were not protected.
+
+    Raises UsageError, CheckpointError, StorageError for what concerns the request.
+    """
+    check(request)
+    with Store.open(request.vault) as store:
+        tools = make_tools(request, store.key())
+    source = Source(name, data, digest(data))
+    (result,) = work([source], tools)
+    row = _row(result, Path(name), None, request)
+    return (result.data if row.status in ("protected", "partial") else None), row
+
+
+def check(request: Request) -> None:
+    """Refuse what no photo can be protected with. Raises UsageError."""
+    if not 1 / 255 <= request.tau <= 1:
+        raise UsageError(
+            f"tau is {request.tau}, it must lie in [1/255, 1]: below 1/255 ({1 / 255:.4f}) no pixel can change at all"
+        )
+    if request.steps < 1:
+        raise UsageError(f"steps is {request.steps}, at least 1 is needed")
+
+
+def make_tools(request: Request, secret: bytes) -> Tools:
+    """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
+    keep_freed_memory()
+    chosen = method_of(request)
+    models = tuple(open_models(request.models, device=choose_device(request.device)))
+    return Tools(
+        models=models,
+        method=chosen,
+        budget=Budget(request.tau, request.steps, request.batch_size or _BATCH),
+        goal=request.goal,
+        fixed=fixed_bits(request.goal, models),
+        secret=secret if request.seed is None else str(request.seed).encode(),
+        tolerance=request.tolerance,
+        strip=imaging.Strip(
+            copies=bool(request.options.get("strip_copies")),
+            gps=bool(request.options.get("strip_gps")),
+            metadata=bool(request.options.get("strip_metadata")),
+        ),
+        jobs=request.jobs or 2,
+    )
+
+
+def method_of(request: Request) -> Method:
+    """The method asked for, with its stopping rule. Raises UnknownNameError, UsageError."""
+    if request.method == "rnm" and request.stop == "first":
+        return method("rnm-first")
+    return method(request.method)
+
+
+def _carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
+    tools = make_tools(request, store.key())
+    trouble: list[Outcome] = []
+    for result in work(_sources(jobs, request, store, trouble, progress), tools):
+        yield from _taken(trouble)
+        job, snapshot = result.source.key  # type: ignore[misc]  # what _sources put there
+        yield _store(result, job, snapshot, request, store)
+    yield from _taken(trouble)
+
+
+def _taken(rows: list[Outcome]) -> list[Outcome]:
+    taken = list(rows)
+    rows.clear()
+    return taken
+
+
+def _sources(
+    jobs: Sequence[Job], request: Request, store: Store, trouble: list[Outcome], progress: Progress
+) -> Iterator[Source]:
+    """Read each photo as it is needed; what cannot be read goes to `trouble`."""
+    for job in jobs:
+        progress.photo(str(job.path))
+        try:
+            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+            data, sha256 = snapshot.data, snapshot.sha256
+            known = store.known(sha256)
+            if known is not None and job.again is None:
+                trouble.append(already(job.path, known, request))
+                continue
+            if job.again is not None:
+                data, sha256 = store.original(job.again), job.again.sha256_before
+        except HashshieldError as error:
+            trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
+            continue
+        yield Source(str(job.path), data, sha256, (job, replace(snapshot, data=b"")))
+
+
+def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
+    """Write what passed (or the best, when told so) and report it."""
+    row = _row(result, job.path, job.output, request)
+    if row.status not in ("protected", "partial") or result.data is None:
+        return row
+    try:
+        known = None if job.again is not None else store.known(snapshot.sha256, None)
+        if known is not None:
+            return already(job.path, known, request)
+        # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
+        current = read_snapshot(job.path, follow=job.within is None, within=job.within)
+        if current.sha256 != snapshot.sha256:
+            raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")
+        record = NewRecord(result.pixels_after, _details(result, row), job.again)
+        options = request.options
+        if job.output is None:
+            store.replace(
+                current,
+                result.data,
+                record,
+                backup=request.backup,
+                keep_mtime=bool(options.get("keep_mtime")),
+                break_links=bool(options.get("break_links")),
+                allow_root=bool(options.get("allow_root")),
+            )
+        else:
+            store.write_new(
+                job.output,
+                result.data,
+                like=current,
+                record=record,
+                keep_mtime=bool(options.get("keep_mtime")),
+                overwrite=request.force,
+            )
+    except HashshieldError as error:
+        return replace(row, status="failed", reason=str(error), sha256_after=None)
+    return row
+
+
+def _row(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
+    models = ",".join(request.models)
+    common: dict[str, Any] = {
+        "path": str(path),
+        "output": _text(output),
+        "model": models,
+        "method": request.method,
+        "goal": goal_name(request),
+        "tau": request.tau,
+        "sha256_before": result.source.sha256,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 3),
+    }
+    receipt = result.receipt
+    if receipt is None or result.data is None:
+        return Outcome(status="failed", reason=result.reason, **common)
+    worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
+    nearest = min(receipt.codes, key=lambda row: row.distance_from_original)
+    status: Any = "protected" if receipt.passed else "partial" if request.accept_best else "short"
+    return Outcome(
+        status=status,
+        reason=None if receipt.passed else _why_short(receipt, request),
+        bits=worst.bits,
+        linf_levels=receipt.linf_levels,
+        linf_levels_written=receipt.linf_levels_written,
+        distance_from_original=nearest.distance_from_original,
+        distance_to_goal=worst.distance_to_goal,
+        psnr_db=receipt.psnr_db,
+        ssim=receipt.ssim,
+        sha256_after=digest(result.data) if status != "short" else None,
+        codes=receipt.codes,
+        survival=receipt.survival,
+        unprotected_copies=result.unprotected_copies,
+        links_to_owner=result.links_to_owner,
+        **common,
+    )
+
+
+def _why_short(receipt: Receipt, request: Request) -> str:
+    worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
+    return (
+        f"{worst.model}: the written photo is {worst.distance_to_goal} of {worst.bits} bits from the goal and "
+        f"{worst.distance_from_original} from its own code; try --steps {request.steps * 2} or a larger --tau "
+        f"(now {levels_of(request.tau)} levels)"
+    )
+
+
+def _details(result: Result, row: Outcome) -> dict[str, Any]:
+    """What the ledger keeps: enough for `verify` to work without the original."""
+    receipt = result.receipt
+    return {
+        "model": row.model,
+        "bits": row.bits,
+        "method": row.method,
+        "goal": row.goal,
+        "tau": row.tau,
+        "status": row.status,
+        "lossless": receipt is not None and receipt.linf_levels == receipt.linf_levels_written,
+        "marks": [mark.as_details() for mark in result.marks],
+    }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,163 @@
+"""`verify`: hash files as they are now and hold them against the ledger, or against a given original and goal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from hashshield import imaging
+from hashshield.errors import HashshieldError
+from hashshield.metrics.hamming import bits_of, to_hex
+from hashshield.models.device import choose_device
+from hashshield.models.hash_files import upright_rgb
+from hashshield.models.load import OpenModel, open_models
+from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark
+from hashshield.pipeline.receipt import CARD_VIEW, tolerance_for
+from hashshield.storage import Record, Store, read_snapshot, walk
+from hashshield.types import CodeRow, GoalSpec, Progress, Verification
+from hashshield.views import pillow_view
+
+__all__ = ["verify"]
+
+
+def verify(
+    paths: Sequence[Path],
+    *,
+    models: Sequence[str],
+    original: Path | None = None,
+    goal: GoalSpec | None = None,
+    tolerance: int | None = None,
+    vault: Path | None = None,
+    device: str = "auto",
+    progress: Progress,
+) -> list[Verification]:
+    """One row per file: do its bits, hashed now, still meet what was promised of it?
+
+    Without `original` the ledger says what was promised, and on which networks; a file it does not know is
+    `unknown`, with its codes. With `original`, the distances are to that photo and to `goal` (default: away).
+    Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
+    """
+    rows: list[Verification] = []
+    with Store.open(vault) as store:
+        files = list(_files(paths, store, rows))
+        progress.start(len(files))
+        check = _Check(store, list(models), original, goal or GoalSpec(), tolerance, choose_device(device))
+        for path, within in files:
+            progress.photo(str(path))
+            try:
+                rows.append(check.file(path, within))
+            except HashshieldError as error:
+                rows.append(Verification(str(path), "failed", reason=str(error)))
+            progress.advance()
+    return rows
+
+
+class _Check:
+    def __init__(
+        self,
+        store: Store,
+        models: list[str],
+        original: Path | None,
+        goal: GoalSpec,
+        tolerance: int | None,
+        device: str,
+    ) -> None:
+        self.store, self.names, self.goal, self.tolerance, self.device = store, models, goal, tolerance, device
+        self.opened: dict[str, OpenModel] = {}
+        self.marks = None if original is None else self._marks_of(original)
+
+    def file(self, path: Path, within: Path | None) -> Verification:
+        snapshot = read_snapshot(path, follow=within is None, within=within)
+        if within is not None and imaging.sniff(snapshot.data[:64]) is None:
+            return Verification(str(path), "skipped", reason="not an image")
+        record = self.store.known(snapshot.sha256) if self.marks is None else None
+        photo = imaging.read(snapshot.data, name=str(path))
+        if self.marks is None and record is None:
+            record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
+        marks = self.marks or ([read_mark(m) for m in record.details["marks"]] if record else [])
+        shown = upright_rgb(photo)
+        if not marks:
+            return Verification(str(path), "unknown", reason=self._why_unknown(snapshot.sha256), hex_codes=self._hex(shown))
+        rows = [self._measure(mark, shown) for mark in marks]
+        lossless = photo.lossless
+        passed = all(
+            mark.passed(row, tolerance_for(self.tolerance, row.bits, lossless=lossless))
+            for mark, row in zip(marks, rows, strict=True)
+        )
+        return Verification(
+            str(path),
+            "protected" if passed else "not_protected",
+            source="original" if record is None else "ledger",
+            goal=_goal_text(self.goal, record),
+            distance_from_original=min(row.distance_from_original for row in rows),
+            distance_to_goal=max(row.distance_to_goal for row in rows),
+            codes=tuple(rows),
+            hex_codes=self._hex(shown),
+        )
+
+    def _model(self, name: str) -> OpenModel:
+        if name not in self.opened:
+            (self.opened[name],) = open_models([name], device=self.device)
+        return self.opened[name]
+
+    def _why_unknown(self, sha256: str) -> str:
+        if self.store.record_for_original(sha256) is not None:
+            return "this is the original of a photo that was protected; it carries its own code"
+        return "not in the ledger; give the original with --original to compare"
+
+    @torch.inference_mode()
+    def _measure(self, mark: Mark, shown: imaging.Pixels) -> CodeRow:
+        model = self._model(mark.model)
+        image = pillow_view(shown, model.card.input)[None].to(self.device)
+        return measure(mark, model.model(image).code[0].float().cpu().numpy(), model.anchors, CARD_VIEW)
+
+    @torch.inference_mode()
+    def _hex(self, shown: imaging.Pixels) -> dict[str, str]:
+        codes = {}
+        for name in self.names:
+            model = self._model(name)
+            image = pillow_view(shown, model.card.input)[None].to(self.device)
+            codes[model.name] = to_hex(bits_of(model.model(image).code[0].float().cpu().numpy()))
+        return codes
+
+    @torch.inference_mode()
+    def _marks_of(self, original: Path) -> list[Mark]:
+        """Marks of a given original; what `away` drew cannot be known here, so only its band is held against it."""
+        snapshot = read_snapshot(original, follow=True)
+        shown = upright_rgb(imaging.read(snapshot.data, name=str(original)))
+        models = [self._model(name) for name in self.names]
+        fixed = fixed_bits(self.goal, models)
+        marks = []
+        for index, model in enumerate(models):
+            codes = model.model(pillow_view(shown, model.card.input)[None].to(self.device))
+            mark, _ = aim_for(
+                self.goal,
+                model,
+                codes.code[0].float().cpu().numpy(),
+                codes.features[0],
+                fixed=None if fixed is None else fixed[index],
+                key=self.store.key(),
+                sha256=snapshot.sha256,
+            )
+            marks.append(mark)
+        return marks
+
+
+def _goal_text(goal: GoalSpec, record: Record | None) -> str:
+    if record is not None:
+        return str(record.details["goal"])
+    return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
+
+
+def _files(paths: Sequence[Path], store: Store, rows: list[Verification]) -> Iterator[tuple[Path, Path | None]]:
+    def failed(folder: Path, error: OSError) -> None:
+        rows.append(Verification(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
+
+    for path in paths:
+        if path.is_dir():
+            for file in walk(path, skip=store.root, failed=failed):
+                yield file, path
+        else:
+            yield path, None
