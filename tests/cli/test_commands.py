@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from hashshield.checkpoints import catalog
+from hashshield.checkpoints.card import Card, Input
+from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import CodeRow, Evaluation, GoalSpec, Restoration, Verification
 
 Run = Callable[..., Any]
@@ -188,26 +191,42 @@ def test_export_and_forget(run: Run, stand_in: StandIn) -> None:
     assert forget == [((Path("a.jpg"),), {"vault": None, "dry_run": False})]
 
 
-def test_train(run: Run, stand_in: StandIn) -> None:
-    train = Asked({"name": "mine", "bits": (16, 48), "map": {"16": 0.9}})
-    stand_in("hashshield.training", train=train)
+def test_train(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hashshield.training import trainer
+    from hashshield.training.recipe import read_recipe
+
+    size = Input(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    card = Card("mine", "vgg11", (16, 48), 0, size, ("a", "b"), "folder", {}, {}, "MIT", "me", map={"16": 0.9})
+    calls: list[tuple[Any, dict[str, Any]]] = []
+
+    def train(recipe: Any, **named: Any) -> Card:
+        reporter: trainer.Reporter = named.pop("reporter")
+        reporter.note("stage 1 of 1")
+        reporter.epoch(trainer.Epoch(0, 1, 3, 0.5, None, 1.0))
+        calls.append((recipe, named))
+        return card
+
+    monkeypatch.setattr(trainer, "train", train)
     words = ("--data", "d", "--output", "o.safetensors", "--bits", "16", "--bits", "48", "--epochs", "3", "--resume")
-    ended = run("train", "recipe.toml", *words, "--seed", "5", "--device", "cpu")
+    ended = run("train", "lite0-caltech101", *words, "--seed", "5", "--device", "cpu")
     assert ended.code == 0
-    assert train == [
-        (
-            ("recipe.toml",),
-            {
-                "data": Path("d"),
-                "output": Path("o.safetensors"),
-                "overrides": {"bits": (16, 48), "epochs": 3},
-                "resume": True,
-                "device": "cpu",
-                "seed": 5,
-            },
-        )
-    ]
+    assert ended.err == "stage 1 of 1\n"
     assert "bits\t16, 48\n" in ended.out
+    assert "map\t16: 0.9000\n" in ended.out
+    ((recipe, named),) = calls
+    assert named == {"data": Path("d"), "output": Path("o.safetensors"), "seed": 5, "device": "cpu", "resume": True}
+    assert recipe.model.bits == (16, 48)
+    assert {stage.epochs for stage in recipe.stages} == {3}
+    assert recipe.data == read_recipe("lite0-caltech101").data
+    document = json.loads(run("train", "lite0-caltech101", "--data", "d", "--output", "o", "--json").out)
+    assert document["results"][0]["map"] == {"16": 0.9}
+    assert calls[1][0] == read_recipe("lite0-caltech101")
+
+
+def test_an_unknown_recipe_is_a_usage_error(run: Run) -> None:
+    ended = run("train", "lite9", "--data", "d", "--output", "o")
+    assert ended.code == 2
+    assert "lite0-caltech101" in ended.err
 
 
 def test_bench_map(run: Run, stand_in: StandIn) -> None:
@@ -218,23 +237,28 @@ def test_bench_map(run: Run, stand_in: StandIn) -> None:
     assert ended.out == "m\t48\t\t\t\t0.9568\n"
 
 
-@dataclass(frozen=True)
-class Entry:
-    name: str = "lite0-caltech101"
-    file: str = "lite0.safetensors"
-    size: int = 8_000_000
-    sha256: str = "cd" * 32
-    licence: str = "Apache-2.0"
-    summary: str = "EfficientNet-Lite0"
-    bits: tuple[int, ...] = (16, 48)
-    map: Any = None
-    embedded: bool = False
+@pytest.fixture
+def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
+    """The catalogue holds this one network."""
+    one = catalog.Entry(
+        name="lite0-caltech101",
+        file="lite0.safetensors",
+        size=8_000_000,
+        sha256="cd" * 32,
+        licence="Apache-2.0",
+        summary="EfficientNet-Lite0",
+        bits=(16, 48),
+        classes=("airplanes", "sunflower"),
+        map={16: 0.9, 48: 0.956},
+        embedded=True,
+    )
+    monkeypatch.setattr(catalog, "entries", lambda: (one,))
+    return one
 
 
-def test_models_list_and_names(run: Run, stand_in: StandIn) -> None:
-    stand_in("hashshield.checkpoints.catalog", entries=lambda: (Entry(map={16: 0.9, 48: 0.956}),))
+def test_models_list_and_names(run: Run, entry: catalog.Entry) -> None:
     assert run("models", "list").out == (
-        "lite0-caltech101\t16, 48\t0.900, 0.956\t8.0\tApache-2.0\tto download\tEfficientNet-Lite0\n"
+        "lite0-caltech101\t16, 48\t0.900, 0.956\t8.0\tApache-2.0\tin the package\tEfficientNet-Lite0\n"
     )
     document = json.loads(run("models", "list", "--json").out)
     assert document["results"][0]["map"] == {"16": 0.9, "48": 0.956}
@@ -242,14 +266,57 @@ def test_models_list_and_names(run: Run, stand_in: StandIn) -> None:
     assert names == ["lite0-caltech101", "lite0-caltech101:16", "lite0-caltech101:48"]
 
 
-def test_models_info_names_the_nearest(run: Run, stand_in: StandIn) -> None:
-    stand_in("hashshield.checkpoints.catalog", entries=lambda: (Entry(map={}),))
-    assert "licence\tApache-2.0\n" in run("models", "info").out
-    assert "licence\tApache-2.0\n" in run("models", "info", "lite0-caltech101:16").out
+@pytest.mark.parametrize("name", [[], ["lite0-caltech101"], ["lite0-caltech101:16"]])
+def test_class_names_come_from_the_catalogue(run: Run, entry: catalog.Entry, name: list[str]) -> None:
+    assert run("models", "info", *name, "--classes").out == "airplanes\nsunflower\n"
+
+
+def test_models_info_names_the_nearest(run: Run, entry: catalog.Entry) -> None:
     ended = run("models", "info", "lite0-caltec")
     assert ended.code == 2
-    assert "did you mean 'lite0-caltech101'?" in ended.err
-    assert "see `hashshield models list`" in run("models", "info", "qqq").err
+    assert "did you mean lite0-caltech101?" in ended.err
+    assert run("models", "info", "lite0-caltech101:7").code == 2
+
+
+def test_models_info_of_a_file(run: Run, tmp_path: Path) -> None:
+    import torch
+
+    from hashshield.checkpoints.file import write_checkpoint
+
+    size = Input(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    card = Card("mine", "vgg11", (16,), 0, size, ("a", "b c"), "folder", {}, {}, "MIT", "me", map={"16": 0.9})
+    file = tmp_path / "mine.safetensors"
+    write_checkpoint(file, card, {"weight": torch.zeros(2)}, {})
+    assert "licence\tMIT\n" in run("models", "info", file).out
+    assert run("models", "info", file, "--classes").out == "a\nb c\n"
+    document = json.loads(run("models", "info", file, "--json").out)
+    assert document["results"][0]["input"]["mean"] == [0.5, 0.5, 0.5]
+    file.write_bytes(b"PK" + bytes(100))
+    ended = run("models", "info", file)
+    assert ended.code == 4
+    assert "pickle" in ended.err
+
+
+def test_restore_and_originals_for_real(run: Run, tmp_path: Path) -> None:
+    """The commands on a vault that storage filled."""
+    vault, photo = tmp_path / "vault", tmp_path / "a.jpg"
+    photo.write_bytes(b"original")
+    with Store.open(vault) as store:
+        store.replace(read_snapshot(photo, follow=True), b"protected", NewRecord(), allow_root=True)
+    where = ("--vault", vault, "--json")
+    (listed,) = json.loads(run("originals", "list", *where).out)["results"]
+    assert (listed["state"], listed["in_use"], listed["paths"]) == ("kept", True, [str(photo)])
+    assert json.loads(run("originals", "export", tmp_path / "out", *where).out)["results"][0]["status"] == "exported"
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == b"original"
+    planned = json.loads(run("restore", photo, "--dry-run", "--allow-root", *where).out)
+    assert planned["summary"]["counts"]["planned"] == 1
+    assert run("restore", photo, "--allow-root", *where).code == 0
+    assert photo.read_bytes() == b"original"
+    assert run("originals", "prune", "--restored-only", "--yes", *where).code == 0
+    assert json.loads(run("originals", "list", *where).out)["summary"]["counts"] == {"pruned": 1}
+    assert run("originals", "forget", photo, "--yes", *where).code == 0
+    assert json.loads(run("originals", "list", *where).out)["results"] == []
+    assert run("originals", "forget", photo, "--yes", *where).code == 1
 
 
 def test_config_show(run: Run, own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,20 @@ for path in {COMMANDS!r}:
     assert ended.stdout.count("Usage: hashshield") == len(COMMANDS)
 
 
+def test_the_names_a_shell_asks_for_import_no_network_library() -> None:
+    code = f"""
+import sys
+from hashshield.cli.app import app
+try:
+    app(["models", "list", "--names"], prog_name="hashshield")
+except SystemExit as ended:
+    assert ended.code in (0, None), ended.code
+assert not [name for name in {HEAVY[:4]!r} if name in sys.modules]
+"""
+    ended = python("-W", "error", "-c", code)
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize("module", ["hashshield", "hashshield.__main__"])
 def test_help_is_printed_to_standard_output(module: str) -> None:
     ended = python("-W", "error", "-m", module, "--help")

@@ -11,6 +11,7 @@ import pytest
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.output import Sink
 from hashshield.cli.progress import EpochProgress, PhotoProgress, live_terminal
+from hashshield.training.trainer import Epoch, Reporter
 from hashshield.types import Outcome, Progress
 
 
@@ -100,9 +101,12 @@ def test_the_bar_goes_when_work_is_interrupted(monkeypatch: pytest.MonkeyPatch, 
 
 def test_training_shows_epochs_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminal(monkeypatch)
-    with EpochProgress(quiet=False) as progress:
-        progress(1, 60, {"loss": 1.23456, "map": 0.9})
+    with EpochProgress(Sink("train", PROTECT, data=io.StringIO())) as progress:
+        reporter: Reporter = progress
+        reporter.note("stage 1 of 1")
+        reporter.epoch(Epoch(0, 1, 60, 1.23456, 0.9, 2.0))
         progress._bar.refresh()  # type: ignore[union-attr] # what the timer would do
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert "stage 1 of 1" in text
     assert "1/60" in text
-    assert "loss 1.235  map 0.9" in text
+    assert "loss 1.2346  MAP 0.9000" in text

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Sink, keyed
+from hashshield.cli.output import Column, Layout, Sink, properties
 from hashshield.config import resolve
-from hashshield.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from hashshield.checkpoints.catalog import Entry
@@ -29,7 +28,6 @@ _LIST = Layout(
         Column("What", lambda row: row["summary"]),
     )
 )
-_INFO = keyed("key", "value")
 _NAMES = Layout(columns=(Column("", str),))
 
 
@@ -49,22 +47,33 @@ def list_(
 
 
 def info(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A network; otherwise the default one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A network or a file; otherwise the default.")
+    ] = None,
     classes: Annotated[
         bool, o.switch("--classes", text="Only its class names, for --target-class.", panel=o.REPORT)
     ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Say what is known of a network: how it was trained, MAP, classes, licence."""
-    with Sink("models info", _NAMES if classes else _INFO, as_json=as_json) as sink:
+    with Sink("models info", _NAMES if classes else properties(), as_json=as_json) as sink:
         wanted = name or resolve()["model"].value[0]
-        entry = _entry(wanted)
-        card = _card(entry)
-        if classes:
-            sink.finish(card.get("classes", ()))
-        else:
-            merged = {**_row(entry), **card}
-            sink.finish({"key": key, "value": value} for key, value in merged.items())
+
+        from hashshield.checkpoints import catalog
+
+        reference = catalog.resolve(wanted)
+        if classes and reference.entry is not None and reference.entry.classes:
+            # Without a look into the file: shells ask this at a TAB.
+            sink.finish(reference.entry.classes)
+            return
+
+        from dataclasses import asdict
+
+        from hashshield.checkpoints.file import read_card
+
+        card = read_card(reference.path)
+        entry = {} if reference.entry is None else asdict(reference.entry)
+        sink.finish(card.classes if classes else [{**entry, **asdict(card)}])
 
 
 def _spellings(entry: Entry) -> list[str]:
@@ -74,35 +83,6 @@ def _spellings(entry: Entry) -> list[str]:
 def _row(entry: Entry) -> dict[str, Any]:
     keys = ("name", "bits", "map", "size", "sha256", "licence", "embedded", "file", "summary")
     return {key: getattr(entry, key) for key in keys}
-
-
-def _entry(wanted: str) -> Entry:
-    """The catalogue's entry for NAME or NAME:BITS. Raises UnknownNameError naming the nearest."""
-    import difflib
-
-    from hashshield.checkpoints import catalog
-
-    entries = catalog.entries()
-    for entry in entries:
-        if wanted in _spellings(entry):
-            return entry
-    known = [name for entry in entries for name in _spellings(entry)]
-    close = difflib.get_close_matches(wanted, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "see `hashshield models list`"
-    raise UnknownNameError(f"no network is called {wanted!r}; {hint}")
-
-
-def _card(entry: Entry) -> dict[str, Any]:
-    """The card of a checkpoint that is in the package; empty for one that is not here yet."""
-    if not entry.embedded:
-        return {}
-    from dataclasses import asdict
-    from importlib.resources import as_file, files
-
-    from hashshield.checkpoints.file import read_card
-
-    with as_file(files("hashshield.checkpoints") / "bundled" / entry.file) as path:
-        return asdict(read_card(path))
 
 
 o.register(app, list_, "list", o.examples("hashshield models list", "hashshield models list --json"))

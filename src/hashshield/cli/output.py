@@ -63,6 +63,8 @@ class Layout(NamedTuple):
     """How the rows of one command are shown to people, and summed up for programs."""
 
     columns: tuple[Column, ...]
+    spread: Callable[[Sequence[Any]], Sequence[Any]] = _all
+    """The lines to show of the rows, where they are not the rows themselves."""
     shown: Callable[[Sequence[Any]], Sequence[Any]] = _all
     """The rows worth a line of a table on a terminal."""
     closing: Callable[[Sequence[Any]], list[str]] = _no_lines
@@ -82,12 +84,23 @@ def keyed(*keys: str) -> Layout:
     return Layout(columns=tuple(column(key) for key in keys))
 
 
+def properties() -> Layout:
+    """The layout of mappings with many keys: one line per key."""
+
+    def pairs(rows: Sequence[Any]) -> Sequence[Any]:
+        return [{"key": key, "value": value} for row in rows for key, value in row.items()]
+
+    return Layout(columns=keyed("key", "value").columns, spread=pairs)
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.4f}"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+    return ", ".join(map(_shown, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def combine(codes: Iterable[int]) -> int:
@@ -190,7 +203,7 @@ class Sink:
             if self._data.isatty():
                 self._table()
             else:
-                for row in self.rows:
+                for row in self.layout.spread(self.rows):
                     self._write("\t".join(clean(column.cell(row)) for column in self.layout.columns))
         for line in reasons(self.rows, only_bad=self.quiet):
             say(line)
@@ -202,7 +215,8 @@ class Sink:
         from rich.console import Console
         from rich.table import Table
 
-        shown = self.layout.shown(self.rows)
+        rows = self.layout.spread(self.rows)
+        shown = self.layout.shown(rows)
         columns = [column for column in self.layout.columns if any(column.cell(row) for row in shown)]
         if not columns:
             return
@@ -212,8 +226,8 @@ class Sink:
         for row in shown:
             table.add_row(*(literal(column.cell(row)) for column in columns))
         Console(file=self._data).print(table)
-        if len(shown) < len(self.rows):
-            say(f"... and {len(self.rows) - len(shown)} more; --json lists all.")
+        if len(shown) < len(rows):
+            say(f"... and {len(rows) - len(shown)} more; --json lists all.")
 
     def _write(self, text: str) -> None:
         self._data.write(f"{text}\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ from hashshield.cli.text import clean
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+
+    from hashshield.training.trainer import Epoch
 
 __all__ = ["EpochProgress", "PhotoProgress", "live_terminal"]
 
@@ -67,6 +68,12 @@ class _Live:
             text = f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}" if rate else ""
             self._bar.update(self._task, completed=done, rate=text)
 
+    def _tell(self, sink: Sink, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(clean(text), markup=False, highlight=False, emoji=False)
+        else:
+            sink.note(text)
+
     def _end(self) -> None:
         if self._bar is not None:
             self._bar.stop()
@@ -105,14 +112,15 @@ class PhotoProgress(_Live):
         if text in self._told:
             return
         self._told.add(text)
-        if self._bar is not None and not self._sink.quiet:
-            self._bar.console.print(clean(text), markup=False, highlight=False, emoji=False)
-        else:
-            self._sink.note(text)
+        self._tell(self._sink, text)
 
 
 class EpochProgress(_Live):
-    """Progress of a training: calls give epochs done, their total and named numbers such as loss and MAP."""
+    """The trainer's `Reporter`: epochs done, loss and MAP of the last, rate and time left."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(quiet=sink.quiet)
+        self._sink = sink
 
     def __enter__(self) -> EpochProgress:
         return self
@@ -120,7 +128,12 @@ class EpochProgress(_Live):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._end()
 
-    def __call__(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+    def note(self, text: str) -> None:
+        """Say what is being done."""
+        self._tell(self._sink, text)
+
+    def epoch(self, epoch: Epoch) -> None:
         """Show one finished epoch."""
-        self._begin(total)
-        self._update(what="  ".join(f"{name} {value:.4g}" for name, value in numbers.items()), done=done, unit="epoch")
+        self._begin(epoch.epochs)
+        quality = "" if epoch.map is None else f"  MAP {epoch.map:.4f}"
+        self._update(what=f"loss {epoch.loss:.4f}{quality}", done=epoch.epoch, unit="epoch")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Layout, Sink, keyed
+from hashshield.cli.output import Sink, properties
 from hashshield.cli.progress import EpochProgress
 from hashshield.config import resolve
 
@@ -18,10 +18,7 @@ EXAMPLES = o.examples(
     "hashshield train lite0-caltech101 --data caltech101/ -o new.safetensors",
     "hashshield train mine.toml --data photos/ -o new.safetensors --resume",
 )
-_TRAIN = Layout(
-    columns=keyed("key", "value").columns,
-    resume="the last complete epoch is kept; run the same command with --resume",
-)
+_TRAIN = properties()._replace(resume="the last complete epoch is kept; run the same command with --resume")
 
 
 def train(
@@ -31,10 +28,12 @@ def train(
     bits: Annotated[
         list[int] | None, typer.Option("--bits", metavar="N", min=1, help="Code length; repeat for several heads.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Passes over the data.")] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", min=0, help="Of the split and the training.")
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of each stage, for a trial.")
     ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of the training; the split is the recipe's.")
+    ] = 0,
     device: o.Device = None,
     resume: Annotated[bool, o.switch("--resume", text="Go on after an interruption.", panel=o.SEARCH)] = False,
     as_json: o.Json = False,
@@ -42,20 +41,20 @@ def train(
 ) -> None:
     """Train a hash network from a recipe and write it with its card."""
     with Sink("train", _TRAIN, as_json=as_json, quiet=quiet) as sink:
-        settings = resolve({"device": device})
-        overrides: dict[str, Any] = {"bits": tuple(bits) if bits else None, "epochs": epochs}
+        device = resolve({"device": device})["device"].value
 
-        from hashshield.training import train as run_training
+        from dataclasses import asdict, replace
 
-        with EpochProgress(quiet=quiet) as progress:
+        from hashshield.training.recipe import read_recipe
+        from hashshield.training.trainer import train as run_training
+
+        plan = read_recipe(recipe)
+        if bits:
+            plan = replace(plan, model=replace(plan.model, bits=tuple(bits)))
+        if epochs:
+            plan = replace(plan, stages=tuple(replace(stage, epochs=epochs) for stage in plan.stages))
+        with EpochProgress(sink) as progress:
             card = run_training(
-                recipe,
-                data=data,
-                output=output,
-                overrides={key: value for key, value in overrides.items() if value is not None},
-                resume=resume,
-                device=settings["device"].value,
-                seed=seed,
-                progress=progress,
+                plan, data=data, output=output, seed=seed, device=device, resume=resume, reporter=progress
             )
-        sink.finish({"key": key, "value": value} for key, value in card.items())
+        sink.finish([asdict(card)])
