@@ -296,3 +296,13 @@ def test_closing_twice_is_fine(root: Path) -> None:
     store = Store.open(root)
     store.close()
     store.close()
+
+
+def test_protecting_a_restored_photo_anew_keeps_its_original(store: Store, photos: Path) -> None:
+    photo = make(photos)
+    first = store.replace(read_snapshot(photo, follow=True), b"protected", NewRecord())
+    store.restore(photo)
+    assert first.original is not None
+    store.vault.remove(first.original)
+    second = store.replace(read_snapshot(photo, follow=True), b"protected anew", NewRecord(again=first))
+    assert store.original(second) == b"original"
