@@ -1,0 +1,208 @@
+# Generated from the application; see hashshield.cli.shells.
+# Works with bash 3.2 and newer, with or without the bash-completion package.
+
+__hashshield_path() {
+    # Known words before the cursor, so that "hashshield --version models l" is still "hashshield models".
+    path=hashshield
+    local i word
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        [[ $word == -* ]] && continue
+        __hashshield_case
+        case " $commands " in
+            *" $word "*) path="$path $word" ;;
+            *) return ;;
+        esac
+    done
+}
+
+__hashshield_case() {
+    commands='' options='' argument='' takes='' words=''
+    case $path in
+    'hashshield')
+        commands='protect verify evaluate restore train originals models bench config'
+        options='--version -h --help'
+        ;;
+    'hashshield protect')
+        options='--model --goal --target --target-set --target-class --tolerance --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --force --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links --allow-root --json -q --quiet -y --yes -h --help'
+        argument=file
+        case $previous in
+            --model) takes=model ;;
+            --goal) takes=word words='away opposite decoy center' ;;
+            --target) takes=file ;;
+            --target-set) takes=folder ;;
+            --target-class) takes=class ;;
+            --tolerance) takes=other ;;
+            --tau) takes=other ;;
+            --method) takes=word words='rnm rnm-paper tanh hag noise' ;;
+            --steps) takes=other ;;
+            --stop) takes=word words='budget first' ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+            --batch-size) takes=other ;;
+            --jobs) takes=other ;;
+            --seed) takes=other ;;
+            -o|--output) takes=folder ;;
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield verify')
+        options='--original --target --target-set --target-class --model --tolerance --device --vault --json -q --quiet -h --help'
+        argument=file
+        case $previous in
+            --original) takes=file ;;
+            --target) takes=file ;;
+            --target-set) takes=folder ;;
+            --target-class) takes=class ;;
+            --model) takes=model ;;
+            --tolerance) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield evaluate')
+        options='--model --device --json -q --quiet -h --help'
+        argument=file
+        case $previous in
+            --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield restore')
+        options='--last-run --force -n --dry-run --vault --break-links --allow-root --json -q --quiet -h --help'
+        argument=file
+        case $previous in
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield train')
+        options='--data -o --output --bits --epochs --seed --device --resume --json -q --quiet -h --help'
+        argument=file
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=file ;;
+            --bits) takes=other ;;
+            --epochs) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield originals')
+        commands='list prune export forget'
+        options='-h --help'
+        ;;
+    'hashshield originals list')
+        options='--vault --json -h --help'
+        case $previous in
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield originals prune')
+        options='--older-than --restored-only --unrecorded -n --dry-run --vault --json -y --yes -h --help'
+        case $previous in
+            --older-than) takes=other ;;
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield originals export')
+        options='-n --dry-run --vault --json -q --quiet -h --help'
+        argument=folder
+        case $previous in
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield originals forget')
+        options='-n --dry-run --vault --json -y --yes -h --help'
+        argument=file
+        case $previous in
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield models')
+        commands='list info'
+        options='-h --help'
+        ;;
+    'hashshield models list')
+        options='--names --json -h --help'
+        ;;
+    'hashshield models info')
+        options='--classes --json -h --help'
+        argument=model
+        ;;
+    'hashshield bench')
+        commands='map'
+        options='-h --help'
+        ;;
+    'hashshield bench map')
+        options='--data --model --device --json -q --quiet -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield config')
+        commands='show'
+        options='-h --help'
+        ;;
+    'hashshield config show')
+        options='--json -h --help'
+        ;;
+    esac
+}
+
+__hashshield_offer() {
+    # One candidate per line on standard input; quoted, and cut where bash split the word.
+    local candidate
+    while IFS= read -r candidate; do
+        [[ -n $candidate && $candidate == "$current"* ]] || continue
+        COMPREPLY+=("$(printf '%q' "${candidate#"$cut"}")")
+    done
+}
+
+_hashshield() {
+    local path commands options argument takes words current previous cut='' last
+    COMPREPLY=()
+    current=${COMP_WORDS[COMP_CWORD]}
+    previous=${COMP_WORDS[COMP_CWORD - 1]}
+    last=$COMP_CWORD
+    # COMP_WORDBREAKS splits at = and at the colon of NAME:BITS: put the word together again.
+    if [[ $current == : ]]; then
+        cut=$previous: current=$previous: last=$((COMP_CWORD - 1))
+    elif [[ $previous == : ]]; then
+        cut=${COMP_WORDS[COMP_CWORD - 2]}: current=$cut$current last=$((COMP_CWORD - 2))
+    fi
+    previous=${COMP_WORDS[last - 1]}
+    if [[ $current == = ]]; then
+        current='' previous=${COMP_WORDS[last - 1]}
+    elif [[ $previous == = ]]; then
+        previous=${COMP_WORDS[last - 2]}
+    fi
+
+    __hashshield_path
+    __hashshield_case
+    if [[ -z $takes && $current == -* ]]; then
+        __hashshield_offer <<<"${options// /$'\n'}"
+        return
+    fi
+    case ${takes:-${argument:-${commands:+commands}}} in
+        commands) __hashshield_offer <<<"${commands// /$'\n'}" ;;
+        word) __hashshield_offer <<<"${words// /$'\n'}" ;;
+        model)
+            [[ -n ${__hashshield_models-} ]] || __hashshield_models=$(hashshield models list --names 2>/dev/null)
+            __hashshield_offer <<<"$__hashshield_models"
+            ;;
+        class)
+            [[ -n ${__hashshield_classes-} ]] || __hashshield_classes=$(hashshield models info --classes 2>/dev/null)
+            __hashshield_offer <<<"$__hashshield_classes"
+            ;;
+        file) return ;;
+        folder)
+            compopt +o default +o bashdefault -o dirnames 2>/dev/null
+            return
+            ;;
+    esac
+    # Nothing else fits here: without this, bash would offer file names.
+    compopt +o default +o bashdefault 2>/dev/null
+}
+
+complete -o bashdefault -o default -F _hashshield hashshield

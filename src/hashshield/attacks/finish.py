@@ -1,0 +1,63 @@
+"""From a change on the grid to 8-bit levels at full resolution, in strips."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from hashshield.imaging import stored
+
+__all__ = ["apply", "levels_of"]
+
+_STRIP_VALUES = 4_000_000
+
+
+def levels_of(tau: float) -> int:
+    """Whole 8-bit levels that `tau` in [0, 1] units allows: floor(tau * 255)."""
+    return math.floor(tau * 255 + 1e-9)
+
+
+def apply(
+    pixels: NDArray[np.uint8],
+    delta: Tensor,
+    *,
+    tau: float,
+    orientation: int,
+    generator: torch.Generator,
+    opaque: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Add `delta` (C, h, w), displayed orientation, [0, 1] units, to stored (H, W, C) `pixels`.
+
+    The change is upsampled, clipped to tau, and rounded up or down at random in proportion to its fraction: plain
+    rounding would erase a change below half a level, this keeps its mean. Pixels where `opaque` (stored (H, W)
+    alpha) is 0 keep their values.
+    """
+    limit = levels_of(tau)
+    grid = torch.from_numpy(stored(delta.permute(1, 2, 0).cpu().numpy(), orientation).copy()).permute(2, 0, 1) * 255
+    height, width = pixels.shape[:2]
+    wide = interpolate(grid[None], (grid.shape[1], width), mode="bilinear", align_corners=False)[0]
+    above, below, share = _rows(grid.shape[1], height)
+    result = np.empty_like(pixels)
+    step = max(1, _STRIP_VALUES // (width * pixels.shape[2]))
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        part = share[rows, None]
+        strip = wide[:, above[rows]] * (1 - part) + wide[:, below[rows]] * part
+        noise = torch.rand(strip.shape, generator=generator)
+        levels = torch.floor(strip.clamp(-limit, limit) + noise).permute(1, 2, 0).numpy()
+        if opaque is not None:
+            levels = np.where(opaque[rows, :, None] > 0, levels, 0)
+        result[rows] = np.clip(pixels[rows] + levels, 0, 255).astype(np.uint8)
+    return result
+
+
+def _rows(small: int, full: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Bilinear interpolation along one axis: the two source rows of each row, and the second one's share."""
+    centres = ((torch.arange(full, dtype=torch.float32) + 0.5) * (small / full) - 0.5).clamp(0, small - 1)
+    above = centres.floor().long()
+    return above, (above + 1).clamp_max(small - 1), centres - above

@@ -1,0 +1,141 @@
+"""Which bits a photo should get, and when they count as reached."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hashshield.attacks.losses import feature_similarity
+from hashshield.errors import GoalError
+from hashshield.types import Codes
+
+__all__ = ["KEPT", "Aim", "Wanted", "away_band", "draw_away", "draw_decoy", "in_band", "nearest_class", "photo_generator", "stack"]
+
+KEPT = 0.05
+"""Every margin, code x wanted bit, must be at least this for the goal to count as reached."""
+
+Bits = NDArray[np.int8]
+LossTerm = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""code (N, K), wanted (N, K), step numbers (N,) -> (N,)"""
+
+_MOST_DRAWS = 20_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aim:
+    """What one network should answer for one photo."""
+
+    wanted: Tensor
+    """(K,) in {-1, +1}"""
+    original_features: Tensor | None = None
+    """(D,) when the features should also leave the original's; None when only bits matter."""
+    kept: float = KEPT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """`Goal` for a batch of aims at one network."""
+
+    bits: Tensor
+    kept: Tensor
+    term: LossTerm
+    steps: Tensor
+    features: Tensor | None
+    has_features: Tensor | None
+    feature_weight: float
+
+    def loss(self, codes: Codes, /) -> Tensor:
+        """(N,): the method's term, and the cosine to the original's features where the aim wants that."""
+        loss = self.term(codes.code, self.bits, self.steps)
+        if self.features is not None and self.has_features is not None:
+            loss = loss + self.feature_weight * self.has_features * feature_similarity(codes.features, self.features)
+        return loss
+
+    def reached(self, codes: Codes, /) -> Tensor:
+        """(N,) bool: every margin is at least the kept one."""
+        return (codes.code * self.bits >= self.kept[:, None]).all(1)
+
+
+def stack(aims: Sequence[Aim], term: LossTerm, steps: Tensor, *, feature_weight: float) -> Wanted:
+    """Put the aims of a batch at one network together."""
+    known = [aim.original_features for aim in aims]
+    present = [f for f in known if f is not None]
+    features = mask = None
+    if present and feature_weight > 0:
+        features = torch.stack([present[0] if f is None else f for f in known])
+        mask = torch.tensor([f is not None for f in known], dtype=features.dtype, device=features.device)
+    wanted = torch.stack([aim.wanted for aim in aims])
+    kept = torch.tensor([aim.kept for aim in aims], device=wanted.device)
+    return Wanted(wanted, kept, term, steps, features, mask, feature_weight)
+
+
+def away_band(bits: int) -> tuple[int, int]:
+    """Fewest and most bits that `away` may differ by: 45 to 55% of the code, rounded to whole bits."""
+    return round(0.45 * bits), round(0.55 * bits)
+
+
+def in_band(distance: int, bits: int) -> bool:
+    """Whether a distance lies in `away_band`."""
+    low, high = away_band(bits)
+    return low <= distance <= high
+
+
+def photo_generator(key: bytes, sha256: str, purpose: str) -> np.random.Generator:
+    """Randomness of one photo: HMAC-SHA256 of its digest and a purpose under the installation's key.
+
+    A public seed would let anyone rerun the tool on a candidate photo and confirm it.
+    """
+    digest = hmac.new(key, f"{sha256}:{purpose}".encode(), hashlib.sha256).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
+
+def draw_away(own: Bits, anchor: Bits | None, generator: np.random.Generator) -> Bits:
+    """Random bits in `away_band` of the photo's own (K,) bits and of the anchor of its nearest class.
+
+    Bits are never picked by how easily they flip: that is what an adaptive service guesses first. For code lengths
+    and anchors where no draw fits both bands, the widest gap to the band decides among the draws.
+    """
+    length = len(own)
+    low, high = away_band(length)
+    best, best_gap = own, length
+    for _ in range(_MOST_DRAWS):
+        drawn = np.where(generator.random(length) < 0.5, -1, 1).astype(np.int8)
+        gap = _outside(int(np.count_nonzero(drawn != own)), low, high)
+        if anchor is not None:
+            gap = max(gap, _outside(int(np.count_nonzero(drawn != anchor)), low, high))
+        if gap < best_gap:
+            best, best_gap = drawn, gap
+        if gap == 0:
+            break
+    return best
+
+
+def _outside(distance: int, low: int, high: int) -> int:
+    return max(low - distance, distance - high, 0)
+
+
+def draw_decoy(own: Bits, anchors: Bits, generator: np.random.Generator) -> int:
+    """Row of (C, K) `anchors` of a random class at least 35% of the bits from the photo's own.
+
+    Raises GoalError when no class is that far.
+    """
+    distances = np.count_nonzero(anchors != own, axis=1)
+    far = np.flatnonzero(distances >= 0.35 * len(own))
+    if not len(far):
+        raise GoalError(
+            f"no class anchor is at least 35% of {len(own)} bits from this photo's code (the farthest is "
+            f"{int(distances.max())} bits away); use --goal away"
+        )
+    return int(generator.choice(far))
+
+
+def nearest_class(own: Bits, anchors: Bits) -> int:
+    """Row of (C, K) `anchors` nearest to the (K,) bits; the first of equals."""
+    return int(np.count_nonzero(anchors != own, axis=1).argmin())

@@ -1,0 +1,85 @@
+"""The small grid on which a photo of any size is searched, and how a change on it reaches the full photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from hashshield.views import resized, short_side, to_image
+
+__all__ = ["SHORT_SIDE", "Grid", "make_grid"]
+
+SHORT_SIDE = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """A photo as the search sees it: displayed orientation, short side at most 256, aspect kept.
+
+    A change on the grid is upsampled to the photo and comes back through the service's downsampling; both are linear
+    and separable, so `rows` (h, h) and `columns` (w, w) hold their product exactly, and no full-size pixel is
+    touched in the loop. Both are None where grid and photo are the same size.
+    """
+
+    image: Tensor
+    """(3, h, w) in [0, 1]"""
+    rows: Tensor | None
+    columns: Tensor | None
+    channels: int
+    """3, or 1 for a greyscale photo, whose change is one plane."""
+    opaque: Tensor | None
+    """(1, h, w) in [0, 1]: how much of a change shows; None for a photo without alpha."""
+
+    def start(self) -> Tensor:
+        """No change: (channels, h, w) zeros."""
+        return self.image.new_zeros((self.channels, *self.image.shape[1:]))
+
+    def changed(self, delta: Tensor) -> Tensor:
+        """(1, 3, h, w): what a service's downsampled copy will look like after `delta`."""
+        if self.opaque is not None:
+            delta = delta * self.opaque
+        if self.rows is not None and self.columns is not None:
+            delta = self.rows @ delta @ self.columns.T
+        return (self.image + delta).clamp(0, 1)[None]
+
+    def project(self, delta: Tensor, tau: float) -> Tensor:
+        """Nearest change within tau that keeps the image in [0, 1]; for grey photos the plane's own range."""
+        image = self.image[: self.channels]
+        return delta.clamp(-tau, tau).clamp(-image, 1 - image)
+
+    def to(self, device: torch.device | str) -> Grid:
+        """The same grid on another device."""
+        return replace(
+            self,
+            image=self.image.to(device),
+            rows=None if self.rows is None else self.rows.to(device),
+            columns=None if self.columns is None else self.columns.to(device),
+            opaque=None if self.opaque is None else self.opaque.to(device),
+        )
+
+
+def make_grid(
+    pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[np.uint8] | None = None
+) -> Grid:
+    """Build the grid of upright (H, W, 3) `pixels`; `opaque` is the upright (H, W) alpha plane."""
+    height, width = pixels.shape[:2]
+    goal = short_side(height, width, min(SHORT_SIDE, height, width))
+    image = to_image(resized(pixels, *goal))
+    seen = None
+    if opaque is not None:
+        plane = resized(np.repeat(opaque[..., None], 3, axis=2), *goal)[..., 0]
+        seen = torch.from_numpy(np.ascontiguousarray(plane)).float()[None] / 255
+    if goal == (height, width):
+        return Grid(image, None, None, channels, seen)
+    return Grid(image, _round_trip(goal[0], height), _round_trip(goal[1], width), channels, seen)
+
+
+def _round_trip(small: int, full: int) -> Tensor:
+    """(small, small): bilinear upsampling to `full` and antialiased downsampling back, along one axis."""
+    up = interpolate(torch.eye(small)[None, None], (full, small), mode="bilinear", align_corners=False)
+    return interpolate(up, (small, small), mode="bilinear", align_corners=False, antialias=True)[0, 0]

@@ -1,0 +1,142 @@
+"""THE loop: from photos, networks, goals and a budget to the smallest change found per photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from hashshield.attacks.goals import Aim, Wanted, stack
+from hashshield.attacks.grid import Grid
+from hashshield.attacks.methods import Method
+from hashshield.types import Codes, HashModel, Step, View
+
+__all__ = ["Budget", "Found", "Search", "Viewed", "search"]
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed:
+    """A network and the view through which it sees a photo."""
+
+    model: HashModel
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One photo to search, with one aim per network; `start` continues an earlier search."""
+
+    grid: Grid
+    aims: Sequence[Aim]
+    start: Tensor | None = None
+    key: object = None
+    """Handed back with what was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How far and how long."""
+
+    tau: float
+    """L-infinity bound in [0, 1] units."""
+    steps: int
+    batch_size: int = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The end of one search."""
+
+    key: object
+    delta: Tensor
+    """(C, h, w) on the grid: the smallest that reaches the goal, else the one nearest to it by loss."""
+    reached: bool
+    steps: int
+    """Gradient steps taken."""
+    first_reached: int | None
+    """Steps before the goal was first reached."""
+
+
+def search(
+    photos: Iterable[Search], networks: Sequence[Viewed], method: Method, budget: Budget
+) -> Iterator[Found]:
+    """Yield what was found for each photo, in the order in which they finish.
+
+    Walks down the goal's loss until every margin is kept, then shrinks the change while they stay kept and walks
+    again when they do not (minimum-norm search; Pintor et al. 2021, for hash codes). A finished photo leaves the
+    batch and the next one enters. `photos` is drawn from as places become free, so it may grow meanwhile.
+    """
+    waiting = iter(photos)
+    walks: list[_Walk] = []
+    while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, budget.batch_size - len(walks))]:
+        deltas = [walk.delta.detach().requires_grad_() for walk in walks]
+        images = [walk.photo.grid.changed(delta) for walk, delta in zip(walks, deltas, strict=True)]
+        codes = [n.model(torch.cat([n.view(image) for image in images])) for n in networks]
+        goals = [_goal(walks, index, method, code) for index, code in enumerate(codes)]
+        losses = torch.stack([goal.loss(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
+        reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
+        downhill = torch.autograd.grad(losses.sum(), deltas)
+        for walk, loss, done, gradient in zip(walks, losses.tolist(), reached.tolist(), downhill, strict=True):
+            walk.remember(loss, done)
+            walk.move(gradient, done)
+        yield from (walk.found() for walk in walks if walk.finished)
+        walks = [walk for walk in walks if not walk.finished]
+
+
+def _goal(walks: Sequence[_Walk], index: int, method: Method, codes: Codes) -> Wanted:
+    steps = torch.tensor([walk.taken for walk in walks], device=codes.code.device)
+    aims = [walk.photo.aims[index] for walk in walks]
+    return stack(aims, method.term, steps, feature_weight=method.feature_weight)
+
+
+@dataclass(eq=False)
+class _Walk:
+    """One photo on its way; it counts its own steps, so photos in a batch may be at different ones."""
+
+    photo: Search
+    method: Method
+    budget: Budget
+    delta: Tensor = field(init=False)
+    best: Tensor = field(init=False)
+    best_norm: float = float("inf")
+    best_loss: float = float("inf")
+    taken: int = 0
+    first_reached: int | None = None
+    finished: bool = False
+    _step: Step = field(init=False)
+
+    def __post_init__(self) -> None:
+        grid = self.photo.grid
+        start = grid.start() if self.photo.start is None else self.photo.start
+        self.delta = self.best = grid.project(start, self.budget.tau)
+        self._step = self.method.step(self.budget.steps, min(grid.image.shape[1:]) / 256)
+
+    def remember(self, loss: float, reached: bool) -> None:
+        """Keep the smallest change that reaches the goal; until one does, the one with the lowest loss."""
+        if reached:
+            norm = float(self.delta.norm())
+            if self.first_reached is None:
+                self.first_reached = self.taken
+            if norm < self.best_norm:
+                self.best, self.best_norm = self.delta, norm
+        elif self.first_reached is None and loss < self.best_loss:
+            self.best, self.best_loss = self.delta, loss
+
+    def move(self, gradient: Tensor, reached: bool) -> None:
+        """Shrink or step, and stay within bounds; note when the walk is over."""
+        if self.taken >= self.budget.steps or (reached and self.method.stop == "first"):
+            self.finished = True
+            return
+        if reached and self.method.shrink is not None:
+            moved = self.delta * self.method.shrink
+        else:
+            moved = self._step(self.delta, gradient)
+        self.delta = self.photo.grid.project(moved, self.budget.tau).detach()
+        self.taken += 1
+
+    def found(self) -> Found:
+        """What to hand back."""
+        return Found(self.photo.key, self.best, self.first_reached is not None, self.taken, self.first_reached)

@@ -1,0 +1,96 @@
+"""The methods of the field as compositions of a loss, a step and a stopping rule over one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hashshield.attacks import losses, steps
+from hashshield.attacks.goals import LossTerm
+from hashshield.errors import UnknownNameError
+from hashshield.types import Step
+
+__all__ = ["METHODS", "Method", "method"]
+
+AIMED = 0.3
+"""Margin that `rnm` walks towards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way of searching.
+
+    `step` makes the rule for one photo from the number of steps it may take and the photo's scale (short side over
+    256). `shrink` turns the search into a minimum-norm search: while the goal is reached the change is scaled by it.
+    """
+
+    name: str
+    term: LossTerm
+    step: Callable[[int, float], Step]
+    steps: int
+    """The method's own budget."""
+    shrink: float | None = None
+    stop: Literal["budget", "first"] = "first"
+    feature_weight: float = 0.0
+    """Weight of the cosine to the original's features, for goals that ask for it."""
+
+
+def _margin(code: Tensor, wanted: Tensor, _steps: Tensor) -> Tensor:
+    return losses.margin(code, wanted, AIMED)
+
+
+def _paper(alpha_times_bits: float) -> LossTerm:
+    def term(code: Tensor, wanted: Tensor, _steps: Tensor) -> Tensor:
+        return losses.relaxation_norm(code, wanted, alpha=alpha_times_bits / code.shape[1], p=3.0)
+
+    return term
+
+
+def _dhta(code: Tensor, wanted: Tensor, at: Tensor) -> Tensor:
+    """alpha 0.1 for 1,000 steps, then 0.2, 0.3, 0.5, 0.7, 1.0 every 200 (paper section 5.2)."""
+    alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
+    index = ((at - 1000) // 200 + 1).clamp(0, 5)
+    return losses.tanh_product(code, wanted, alphas[index])
+
+
+def _tanh_one(code: Tensor, wanted: Tensor, at: Tensor) -> Tensor:
+    return losses.tanh_product(code, wanted, torch.ones_like(at, dtype=code.dtype))
+
+
+def _hag(code: Tensor, wanted: Tensor, at: Tensor) -> Tensor:
+    """alpha as in DHTA's schedule, which took it over from HAG."""
+    alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
+    return losses.hag(code, wanted, alphas[((at - 1000) // 200 + 1).clamp(0, 5)])
+
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method(
+            "rnm",
+            _margin,
+            lambda total, scale: steps.l2_normalised(0.5 * scale, steps.cosine(total)),
+            steps=40,
+            shrink=0.9,
+            stop="budget",
+            feature_weight=1.0,
+        ),
+        Method("rnm-first", _margin, lambda _t, _s: steps.Adam(2 / 255), steps=200, feature_weight=1.0),
+        Method("rnm-paper", _paper(1.0), lambda _t, _s: steps.raw(1.0), steps=2000, stop="budget"),
+        Method("rnm-paper-free", _paper(0.1), lambda _t, _s: steps.raw(1.0), steps=2000, stop="budget"),
+        Method("tanh", _dhta, lambda _t, _s: steps.l2_normalised(1.0), steps=2000, stop="budget"),
+        Method("tanh-adam", _tanh_one, lambda _t, _s: steps.Adam(2 / 255), steps=2000),
+        Method("hag", _hag, lambda _t, _s: steps.raw(100.0), steps=2000),
+    )
+}
+
+
+def method(name: str) -> Method:
+    """The method of that name. Raises UnknownNameError."""
+    if name not in METHODS:
+        raise UnknownNameError(f"unknown method {name!r}; known are {', '.join([*METHODS, 'noise'])}")
+    return METHODS[name]

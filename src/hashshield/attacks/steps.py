@@ -1,0 +1,113 @@
+"""Rules of movement: one object per photo, holding whatever the rule remembers.
+
+Sizes are in [0, 1] units. Gradients point uphill; every rule moves down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["Adam", "Momentum", "Schedule", "constant", "cosine", "l2_normalised", "raw", "sign"]
+
+Schedule = Callable[[int], float]
+"""Step number, from 0 -> factor of the step's size."""
+
+_TINY = 1e-12
+
+
+def constant(_t: int) -> float:
+    """Always the full size."""
+    return 1.0
+
+
+def cosine(total: int) -> Schedule:
+    """From the full size at step 0 towards none at step `total`."""
+    return lambda t: (1 + math.cos(math.pi * min(t / total, 1.0))) / 2
+
+
+@dataclass
+class raw:  # noqa: N801 - reads as a rule, not as a class
+    """Plain gradient descent."""
+
+    size: float
+    schedule: Schedule = constant
+    t: int = 0
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta - size * grad."""
+        size = self.size * self.schedule(self.t)
+        self.t += 1
+        return delta - size * grad
+
+
+@dataclass
+class l2_normalised:  # noqa: N801
+    """Step of a fixed Euclidean length along the gradient (DHTA, Bai et al. 2020)."""
+
+    size: float
+    schedule: Schedule = constant
+    t: int = 0
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta - size * grad / ||grad||_2."""
+        size = self.size * self.schedule(self.t)
+        self.t += 1
+        return delta - size * grad / grad.norm().clamp_min(_TINY)
+
+
+@dataclass
+class sign:  # noqa: N801
+    """Step of a fixed size in every pixel (PGD, Madry et al. 2018)."""
+
+    size: float
+    schedule: Schedule = constant
+    t: int = 0
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta - size * sign(grad)."""
+        size = self.size * self.schedule(self.t)
+        self.t += 1
+        return delta - size * grad.sign()
+
+
+@dataclass
+class Momentum:
+    """Sign step along an accumulated, L1-normalised gradient (MI-FGSM, Dong et al. 2018)."""
+
+    size: float
+    decay: float = 1.0
+    gathered: Tensor | None = None
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta - size * sign(m), m = decay * m + grad / mean(abs(grad))."""
+        scaled = grad / grad.abs().mean().clamp_min(_TINY)
+        self.gathered = scaled if self.gathered is None else self.decay * self.gathered + scaled
+        return delta - self.size * self.gathered.sign()
+
+
+@dataclass
+class Adam:
+    """Adam (Kingma and Ba 2015) on the change."""
+
+    size: float
+    schedule: Schedule = constant
+    betas: tuple[float, float] = (0.9, 0.999)
+    t: int = 0
+    moments: tuple[Tensor, Tensor] | None = field(default=None)
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta moved by the bias-corrected first over the root of the second moment."""
+        first, second = self.moments or (torch.zeros_like(grad), torch.zeros_like(grad))
+        b1, b2 = self.betas
+        first = b1 * first + (1 - b1) * grad
+        second = b2 * second + (1 - b2) * grad.square()
+        self.moments = (first, second)
+        size = self.size * self.schedule(self.t)
+        self.t += 1
+        direction = (first / (1 - b1**self.t)) / ((second / (1 - b2**self.t)).sqrt() + _TINY)
+        return delta - size * direction

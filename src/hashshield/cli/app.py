@@ -1,0 +1,65 @@
+"""The application: every command is a thin file of its own, registered here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hashshield.cli import bench, config, evaluate, models, options, originals, protect, restore, train, verify
+
+__all__ = ["app"]
+
+PHOTOS, NETWORKS, SETUP = "Photos", "Networks", "Setup"
+
+app = typer.Typer(
+    name="hashshield",
+    no_args_is_help=True,
+    # Completion scripts are generated and installed as files: a program must not start at every TAB.
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        typer.echo(f"hashshield {version('hashshield')}")
+    except PackageNotFoundError:
+        typer.echo("hashshield, run from its sources and not installed")
+    raise typer.Exit
+
+
+@app.callback(
+    help="Keep photos out of image-hash search (experimental).\n\n"
+    "Photos are changed in place, by an amount nobody sees, so that deep image-hash codes no longer match. The result "
+    "is measured on the written file, for the networks named; it is no promise about others.",
+    epilog=options.examples(
+        "hashshield protect photos/",
+        "hashshield verify photos/",
+        "hashshield restore photos/",
+    ),
+)
+def hashshield(
+    version: Annotated[
+        bool,
+        typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Take the options that need no command."""
+
+
+options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
+options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
+options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
+options.register(app, restore.restore, "restore", restore.EXAMPLES, panel=PHOTOS)
+app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
+options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
+app.add_typer(models.app, name="models", rich_help_panel=NETWORKS)
+app.add_typer(bench.app, name="bench", rich_help_panel=NETWORKS)
+app.add_typer(config.app, name="config", rich_help_panel=SETUP)

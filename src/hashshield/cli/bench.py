@@ -1,0 +1,18 @@
+"""`hashshield bench`: one sub-command per table or figure, each in its own file beside this one."""
+
+from __future__ import annotations
+
+import typer
+
+from hashshield.cli import bench_map
+from hashshield.cli import options as o
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Measure again what the documentation claims.", no_args_is_help=True)
+o.register(app, bench_map.bench_map, "map", bench_map.EXAMPLES)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure again what the documentation claims."""

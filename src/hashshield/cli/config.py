@@ -1,0 +1,51 @@
+"""`hashshield config show`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from hashshield.cli import options as o
+from hashshield.cli.output import Column, Layout, Sink
+from hashshield.config import config_path, resolve
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Settings, and where each value comes from.", no_args_is_help=True)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+_SHOW = Layout(
+    columns=(
+        Column("Setting", lambda row: row["key"]),
+        Column("Value", lambda row: _text(row["value"])),
+        Column("From", lambda row: row["where"]),
+    ),
+    closing=lambda rows: [f"Configuration file: {config_path()}"],
+)
+
+
+@app.callback()
+def config() -> None:
+    """Settings, and where each value comes from."""
+
+
+def show(as_json: o.Json = False) -> None:
+    """Print every setting, its value and its source: environment, configuration file or default.
+
+    A flag of a command goes before all three.
+    """
+    with Sink("config show", _SHOW, as_json=as_json) as sink:
+        for key, found in resolve().items():
+            sink.add({"key": key, "value": found.value, "source": found.source, "where": found.where})
+
+
+o.register(app, show, "show", o.examples("hashshield config show", "HASHSHIELD_TAU=0.02 hashshield config show --json"))

@@ -1,0 +1,47 @@
+"""`hashshield evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hashshield.cli import options as o
+from hashshield.cli.layouts import EVALUATE
+from hashshield.cli.output import Sink
+from hashshield.cli.progress import PhotoProgress
+from hashshield.config import resolve
+
+__all__ = ["EXAMPLES", "evaluate"]
+
+EXAMPLES = o.examples(
+    "hashshield evaluate original.jpg protected.jpg",
+    "hashshield evaluate originals/ protected/ --json   # same names",
+)
+
+
+def evaluate(
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A photo, or a folder of photos.")],
+    protected: Annotated[Path, typer.Argument(metavar="PROTECTED", help="Its protected copy, or their folder.")],
+    model: o.Models = None,
+    device: o.Device = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances."""
+    with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet) as sink:
+        settings = resolve({"model": model, "device": device})
+
+        from hashshield.pipeline import evaluate as pipeline
+
+        with PhotoProgress(sink) as progress:
+            sink.finish(
+                pipeline.evaluate(
+                    original,
+                    protected,
+                    models=settings["model"].value,
+                    device=settings["device"].value,
+                    progress=progress,
+                )
+            )

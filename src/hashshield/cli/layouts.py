@@ -1,0 +1,211 @@
+"""How the rows about photos are shown and summed up: protect, verify, evaluate, restore."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from hashshield.cli.output import Column, Layout, count
+
+if TYPE_CHECKING:
+    from hashshield.types import Evaluation, Outcome, Restoration, Verification
+
+__all__ = ["EVALUATE", "PROTECT", "REENCODED", "RESTORE", "VERIFY"]
+
+REENCODED = "jpeg q75"
+"""The transform every receipt answers for."""
+_FIRST = 20
+"""Rows of a folder that are shown whatever their status."""
+_STATUSES = ("protected", "already", "planned", "skipped", "short", "partial", "failed")
+_WRITTEN = ("protected", "partial")
+_VERDICTS = ("protected", "not_protected", "unknown", "skipped", "failed")
+_RESTORED = ("restored", "exported", "planned", "skipped", "failed")
+_UNREMARKABLE = {"protected", "already", "planned", "skipped", "restored", "exported", "compared"}
+
+
+def _number(value: float | None, form: str = ".1f") -> str:
+    if value is None:
+        return ""
+    return "identical" if math.isinf(value) else format(value, form)
+
+
+def _whole(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _of(value: int | None, bits: int | None) -> str:
+    return "" if value is None else f"{value}/{bits}" if bits else str(value)
+
+
+def _worst_bits(row: Verification | Evaluation) -> str:
+    """The smallest distance from the original over networks and views, with its code length."""
+    worst = min(row.codes, key=lambda code: code.distance_from_original / code.bits, default=None)
+    return _of(worst.distance_from_original, worst.bits) if worst else ""
+
+
+def _first_and_remarkable(rows: Sequence[Any]) -> Sequence[Any]:
+    return [row for i, row in enumerate(rows) if i < _FIRST or row.status not in _UNREMARKABLE]
+
+
+def _counts(rows: Iterable[Any], statuses: tuple[str, ...]) -> dict[str, int]:
+    found = [row.status for row in rows]
+    return {status: found.count(status) for status in statuses}
+
+
+def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
+    from statistics import median
+
+    values = [row.psnr_db for row in rows if row.psnr_db is not None]
+    return median(values) if values else None
+
+
+def _reencoded(written: Iterable[Outcome]) -> tuple[int, int]:
+    """How many written photos keep their goal after re-encoding, and of how many that was measured."""
+    measured = [[row.passed for row in outcome.survival if row.transform == REENCODED] for outcome in written]
+    return sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
+
+
+def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
+    """The summary; what is measured is over the photos that were written."""
+    written = [row for row in rows if row.status in _WRITTEN]
+    from_original = [row.distance_from_original for row in written if row.distance_from_original is not None]
+    to_goal = [row.distance_to_goal for row in written if row.distance_to_goal is not None]
+    passed, measured = _reencoded(written)
+    return {
+        "counts": _counts(rows, _STATUSES),
+        "median_psnr_db": _median_psnr(written),
+        "least_distance_from_original": min(from_original, default=None),
+        "worst_distance_to_goal": max(to_goal, default=None),
+        "after_reencoding": {"transform": REENCODED, "passed": passed, "measured": measured},
+    }
+
+
+def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
+    """The verdicts in plain words."""
+    if not rows:
+        return ["No photos were found; nothing was changed."]
+    counts = {status: number for status, number in _counts(rows, _STATUSES).items() if number}
+    written = [row for row in rows if row.status in _WRITTEN]
+    photos = len(rows) - counts.get("skipped", 0)
+    rest = [f"{number} {status}" for status, number in counts.items() if status != "protected"]
+    tail = f" {', '.join(rest).capitalize()}." if rest else ""
+    if counts.get("planned"):
+        return [f"Would protect {count(counts['planned'], 'photo')}; nothing was written.{tail}"]
+    psnr = _median_psnr(written)
+    quality = f"; median PSNR {_number(psnr)} dB" if psnr is not None else ""
+    lines = [f"Protected {counts.get('protected', 0)} of {count(photos, 'photo')}{quality}.{tail}"]
+    if not written:
+        return lines
+    goals = {row.goal for row in written}
+    unlinked = goals <= {"away", "opposite", None}
+    met = "unlinked from their originals" if unlinked else "at their goal"
+    models = sorted({code.model for row in written for code in row.codes} or {row.model or "" for row in written})
+    lines.append(
+        f"Networks used in the search ({', '.join(models)}): {counts.get('protected', 0)} of {len(written)} {met}."
+    )
+    passed, measured = _reencoded(written)
+    if measured:
+        lines.append(f"After re-encoding as JPEG q75: {passed} of {measured} still {'unlinked' if unlinked else met}.")
+    lines.append("No service is known to run these networks; another network may still match these photos.")
+    return lines + _left_in_files(written)
+
+
+def _left_in_files(written: Sequence[Outcome]) -> list[str]:
+    """What the files still carry besides the protected pixels."""
+    lines = []
+    if copies := [row.unprotected_copies for row in written if row.unprotected_copies]:
+        kinds = ", ".join(sorted(set(chain.from_iterable(copies))))
+        lines.append(f"Files that still hold unprotected copies ({kinds}): {len(copies)}; see --strip-copies.")
+    if links := [row.links_to_owner for row in written if row.links_to_owner]:
+        kinds = ", ".join(sorted(set(chain.from_iterable(links))))
+        lines.append(
+            f"Files that keep what can name you ({kinds}): {len(links)}; see --strip-gps and --strip-metadata."
+        )
+    return lines
+
+
+def _verify_closing(rows: Sequence[Verification]) -> list[str]:
+    counts = {status: number for status, number in _counts(rows, _VERDICTS).items() if number}
+    if not counts:
+        return ["No photos were found."]
+    lines = [", ".join(f"{number} {status.replace('_', ' ')}" for status, number in counts.items()) + "."]
+    for row in rows:
+        if row.status == "unknown":
+            lines += [f"{row.path}: {model} {code}" for model, code in row.hex_codes.items()]
+    return lines
+
+
+def _evaluate_closing(rows: Sequence[Evaluation]) -> list[str]:
+    return [
+        f"{row.protected}: {code.model} {code.view}: {code.distance_from_original} of {code.bits} bits differ"
+        for row in rows[:_FIRST]
+        for code in row.codes
+    ]
+
+
+def _restore_closing(rows: Sequence[Restoration]) -> list[str]:
+    counts = _counts(rows, _RESTORED)
+    return (
+        [", ".join(f"{number} {status}" for status, number in counts.items() if number) + "."]
+        if rows
+        else ["Nothing was kept for these."]
+    )
+
+
+PROTECT = Layout(
+    columns=(
+        Column("File", lambda row: row.path),
+        Column("Status", lambda row: row.status),
+        Column("From own", lambda row: _of(row.distance_from_original, row.bits), right=True),
+        Column("To goal", lambda row: _whole(row.distance_to_goal), right=True),
+        Column("PSNR dB", lambda row: _number(row.psnr_db), right=True),
+        Column("Steps", lambda row: _whole(row.steps), right=True),
+        Column("Seconds", lambda row: _number(row.seconds), right=True),
+    ),
+    shown=_first_and_remarkable,
+    closing=_protect_closing,
+    numbers=_protect_numbers,
+    resume="every file is either untouched or complete; run the same command again, it passes over what is done",
+)
+
+VERIFY = Layout(
+    columns=(
+        Column("File", lambda row: row.path),
+        Column("Status", lambda row: row.status.replace("_", " ")),
+        Column("Known from", lambda row: row.source or ""),
+        Column("Goal", lambda row: row.goal or ""),
+        Column("From own", lambda row: _worst_bits(row) or _whole(row.distance_from_original), right=True),
+        Column("To goal", lambda row: _whole(row.distance_to_goal), right=True),
+    ),
+    shown=_first_and_remarkable,
+    closing=_verify_closing,
+    numbers=lambda rows: {"counts": _counts(rows, _VERDICTS)},
+)
+
+EVALUATE = Layout(
+    columns=(
+        Column("Original", lambda row: row.original),
+        Column("Protected", lambda row: row.protected),
+        Column("Status", lambda row: row.status),
+        Column("Bits", _worst_bits, right=True),
+        Column("PSNR dB", lambda row: _number(row.psnr_db), right=True),
+        Column("SSIM", lambda row: _number(row.ssim, ".4f"), right=True),
+        Column("Levels", lambda row: _whole(row.linf_levels), right=True),
+        Column("Changed", lambda row: "" if row.changed_pixels is None else f"{row.changed_pixels:.0%}", right=True),
+    ),
+    shown=_first_and_remarkable,
+    closing=_evaluate_closing,
+    numbers=lambda rows: {
+        "counts": _counts(rows, ("compared", "failed")),
+        "median_psnr_db": _median_psnr(rows),
+    },
+)
+
+RESTORE = Layout(
+    columns=(Column("File", lambda row: row.path), Column("Status", lambda row: row.status)),
+    shown=_first_and_remarkable,
+    closing=_restore_closing,
+    numbers=lambda rows: {"counts": _counts(rows, _RESTORED)},
+)

@@ -1,0 +1,194 @@
+"""Options that several commands share, and how a command turns them into a goal and a request.
+
+An option whose name is a key of `config.SETTINGS` has no default here: None means "not given", and the
+environment, the configuration file and the default are asked in that order.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from hashshield.config import SETTINGS, Settings
+from hashshield.errors import UsageError
+
+if TYPE_CHECKING:
+    from hashshield.types import GoalKind, GoalSpec, Request
+
+__all__ = [
+    "AllowRoot",
+    "BreakLinks",
+    "Device",
+    "Force",
+    "Json",
+    "Models",
+    "OptionalGoal",
+    "Paths",
+    "Quiet",
+    "Seed",
+    "TargetClass",
+    "TargetImage",
+    "TargetSet",
+    "Tolerance",
+    "Vault",
+    "Yes",
+    "confirm",
+    "default_note",
+    "examples",
+    "goal_of",
+    "register",
+    "request_of",
+    "setting",
+    "switch",
+    "words",
+]
+
+AIM, SEARCH, FILES, REPORT = "What to aim at", "Search", "Files", "Report"
+
+OPTIONS = ("strip_copies", "strip_gps", "strip_metadata", "keep_mtime")
+"""Settings that travel in `Request.options`."""
+
+
+def default_note(key: str) -> str:
+    """What `--help` adds to a setting's own line; the bracket is escaped for rich."""
+    text = SETTINGS[key].default_text
+    return f" \\[default: {text}]" if text and SETTINGS[key].kind != "switch" else ""
+
+
+def words(key: str) -> str:
+    """The words a setting may be, as a sentence lists them."""
+    *most, last = SETTINGS[key].choices
+    return f"{', '.join(most)} or {last}"
+
+
+def setting(key: str, text: str, *, panel: str, metavar: str | None = None) -> Any:
+    """An option for a key of the configuration."""
+    return typer.Option(
+        SETTINGS[key].option,
+        help=text + default_note(key),
+        metavar=metavar,
+        show_default=False,
+        rich_help_panel=panel,
+    )
+
+
+def switch(*names: str, text: str, panel: str) -> Any:
+    """An option without a value. It has no negative form: for a switch of the configuration the environment says 0."""
+    return typer.Option(*names, help=text, metavar="", rich_help_panel=panel)
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command: lines a shell would run, comments included."""
+    return "\n\n".join(("Examples:", *(f"$ {line}" for line in lines)))
+
+
+def register(
+    app: typer.Typer, function: Callable[..., None], name: str, epilog: str, *, panel: str | None = None
+) -> None:
+    """Add a command; the paragraphs of its docstring are its help."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    app.command(name, help=text, epilog=epilog, rich_help_panel=panel)(function)
+
+
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Photos, or folders searched for photos.")]
+
+Models = Annotated[
+    list[str] | None,
+    setting("model", "Network to search against, as NAME or NAME:BITS; repeat for several.", panel=AIM, metavar="NAME"),
+]
+TargetImage = Annotated[
+    Path | None, typer.Option("--target", metavar="IMAGE", help="Aim at this image's code.", rich_help_panel=AIM)
+]
+TargetSet = Annotated[
+    Path | None,
+    typer.Option("--target-set", metavar="DIR", help="Aim at the anchor of these images.", rich_help_panel=AIM),
+]
+TargetClass = Annotated[
+    str | None,
+    typer.Option("--target-class", metavar="CLASS", help="Aim at the anchor of a class.", rich_help_panel=AIM),
+]
+OptionalGoal = Annotated[
+    str | None,
+    setting("goal", f"What the bits become without a target: {words('goal')}.", panel=AIM, metavar="WORD"),
+]
+Tolerance = Annotated[
+    int | None,
+    setting("tolerance", "Bits a targeted code may be off; 0 when lossless, else K/16.", panel=AIM, metavar="N"),
+]
+Device = Annotated[
+    str | None, setting("device", f"Where the networks run: {words('device')}.", panel=SEARCH, metavar="WORD")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", min=0, help="Repeatable codes; for benches only.", rich_help_panel=SEARCH),
+]
+Vault = Annotated[Path | None, setting("vault", "Folder of originals and ledger.", panel=FILES, metavar="DIR")]
+Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
+BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
+AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
+Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
+Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
+Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
+
+
+def goal_of(
+    target: Path | None, target_set: Path | None, target_class: str | None, goal: str | None
+) -> GoalSpec | None:
+    """The goal the flags spell, or None when none was given. Raises UsageError when they exclude each other."""
+    from hashshield.types import GoalSpec
+
+    given = {
+        "--target": None if target is None else GoalSpec("image", str(target)),
+        "--target-set": None if target_set is None else GoalSpec("set", str(target_set)),
+        "--target-class": None if target_class is None else GoalSpec("class", target_class),
+        "--goal": None if goal is None else goal_named(goal),
+    }
+    found = {option: spec for option, spec in given.items() if spec is not None}
+    if len(found) > 1:
+        raise UsageError(f"{' and '.join(found)} exclude each other; a photo gets one code, so keep one of them")
+    return next(iter(found.values()), None)
+
+
+def goal_named(name: str) -> GoalSpec:
+    """An untargeted goal by a word that `config.resolve` has checked."""
+    from hashshield.types import GoalSpec
+
+    return GoalSpec(cast("GoalKind", name))
+
+
+def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[str, bool], **rest: Any) -> Request:
+    """The request: resolved settings, the goal asked for, and what has no setting (`output`, `force`, ...)."""
+    from hashshield.types import Request
+
+    value = {key: found.value for key, found in settings.items()}
+    return Request(
+        models=value["model"],
+        goal=goal or goal_named(value["goal"]),
+        method=value["method"],
+        tau=value["tau"],
+        steps=value["steps"],
+        stop=value["stop"],
+        tolerance=value["tolerance"],
+        accept_best=value["accept_best"],
+        vault=value["vault"],
+        device=value["device"],
+        batch_size=value["batch_size"],
+        jobs=value["jobs"],
+        options={**{key: value[key] for key in OPTIONS}, **options},
+        **rest,
+    )
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before what cannot be undone; off a terminal it needs --yes. Raises UsageError, or ends the command."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{question} There is nobody to ask here; add --yes if you mean it")
+    typer.confirm(question, abort=True, err=True)

@@ -1,0 +1,157 @@
+"""`hashshield originals`: look after the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hashshield.cli import options as o
+from hashshield.cli.layouts import RESTORE
+from hashshield.cli.output import Column, Layout, Sink, count
+from hashshield.config import resolve
+
+if TYPE_CHECKING:
+    from hashshield.pipeline.originals import Original
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look after the originals in the vault.", no_args_is_help=True)
+
+DryRun = Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)]
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _total(rows: Sequence[Original]) -> str:
+    return f"{count(len(rows), 'original')}, {_size(sum(row.size for row in rows))}"
+
+
+def _numbers(rows: Sequence[Original]) -> dict[str, Any]:
+    states = [row.state for row in rows]
+    return {"counts": {state: states.count(state) for state in sorted(set(states))}, "bytes": sum(r.size for r in rows)}
+
+
+_ORIGINALS = (
+    Column("Kept for", lambda row: row.paths[0] if row.paths else "(no record)"),
+    Column("State", lambda row: row.state),
+    Column("In use", lambda row: "yes" if row.in_use else "no"),
+    Column("Since", lambda row: (row.created or "")[:10]),
+    Column("Size", lambda row: _size(row.size), right=True),
+    Column("SHA-256", lambda row: row.id[:12]),
+)
+_LIST = Layout(columns=_ORIGINALS, closing=lambda rows: [f"{_total(rows)}."], numbers=_numbers)
+_FORGET = Layout(
+    columns=(
+        Column("File", lambda row: row.path),
+        Column("Records", lambda row: str(row.rows), right=True),
+        Column("Originals", lambda row: str(len(row.originals)), right=True),
+        Column("Kept for others", lambda row: str(len(row.shared)), right=True),
+    )
+)
+
+
+def list_(vault: o.Vault = None, as_json: o.Json = False) -> None:
+    """List the originals that are kept, for which files, and whether something still depends on them."""
+    with Sink("originals list", _LIST, as_json=as_json) as sink:
+        from hashshield.pipeline import originals
+
+        sink.finish(originals.list_originals(resolve({"vault": vault})["vault"].value))
+
+
+def prune(
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            "--older-than", metavar="DAYS", min=0, help="Only those kept longer ago.", rich_help_panel=o.FILES
+        ),
+    ] = None,
+    restored_only: Annotated[
+        bool, o.switch("--restored-only", text="Only those whose every file was restored.", panel=o.FILES)
+    ] = False,
+    unrecorded: Annotated[
+        bool, o.switch("--unrecorded", text="Instead those that no record refers to.", panel=o.FILES)
+    ] = False,
+    dry_run: DryRun = False,
+    vault: o.Vault = None,
+    as_json: o.Json = False,
+    yes: o.Yes = False,
+) -> None:
+    """Delete originals for good, to free space. The files they belong to can no longer be restored."""
+    verb = "Would delete" if dry_run else "Deleted"
+    layout = Layout(columns=_ORIGINALS, closing=lambda rows: [f"{verb} {_total(rows)}."], numbers=_numbers)
+    with Sink("originals prune", layout, as_json=as_json) as sink:
+        from hashshield.pipeline import originals
+
+        where = resolve({"vault": vault})["vault"].value
+
+        def pruned(*, dry_run: bool) -> Sequence[Original]:
+            return originals.prune(
+                vault=where,
+                older_than_days=older_than,
+                restored_only=restored_only,
+                unrecorded=unrecorded,
+                dry_run=dry_run,
+            ).originals
+
+        chosen = pruned(dry_run=True)
+        if dry_run or not chosen:
+            sink.finish(chosen)
+            return
+        needed = sum(original.in_use for original in chosen)
+        question = f"Delete {_total(chosen)}, for good?"
+        if needed:
+            question += f" {needed} of them {'is' if needed == 1 else 'are'} the only way back for a protected file."
+        o.confirm(question, yes=yes)
+        sink.finish(pruned(dry_run=False))
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write them to.")],
+    dry_run: DryRun = False,
+    vault: o.Vault = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write copies of all originals to a folder, under their names; nothing that exists is overwritten."""
+    with Sink("originals export", RESTORE, as_json=as_json, quiet=quiet) as sink:
+        from hashshield.pipeline import originals
+
+        sink.finish(originals.export(folder, vault=resolve({"vault": vault})["vault"].value, dry_run=dry_run))
+
+
+def forget(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Protected photos; they stay as they are.")],
+    dry_run: DryRun = False,
+    vault: o.Vault = None,
+    as_json: o.Json = False,
+    yes: o.Yes = False,
+) -> None:
+    """Delete for good what is kept and recorded about photos. They can no longer be restored or verified."""
+    with Sink("originals forget", _FORGET, as_json=as_json) as sink:
+        from hashshield.pipeline import originals
+
+        where = resolve({"vault": vault})["vault"].value
+        if not dry_run:
+            o.confirm(f"Delete the originals and records of {count(len(paths), 'path')}, for good?", yes=yes)
+        for path in paths:
+            sink.add(originals.forget(path, vault=where, dry_run=dry_run))
+
+
+o.register(app, list_, "list", o.examples("hashshield originals list", "hashshield originals list --json"))
+o.register(
+    app,
+    prune,
+    "prune",
+    o.examples(
+        "hashshield originals prune --dry-run",
+        "hashshield originals prune --restored-only",
+        "hashshield originals prune --older-than 365",
+    ),
+)
+o.register(app, export, "export", o.examples("hashshield originals export backup/"))
+o.register(app, forget, "forget", o.examples("hashshield originals forget photos/a.jpg"))

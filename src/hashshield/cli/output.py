@@ -1,0 +1,256 @@
+"""One sink for all commands: a table on a terminal, lines off it, or one JSON document; and the exit code.
+
+Data goes to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
+from types import TracebackType
+from typing import Any, NamedTuple, TextIO
+
+import typer
+
+from hashshield.cli.text import clean, literal
+from hashshield.errors import HashshieldError
+
+__all__ = [
+    "INTERRUPTED",
+    "SCHEMA_VERSION",
+    "Column",
+    "Layout",
+    "Sink",
+    "combine",
+    "count",
+    "exit_code",
+    "keyed",
+    "plain",
+    "reasons",
+    "say",
+]
+
+SCHEMA_VERSION = 1
+INTERRUPTED = 130
+_PRECEDENCE = (INTERRUPTED, 4, 2, 1, 3, 0)
+_CODES = {"failed": 1, "short": 3, "partial": 3, "not_protected": 3, "unknown": 3}
+
+
+class Column(NamedTuple):
+    """One column of a report; `cell` turns a row into text, empty when there is nothing to say."""
+
+    header: str
+    cell: Callable[[Any], str]
+    right: bool = False
+
+
+def _all(rows: Sequence[Any]) -> Sequence[Any]:
+    return rows
+
+
+def _no_lines(rows: Sequence[Any]) -> list[str]:
+    return []
+
+
+def _no_numbers(rows: Sequence[Any]) -> dict[str, Any]:
+    return {}
+
+
+class Layout(NamedTuple):
+    """How the rows of one command are shown to people, and summed up for programs."""
+
+    columns: tuple[Column, ...]
+    shown: Callable[[Sequence[Any]], Sequence[Any]] = _all
+    """The rows worth a line of a table on a terminal."""
+    closing: Callable[[Sequence[Any]], list[str]] = _no_lines
+    """Sentences after the table, on standard error."""
+    numbers: Callable[[Sequence[Any]], dict[str, Any]] = _no_numbers
+    """What the JSON summary holds besides count and seconds."""
+    resume: str = "nothing was left half done; run the same command again"
+    """What to do after an interruption."""
+
+
+def keyed(*keys: str) -> Layout:
+    """The layout of rows that are mappings: one column per key, in this order."""
+
+    def column(key: str) -> Column:
+        return Column(key, lambda row: _shown(row.get(key)))
+
+    return Layout(columns=tuple(column(key) for key in keys))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def combine(codes: Iterable[int]) -> int:
+    """The exit code that speaks for several: 130, then 4, 2, 1, 3, 0."""
+    return min(codes, key=_PRECEDENCE.index, default=0)
+
+
+def exit_code(statuses: Iterable[str]) -> int:
+    """The exit code of a command whose rows ended with these statuses."""
+    return combine(_CODES.get(status, 0) for status in statuses)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: dataclasses become objects; infinite and NaN become null."""
+    from dataclasses import fields, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, PurePath) else value
+
+
+class Sink:
+    """Collects the rows of one command and reports them once, however the command ends.
+
+    A context manager: an expected failure becomes one line on standard error and its exit code, an interruption
+    130 with a line how to go on; both still report the rows that were finished. A bug stays a traceback.
+    """
+
+    def __init__(
+        self, command: str, layout: Layout, *, as_json: bool = False, quiet: bool = False, data: TextIO | None = None
+    ) -> None:
+        self.command, self.layout, self.as_json, self.quiet = command, layout, as_json, quiet
+        self.rows: list[Any] = []
+        self._data = sys.stdout if data is None else data
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            raise typer.Exit(self._report())
+        if isinstance(error, (HashshieldError, KeyboardInterrupt)):
+            raise typer.Exit(self._report(error)) from None
+
+    def add(self, row: object) -> None:
+        """Take one finished row, so that it is reported even when the rest is not."""
+        self.rows.append(row)
+
+    def finish(self, rows: Iterable[object]) -> None:
+        """Set the final rows, in place of those added on the way."""
+        self.rows = list(rows)
+
+    def note(self, text: str) -> None:
+        """Tell the user something on standard error, unless quiet."""
+        if not self.quiet:
+            say(text)
+
+    def _report(self, error: HashshieldError | KeyboardInterrupt | None = None) -> int:
+        codes = [exit_code(getattr(row, "status", "") for row in self.rows)]
+        if isinstance(error, HashshieldError):
+            codes.append(error.exit_code)
+        elif error is not None:
+            codes.append(INTERRUPTED)
+        code = combine(codes)
+        if self.as_json:
+            import json
+
+            self._write(json.dumps(self._document(code, error), indent=2))
+        else:
+            self._show(error)
+        if isinstance(error, HashshieldError):
+            say(f"hashshield {self.command}: {error}")
+        elif error is not None:
+            say(f"Interrupted after {count(len(self.rows), 'result')}: {self.layout.resume}.")
+        return code
+
+    def _document(self, code: int, error: HashshieldError | KeyboardInterrupt | None) -> dict[str, Any]:
+        summary = {"count": len(self.rows), **self.layout.numbers(self.rows)}
+        summary["seconds"] = round(time.monotonic() - self._started, 3)
+        document: dict[str, Any] = {
+            "version": SCHEMA_VERSION,
+            "command": self.command,
+            "results": [plain(row) for row in self.rows],
+            "summary": {key: plain(value) for key, value in summary.items()},
+        }
+        if error is not None:
+            name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+            document["error"] = {"type": name, "message": str(error) or self.layout.resume, "exit_code": code}
+        return document
+
+    def _show(self, error: HashshieldError | KeyboardInterrupt | None) -> None:
+        if not self.quiet:
+            if self._data.isatty():
+                self._table()
+            else:
+                for row in self.rows:
+                    self._write("\t".join(clean(column.cell(row)) for column in self.layout.columns))
+        for line in reasons(self.rows, only_bad=self.quiet):
+            say(line)
+        if not self.quiet and (self.rows or error is None):
+            for line in self.layout.closing(self.rows):
+                say(line)
+
+    def _table(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        shown = self.layout.shown(self.rows)
+        columns = [column for column in self.layout.columns if any(column.cell(row) for row in shown)]
+        if not columns:
+            return
+        table = Table(box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
+        for row in shown:
+            table.add_row(*(literal(column.cell(row)) for column in columns))
+        Console(file=self._data).print(table)
+        if len(shown) < len(self.rows):
+            say(f"... and {len(self.rows) - len(shown)} more; --json lists all.")
+
+    def _write(self, text: str) -> None:
+        self._data.write(f"{text}\n")
+        self._data.flush()
+
+
+def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
+    """Why rows are as they are: one line for each bad one, one for all the good ones that share a reason."""
+    lines: list[str] = []
+    shared: dict[str, list[str]] = {}
+    for row in rows:
+        reason = getattr(row, "reason", None)
+        name = str(getattr(row, "path", None) or getattr(row, "protected", ""))
+        if not reason:
+            continue
+        if exit_code([row.status]):
+            # An error's own message often begins with the file it is about.
+            lines.append(f"{row.status}: {reason}" if reason.startswith(name) else f"{row.status}: {name}: {reason}")
+        elif not only_bad:
+            shared.setdefault(f"{row.status}: {reason.removeprefix(f'{name}: ')}", []).append(name)
+    for text, names in shared.items():
+        lines.append(f"{text} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''})")
+    return lines
+
+
+def say(text: str) -> None:
+    """One harmless line on standard error, broken between words on a terminal that is narrower."""
+    line = clean(text)
+    if sys.stderr.isatty():
+        from shutil import get_terminal_size
+        from textwrap import fill
+
+        line = fill(line, get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def count(number: int, noun: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

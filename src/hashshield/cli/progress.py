@@ -1,0 +1,126 @@
+"""What is going on, on standard error: photos done, the current one, rate and time left; nothing off a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from hashshield.cli.output import Sink
+from hashshield.cli.text import clean
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+__all__ = ["EpochProgress", "PhotoProgress", "live_terminal"]
+
+
+def live_terminal() -> bool:
+    """Whether standard error can show something that moves."""
+    # FORCE_COLOR makes rich call a pipe a terminal; a bar in a log file is nobody's wish.
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+class _Live:
+    """A bar that exists on a terminal only; `what` is the text column after the time left."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = live_terminal() and not quiet
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._began = 0.0
+
+    def _begin(self, total: int) -> None:
+        if not self._shown or self._bar is not None:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        self._bar = Progress(
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[what]}", markup=False, table_column=what),
+            console=Console(file=sys.stderr),
+            redirect_stdout=False,
+            transient=True,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=total, rate="", what="")
+        self._began = time.monotonic()
+        self._bar.start()
+
+    def _update(self, *, what: str | None = None, done: int | None = None, unit: str = "") -> None:
+        if self._bar is None or self._task is None:
+            return
+        if what is not None:
+            self._bar.update(self._task, what=clean(what))
+        if done is not None:
+            rate = done / max(time.monotonic() - self._began, 1e-3)
+            text = f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}" if rate else ""
+            self._bar.update(self._task, completed=done, rate=text)
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+
+class PhotoProgress(_Live):
+    """The pipeline's `Progress`; hands every finished row to the sink, so that an interruption still reports them."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(quiet=sink.quiet)
+        self._sink, self._told, self._done = sink, set[str](), 0
+
+    def __enter__(self) -> PhotoProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._end()
+
+    def start(self, total: int) -> None:
+        """Announce how many photos will be worked on."""
+        self._begin(total)
+
+    def photo(self, path: str) -> None:
+        """Name the photo that is being worked on."""
+        self._update(what=path)
+
+    def done(self, outcome: object) -> None:
+        """Report one finished photo."""
+        self._sink.add(outcome)
+        self._done += 1
+        self._update(done=self._done, unit="photo")
+
+    def notice(self, text: str) -> None:
+        """Tell the user something, once however often it comes."""
+        if text in self._told:
+            return
+        self._told.add(text)
+        if self._bar is not None and not self._sink.quiet:
+            self._bar.console.print(clean(text), markup=False, highlight=False, emoji=False)
+        else:
+            self._sink.note(text)
+
+
+class EpochProgress(_Live):
+    """Progress of a training: calls give epochs done, their total and named numbers such as loss and MAP."""
+
+    def __enter__(self) -> EpochProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._end()
+
+    def __call__(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Show one finished epoch."""
+        self._begin(total)
+        self._update(what="  ".join(f"{name} {value:.4g}" for name, value in numbers.items()), done=done, unit="epoch")

@@ -1,0 +1,159 @@
+"""`hashshield protect`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hashshield.cli import options as o
+from hashshield.cli.layouts import PROTECT
+from hashshield.cli.output import Sink
+from hashshield.cli.progress import PhotoProgress
+from hashshield.config import resolve
+from hashshield.errors import UsageError
+
+if TYPE_CHECKING:
+    from hashshield.types import Request
+
+__all__ = ["EXAMPLES", "protect"]
+
+EXAMPLES = (
+    o.examples(
+        "hashshield protect photos/                # in place; originals are kept",
+        "hashshield protect a.jpg --output out/    # a protected copy",
+        "hashshield protect a.png --target-class sunflower",
+        "hashshield protect photos/ --dry-run      # what would be done",
+        "hashshield protect - < a.jpg > b.jpg      # one photo through a pipe",
+    )
+    + "\n\nOptions with a default can be set for good in the environment (HASHSHIELD_TAU=0.02) or in a file; "
+    "see `hashshield config show`."
+)
+
+
+def protect(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="Photos, or folders; - for one photo through a pipe.")
+    ],
+    model: o.Models = None,
+    goal: o.OptionalGoal = None,
+    target: o.TargetImage = None,
+    target_set: o.TargetSet = None,
+    target_class: o.TargetClass = None,
+    tolerance: o.Tolerance = None,
+    accept_best: Annotated[
+        bool, o.switch("--accept-best", text="Write the best found even when it falls short.", panel=o.AIM)
+    ] = False,
+    tau: Annotated[
+        float | None,
+        o.setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=o.SEARCH, metavar="NUMBER"),
+    ] = None,
+    method: Annotated[
+        str | None, o.setting("method", f"The search: {o.words('method')}.", panel=o.SEARCH, metavar="WORD")
+    ] = None,
+    steps: Annotated[int | None, o.setting("steps", "Gradient steps per photo.", panel=o.SEARCH, metavar="N")] = None,
+    stop: Annotated[
+        str | None,
+        o.setting(
+            "stop",
+            "Use the whole step budget, or end at the first success: budget or first.",
+            panel=o.SEARCH,
+            metavar="WORD",
+        ),
+    ] = None,
+    device: o.Device = None,
+    batch_size: Annotated[
+        int | None, o.setting("batch_size", "Photos searched at once; chosen by memory.", panel=o.SEARCH, metavar="N")
+    ] = None,
+    jobs: Annotated[
+        int | None, o.setting("jobs", "Threads that read and write photos.", panel=o.SEARCH, metavar="N")
+    ] = None,
+    seed: o.Seed = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write copies here, not in place.", rich_help_panel=o.FILES),
+    ] = None,
+    vault: o.Vault = None,
+    no_backup: Annotated[bool, o.switch("--no-backup", text="Keep no originals: no way back.", panel=o.FILES)] = False,
+    dry_run: Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)] = False,
+    force: o.Force = False,
+    strip_copies: Annotated[
+        bool, o.switch("--strip-copies", text="Remove thumbnails and other unprotected copies.", panel=o.FILES)
+    ] = False,
+    strip_gps: Annotated[bool, o.switch("--strip-gps", text="Remove the position.", panel=o.FILES)] = False,
+    strip_metadata: Annotated[
+        bool, o.switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=o.FILES)
+    ] = False,
+    keep_mtime: Annotated[bool, o.switch("--keep-mtime", text="Keep the modification time.", panel=o.FILES)] = False,
+    break_links: o.BreakLinks = False,
+    allow_root: o.AllowRoot = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    yes: o.Yes = False,
+) -> None:
+    """Change photos, in place, so that their image-hash codes no longer match.
+
+    The change is searched on the networks named and measured on the written file. Originals go to the vault;
+    `hashshield restore` brings them back. A file that is already protected is left alone.
+    """
+    piped = Path("-") in paths
+    sink = Sink("protect", PROTECT, as_json=as_json, quiet=quiet, data=sys.stderr if piped else None)
+    with sink:
+        settings = resolve(
+            {
+                "model": model,
+                "goal": goal,
+                "tolerance": tolerance,
+                "accept_best": accept_best or None,
+                "tau": tau,
+                "method": method,
+                "steps": steps,
+                "stop": stop,
+                "device": device,
+                "batch_size": batch_size,
+                "jobs": jobs,
+                "vault": vault,
+                "strip_copies": strip_copies or None,
+                "strip_gps": strip_gps or None,
+                "strip_metadata": strip_metadata or None,
+                "keep_mtime": keep_mtime or None,
+            }
+        )
+        request = o.request_of(
+            settings,
+            o.goal_of(target, target_set, target_class, goal),
+            options={"break_links": break_links, "allow_root": allow_root},
+            output=output,
+            backup=not no_backup,
+            dry_run=dry_run,
+            force=force,
+            seed=seed,
+        )
+        if piped:
+            _through_pipe(paths, request, sink)
+            return
+        if no_backup and output is None and not dry_run:
+            o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
+
+        from hashshield.pipeline import run
+
+        with PhotoProgress(sink) as progress:
+            sink.finish(run.protect(paths, request, progress=progress))
+
+
+def _through_pipe(paths: list[Path], request: Request, sink: Sink) -> None:
+    """Read one photo from standard input, write it to standard output; the report goes to standard error."""
+    if len(paths) > 1 or request.output is not None or request.dry_run:
+        raise UsageError("- stands for one photo through a pipe; give no other path, no --output and no --dry-run")
+    if sys.stdout.isatty() or sys.stdin.isatty():
+        raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
+
+    from hashshield.pipeline import run
+
+    data, outcome = run.protect_bytes(sys.stdin.buffer.read(), request, name="-")
+    sink.finish([outcome])
+    if data is not None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()

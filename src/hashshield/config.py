@@ -1,0 +1,247 @@
+"""Settings, resolved once: flag, then environment, then the user's TOML file, then the default.
+
+The file is read from the user's configuration folder only, never from the working folder or a photo folder:
+a file planted beside photos must not be able to change what is done to them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hashshield.errors import UsageError
+
+__all__ = ["SETTINGS", "Setting", "Settings", "Source", "Value", "config_path", "nearest", "read_file", "resolve"]
+
+Source = Literal["flag", "environment", "file", "default"]
+Kind = Literal["number", "integer", "text", "names", "switch", "path"]
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+_LARGEST_FILE = 64 * 1024
+"""Bytes of a configuration file; a few hundred are usual."""
+
+
+class Setting(NamedTuple):
+    """One key of the configuration file, and how its values are checked."""
+
+    key: str
+    kind: Kind
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    range_text: str = ""
+    flag: str = ""
+    """The option that sets it; empty where it is the key with dashes."""
+
+    @property
+    def env(self) -> str:
+        """The environment variable that sets it."""
+        return f"HASHSHIELD_{self.key.upper()}"
+
+    @property
+    def option(self) -> str:
+        """The command-line option that sets it."""
+        return self.flag or f"--{self.key.replace('_', '-')}"
+
+    @property
+    def default_text(self) -> str:
+        """The default as a user would type it; empty when there is none."""
+        if self.default is None:
+            return ""
+        if self.kind == "switch":
+            return "on" if self.default else "off"
+        return ", ".join(self.default) if self.kind == "names" else str(self.default)
+
+
+class Value(NamedTuple):
+    """A resolved setting and where it came from."""
+
+    value: Any
+    source: Source
+    where: str
+    """The option, the variable, or the file, as a message would name it."""
+
+
+Settings = dict[str, Value]
+
+# The defaults are those of `types.Request`; written out, because building its classes is a tenth of the time of --help.
+SETTINGS: dict[str, Setting] = {
+    setting.key: setting
+    for setting in (
+        Setting("model", "names", ("lite0-caltech101:48",), "networks to search against", flag="--model"),
+        Setting(
+            "goal",
+            "text",
+            "away",
+            "what the bits should become when no target is given",
+            choices=("away", "opposite", "decoy", "center"),
+        ),
+        Setting(
+            "method",
+            "text",
+            "rnm",
+            "the search",
+            choices=("rnm", "rnm-paper", "tanh", "hag", "noise"),
+        ),
+        Setting(
+            "tau",
+            "number",
+            0.032,
+            "largest change of any pixel, in [0, 1] units",
+            low=1 / 255,
+            high=1.0,
+            range_text="between 1/255 (one 8-bit level) and 1",
+        ),
+        Setting("steps", "integer", 40, "gradient steps per photo", low=1, range_text="at least 1"),
+        Setting("stop", "text", "budget", "when the search ends", choices=("budget", "first")),
+        Setting("tolerance", "integer", None, "bits a targeted code may be off", low=0, range_text="at least 0"),
+        Setting("accept_best", "switch", False, "write the best found even when the goal was not reached"),
+        Setting("device", "text", "auto", "where the networks run", choices=("auto", "cpu", "cuda", "mps")),
+        Setting("batch_size", "integer", None, "photos searched at once", low=1, range_text="at least 1"),
+        Setting("jobs", "integer", None, "threads that read and write photos", low=1, range_text="at least 1"),
+        Setting("vault", "path", None, "folder of originals and ledger"),
+        Setting("strip_copies", "switch", False, "remove unprotected copies from the file"),
+        Setting("strip_gps", "switch", False, "remove the position"),
+        Setting("strip_metadata", "switch", False, "remove all metadata but orientation and colour profile"),
+        Setting("keep_mtime", "switch", False, "keep the modification time"),
+    )
+}
+
+
+def config_path() -> Path:
+    """The one file settings are read from; it need not exist."""
+    from platformdirs import user_config_path
+
+    return user_config_path("hashshield", appauthor=False) / "config.toml"
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A half sentence naming what was probably meant, or all that is known; for error messages."""
+    import difflib
+
+    close = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1, cutoff=0.5)
+    close = close or difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The checked values of a configuration file, empty when there is none. Raises UsageError."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        with path.open("rb") as handle:
+            data = handle.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); mend its permissions or remove it") from error
+    if len(data) > _LARGEST_FILE:
+        raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, so no configuration; remove it")
+    try:
+        raw = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML ({error}); mend that line") from error
+    for key in raw:
+        if key not in SETTINGS:
+            raise UsageError(f"{path}: unknown key {key!r}; {nearest(key, tuple(SETTINGS))}")
+    return {
+        key: _checked(SETTINGS[key], _from_toml(SETTINGS[key], value, path), str(path)) for key, value in raw.items()
+    }
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    path: Path | None = None,
+) -> Settings:
+    """Every setting with its source; flags that are None were not given.
+
+    Raises UsageError naming the option, variable or file that holds a value that cannot be meant.
+    """
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    environ = os.environ if environ is None else environ
+    path = config_path() if path is None else path
+    stored = read_file(path)
+    found: Settings = {}
+    for key, setting in SETTINGS.items():
+        text = environ.get(setting.env, "")
+        if key in given:
+            where = setting.option
+            found[key] = Value(_checked(setting, given[key], where), "flag", where)
+        elif text:
+            where = setting.env
+            found[key] = Value(_checked(setting, _from_text(setting, text, where), where), "environment", where)
+        elif key in stored:
+            found[key] = Value(stored[key], "file", str(path))
+        else:
+            found[key] = Value(setting.default, "default", "default")
+    return found
+
+
+def _from_text(setting: Setting, text: str, where: str) -> Any:
+    """The value an environment variable spells."""
+    if setting.kind == "names":
+        return tuple(name for name in re.split(r"[,\s]+", text) if name)
+    if setting.kind == "switch":
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise UsageError(f"{where} is {text!r}; write 1 or 0")
+    if setting.kind in ("number", "integer"):
+        try:
+            return float(text) if setting.kind == "number" else int(text)
+        except ValueError:
+            raise UsageError(f"{where} is {text!r}, which is no {setting.kind}; write one or unset it") from None
+    return text
+
+
+def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
+    """The value a TOML key holds; its type must be the setting's own."""
+    expected: dict[Kind, tuple[str, tuple[type, ...]]] = {
+        "number": ("a number", (int, float)),
+        "integer": ("a whole number", (int,)),
+        "switch": ("true or false", (bool,)),
+        "names": ("a name or a list of names", (str, list)),
+        "text": ("a string", (str,)),
+        "path": ("a string", (str,)),
+    }
+    words, types = expected[setting.kind]
+    fits = isinstance(value, types) and (setting.kind == "switch" or not isinstance(value, bool))
+    if not fits or (isinstance(value, list) and not all(isinstance(name, str) for name in value)):
+        raise UsageError(f"{path}: {setting.key} is {value!r}; it must be {words}")
+    if setting.kind == "path" and not Path(value).expanduser().is_absolute():
+        raise UsageError(f"{path}: {setting.key} is {value!r}; it must be an absolute path or start with ~")
+    if setting.kind == "names" and isinstance(value, str):
+        return (value,)
+    return float(value) if setting.kind == "number" else value
+
+
+def _checked(setting: Setting, value: Any, where: str) -> Any:
+    """The value in its final type, or a UsageError that names its range or choices."""
+    label = where if where in (setting.option, setting.env) else f"{where}: {setting.key}"
+    if setting.choices and value not in setting.choices:
+        raise UsageError(f"{label} is {value!r}, which is unknown; choose one of {', '.join(setting.choices)}")
+    if setting.kind in ("number", "integer") and not setting.low <= value <= setting.high:
+        raise UsageError(
+            f"{label} is {value}, out of range; it must be {setting.range_text}"
+            + (f" (default {setting.default_text})" if setting.default is not None else "")
+        )
+    if setting.kind == "names":
+        if not value or not all(value):
+            raise UsageError(f"{label} names nothing; give at least one name (default {setting.default_text})")
+        return tuple(dict.fromkeys(value))
+    if setting.kind == "path":
+        if not str(value):
+            raise UsageError(f"{label} is empty; name a folder")
+        return Path(value).expanduser()
+    return value

@@ -1,0 +1,58 @@
+"""What every dataset becomes: paths, a label matrix, and a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashshield.errors import UnknownNameError, UsageError
+
+__all__ = ["LabelledFiles", "Split", "open_dataset"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFiles:
+    """Files with their label sets, in a fixed order."""
+
+    name: str
+    root: Path
+    paths: tuple[str, ...]
+    """Relative to `root`, with forward slashes, so that a split means the same everywhere."""
+    labels: NDArray[np.bool_]
+    """(N, L)"""
+    classes: tuple[str, ...]
+
+    def split(self, *, queries: int, seed: int) -> Split:
+        """Draw `queries` files without replacement; the rest is training set and database (the paper's protocol).
+
+        The draw depends on the names and the seed only. Raises UsageError when too few files are there.
+        """
+        if not 0 < queries < len(self.paths):
+            raise UsageError(f"{self.root}: {queries} queries asked of {len(self.paths)} files; ask for fewer")
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(self.paths))[:queries])
+        rest = np.setdiff1d(np.arange(len(self.paths)), drawn)
+        return Split(drawn, rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Indices into `LabelledFiles.paths`, ascending."""
+
+    queries: NDArray[np.int64]
+    database: NDArray[np.int64]
+
+
+def open_dataset(name: str, root: Path) -> LabelledFiles:
+    """Open a dataset by name. Raises UnknownNameError, UsageError naming the first thing that is missing."""
+    from hashshield.datasets import caltech101, folder
+
+    known: dict[str, Callable[[Path], LabelledFiles]] = {"caltech101": caltech101.read, "folder": folder.read}
+    if name not in known:
+        raise UnknownNameError(f"unknown dataset {name!r}; known are {', '.join(sorted(known))}")
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder; unpack the dataset there or name another one")
+    return known[name](root)

@@ -1,0 +1,52 @@
+"""Photos in and out: pixels change, everything else stays byte for byte."""
+
+from __future__ import annotations
+
+from hashshield.errors import NotAPhotoError, UnsupportedError
+from hashshield.imaging import jpeg, png
+from hashshield.imaging.photo import MAX_PIXELS, MIN_SIDE, Photo, Pixels, Strip, pixel_digest, stored, upright
+from hashshield.imaging.sniff import SUPPORTED, UNSUPPORTED_NAMES, sniff
+
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "SUPPORTED",
+    "Photo",
+    "Strip",
+    "pixel_digest",
+    "read",
+    "sniff",
+    "stored",
+    "upright",
+    "write",
+]
+
+_READERS = {"jpeg": jpeg.read, "png": png.read}
+
+
+def read(data: bytes, *, name: str) -> Photo:
+    """Decode a whole file; `name` is what messages call it.
+
+    Raises NotAPhotoError, UnsupportedError and BrokenPhotoError.
+    """
+    container = sniff(data[:64])
+    if not data:
+        raise NotAPhotoError(f"{name}: the file is empty")
+    if container is None:
+        raise NotAPhotoError(f"{name}: not an image; its first bytes are no image format known here")
+    if container not in _READERS:
+        raise UnsupportedError(
+            f"{name}: {UNSUPPORTED_NAMES[container]} is not supported; convert it to JPEG, PNG or WebP first"
+        )
+    return _READERS[container](data, name=name)
+
+
+def write(photo: Photo, pixels: Pixels, *, strip: Strip = Strip()) -> bytes:  # noqa: B008  (frozen)
+    """Return the photo's file with other pixels, of the same shape and in stored orientation.
+
+    Container, encoding parameters and metadata stay; thumbnails are re-made from the new pixels. Where alpha is 0
+    the stored pixels stay whatever is given. Raises ValueError on another shape or type (a bug of the caller).
+    """
+    if pixels.shape != photo.pixels.shape or pixels.dtype != photo.pixels.dtype:
+        raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, the photo's {photo.pixels.shape} uint8")
+    return photo.encoding.encode(photo, pixels, strip)

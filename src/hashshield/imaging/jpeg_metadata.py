@@ -1,0 +1,206 @@
+"""A JPEG's metadata segments and what follows its end: which copies they hold, and how they are written again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from hashshield.imaging import exif, metadata, strip
+from hashshield.imaging.markers import Segment, is_metadata, segment
+from hashshield.imaging.metadata import Findings
+from hashshield.imaging.photo import Strip
+from hashshield.imaging.thumbnail import Spot, fitting, remake
+
+__all__ = ["EXIF", "XMP", "Plan", "follow_tail", "rewrite", "survey", "tail_without_gps"]
+
+APP0, APP1, APP2, APP11, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
+EXIF = b"Exif\0\0"
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_ICC = b"ICC_PROFILE\0"
+_MPF = b"MPF\0"
+_FLASHPIX = b"FPXR\0"
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_MP_ENTRIES = 0xB002
+_TAIL_BLOCKS = 32
+"""EXIF blocks looked for behind the photo."""
+
+_TAIL_EXIF = re.compile(rb"Exif\0\0(?=II\*\0|MM\0\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `survey` found; spots count from the start of a segment's payload."""
+
+    spots: dict[int, list[Spot]]
+    leftovers: dict[int, list[Spot]]
+    copies: tuple[str, ...]
+    links: tuple[str, ...]
+
+
+def survey(segments: Sequence[Segment], tail: bytes, photo: Image.Image) -> Plan:
+    """Look through all metadata, with the decoded photo at hand to recognise its copies."""
+    spots, leftovers, found = dict[int, list[Spot]](), dict[int, list[Spot]](), Findings()
+    for index, item in enumerate(segments):
+        if not is_metadata(item.marker):
+            continue
+        part = _inspect(item, photo)
+        spots[index], leftovers[index] = part.spots, part.leftovers
+        found.add(part)
+    found.add(_inspect_tail(segments, tail))
+    return Plan(spots, leftovers, tuple(dict.fromkeys(found.copies)), tuple(dict.fromkeys(found.links)))
+
+
+def _inspect(item: Segment, photo: Image.Image) -> Findings:
+    payload = item.payload
+    if item.marker == APP1 and payload.startswith(EXIF):
+        found = metadata.inspect_exif(payload[len(EXIF) :], photo)
+        found.spots = [_moved(spot, len(EXIF)) for spot in found.spots]
+        found.leftovers = [_moved(spot, len(EXIF)) for spot in found.leftovers]
+        return found
+    if item.marker == APP1 and payload.startswith((XMP, _XMP_EXTENSION)):
+        return metadata.inspect_xmp(payload)
+    if item.marker == APP0 and payload.startswith((b"JFIF\0", b"JFXX\0")):
+        return _inspect_jfif(payload, photo)
+    if item.marker == APP11 and b"c2pa" in payload:
+        return Findings(links=[metadata.C2PA])
+    if item.marker == APP2 and payload.startswith((_ICC, _MPF, _GAIN_MAP)):
+        return Findings()
+    where = "Photoshop resources" if item.marker == APP13 else f"APP{item.marker & 15}"
+    found = metadata.find_pictures(payload, photo, where=where, thumbnails=item.marker == APP13)
+    if item.marker == APP13:
+        found.add(metadata.inspect_iptc(payload))
+    if item.marker == APP2 and payload.startswith(_FLASHPIX):
+        # A FlashPix stream runs over several segments, so its pictures may not be whole in any of them.
+        found.copies.append("FlashPix data")
+    return found
+
+
+def _inspect_jfif(payload: bytes, photo: Image.Image) -> Findings:
+    if payload.startswith(b"JFXX\0") and payload[5:6] == b"\x10":
+        return metadata.find_pictures(payload, photo, where="JFIF extension", thumbnails=True)
+    plain = {b"JFIF\0": 12, b"JFXX\0": 6}[payload[:5]]
+    if payload.startswith(b"JFXX\0") and payload[5:6] != b"\x13":
+        return Findings(copies=["JFIF thumbnail with a palette"])
+    size = payload[plain : plain + 2]
+    if len(size) < 2 or 0 in size:
+        return Findings()
+    spot = Spot(plain + 2, len(payload), size[0], size[1], coding="rgb")
+    return Findings(spots=[spot]) if fitting(spot) else Findings(leftovers=[spot], copies=["JFIF thumbnail"])
+
+
+def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> Findings:
+    found = Findings()
+    if not tail.strip(b"\0"):
+        return found
+    pictures = b"\xff\xd8\xff" in tail
+    payloads = [s.payload for s in segments if is_metadata(s.marker)]
+    gain_map = any(p.startswith(_GAIN_MAP) or (p.startswith(XMP) and b"hdrgm:Version" in p) for p in payloads)
+    if pictures and gain_map:
+        found.copies.append("Ultra HDR gain map")
+    elif pictures and any(p.startswith(_MPF) for p in payloads):
+        found.copies.append("MPO second image")
+    elif pictures:
+        found.copies.append("image after the end of the photo")
+    if b"MotionPhoto_Data" in tail or b"ftyp" in tail:
+        found.copies.append("motion photo video")
+    if not found.copies:
+        found.copies.append(f"trailing data ({len(tail)} bytes)")
+    if any("GPS" in block.directories for _, block in _tail_blocks(tail)) or b"\xa9xyz" in tail:
+        found.links.append("GPS in what follows the photo")
+    return found
+
+
+def rewrite(
+    segments: Sequence[Segment], plan: Plan, photo: Image.Image, what: Strip, orientation: int
+) -> dict[int, Segment]:
+    """Return the metadata segments that stay, by index, with every copy of the picture re-made from `photo`."""
+    kept: dict[int, Segment] = {}
+    turned = False
+    for index, item in enumerate(segments):
+        if not is_metadata(item.marker):
+            continue
+        payload = item.payload
+        for spot in plan.spots[index]:
+            payload = remake(payload, spot, photo)
+        if what.copies or what.metadata:
+            for spot in plan.leftovers[index]:
+                payload = strip.blank(payload, spot.start, spot.end)
+            if item.marker == APP1 and payload.startswith(XMP):
+                payload = XMP + strip.blank_xmp_copies(payload[len(XMP) :])
+            if _only_points_at_copies(item):
+                continue
+        if what.gps:
+            payload = _without_gps(item.marker, payload)
+        if what.metadata and not _needed(item):
+            # Orientation moves into a block of its own, where EXIF was.
+            if turned or orientation == 1 or item.marker != APP1:
+                continue
+            payload, turned = EXIF + strip.exif_with_orientation(orientation), True
+        kept[index] = item if payload == item.payload else segment(item.marker, payload)
+    return kept
+
+
+def _only_points_at_copies(item: Segment) -> bool:
+    payload = item.payload
+    if item.marker == APP0:
+        return payload.startswith(b"JFXX\0") and payload[5:6] == b"\x11"
+    if item.marker == APP1:
+        return payload.startswith(_XMP_EXTENSION) and bool(metadata.inspect_xmp(payload).copies)
+    return item.marker == APP2 and payload.startswith((_MPF, _GAIN_MAP, _FLASHPIX))
+
+
+def _needed(item: Segment) -> bool:
+    """Tell what decoding and colour need: JFIF, ICC profile, Adobe's transform."""
+    return (
+        (item.marker == APP0 and item.payload.startswith(b"JFIF\0"))
+        or (item.marker == APP2 and item.payload.startswith(_ICC))
+        or (item.marker == APP14 and item.payload.startswith(b"Adobe"))
+    )
+
+
+def _without_gps(marker: int, payload: bytes) -> bytes:
+    if marker == APP1 and payload.startswith(EXIF):
+        return EXIF + strip.blank_exif_gps(payload[len(EXIF) :])
+    if marker == APP1 and payload.startswith(XMP):
+        return XMP + strip.blank_xmp_gps(payload[len(XMP) :])
+    return payload
+
+
+def tail_without_gps(tail: bytes) -> bytes:
+    """Take positions out of the EXIF blocks of second images, in place."""
+    for start, block in list(_tail_blocks(tail)):
+        tail = tail[:start] + strip.blank_exif_gps(block.data) + tail[start + len(block.data) :]
+    return tail
+
+
+def _tail_blocks(tail: bytes) -> Iterator[tuple[int, exif.Block]]:
+    for _, match in zip(range(_TAIL_BLOCKS), _TAIL_EXIF.finditer(tail), strict=False):
+        block = exif.parse(tail[match.end() : match.end() + 65_536])
+        if block is not None:
+            yield match.end(), block
+
+
+def follow_tail(kept: dict[int, Segment], shift: int) -> None:
+    """Correct the MPF index, which says where second images lie, after the photo before them grew by `shift` bytes."""
+    for index, item in kept.items():
+        if item.marker != APP2 or not item.payload.startswith(_MPF):
+            continue
+        block = exif.parse(item.payload[len(_MPF) :])
+        entries = block.find("0th", _MP_ENTRIES) if block else None
+        if block is None or entries is None:
+            continue
+        out = bytearray(block.data)
+        for at in range(entries.start, entries.start + entries.size - 15, 16):
+            # An offset of 0 is the photo itself, whose size changes; all others move.
+            field = at + 8 if any(out[at + 8 : at + 12]) else at + 4
+            value = int.from_bytes(out[field : field + 4], block.order) + shift
+            out[field : field + 4] = (value % (1 << 32)).to_bytes(4, block.order)
+        kept[index] = segment(APP2, _MPF + bytes(out))
+
+
+def _moved(spot: Spot, by: int) -> Spot:
+    return Spot(spot.start + by, spot.end + by, spot.width, spot.height, spot.coding, spot.shape)

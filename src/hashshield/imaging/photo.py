@@ -1,0 +1,132 @@
+"""The decoded photo, what can be asked of it, and what a codec must offer to write it back."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashshield.errors import UnsupportedError
+
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "Encoding",
+    "Photo",
+    "Pixels",
+    "Strip",
+    "check_size",
+    "pixel_digest",
+    "stored",
+    "upright",
+]
+
+Pixels = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+MAX_PIXELS = 200_000_000
+"""The largest photo read; covers the 200-megapixel phones (16,320 x 12,240)."""
+
+MIN_SIDE = 32
+"""Pixels; below this a hash network sees next to nothing of the photo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """What `write` leaves out, on request only."""
+
+    copies: bool = False
+    """Second images, gain maps, videos, trailing data, and thumbnails that cannot be re-made."""
+    gps: bool = False
+    """Positions in EXIF and XMP; every other value keeps its place."""
+    metadata: bool = False
+    """Everything but orientation, colour profile and what decoding needs; implies `copies` and `gps`."""
+
+
+class Encoding(Protocol):
+    """What a codec remembers of the file, enough to write it again with other pixels."""
+
+    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+        """Return the whole file with `pixels`, shaped like `photo.pixels`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photo:
+    """A decoded file, in stored orientation."""
+
+    pixels: Pixels
+    """(H, W, 3) RGB or (H, W, 1) grey."""
+    alpha: Pixels | None
+    """(H, W), 0 is transparent; a PNG colour key appears here too. None when there is no transparency."""
+    container: str
+    """'jpeg', 'png' or 'webp'."""
+    orientation: int
+    """EXIF orientation, 1 to 8; 1 when absent or invalid."""
+    lossless: bool
+    """Whether `write` keeps pixels exactly."""
+    source: bytes
+    """The file as read."""
+    encoding: Encoding
+    unprotected_copies: tuple[str, ...] = ()
+    """Copies of the picture inside the file that `write` leaves as they are, unless stripped."""
+    links_to_owner: tuple[str, ...] = ()
+    """Metadata kept byte for byte that can link the photo to its owner."""
+
+
+def check_size(width: int, height: int, *, name: str) -> None:
+    """Refuse sizes outside [MIN_SIDE, MAX_PIXELS] before anything is allocated for them.
+
+    Raises UnsupportedError.
+    """
+    if min(width, height) < MIN_SIDE:
+        raise UnsupportedError(
+            f"{name}: {width}x{height} pixels is too small to protect; both sides must have {MIN_SIDE} pixels or more"
+        )
+    if width * height > MAX_PIXELS:
+        raise UnsupportedError(
+            f"{name}: {width}x{height} pixels is more than the limit of {MAX_PIXELS // 10**6} megapixels; scale it down"
+        )
+
+
+def upright(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
+    """Turn an (H, W) or (H, W, C) array from stored to displayed orientation (EXIF 2.32, tag 0x0112).
+
+    Returns a view, not a copy.
+    """
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows, columns = _FLIPS[orientation]
+    return pixels[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def stored(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
+    """Turn an (H, W) or (H, W, C) array from displayed to stored orientation: the inverse of `upright`."""
+    rows, columns = _FLIPS[orientation]
+    pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
+    return pixels.swapaxes(0, 1) if orientation >= 5 else pixels
+
+
+# Orientation -> (flip rows, flip columns), after the transpose that 5 to 8 start with.
+_FLIPS = {
+    1: (False, False),
+    2: (False, True),
+    3: (True, True),
+    4: (True, False),
+    5: (False, False),
+    6: (False, True),
+    7: (True, True),
+    8: (True, False),
+}
+
+
+def pixel_digest(photo: Photo) -> str:
+    """Return the SHA-256 (hexadecimal) of shape, pixels and alpha, which metadata edits do not change."""
+    digest = hashlib.sha256(f"{photo.pixels.shape} {photo.alpha is not None}".encode())
+    digest.update(np.ascontiguousarray(photo.pixels).data)
+    if photo.alpha is not None:
+        digest.update(np.ascontiguousarray(photo.alpha).data)
+    return digest.hexdigest()

@@ -1,0 +1,94 @@
+"""Which image format a file is, from its first 64 bytes; Pillow is not needed for it."""
+
+from __future__ import annotations
+
+__all__ = ["SUPPORTED", "UNSUPPORTED_NAMES", "sniff"]
+
+SUPPORTED = frozenset({"jpeg", "png", "webp"})
+"""Containers that can be protected."""
+
+UNSUPPORTED_NAMES = {
+    "avif": "AVIF",
+    "bmp": "BMP",
+    "dds": "DDS",
+    "exr": "OpenEXR",
+    "eps": "EPS",
+    "gif": "GIF",
+    "hdr": "Radiance HDR",
+    "heic": "HEIC",
+    "ico": "ICO",
+    "jp2": "JPEG 2000",
+    "jxl": "JPEG XL",
+    "pnm": "PNM",
+    "psd": "Photoshop",
+    "qoi": "QOI",
+    "raw": "camera raw",
+    "tiff": "TIFF",
+}
+"""Formats that are recognised and refused, as a message calls them."""
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"FUJIFILMCCD-RAW", "raw"),
+    (b"IIU\x00", "raw"),
+    (b"IIRO", "raw"),
+    (b"IIRS", "raw"),
+    (b"MMOR", "raw"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
+    (b"8BPS", "psd"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
+    (b"\xff\x0a", "jxl"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
+    (b"\x00\x00\x01\x00", "ico"),
+    (b"\x00\x00\x02\x00", "ico"),
+    (b"qoif", "qoi"),
+    (b"v/1\x01", "exr"),
+    (b"#?RADIANCE", "hdr"),
+    (b"#?RGBE", "hdr"),
+    (b"DDS ", "dds"),
+    (b"%!PS-Adobe", "eps"),
+    (b"\xc5\xd0\xd3\xc6", "eps"),
+)
+
+_BRANDS = {b"avif": "avif", b"avis": "avif", b"crx ": "raw"} | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"), "heic"
+)
+
+
+def sniff(head: bytes) -> str | None:
+    """Name the image format whose signature `head` (at least 64 bytes of the file, or all of it) begins with.
+
+    Returns 'jpeg', 'png', 'webp', 'heic', 'avif', 'gif', 'tiff', 'bmp', 'raw', ...; None when no image format is known.
+    """
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            # Canon's older raw files are TIFFs with a mark of their own.
+            return "raw" if name == "tiff" and head[8:10] == b"CR" else name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        return _brand(head)
+    # Two letters alone would claim too many text files: a bitmap's header length has to make sense as well.
+    if head[:2] == b"BM" and head[14:18] in {n.to_bytes(4, "little") for n in (12, 40, 52, 56, 64, 108, 124)}:
+        return "bmp"
+    if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3] in (b"\n", b" ", b"\r", b"\t"):
+        return "pnm"
+    return None
+
+
+def _brand(head: bytes) -> str | None:
+    """Decide between the ISO base media image formats by major brand, then by compatible brands."""
+    size = int.from_bytes(head[:4], "big")
+    brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(size, len(head)) - 3, 4))]
+    known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+    if not known:
+        return None
+    # mif1 is the umbrella brand of both: AVIF files name it first and themselves later.
+    return "avif" if "avif" in known and brands[0] in (b"mif1", b"msf1", b"mif2") else known[0]

@@ -1,0 +1,117 @@
+"""Taking things out of metadata in place: blanked to the same length, so that no offset moves."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hashshield.imaging.exif import Block, parse
+
+__all__ = ["blank", "blank_exif_gps", "blank_xmp_copies", "blank_xmp_gps", "exif_with_orientation"]
+
+_GPS_POINTER = 0x8825
+
+_NAME = rb"[A-Za-z][\w.-]*"
+
+
+@dataclass(frozen=True, slots=True)
+class _Properties:
+    """Finds XMP properties by qualified name, as attributes and as elements.
+
+    Matching is linear in the packet: openings and closings are found separately, because a pattern for both would try
+    every opening against all that follows.
+    """
+
+    attribute: re.Pattern[bytes]
+    opening: re.Pattern[bytes]
+    closing: re.Pattern[bytes]
+
+    @classmethod
+    def named(cls, names: bytes) -> _Properties:
+        return cls(
+            re.compile(rb"""(?<=\s)(?:""" + names + rb""")\s*=\s*(?:"[^"<]*"|'[^'<]*')"""),
+            re.compile(rb"<(" + names + rb")(?:\s[^<>]*)?>"),
+            re.compile(rb"</(" + names + rb")\s*>"),
+        )
+
+    def ranges(self, packet: bytes) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of every property."""
+        yield from (match.span() for match in self.attribute.finditer(packet))
+        ends: dict[bytes, list[int]] = {}
+        for match in self.closing.finditer(packet):
+            ends.setdefault(match[1], []).append(match.end())
+        for match in self.opening.finditer(packet):
+            if match[0].endswith(b"/>"):
+                yield match.span()
+                continue
+            following = ends.get(match[1], [])
+            index = bisect(following, match.end())
+            if index < len(following):
+                yield match.start(), following[index]
+
+
+_XMP_GPS = _Properties.named(_NAME + rb":[Gg][Pp][Ss]\w*")
+_XMP_COPIES = _Properties.named(
+    rb"(?:xmp:Thumbnails|xap:Thumbnails|hdrgm:\w+|GContainer:Directory|Container:Directory|GDepth:\w+|GImage:\w+"
+    rb"|GCamera:(?:MicroVideo|MotionPhoto)\w*|Camera:(?:MicroVideo|MotionPhoto)\w*|xmpNote:HasExtendedXMP)"
+)
+
+
+def blank(data: bytes, start: int, end: int, filler: bytes = b"\0") -> bytes:
+    """Overwrite a range."""
+    return data[:start] + filler * (end - start) + data[end:]
+
+
+def blank_exif_gps(data: bytes) -> bytes:
+    """Take the GPS directory out of a TIFF block, its length and every other offset unchanged.
+
+    The entry that points at it goes too: a directory of zeros would show the photo at 0 N 0 E.
+    """
+    block = parse(data)
+    if block is None:
+        return data
+    for entry in (e for e in block.entries if e.ifd == "GPS"):
+        data = blank(data, entry.start, entry.start + entry.size)
+        data = blank(data, entry.at, entry.at + 12)
+    start = block.directories.get("GPS")
+    if start is not None:
+        data = blank(data, start, start + 2)
+    return _without_entry(data, block)
+
+
+def _without_entry(data: bytes, block: Block) -> bytes:
+    """Close the gap in IFD0; what follows it in the directory is entries and a link, which nothing points at."""
+    entry = block.find("0th", _GPS_POINTER)
+    if entry is None:
+        return data
+    directory = block.directories["0th"]
+    count = int.from_bytes(data[directory : directory + 2], block.order)
+    end = min(directory + 2 + 12 * count + 4, len(data))
+    fewer = (count - 1).to_bytes(2, block.order)
+    entries = data[directory + 2 : entry.at] + data[entry.at + 12 : end] + bytes(12)
+    return data[:directory] + fewer + entries + data[end:]
+
+
+def blank_xmp_gps(packet: bytes) -> bytes:
+    """Blank every property named GPS... of an XMP packet with spaces."""
+    return _blank_properties(packet, _XMP_GPS)
+
+
+def blank_xmp_copies(packet: bytes) -> bytes:
+    """Blank thumbnails, and what points at gain maps, depth maps, videos and extended packets."""
+    return _blank_properties(packet, _XMP_COPIES)
+
+
+def _blank_properties(packet: bytes, properties: _Properties) -> bytes:
+    out = bytearray(packet)
+    for start, end in properties.ranges(packet):
+        out[start:end] = b" " * (end - start)
+    return bytes(out)
+
+
+def exif_with_orientation(orientation: int) -> bytes:
+    """Return the smallest TIFF block that says how the photo is to be turned."""
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01" + orientation.to_bytes(2, "big") + b"\0\0"
+    return b"MM\0*\0\0\0\x08\0\x01" + entry + b"\0\0\0\0"

@@ -1,0 +1,68 @@
+"""Retrieval metrics over a ranking.
+
+Hamming distances tie massively, so every ranking here is stable: equal distances keep the order of the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MapFloor", "average_precision", "map_floor", "mean_average_precision", "relevance"]
+
+
+def relevance(queries: NDArray[np.bool_], database: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(Q, L) and (N, L) label sets -> (Q, N): do they share at least one label."""
+    return (queries.astype(np.float32) @ database.astype(np.float32).T) > 0
+
+
+def average_precision(
+    distances: NDArray[np.generic], relevant: NDArray[np.bool_], *, top: int | None = None
+) -> NDArray[np.float64]:
+    """(Q, N) distances and relevance -> (Q,) AP@top = sum_k P(k) rel_k / sum rel_k over the ranking's first `top`.
+
+    A query without a relevant entry there scores 0, as in the field's code.
+    """
+    order = np.argsort(distances, axis=1, kind="stable")[:, :top]
+    hits = np.take_along_axis(relevant, order, axis=1)
+    found = np.cumsum(hits, axis=1)
+    precision = found / np.arange(1, hits.shape[1] + 1)
+    total = found[:, -1]
+    return np.divide((precision * hits).sum(axis=1), total, out=np.zeros(len(hits)), where=total > 0)
+
+
+def mean_average_precision(
+    distances: NDArray[np.generic], relevant: NDArray[np.bool_], *, top: int | None = None
+) -> float:
+    """Mean of `average_precision` over the queries, 0 to 1."""
+    return float(average_precision(distances, relevant, top=top).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class MapFloor:
+    """What a MAP must be read against."""
+
+    random: float
+    """Expected MAP of a random ranking."""
+    lowest: float
+    """MAP when every relevant entry is ranked last."""
+
+
+def map_floor(relevant: NDArray[np.bool_]) -> MapFloor:
+    """Random and lowest possible full-ranking MAP for a (Q, N) relevance matrix.
+
+    The expected AP of a random ranking of n entries with r relevant is (r - 1)/(n - 1) * (1 - H_n/n) + H_n/n,
+    H_n the n-th harmonic number: P(k) given a hit at k is (1 + (k - 1)(r - 1)/(n - 1)) / k.
+    """
+    n = relevant.shape[1]
+    counts = relevant.sum(axis=1)
+    counts = counts[counts > 0]
+    if not len(counts):
+        return MapFloor(0.0, 0.0)
+    harmonic = float(np.sum(1 / np.arange(1, n + 1))) / n
+    random = float(np.mean((counts - 1) / max(n - 1, 1) * (1 - harmonic) + harmonic))
+    lowest = [float(np.mean(np.arange(1, r + 1) / np.arange(n - r + 1, n + 1))) for r in np.unique(counts)]
+    share = np.array([np.mean(counts == r) for r in np.unique(counts)])
+    return MapFloor(random, float(np.dot(share, lowest)))

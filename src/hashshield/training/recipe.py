@@ -1,0 +1,127 @@
+"""A recipe: everything a training needs but the data, read from TOML."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hashshield.checkpoints.card import Input
+from hashshield.errors import UnknownNameError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Data", "Loss", "Model", "Recipe", "Stage", "read_recipe", "recipe_names"]
+
+_RECIPES = Path(__file__).parent / "recipes"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Which dataset, and how it is split."""
+
+    dataset: str
+    queries: int = 500
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Which network."""
+
+    arch: str
+    bits: tuple[int, ...]
+    pretrained: bool = False
+    hidden: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Weights of the terms: pairwise likelihood is 1."""
+
+    positive_share: float = 0.5
+    quantisation: float = 0.1
+    classification: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stretch of training with one optimiser."""
+
+    train: str
+    """"heads" trains neck and code layers on features computed once; "all" trains everything on images."""
+    epochs: int
+    batch: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    dropout: float = 0.0
+    trunk_learning_rate: float | None = None
+    augment: bool = True
+    """With "all": random crop and horizontal flip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole training."""
+
+    name: str
+    licence: str
+    attribution: str
+    data: Data
+    model: Model
+    input: Input
+    stages: tuple[Stage, ...]
+    loss: Loss = field(default_factory=Loss)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as JSON-ready values, for the card."""
+        return asdict(self)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that come with the package."""
+    return tuple(sorted(p.stem for p in _RECIPES.glob("*.toml")))
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """Read a recipe by name or from a TOML file. Raises UnknownNameError, UsageError naming the wrong entry."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        path = _RECIPES / f"{source}.toml"
+        if not path.is_file():
+            raise UnknownNameError(f"unknown recipe {str(source)!r}; known are {', '.join(recipe_names())}, or a .toml file")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a recipe ({error})") from error
+    try:
+        stages = tuple(_make(Stage, entry, f"stages[{i}]", path) for i, entry in enumerate(raw.pop("stages")))
+        parts = {
+            name: _make(kind, raw.pop(name), name, path)
+            for name, kind in (("data", Data), ("model", Model), ("input", Input), ("loss", Loss))
+            if name in raw
+        }
+        recipe = _make(Recipe, {**raw, **parts, "stages": stages}, "recipe", path)
+    except KeyError as error:
+        raise UsageError(f"{path}: the recipe lacks {error}") from error
+    wrong = [s.train for s in recipe.stages if s.train not in ("heads", "all")]
+    if wrong or not recipe.stages:
+        raise UsageError(f"{path}: a stage trains 'heads' or 'all', found {wrong or 'no stage'}")
+    return recipe
+
+
+def _make(kind: type[T], values: dict[str, Any], where: str, path: Path) -> T:
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise UsageError(f"{path}: {where} has no entry {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return kind(**frozen)
+    except TypeError as error:
+        raise UsageError(f"{path}: {where}: {error}") from error

@@ -1,0 +1,252 @@
+"""Train a hash network: stages on frozen features or on images, resumable, seeded (DPSH; DSDH's classification)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.file import with_map, write_checkpoint
+from hashshield.datasets import LabelledFiles, Split, open_dataset
+from hashshield.metrics.hamming import bits_of, hamming
+from hashshield.metrics.retrieval import average_precision, mean_average_precision, relevance
+from hashshield.models.backbones import pretrained_state
+from hashshield.models.hash_files import hash_files
+from hashshield.models.hashing import HashNet
+from hashshield.models.load import open_models
+from hashshield.training.images import epoch_batches, view_features
+from hashshield.training.learner import Learner
+from hashshield.training.recipe import Recipe, Stage
+from hashshield.training.state import load_state, save_state
+
+__all__ = ["Epoch", "Reporter", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch came to."""
+
+    stage: int
+    epoch: int
+    epochs: int
+    """Over all stages."""
+    loss: float
+    map: float | None
+    """At the longest code, queries against the database by the features at hand; None when not measured."""
+    seconds: float
+
+
+class Reporter(Protocol):
+    """How training reports."""
+
+    def note(self, text: str) -> None:
+        """Say what is being done."""
+        ...
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Report a finished epoch."""
+        ...
+
+
+def train(
+    recipe: Recipe,
+    *,
+    data: Path,
+    output: Path,
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = False,
+    reporter: Reporter,
+) -> Card:
+    """Train by `recipe` on the dataset in `data` and write the checkpoint to `output`.
+
+    An interrupted training goes on with `resume` from `output` with the suffix `.state`, to the same result.
+    The card's MAPs are measured on the float16 file as it loads. Raises UsageError, CheckpointError.
+    """
+    files = open_dataset(recipe.data.dataset, data)
+    split = files.split(queries=recipe.data.queries, seed=recipe.data.split_seed)
+    torch.manual_seed(seed)
+    network = HashNet(
+        recipe.model.arch,
+        recipe.model.bits,
+        hidden=recipe.model.hidden,
+        mean=recipe.input.mean,
+        std=recipe.input.std,
+    )
+    if recipe.model.pretrained:
+        network.trunk.load_state_dict(pretrained_state(recipe.model.arch, network.trunk))
+    learner = Learner(network, len(files.classes), recipe.loss).to(device)
+    state_file = output.with_name(output.name + ".state")
+    first = load_state(state_file, learner, recipe, seed) if resume else None
+    total = sum(stage.epochs for stage in recipe.stages)
+    before = 0
+    for index, stage in enumerate(recipe.stages):
+        start = first.epoch - before if first else 0
+        if start < stage.epochs:
+            optimiser = _optimiser(learner, stage)
+            if first is not None and start > 0:
+                first.restore(optimiser)
+            run = _Run(recipe, stage, index, files, split, learner, optimiser, seed, device)
+            reporter.note(f"stage {index + 1} of {len(recipe.stages)}: {stage.train}, {stage.epochs} epochs")
+            run.prepare()
+            for epoch in range(max(start, 0), stage.epochs):
+                began = time.monotonic()
+                loss, quality = run.epoch(epoch)
+                done = before + epoch + 1
+                save_state(state_file, learner, optimiser, recipe, seed, done)
+                reporter.epoch(Epoch(index, done, total, loss, quality, time.monotonic() - began))
+            first = None
+        learner.fold_standardisation()
+        before += stage.epochs
+    reporter.note("anchors and MAP of the stored file")
+    card = _finish(learner.network, recipe, files, split, output, seed)
+    state_file.unlink(missing_ok=True)
+    return card
+
+
+def _optimiser(learner: Learner, stage: Stage) -> torch.optim.AdamW:
+    groups = [{"params": list(learner.head_parameters()), "lr": stage.learning_rate}]
+    if stage.train == "all":
+        trunk = learner.network.trunk.parameters()
+        groups.append({"params": list(trunk), "lr": stage.trunk_learning_rate or stage.learning_rate})
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    return torch.optim.AdamW(groups, weight_decay=stage.weight_decay)
+
+
+@dataclass
+class _Run:
+    """One stage at work."""
+
+    recipe: Recipe
+    stage: Stage
+    index: int
+    files: LabelledFiles
+    split: Split
+    learner: Learner
+    optimiser: torch.optim.AdamW
+    seed: int
+    device: str
+    features: Tensor | None = None
+
+    def prepare(self) -> None:
+        """Compute what does not change during the stage."""
+        self.learner.dropout.p = self.stage.dropout
+        heads_only = self.stage.train == "heads"
+        self.learner.network.trunk.requires_grad_(not heads_only)
+        if heads_only:
+            paths = [self.files.root / p for p in self.files.paths]
+            self.features = view_features(self.learner.network, paths, self.recipe.input, device=self.device)
+            self.learner.standardise(self.features[torch.from_numpy(self.split.database)])
+
+    def epoch(self, epoch: int) -> tuple[float, float | None]:
+        """Run one epoch; return the mean loss and the MAP where it was measured."""
+        generator = torch.Generator().manual_seed((self.seed * 1000 + self.index) * 100_000 + epoch)
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))  # dropout draws from the global one
+        self._schedule(epoch)
+        self.learner.train(True)
+        if self.stage.train == "heads":
+            self.learner.network.trunk.eval()
+        losses = []
+        for features, labels in self._batches(generator):
+            loss: Tensor = self.learner(features, labels)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            losses.append(float(loss.detach()))
+        self.learner.train(False)
+        return float(np.mean(losses)), self._quality(epoch)
+
+    def _schedule(self, epoch: int) -> None:
+        """Cosine from the full learning rate to a hundredth."""
+        factor = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / self.stage.epochs)) / 2
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        labels = torch.from_numpy(self.files.labels).float()
+        order = torch.from_numpy(self.split.database)[torch.randperm(len(self.split.database), generator=generator)]
+        chunks = [c for c in order.split(self.stage.batch) if len(c) > 1]
+        if self.features is not None:
+            for chunk in chunks:
+                yield self.features[chunk].to(self.device), labels[chunk].to(self.device)
+            return
+        paths = [self.files.root / p for p in self.files.paths]
+        images = epoch_batches([[paths[i] for i in c] for c in chunks], self.recipe.input, self.stage.augment, generator)
+        for chunk, batch in zip(chunks, images, strict=True):
+            yield self.learner.network.features(batch.to(self.device)), labels[chunk].to(self.device)
+
+    @torch.inference_mode()
+    def _quality(self, epoch: int) -> float | None:
+        last = epoch == self.stage.epochs - 1
+        if self.features is None or not (last or epoch % 5 == 4):
+            return None
+        codes = self.learner.codes(self.features.to(self.device))[max(self.recipe.model.bits)]
+        return _map(bits_of(codes.cpu().numpy()), self.files, self.split)
+
+
+def _map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
+    relevant = relevance(files.labels[split.queries], files.labels[split.database])
+    return mean_average_precision(hamming(bits[split.queries], bits[split.database]), relevant)
+
+
+def _unseen_map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
+    """Queries against one another, each left out of its own gallery; queries without a partner do not count."""
+    labels = files.labels[split.queries]
+    relevant = relevance(labels, labels)
+    distances = hamming(bits[split.queries], bits[split.queries]).astype(np.float64)
+    np.fill_diagonal(relevant, False)
+    np.fill_diagonal(distances, np.inf)
+    return float(average_precision(distances, relevant)[relevant.any(axis=1)].mean())
+
+
+def _anchors(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> Tensor:
+    """(C, K) component vote over the members of each class (Bai et al. 2020); a tied bit is -1."""
+    return torch.from_numpy(bits_of(labels.T.astype(np.float32) @ bits.astype(np.float32)))
+
+
+def _finish(
+    network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int
+) -> Card:
+    card = Card(
+        name=recipe.name,
+        arch=recipe.model.arch,
+        bits=tuple(sorted(recipe.model.bits)),
+        hidden=recipe.model.hidden,
+        input=recipe.input,
+        classes=files.classes,
+        dataset=recipe.data.dataset,
+        split={
+            "queries": recipe.data.queries,
+            "seed": recipe.data.split_seed,
+            "database": len(split.database),
+            "protocol": "queries drawn without replacement, the rest is training set and database",
+        },
+        recipe={**recipe.as_dict(), "seed": seed},
+        licence=recipe.licence,
+        attribution=recipe.attribution,
+    )
+    weights = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    write_checkpoint(output, card, weights, {})
+    models = [opened.model for opened in open_models([f"{output}:{k}" for k in card.bits])]
+    codes = hash_files(models, card.input, [files.root / p for p in files.paths])
+    bits = {k: bits_of(code) for k, code in zip(card.bits, codes, strict=True)}
+    anchors = {k: _anchors(b[split.database], files.labels[split.database]) for k, b in bits.items()}
+    write_checkpoint(output, card, weights, anchors)
+    with_map(
+        output,
+        {k: _map(b, files, split) for k, b in bits.items()},
+        {k: _unseen_map(b, files, split) for k, b in bits.items()},
+    )
+    return replace(card, map={str(k): _map(b, files, split) for k, b in bits.items()})
+
+

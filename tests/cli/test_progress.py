@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hashshield.cli.layouts import PROTECT
+from hashshield.cli.output import Sink
+from hashshield.cli.progress import EpochProgress, PhotoProgress, live_terminal
+from hashshield.types import Outcome, Progress
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Standard error as a terminal. No fixture: pytest puts its own capture back between setting up and the test."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    return stream
+
+
+def work(progress: PhotoProgress, outcome: Callable[..., Outcome], name: str = "photos/b.jpg") -> None:
+    reporter: Progress = progress
+    reporter.start(3)
+    reporter.photo(name)
+    reporter.notice("no GPU was found; using the CPU")
+    reporter.notice("no GPU was found; using the CPU")
+    reporter.done(outcome())
+    reporter.done(outcome("b.jpg", "failed", reason="truncated"))
+
+
+def test_nothing_moves_off_a_terminal(
+    capsys: pytest.CaptureFixture[str], outcome: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    sink = Sink("protect", PROTECT)
+    with PhotoProgress(sink) as progress:
+        work(progress, outcome)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "no GPU was found; using the CPU\n"
+    assert [row.path for row in sink.rows] == ["a.jpg", "b.jpg"]
+
+
+def test_a_terminal_shows_done_current_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
+    stream = terminal(monkeypatch)
+    sink = Sink("protect", PROTECT, data=io.StringIO())
+    with PhotoProgress(sink) as progress:
+        work(progress, outcome, "photos/[red]\x1b[31m.jpg")
+        progress._bar.refresh()  # type: ignore[union-attr] # what the timer would do
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert "2/3" in text
+    assert "photo/s" in text
+    assert re.search(r"\d:\d\d", text)
+    assert r"photos/[red]\x1b[31m.jpg" in text
+    assert text.count("no GPU was found") == 1
+    assert len(sink.rows) == 2
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_dumb_terminal_gets_no_bar(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    terminal(monkeypatch)
+    assert live_terminal()
+    monkeypatch.setenv("TERM", term)
+    assert not live_terminal()
+
+
+def test_quiet_shows_nothing_on_a_terminal(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
+    stream = terminal(monkeypatch)
+    with PhotoProgress(Sink("protect", PROTECT, quiet=True, data=io.StringIO())) as progress:
+        work(progress, outcome)
+    assert stream.getvalue() == ""
+
+
+def test_the_bar_goes_when_work_is_interrupted(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
+    stream = terminal(monkeypatch)
+
+    def interrupted() -> None:
+        with PhotoProgress(Sink("protect", PROTECT, data=io.StringIO())) as progress:
+            work(progress, outcome)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    shown = stream.getvalue()
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0
+
+
+def test_training_shows_epochs_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch)
+    with EpochProgress(quiet=False) as progress:
+        progress(1, 60, {"loss": 1.23456, "map": 0.9})
+        progress._bar.refresh()  # type: ignore[union-attr] # what the timer would do
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert "1/60" in text
+    assert "loss 1.235  map 0.9" in text

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.types import GoalSpec, Outcome, Progress, Request
+
+Run = Callable[..., Any]
+Make = Callable[..., Outcome]
+
+
+@pytest.fixture
+def asked(stand_in: Callable[..., None], outcome: Make) -> list[tuple[list[Path], Request]]:
+    """What the pipeline was asked; it says of every path that it is protected."""
+    calls: list[tuple[list[Path], Request]] = []
+
+    def protect(paths: Sequence[Path], request: Request, *, progress: Progress) -> list[Outcome]:
+        calls.append((list(paths), request))
+        progress.start(len(paths))
+        rows = [outcome(str(path)) for path in paths]
+        for row in rows:
+            progress.photo(row.path)
+            progress.done(row)
+        return rows
+
+    stand_in("hashshield.pipeline.run", protect=protect)
+    return calls
+
+
+def test_without_options_the_request_is_the_default_one(run: Run, asked: list[Any]) -> None:
+    ended = run("protect", "a.jpg", "folder")
+    assert ended.code == 0
+    ((paths, request),) = asked
+    assert paths == [Path("a.jpg"), Path("folder")]
+    switches = ("strip_copies", "strip_gps", "strip_metadata", "keep_mtime", "break_links", "allow_root")
+    assert request == Request(options=dict.fromkeys(switches, False))
+    assert "Protected 2 of 2 photos" in ended.err
+
+
+def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: Path) -> None:
+    words = (
+        "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
+        f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
+        f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
+        "--allow-root --no-backup --yes --json --quiet"
+    )
+    ended = run("protect", *words.split(), "a.jpg")
+    assert ended.code == 0
+    assert ended.err == ""
+    assert json.loads(ended.out)["summary"]["counts"]["protected"] == 1
+    assert asked[0][1] == Request(
+        models=("a:16", "b"),
+        goal=GoalSpec("class", "sunflower"),
+        method="tanh",
+        tau=0.02,
+        steps=7,
+        stop="first",
+        tolerance=2,
+        accept_best=True,
+        force=True,
+        backup=False,
+        dry_run=True,
+        output=tmp_path / "out",
+        vault=tmp_path / "v",
+        device="cpu",
+        batch_size=4,
+        jobs=2,
+        seed=9,
+        options={
+            "strip_copies": True,
+            "strip_gps": True,
+            "strip_metadata": True,
+            "keep_mtime": True,
+            "break_links": True,
+            "allow_root": True,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "goal"),
+    [
+        (["--goal", "opposite"], GoalSpec("opposite")),
+        (["--goal", "decoy"], GoalSpec("decoy")),
+        (["--target", "t.png"], GoalSpec("image", "t.png")),
+        (["--target-set", "dir"], GoalSpec("set", "dir")),
+    ],
+)
+def test_goals(run: Run, asked: list[Any], words: list[str], goal: GoalSpec, own_settings: Path) -> None:
+    own_settings.write_text('goal = "center"')
+    assert run("protect", "a.jpg", *words).code == 0
+    assert asked[0][1].goal == goal
+
+
+def test_settings_come_from_file_and_environment(
+    run: Run, asked: list[Any], own_settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_settings.write_text('goal = "opposite"\ntau = 0.05\nsteps = 9\nstrip_gps = true\nkeep_mtime = true\n')
+    monkeypatch.setenv("HASHSHIELD_STEPS", "11")
+    monkeypatch.setenv("HASHSHIELD_KEEP_MTIME", "0")
+    assert run("protect", "a.jpg", "--tau", "0.01").code == 0
+    request = asked[0][1]
+    assert (request.goal, request.tau, request.steps) == (GoalSpec("opposite"), 0.01, 11)
+    assert request.options["strip_gps"] is True
+    assert request.options["keep_mtime"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tau", "0.5.5"], "--tau"),
+        (["--tau", "2"], "between 1/255 (one 8-bit level) and 1"),
+        (["--tau", "0.003"], "between 1/255"),
+        (["--tau", "nan"], "between 1/255"),
+        (["--method", "pgd"], "rnm, rnm-paper, tanh, hag, noise"),
+        (["--goal", "image"], "away, opposite, decoy, center"),
+        (["--stop", "never"], "budget, first"),
+        (["--device", "gpu"], "auto, cpu, cuda, mps"),
+        (["--steps", "0"], "at least 1"),
+        (["--target", "a", "--target-class", "b"], "--target and --target-class exclude each other"),
+        (["--goal", "away", "--target-set", "b"], "--target-set and --goal exclude each other"),
+        (["--no-backup"], "add --yes"),
+        (["--sigma", "1"], "No such option"),
+        (["-", "b.jpg"], "one photo through a pipe"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(run: Run, asked: list[Any], words: list[str], message: str) -> None:
+    ended = run("protect", "a.jpg", *words)
+    assert ended.code == 2
+    assert message in " ".join(ended.err.split())
+    assert ended.out == ""
+    assert asked == []
+
+
+def test_usage_errors_of_ours_are_one_line_and_an_error_key_in_json(run: Run, asked: list[Any]) -> None:
+    ended = run("protect", "a.jpg", "--tau", "7")
+    assert ended.err.count("\n") == 1
+    ended = run("protect", "a.jpg", "--tau", "7", "--json")
+    document = json.loads(ended.out)
+    assert document["error"]["type"] == "UsageError"
+    assert document["error"]["exit_code"] == ended.code == 2
+    assert document["results"] == []
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(CheckpointError("m: digest differs; fetch it again"), 4), (UnknownNameError("no network is called 'x'"), 2)],
+)
+def test_errors_of_the_pipeline_end_with_their_code_and_what_was_done(
+    run: Run, stand_in: Callable[..., None], outcome: Make, error: Exception, code: int
+) -> None:
+    def protect(paths: object, request: object, *, progress: Progress) -> list[Outcome]:
+        progress.done(outcome("done.jpg"))
+        raise error
+
+    stand_in("hashshield.pipeline.run", protect=protect)
+    ended = run("protect", "a.jpg", "--json")
+    assert ended.code == code
+    document = json.loads(ended.out)
+    assert [row["path"] for row in document["results"]] == ["done.jpg"]
+    assert document["error"]["message"] == str(error)
+
+
+def test_an_interruption_reports_what_was_done_and_how_to_go_on(
+    run: Run, stand_in: Callable[..., None], outcome: Make
+) -> None:
+    def protect(paths: object, request: object, *, progress: Progress) -> list[Outcome]:
+        progress.done(outcome("done.jpg"))
+        raise KeyboardInterrupt
+
+    stand_in("hashshield.pipeline.run", protect=protect)
+    ended = run("protect", "a.jpg")
+    assert ended.code == 130
+    assert ended.out.startswith("done.jpg\tprotected")
+    assert "run the same command again" in ended.err
+
+
+class Bytes(io.TextIOWrapper):
+    def __init__(self, data: bytes = b"", *, terminal: bool = False) -> None:
+        self.raw_bytes = io.BytesIO(data)
+        self.terminal = terminal
+        super().__init__(self.raw_bytes, encoding="utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_photo_through_a_pipe(
+    run: Run, stand_in: Callable[..., None], outcome: Make, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes, Outcome]:
+        return b"new" + data, outcome(name)
+
+    stand_in("hashshield.pipeline.run", protect_bytes=protect_bytes)
+    out, err = Bytes(), Bytes()
+    monkeypatch.setattr(sys, "stdin", Bytes(b"\xff\xd8old"))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert run("protect", "-", *(["--json"] if as_json else [])).code == 0
+    assert out.raw_bytes.getvalue() == b"new\xff\xd8old"
+    said = err.raw_bytes.getvalue().decode()
+    if as_json:
+        assert json.loads(said)["results"][0]["path"] == "-"
+    else:
+        assert said.startswith("-\tprotected")
+
+
+def test_nothing_is_written_to_the_pipe_when_the_goal_was_not_reached(
+    run: Run, stand_in: Callable[..., None], outcome: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in("hashshield.pipeline.run", protect_bytes=lambda *_, **__: (None, outcome("-", "short", reason="one view")))
+    out = Bytes()
+    monkeypatch.setattr(sys, "stdin", Bytes(b"x"))
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run("protect", "-").code == 3
+    assert out.raw_bytes.getvalue() == b""
+
+
+def test_a_pipe_is_not_a_terminal(run: Run, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Bytes(terminal=True))
+    ended = run("protect", "-")
+    assert ended.code == 2
+    assert "redirect both" in ended.err
+
+
+@pytest.mark.parametrize(("answer", "code", "asked_for"), [("y\n", 0, 1), ("n\n", 1, 0)])
+def test_losing_the_way_back_is_asked_about(
+    run: Run, asked: list[Any], monkeypatch: pytest.MonkeyPatch, answer: str, code: int, asked_for: int
+) -> None:
+    err = Bytes(terminal=True)
+    monkeypatch.setattr(sys, "stdin", Bytes(answer.encode(), terminal=True))
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "dumb")
+    assert run("protect", "a.jpg", "--no-backup").code == code
+    assert len(asked) == asked_for
+    assert b"cannot be restored" in err.raw_bytes.getvalue()

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hashshield.config import SETTINGS, config_path, nearest, read_file, resolve
+from hashshield.errors import UsageError
+from hashshield.types import Request
+
+NO_FILE = Path("does-not-exist.toml")
+
+
+def test_defaults_are_those_of_a_request() -> None:
+    found = resolve(environ={}, path=NO_FILE)
+    assert set(found) == set(SETTINGS)
+    assert {value.source for value in found.values()} == {"default"}
+    request = Request()
+    assert found["model"].value == request.models
+    assert found["goal"].value == request.goal.kind
+    for key in ("method", "tau", "steps", "stop", "tolerance", "accept_best", "device", "batch_size", "jobs", "vault"):
+        assert found[key].value == getattr(request, key), key
+
+
+def test_flag_then_environment_then_file_then_default(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('tau = 0.02\nsteps = 80\nmodel = ["a:16", "b"]\nstrip_gps = true\n')
+    environ = {"HASHSHIELD_TAU": "0.01", "HASHSHIELD_STRIP_GPS": "0", "HASHSHIELD_JOBS": ""}
+    found = resolve({"tau": 0.05, "steps": None}, environ=environ, path=file)
+    assert (found["tau"].value, found["tau"].source, found["tau"].where) == (0.05, "flag", "--tau")
+    assert (found["steps"].value, found["steps"].source, found["steps"].where) == (80, "file", str(file))
+    assert (found["strip_gps"].value, found["strip_gps"].where) == (False, "HASHSHIELD_STRIP_GPS")
+    assert found["model"].value == ("a:16", "b")
+    assert found["jobs"].source == "default"
+    assert resolve(environ=environ, path=file)["tau"].value == 0.01
+
+
+@pytest.mark.parametrize("tau", [0.0, 1 / 255 - 1e-9, 1.0001, -1.0, math.nan, math.inf])
+def test_tau_outside_its_range_is_a_usage_error_naming_the_range(tau: float) -> None:
+    with pytest.raises(UsageError, match=r"--tau is .*between 1/255 .* and 1 \(default 0\.032\)"):
+        resolve({"tau": tau}, environ={}, path=NO_FILE)
+    with pytest.raises(UsageError, match="HASHSHIELD_TAU is"):
+        resolve(environ={"HASHSHIELD_TAU": str(tau)}, path=NO_FILE)
+
+
+@given(st.floats(1 / 255, 1))
+def test_tau_inside_its_range_is_kept(tau: float) -> None:
+    assert resolve({"tau": tau}, environ={}, path=NO_FILE)["tau"].value == tau
+    assert resolve(environ={"HASHSHIELD_TAU": repr(tau)}, path=NO_FILE)["tau"].value == tau
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("STEPS", "many", "no integer"),
+        ("STEPS", "0", "at least 1"),
+        ("TAU", "0,02", "no number"),
+        ("GOAL", "aside", "away, opposite, decoy, center"),
+        ("METHOD", "RNM", "rnm, rnm-paper"),
+        ("DEVICE", "gpu", "auto, cpu, cuda, mps"),
+        ("STRIP_GPS", "maybe", "write 1 or 0"),
+        ("MODEL", " , ", "names nothing"),
+        ("TOLERANCE", "-1", "at least 0"),
+    ],
+)
+def test_a_bad_variable_is_named(variable: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"HASHSHIELD_{variable} .*{message}"):
+        resolve(environ={f"HASHSHIELD_{variable}": text}, path=NO_FILE)
+
+
+def test_variables_spell_names_and_switches() -> None:
+    environ = {"HASHSHIELD_MODEL": "a:16, b c,a:16", "HASHSHIELD_KEEP_MTIME": "Yes", "HASHSHIELD_VAULT": "~/v"}
+    found = resolve(environ=environ, path=NO_FILE)
+    assert found["model"].value == ("a:16", "b", "c")
+    assert found["keep_mtime"].value is True
+    assert found["vault"].value == Path.home() / "v"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tua = 0.02", "unknown key 'tua'; did you mean 'tau'"),
+        ("batch-size = 4", "unknown key 'batch-size'; did you mean 'batch_size'"),
+        ("zzzzzz = 1", "known: model, goal"),
+        ("tau = 'much'", "must be a number"),
+        ("tau = true", "must be a number"),
+        ("steps = 4.5", "must be a whole number"),
+        ("strip_gps = 1", "must be true or false"),
+        ("model = [1]", "must be a name or a list of names"),
+        ("model = []", "names nothing"),
+        ("vault = 'relative/folder'", "absolute path"),
+        ("tau = 2", "tau is 2.0, out of range"),
+        ("tau = ", "not valid TOML"),
+        ("[protect]\ntau = 1", "unknown key 'protect'"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_to_do(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as raised:
+        read_file(file)
+    assert str(file) in str(raised.value)
+    assert message in str(raised.value)
+
+
+def test_bytes_that_are_no_text_and_huge_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"tau = \xff")
+    with pytest.raises(UsageError, match="not valid TOML"):
+        read_file(file)
+    file.write_bytes(b"#" * 70_000)
+    with pytest.raises(UsageError, match="larger than 64 KiB"):
+        read_file(file)
+
+
+def test_an_unreadable_file_is_an_error_and_a_missing_one_is_not(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_file(tmp_path)
+    assert read_file(tmp_path / "none.toml") == {}
+
+
+def test_the_file_is_the_users_own_and_never_the_working_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "config.toml").write_text("tau = 0.5")
+    (tmp_path / "hashshield.toml").write_text("tau = 0.5")
+    monkeypatch.chdir(tmp_path)
+    for setting in SETTINGS.values():
+        monkeypatch.delenv(setting.env, raising=False)
+    assert tmp_path / "home" in config_path().parents
+    assert resolve()["tau"].source == "default"
+
+
+def test_the_nearest_name_is_proposed() -> None:
+    assert nearest("Device", ("device", "tau")) == "did you mean 'device'?"
+    assert nearest("qqq", ("device", "tau")) == "known: device, tau"
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.key)
+def test_every_default_passes_its_own_check(setting: object, tmp_path: Path) -> None:
+    key = setting.key  # type: ignore[attr-defined]
+    default = SETTINGS[key].default
+    assert resolve({key: default}, environ={}, path=NO_FILE)[key].value == default
