@@ -30,6 +30,11 @@ def protected_anew(data: bytes) -> bytes:
     return b"protected anew " + hashlib.sha256(data).digest() + data[::-1]
 
 
+def unsettled(store: Store) -> list[str]:
+    """What recovery had to say; where the folder lies is no matter here."""
+    return [notice for notice in store.notices if "lies in memory" not in notice]
+
+
 def lay_out(base: Path) -> None:
     """Make the photos as they are before anything happened; nothing else is left of earlier sessions."""
     for name in ("photos", "vault", "out"):
@@ -79,7 +84,7 @@ def check(base: Path) -> None:
     if copy.exists():
         assert copy.read_bytes() == protected(ORIGINALS["a.jpg"])
     with Store.open(base / "vault") as store:
-        assert store.notices == []
+        assert unsettled(store) == []
         assert store.ledger.open_intents() == []
         assert store.ledger.temporaries() == []
         for path in changed:

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from fault_scenario import unsettled
+
 from hashshield.errors import ChangedError
 from hashshield.storage import NewRecord, Store, read_snapshot, walk
 
@@ -30,7 +32,7 @@ def main(vault: Path, photos: Path) -> None:
                 counts["changed"] += 1
             else:
                 counts["protected"] += 1
-        assert store.notices == []
+        assert unsettled(store) == []
     print(json.dumps(counts), flush=True)
 
 

@@ -110,7 +110,7 @@ def test_a_limit_on_file_size_is_reported_and_harmless(limit: int, quick: Path) 
         store.replace(read_snapshot(photo, follow=True), b"protected" * 50_000, NewRecord(), allow_root=True)
     assert photo.read_bytes() == original
     with Store.open(quick / "vault") as store:
-        assert store.notices == []
+        assert scenario.unsettled(store) == []
         store.replace(read_snapshot(photo, follow=True), b"protected", NewRecord(), allow_root=True)
         assert store.restore(photo, allow_root=True).status == "restored"
     assert photo.read_bytes() == original
@@ -154,7 +154,7 @@ def test_a_full_disk_is_reported_and_harmless(where: str, spare: int, small_disk
     assert not [path for path in tmp_path.rglob("*") if is_temporary(path.name)]
     filler.unlink()
     with Store.open(vault) as store:
-        assert store.notices == []
+        assert scenario.unsettled(store) == []
         if photo.read_bytes() == original:
             store.replace(read_snapshot(photo, follow=True), original[::-1], NewRecord())
         assert store.restore(photo).status == "restored"

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from hashshield.imaging import pixel_digest, read
 from hashshield.pipeline.restore import restore
 from hashshield.storage import NewRecord, Store, read_snapshot
 
@@ -108,3 +113,37 @@ def test_the_vault_is_not_searched_when_it_lies_among_the_photos(photos: Path) -
     protect(vault, photos / "a.jpg")
     rows = restore([photos], vault=vault)
     assert {Path(row.path).name for row in rows} == {"a.jpg", "b.jpg", "c.jpg"}
+
+
+def jpeg(shade: int, comment: bytes = b"") -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.full((48, 64, 3), shade, np.uint8)
+    pixels[::2, :, 0] = 30
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90, comment=comment)
+    return buffer.getvalue()
+
+
+def test_a_photo_of_which_only_the_metadata_was_edited_is_restored(vault: Path, photos: Path) -> None:
+    path = photos / "a.jpg"
+    original, protected, captioned = jpeg(100), jpeg(110), jpeg(110, b"a caption")
+    assert protected != captioned
+    path.write_bytes(original)
+    with Store.open(vault) as store:
+        pixels_after = pixel_digest(read(protected, name="a.jpg"))
+        store.replace(read_snapshot(path, follow=True), protected, NewRecord(pixels_after=pixels_after))
+    path.write_bytes(captioned)
+    (photos / "b.jpg").write_bytes(jpeg(90))
+    rows = restore([photos], vault=vault)
+    assert [row.status for row in rows] == ["restored", "skipped", "skipped"]
+    assert path.read_bytes() == original
+    with Store.open(vault) as store:
+        assert hashlib.sha256(captioned).hexdigest() in dict(store.vault.sizes()), "the caption is not lost"
+
+
+@pytest.mark.parametrize("broken", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", jpeg(110)[:200]])
+def test_broken_photos_are_no_matter(broken: bytes, vault: Path, photos: Path) -> None:
+    with Store.open(vault) as store:
+        store.replace(read_snapshot(photos / "b.jpg", follow=True), b"protected", NewRecord(pixels_after="pixels"))
+    (photos / "a.jpg").write_bytes(broken)
+    rows = restore([photos], vault=vault)
+    assert [row.status for row in rows] == ["skipped", "restored", "skipped"]

@@ -11,6 +11,12 @@ from hashshield.storage.records import Entry
 from hashshield.storage.temporaries import temporary_name
 
 
+@pytest.fixture(autouse=True)
+def _only_what_recovery_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the temporary folder of a test run lies is no matter here."""
+    monkeypatch.setattr("hashshield.storage.store.volume_notices", lambda root: [])
+
+
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -115,6 +115,20 @@ def test_a_file_that_changed_since_reading_is_left(change: str, store: Store, ph
     assert store.ledger.every() == []
 
 
+def test_the_same_file_in_another_folder_is_not_the_photo(store: Store, photos: Path, tmp_path: Path) -> None:
+    folder = photos / "sub"
+    folder.mkdir()
+    source = read_snapshot(make(folder), follow=False, within=photos)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.jpg").hardlink_to(folder / "a.jpg")
+    folder.rename(tmp_path / "away")
+    folder.symlink_to(outside)
+    with pytest.raises(ChangedError, match="another one now"):
+        store.replace(source, b"protected", NewRecord(), break_links=True, allow_root=True)
+    assert (outside / "a.jpg").read_bytes() == b"original"
+
+
 def test_a_touched_but_unchanged_file_is_protected(store: Store, photos: Path) -> None:
     photo = make(photos)
     source = read_snapshot(photo, follow=True)
@@ -296,3 +310,13 @@ def test_closing_twice_is_fine(root: Path) -> None:
     store = Store.open(root)
     store.close()
     store.close()
+
+
+def test_protecting_a_restored_photo_anew_keeps_its_original(store: Store, photos: Path) -> None:
+    photo = make(photos)
+    first = store.replace(read_snapshot(photo, follow=True), b"protected", NewRecord())
+    store.restore(photo)
+    assert first.original is not None
+    store.vault.remove(first.original)
+    second = store.replace(read_snapshot(photo, follow=True), b"protected anew", NewRecord(again=first))
+    assert store.original(second) == b"original"

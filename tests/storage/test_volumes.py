@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.storage import volumes
+from hashshield.storage import Store, volumes
 
 MOUNTS = """\
 1 0 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -65,6 +65,12 @@ def test_a_remote_volume_is_said(
     assert not volumes.is_local(tmp_path)
 
 
+def test_memory_is_no_place_for_originals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "mount_of", lambda path: (Path("/tmp"), "tmpfs"))
+    assert any("lost at the next restart" in notice for notice in volumes.volume_notices(tmp_path))
+    assert volumes.is_local(tmp_path)
+
+
 def test_a_removable_volume_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "mount_of", lambda path: (Path("/"), "ext4"))
     assert any("removable" in notice for notice in volumes.volume_notices(Path("/media/me/stick/vault")))
@@ -77,6 +83,11 @@ def test_a_synchronised_folder_is_said(name: str, tmp_path: Path) -> None:
     vault = tmp_path / name / "deep" / "vault"
     vault.mkdir(parents=True)
     assert any("synchronised" in notice for notice in volumes.volume_notices(vault))
+
+
+def test_the_store_passes_it_on(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "Dropbox" / "vault") as store:
+        assert any("synchronised" in notice for notice in store.notices)
 
 
 def test_a_marker_of_a_synchronising_program_is_noticed(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from hashshield.types import Progress, Restoration
 
 __all__ = ["restore"]
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
-
 
 def restore(
     paths: Sequence[Path],
@@ -89,9 +87,7 @@ def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -
 
 
 def _pixel_digest(data: bytes, path: Path) -> str | None:
-    """Digest of the decoded pixels, or None for bytes that are no photo; imaging is loaded only when asked."""
-    if not data.startswith(_SIGNATURES):
-        return None
+    """Digest of the decoded pixels, or None for bytes that are no photo; decoders are loaded only when needed."""
     from hashshield.imaging import pixel_digest, read
 
     try:

@@ -6,6 +6,7 @@ from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.space import SpaceReport, Volume, preflight
 from hashshield.storage.store import Store
+from hashshield.storage.temporaries import is_temporary
 from hashshield.storage.walk import walk
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Store",
     "Volume",
     "digest",
+    "is_temporary",
     "preflight",
     "read_snapshot",
     "walk",

@@ -119,7 +119,8 @@ def link(source: str, target: str, folder: int | None) -> None:
     if folder is None:
         os.link(source, target)
     else:
-        os.link(source, target, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        follow = os.link not in os.supports_follow_symlinks
+        os.link(source, target, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=follow)
 
 
 def remove(name: str, folder: int | None) -> None:

@@ -183,12 +183,6 @@ class Ledger:
             "WHERE kind = 'protect' AND state IN ('done', 'restored') AND path = ?" + _NEWEST, os.fsencode(path)
         )
 
-    def knows_result(self, sha256: str) -> bool:
-        """Whether this content is the recorded result of anything, open intents included."""
-        with self._errors():
-            rows = self._db.execute("SELECT 1 FROM records WHERE sha256_after = ? LIMIT 1", (sha256,))
-            return rows.fetchone() is not None
-
     def open_intents(self) -> list[Record]:
         """Rows announced and neither carried out nor dropped, oldest first."""
         return self._all("WHERE state = 'intent' ORDER BY records.id")

@@ -103,6 +103,8 @@ class Store:
 
     def original(self, record: Record) -> bytes:
         """Return the original a row goes back to, its digest checked; raises StorageError if it is gone."""
+        if record.kind == "copy":
+            raise StorageError(f"{record.path}: is a protected copy made by --output; its original was never changed")
         if record.original is None:
             raise StorageError(f"{record.path}: was protected with --no-backup: no original was kept")
         if record.pruned:

@@ -27,6 +27,7 @@ _LOCAL = frozenset(
     }
     | {"ntfs", "ntfs3", "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs"}
 )
+_MEMORY = frozenset({"ramfs", "tmpfs"})
 _REMOVABLE_MOUNTS = (Path("/media"), Path("/run/media"), Path("/Volumes"))
 _SYNCED_NAMES = re.compile(
     r"dropbox.*|onedrive.*|google ?drive.*|my drive|icloud.*|mobile documents|cloudstorage|nextcloud|owncloud|"
@@ -71,6 +72,8 @@ def volume_notices(root: Path) -> list[str]:
             f"{root}: the vault lies on a {mount[1]} file system, which may be remote; the ledger uses a rollback "
             "journal there, and a local folder (--vault) is safer and faster"
         )
+    elif mount is not None and mount[1] in _MEMORY:
+        notices.append(f"{root}: the vault lies in memory and is lost at the next restart; choose another with --vault")
     elif any(real.is_relative_to(point) for point in _REMOVABLE_MOUNTS for real in (Path(os.path.realpath(root)),)):
         notices.append(
             f"{root}: the vault lies on a removable volume; photos can only be restored while it is plugged in"

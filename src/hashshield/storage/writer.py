@@ -49,11 +49,11 @@ class Writer:
                 mtime_ns=status.st_mtime_ns,
             )
             if new.again is not None:
-                entry = replace(
-                    entry, **_inherited(new.again), kept=self._keep_edit(source, originals) if backup else None
-                )
-            elif backup:
+                entry = replace(entry, **_inherited(new.again))
+            if backup and source.sha256 == entry.sha256_before:
                 entry = replace(entry, original=self._keep(source.data, originals))
+            elif backup:
+                entry = replace(entry, kept=self._keep_edit(source, originals))
             attributes = target.attributes if keep_mtime else replace(target.attributes, mtime_ns=None)
             return self._replace(target, data, entry, originals, attributes)
 
@@ -191,7 +191,7 @@ class Writer:
 
     def _keep_edit(self, source: Snapshot, originals: dict[str, int]) -> str | None:
         """Vault what is about to be replaced unless it is a recorded result, which the original stands for."""
-        if self._ledger.knows_result(source.sha256):
+        if self._ledger.result(source.sha256) is not None:
             return None
         return self._keep(source.data, originals)
 
