@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashshield.errors import NotAPhotoError, UnsupportedError
-from hashshield.imaging import jpeg, png
+from hashshield.imaging import jpeg, png, webp
 from hashshield.imaging.photo import MAX_PIXELS, MIN_SIDE, Photo, Pixels, Strip, pixel_digest, stored, upright
 from hashshield.imaging.sniff import SUPPORTED, UNSUPPORTED_NAMES, sniff
 
@@ -21,7 +21,7 @@ __all__ = [
     "write",
 ]
 
-_READERS = {"jpeg": jpeg.read, "png": png.read}
+_READERS = {"jpeg": jpeg.read, "png": png.read, "webp": webp.read}
 
 
 def read(data: bytes, *, name: str) -> Photo:
