@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from hashshield.errors import NotAPhotoError, UnsupportedError
-from hashshield.imaging import jpeg, png
+from hashshield.imaging.formats import SUPPORTED, UNSUPPORTED_NAMES, sniff
 from hashshield.imaging.photo import MAX_PIXELS, MIN_SIDE, Photo, Pixels, Strip, pixel_digest, stored, upright
-from hashshield.imaging.sniff import SUPPORTED, UNSUPPORTED_NAMES, sniff
 
 __all__ = [
     "MAX_PIXELS",
@@ -22,31 +21,34 @@ __all__ = [
     "write",
 ]
 
-_READERS = {"jpeg": jpeg.read, "png": png.read}
-
 
 def read(data: bytes, *, name: str) -> Photo:
     """Decode a whole file; `name` is what messages call it.
 
     Raises NotAPhotoError, UnsupportedError and BrokenPhotoError.
     """
-    container = sniff(data[:64])
+    # Imported here because planning only sniffs and should not wait for Pillow.
+    from hashshield.imaging import jpeg, png, webp
+
     if not data:
-        raise NotAPhotoError(f"{name}: the file is empty")
+        raise NotAPhotoError(f"{name}: the file is empty; get it again from its source")
+    container = sniff(data[:64])
     if container is None:
         raise NotAPhotoError(f"{name}: not an image; its first bytes are no image format known here")
-    if container not in _READERS:
+    readers = {"jpeg": jpeg.read, "png": png.read, "webp": webp.read}
+    if container not in readers:
         raise UnsupportedError(
             f"{name}: {UNSUPPORTED_NAMES[container]} is not supported; convert it to JPEG, PNG or WebP first"
         )
-    return _READERS[container](data, name=name)
+    return readers[container](data, name=name)
 
 
 def write(photo: Photo, pixels: Pixels, *, strip: Strip = Strip()) -> bytes:  # noqa: B008  (frozen)
     """Return the photo's file with other pixels, of the same shape and in stored orientation.
 
     Container, encoding parameters and metadata stay; thumbnails are re-made from the new pixels. Where alpha is 0
-    the stored pixels stay whatever is given. Raises ValueError on another shape or type (a bug of the caller).
+    the stored pixels stay whatever is given, in lossless files. Raises ValueError on another shape or type (a bug of
+    the caller).
     """
     if pixels.shape != photo.pixels.shape or pixels.dtype != photo.pixels.dtype:
         raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, the photo's {photo.pixels.shape} uint8")

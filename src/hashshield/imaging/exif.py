@@ -10,6 +10,9 @@ __all__ = ["Block", "Entry", "orientation", "parse"]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _CHILDREN = {("0th", 0x8769): "Exif", ("0th", 0x8825): "GPS", ("Exif", 0xA005): "Interop"}
+_POINTERS = dict.fromkeys((0x8769, 0x8825, 0xA005), ((4, 1),)) | dict.fromkeys((0x0201, 0x0202), ((3, 1), (4, 1)))
+"""Tags that hold offsets -> (type, count) they must have."""
+
 _INTEGERS = frozenset({3, 4, 6, 8, 9})
 _SIGNED = frozenset({6, 8, 9})
 _ORIENTATION = 0x0112
@@ -82,12 +85,15 @@ class _Walk:
         self.entries: list[Entry] = []
         self.directories: dict[str, int] = {}
         self.sound = True
+        self.held = 0
 
     def block(self) -> Block:
         following = self.directory("0th", self.number(4, 4))
         if following:
             self.directory("1st", following)
-        return Block(self.data, self.little, tuple(self.entries), self.directories, self.sound)
+        # Values that overlap could add up to thousands of times the block.
+        sound = self.sound and self.held <= len(self.data)
+        return Block(self.data, self.little, tuple(self.entries), self.directories, sound)
 
     def number(self, at: int, size: int) -> int:
         return int.from_bytes(self.data[at : at + size], "little" if self.little else "big")
@@ -121,7 +127,10 @@ class _Walk:
         if kind not in _SIZES or count == 0:
             self.sound = False
             return None
+        if tag in _POINTERS and (kind, count) not in _POINTERS[tag]:
+            self.sound = False
         size = count * _SIZES[kind]
+        self.held += size if size > 4 else 0
         start = at + 8 if size <= 4 else self.number(at + 8, 4)
         if start + size > len(self.data):
             self.sound = False

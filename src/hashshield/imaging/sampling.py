@@ -86,7 +86,8 @@ def _undo_triangle(plane: Pixels, across: int, down: int) -> Pixels:
     if down == 2 and across == 2:
         return _round(_pairs(_pairs(work).T).T, 16)
     if across == 2:
-        return _undo_exactly(work.T).T
+        turned: Pixels = _undo_exactly(work.T).T
+        return turned
     return _undo_exactly(work)
 
 

@@ -102,7 +102,7 @@ def resembles(data: bytes, spot: Spot, photo: Image.Image) -> tuple[Shape, bool]
 
     (('whole', 0), False) for a picture that cannot be decoded.
     """
-    best, score = ("whole", 0), 0.0
+    best, score = ("bars", 0), 0.0
     old = _current(data, spot)
     if old is None:
         return best, False
@@ -114,7 +114,7 @@ def resembles(data: bytes, spot: Spot, photo: Image.Image) -> tuple[Shape, bool]
                 best, score = (fit, turns), found
         if score >= _SAME:
             return best, True
-    return ("whole", 0), False
+    return ("bars", 0), False
 
 
 def remake(data: bytes, spot: Spot, photo: Image.Image) -> bytes:

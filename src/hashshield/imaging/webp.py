@@ -1,0 +1,186 @@
+"""WebP in and out: lossless stays lossless, lossy stays lossy; all chunks but the picture's stay byte for byte.
+
+The container is RIFF (WebP container specification). Only VP8 or VP8L is replaced: a lossy file's ALPH chunk is kept as
+it is, because alpha never changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL.WebPImagePlugin import WebPImageFile
+
+from hashshield.errors import BrokenPhotoError, UnsupportedError
+from hashshield.imaging import blocks, exif, metadata, vp8
+from hashshield.imaging.decode import decode, from_array, to_array
+from hashshield.imaging.metadata import Findings
+from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
+from hashshield.imaging.strip import exif_with_orientation
+
+__all__ = ["Chunk", "WebpEncoding", "chunks", "read"]
+
+_ANIMATION = 0x02
+_METADATA_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
+_PICTURE = frozenset({b"VP8 ", b"VP8L"})
+_DECODED = _PICTURE | {b"VP8X", b"ALPH"}
+_KEPT = _DECODED | {b"ICCP"}
+"""Chunks `Strip.metadata` keeps."""
+
+_LOSSLESS_EFFORT = 50
+"""libwebp's effort, 0 to 100: above this a file gets a little smaller and takes several times as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One RIFF chunk."""
+
+    kind: bytes
+    payload: bytes
+
+    @property
+    def data(self) -> bytes:
+        """The chunk with header and padding."""
+        size = len(self.payload)
+        return self.kind + size.to_bytes(4, "little") + self.payload + b"\0" * (size % 2)
+
+
+def chunks(data: bytes, *, name: str) -> tuple[list[Chunk], int]:
+    """Split a WebP into its chunks, and the offset just after the RIFF container; raises BrokenPhotoError."""
+    end = 8 + int.from_bytes(data[4:8], "little")
+    end += end % 2
+    # Some writers leave out the last padding byte.
+    if end > len(data) + 1:
+        raise BrokenPhotoError(f"{name}: the WebP is shorter than it says; get the file again from its source")
+    found, position = list[Chunk](), 12
+    while position + 8 <= min(end, len(data)):
+        size = int.from_bytes(data[position + 4 : position + 8], "little")
+        if position + 8 + size > end:
+            raise BrokenPhotoError(f"{name}: the WebP has a chunk that runs past its end; get the file again")
+        found.append(Chunk(data[position : position + 4], data[position + 8 : position + 8 + size]))
+        position += 8 + size + size % 2
+    return found, min(end, len(data))
+
+
+def _join(found: list[Chunk]) -> bytes:
+    body = b"WEBP" + b"".join(item.data for item in found)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+@dataclass(frozen=True, slots=True)
+class WebpEncoding:
+    """How the file was coded."""
+
+    chunks: tuple[Chunk, ...]
+    tail: bytes
+    """What follows the RIFF container."""
+    found: Findings
+    """What its EXIF block holds."""
+    quality: float | None
+    """Estimated setting of a lossy file, 0 to 100; None when lossless."""
+
+    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+        """Return the file with other pixels."""
+        if photo.alpha is not None and (hidden := photo.alpha == 0).any():
+            pixels = np.where(hidden[..., None], photo.pixels, pixels)
+        picture = self._picture(photo, pixels)
+        shown = from_array(pixels, "RGB")
+        out: list[Chunk] = []
+        for item in self.chunks:
+            if item.kind in _PICTURE:
+                out.append(picture)
+            elif strip.metadata:
+                out += [item] if item.kind in _KEPT else []
+            elif item.kind == b"EXIF":
+                out.append(Chunk(b"EXIF", blocks.rewrite_exif(item.payload, self.found, shown, strip)))
+            elif item.kind == b"XMP ":
+                out.append(Chunk(b"XMP ", blocks.rewrite_xmp(item.payload, strip)))
+            else:
+                out.append(item)
+        if strip.metadata and out[0].kind == b"VP8X":
+            if photo.orientation != 1:
+                out.append(Chunk(b"EXIF", exif_with_orientation(photo.orientation)))
+            out[0] = _with_flags(out[0], {item.kind for item in out})
+        return _join(out) + (b"" if strip.copies or strip.metadata else self.tail)
+
+    def _picture(self, photo: Photo, pixels: Pixels) -> Chunk:
+        out = BytesIO()
+        if self.quality is not None:
+            from_array(pixels, "RGB").save(out, "WEBP", quality=self.quality, method=4)
+        elif photo.alpha is None:
+            from_array(pixels, "RGB").save(out, "WEBP", lossless=True, quality=_LOSSLESS_EFFORT, method=4)
+        else:
+            # `exact` keeps the colours below transparent pixels.
+            image = from_array(np.dstack((pixels, photo.alpha)), "RGBA")
+            image.save(out, "WEBP", lossless=True, exact=True, quality=_LOSSLESS_EFFORT, method=4)
+        return next(item for item in chunks(out.getvalue(), name="new picture")[0] if item.kind in _PICTURE)
+
+
+def read(data: bytes, *, name: str) -> Photo:
+    """Decode a WebP; raises UnsupportedError or BrokenPhotoError."""
+    found, end = chunks(data, name=name)
+    picture = _check(found, name=name)
+    image = decode(WebPImageFile, _join([_bare(item) for item in found if item.kind in _DECODED]), name=name)
+    if image.mode not in ("RGB", "RGBA"):
+        raise UnsupportedError(f"{name}: a WebP that decodes as {image.mode} is not supported; save it as PNG first")
+    pixels = to_array(image)
+    alpha = np.ascontiguousarray(pixels[..., 3]) if image.mode == "RGBA" else None
+    pixels = pixels if alpha is None else np.ascontiguousarray(pixels[..., :3])
+    blocks_found = {item.kind: item.payload for item in reversed(found)}
+    block, packet = blocks_found.get(b"EXIF"), blocks_found.get(b"XMP ")
+    parts = blocks.inspect_exif(block, blocks.opaque(image)) if block else Findings()
+    told = Findings(copies=list(parts.copies), links=list(parts.links))
+    if packet:
+        told.add(metadata.inspect_xmp(packet))
+    if any(item.kind == b"C2PA" for item in found):
+        told.links.append(metadata.C2PA)
+    if data[end:].strip(b"\0"):
+        told.copies.append(f"trailing data ({len(data) - end} bytes)")
+    return Photo(
+        pixels=pixels,
+        alpha=alpha,
+        container="webp",
+        orientation=exif.orientation(block, packet),
+        lossless=picture.kind == b"VP8L",
+        source=data,
+        encoding=WebpEncoding(
+            tuple(found), data[end:], parts, None if picture.kind == b"VP8L" else vp8.quality(picture.payload)
+        ),
+        unprotected_copies=tuple(dict.fromkeys(told.copies)),
+        links_to_owner=tuple(dict.fromkeys(told.links)),
+    )
+
+
+def _check(found: list[Chunk], *, name: str) -> Chunk:
+    """Refuse animations and damage; return the chunk that holds the picture."""
+    kinds = [item.kind for item in found]
+    header = found[0].payload if kinds[:1] == [b"VP8X"] else b""
+    if b"ANMF" in kinds or b"ANIM" in kinds or (header and header[0] & _ANIMATION):
+        raise UnsupportedError(f"{name}: an animated WebP is not supported; protect single frames instead")
+    pictures = [item for item in found if item.kind in _PICTURE]
+    if len(pictures) != 1 or (kinds[0] not in _PICTURE and len(header) != 10):
+        raise BrokenPhotoError(f"{name}: the WebP does not hold one picture; get the file again from its source")
+    payload = pictures[0].payload
+    if pictures[0].kind == b"VP8L":
+        bits = int.from_bytes(payload[1:5], "little")
+        size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        size = int.from_bytes(payload[6:8], "little") & 0x3FFF, int.from_bytes(payload[8:10], "little") & 0x3FFF
+    check_size(*size, name=name)
+    canvas = [int.from_bytes(header[i : i + 3], "little") + 1 for i in (4, 7)] if header else list(size)
+    if canvas != list(size):
+        raise BrokenPhotoError(f"{name}: the WebP's picture has not the size its header says; get the file again")
+    return pictures[0]
+
+
+def _bare(item: Chunk) -> Chunk:
+    """Let the decoder's copy of the header claim no metadata, which it is not shown."""
+    return item if item.kind != b"VP8X" else Chunk(b"VP8X", bytes((item.payload[0] & 0x10,)) + item.payload[1:])
+
+
+def _with_flags(header: Chunk, kinds: set[bytes]) -> Chunk:
+    flags = header.payload[0]
+    for kind, flag in _METADATA_FLAGS.items():
+        flags = flags | flag if kind in kinds else flags & ~flag
+    return Chunk(b"VP8X", bytes((flags,)) + header.payload[1:])
