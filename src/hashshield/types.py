@@ -241,12 +241,8 @@ class Progress(Protocol):
         """Name the photo that is being worked on."""
         ...
 
-    def done(self, outcome: Outcome) -> None:
-        """Report one finished photo."""
-        ...
-
-    def advance(self) -> None:
-        """Count one more file as finished, where there is no outcome to report yet."""
+    def done(self, outcome: object) -> None:
+        """Report one finished file with its row."""
         ...
 
     def notice(self, text: str) -> None:

@@ -16,7 +16,18 @@ from hashshield.attacks.losses import feature_similarity
 from hashshield.errors import GoalError
 from hashshield.types import Codes
 
-__all__ = ["KEPT", "Aim", "Wanted", "away_band", "draw_away", "draw_decoy", "in_band", "nearest_class", "photo_generator", "stack"]
+__all__ = [
+    "KEPT",
+    "Aim",
+    "Wanted",
+    "away_band",
+    "draw_away",
+    "draw_decoy",
+    "in_band",
+    "nearest_class",
+    "photo_generator",
+    "stack",
+]
 
 KEPT = 0.05
 """Every margin, code x wanted bit, must be at least this for the goal to count as reached."""

@@ -76,9 +76,7 @@ class Grid:
         )
 
 
-def make_grid(
-    pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[np.uint8] | None = None
-) -> Grid:
+def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[np.uint8] | None = None) -> Grid:
     """Build the grid of upright (H, W, 3) `pixels`; `opaque` is the upright (H, W) alpha plane."""
     height, width = pixels.shape[:2]
     goal = short_side(height, width, min(SHORT_SIDE, height, width))

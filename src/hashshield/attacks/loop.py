@@ -60,9 +60,7 @@ class Found:
     """Steps before the goal was first reached."""
 
 
-def search(
-    photos: Iterable[Search], networks: Sequence[Viewed], method: Method, budget: Budget
-) -> Iterator[Found]:
+def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method, budget: Budget) -> Iterator[Found]:
     """Yield what was found for each photo, in the order in which they finish.
 
     Walks down the goal's loss until every margin is kept, then shrinks the change while they stay kept and walks

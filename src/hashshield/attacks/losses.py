@@ -33,7 +33,7 @@ def inner_product(code: Tensor, wanted: Tensor) -> Tensor:
 
 
 def relaxation_norm(code: Tensor, wanted: Tensor, *, alpha: float, p: float) -> Tensor:
-    """alpha * ||code - sign(code)||_p^p - <sign(code), wanted> / K (paper equation 12).
+    """Alpha * ||code - sign(code)||_p^p - <sign(code), wanted> / K (paper equation 12).
 
     The paper sets the balance to 1 / K and leaves p open; p = 3 is GreedyHash's. For a wrong bit with abs(code) < 1 the
     norm pulls with p * alpha * (1 - abs(code))^(p - 1) against the 1 / K of the product: above alpha = 1 / (p K) bits

@@ -50,7 +50,7 @@ def _paper(alpha_times_bits: float) -> LossTerm:
 
 
 def _dhta(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
-    """alpha 0.1 for 1,000 steps, then 0.2, 0.3, 0.5, 0.7, 1.0 every 200 (paper section 5.2)."""
+    """Alpha 0.1 for 1,000 steps, then 0.2, 0.3, 0.5, 0.7, 1.0 every 200 (paper section 5.2)."""
     alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
     index = ((at - 1000) // 200 + 1).clamp(0, 5)
     return losses.tanh_product(code, wanted, alphas[index])
@@ -61,7 +61,7 @@ def _tanh_one(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tenso
 
 
 def _hag(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
-    """alpha as in DHTA's schedule, which took it over from HAG."""
+    """Alpha as in DHTA's schedule, which took it over from HAG."""
     alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
     return losses.hag(code, wanted, alphas[((at - 1000) // 200 + 1).clamp(0, 5)])
 

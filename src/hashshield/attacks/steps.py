@@ -57,7 +57,8 @@ class l2_normalised:  # noqa: N801
         """Return delta - size * grad / ||grad||_2."""
         size = self.size * self.schedule(self.t)
         self.t += 1
-        return delta - size * grad / grad.norm().clamp_min(_TINY)
+        length: Tensor = grad.norm().clamp_min(_TINY)
+        return delta - size * grad / length
 
 
 @dataclass

@@ -15,7 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT_MODEL", "Entry", "Reference", "entries", "find", "resolve"]
+__all__ = ["DEFAULT_MODEL", "Entry", "Reference", "entries", "find", "full_name", "resolve"]
 
 DEFAULT_MODEL = "lite0-caltech101:48"
 _HERE = Path(__file__).parent
@@ -80,6 +80,17 @@ def find(name: str) -> Entry:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
     raise UnknownNameError(f"unknown model {name!r}; {hint} (or the path of a {SUFFIX} file)")
+
+
+def full_name(model: str) -> str:
+    """`checkpoint:bits` for any way of naming a model of the catalogue; a file's name stays as it is.
+
+    Raises UnknownNameError, CheckpointError.
+    """
+    reference = resolve(model)
+    if reference.entry is None:
+        return model
+    return f"{reference.name}:{reference.bits or max(reference.entry.bits)}"
 
 
 def resolve(model: str) -> Reference:

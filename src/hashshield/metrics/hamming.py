@@ -18,7 +18,8 @@ def bits_of(code: NDArray[np.floating]) -> Bits:
 def hamming(a: Bits, b: Bits) -> NDArray[np.int64]:
     """(N, K) and (M, K) bits in {-1, +1} -> (N, M) distances, D = (K - <a, b>) / 2 (paper section 3.1)."""
     inner = a.astype(np.float32) @ b.astype(np.float32).T
-    return np.rint((a.shape[-1] - inner) / 2).astype(np.int64)
+    distances: NDArray[np.int64] = np.rint((a.shape[-1] - inner) / 2).astype(np.int64)
+    return distances
 
 
 def to_hex(bits: Bits) -> str:

@@ -46,7 +46,8 @@ def ssim(a: Pixels, b: Pixels) -> float:
     for top in range(0, height - 2 * _RADIUS, step):
         rows = slice(top, min(top + step + 2 * _RADIUS, height))
         total += float(_ssim_map(_planes(a[rows]), _planes(b[rows]), window).sum(dtype=torch.float64))
-    return total / (channels * (height - 2 * _RADIUS) * (width - 2 * _RADIUS))
+    mean: float = total / (channels * (height - 2 * _RADIUS) * (width - 2 * _RADIUS))
+    return mean
 
 
 def _ssim_map(x: Tensor, y: Tensor, window: Tensor) -> Tensor:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MapFloor", "average_precision", "map_floor", "mean_average_precision", "relevance"]
+from hashshield.metrics.hamming import hamming
+
+__all__ = ["MapFloor", "average_precision", "map_floor", "mean_average_precision", "relevance", "unseen_map"]
 
 
 def relevance(queries: NDArray[np.bool_], database: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(Q, L) and (N, L) label sets -> (Q, N): do they share at least one label."""
-    return (queries.astype(np.float32) @ database.astype(np.float32).T) > 0
+    shared: NDArray[np.bool_] = (queries.astype(np.float32) @ database.astype(np.float32).T) > 0
+    return shared
 
 
 def average_precision(
@@ -30,7 +33,8 @@ def average_precision(
     found = np.cumsum(hits, axis=1)
     precision = found / np.arange(1, hits.shape[1] + 1)
     total = found[:, -1]
-    return np.divide((precision * hits).sum(axis=1), total, out=np.zeros(len(hits)), where=total > 0)
+    scores: NDArray[np.float64] = (precision * hits).sum(axis=1) / np.maximum(total, 1)
+    return scores
 
 
 def mean_average_precision(
@@ -66,3 +70,15 @@ def map_floor(relevant: NDArray[np.bool_]) -> MapFloor:
     lowest = [float(np.mean(np.arange(1, r + 1) / np.arange(n - r + 1, n + 1))) for r in np.unique(counts)]
     share = np.array([np.mean(counts == r) for r in np.unique(counts)])
     return MapFloor(random, float(np.dot(share, lowest)))
+
+
+def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:
+    """MAP of (Q, K) query codes among themselves, each left out of its own gallery of queries.
+
+    Queries were not trained on, so neither was this gallery. A query without a partner does not count.
+    """
+    relevant = relevance(labels, labels)
+    distances = hamming(bits, bits).astype(np.float64)
+    np.fill_diagonal(relevant, False)
+    np.fill_diagonal(distances, np.inf)
+    return float(average_precision(distances, relevant)[relevant.any(axis=1)].mean())

@@ -74,5 +74,3 @@ def _packaged_file(name: str) -> Path:
     if len(files) != 1:
         raise CheckpointError(f"{folder}: expected one .pth file, found {len(files)}; reinstall the package")
     return files[0]
-
-

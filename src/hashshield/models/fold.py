@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> nn.Module:
     folded = copy.deepcopy(network).eval()
     for parent in folded.modules():
         children = list(parent.named_children())
-        for (name, layer), (after, norm) in zip(children, children[1:], strict=False):
+        for (name, layer), (after, norm) in pairwise(children):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 if layer.out_channels != norm.num_features:
                     continue

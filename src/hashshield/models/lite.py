@@ -48,7 +48,9 @@ class SamePad(nn.Module):
         return max((math.ceil(size / self.stride) - 1) * self.stride + self.kernel - size, 0)
 
 
-def _conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, *, groups: int = 1, act: bool = True) -> nn.Sequential:
+def _conv(
+    channels_in: int, channels_out: int, kernel: int, stride: int = 1, *, groups: int = 1, act: bool = True
+) -> nn.Sequential:
     block = Conv2dNormActivation(
         channels_in,
         channels_out,

@@ -39,10 +39,11 @@ def evaluate(
     for one, other in pairs:
         progress.photo(str(other))
         try:
-            rows.append(_compare(one, other, opened))
+            row = _compare(one, other, opened)
         except HashshieldError as error:
-            rows.append(Evaluation(str(one), str(other), "failed", reason=str(error)))
-        progress.advance()
+            row = Evaluation(str(one), str(other), "failed", reason=str(error))
+        rows.append(row)
+        progress.done(row)
     return rows
 
 
@@ -69,9 +70,7 @@ def _is_photo(path: Path) -> bool:
 
 @torch.inference_mode()
 def _compare(original: Path, protected: Path, models: Sequence[OpenModel]) -> Evaluation:
-    photos = [
-        imaging.read(read_snapshot(path, follow=True).data, name=str(path)) for path in (original, protected)
-    ]
+    photos = [imaging.read(read_snapshot(path, follow=True).data, name=str(path)) for path in (original, protected)]
     shown = [upright_rgb(photo) for photo in photos]
     rows = tuple(_row(model, shown[0], shown[1]) for model in models)
     before, after = photos

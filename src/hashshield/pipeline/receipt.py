@@ -93,7 +93,9 @@ def judge(
                 SurvivalRow(transform, row.model, row.view, row.distance_from_original, row.distance_to_goal, passed)
             )
     return Receipt(
-        passed=all(m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(marks, rows, strict=True)),
+        passed=all(
+            m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(marks, rows, strict=True)
+        ),
         codes=tuple(rows),
         survival=tuple(survival),
         psnr_db=reread.psnr_db,

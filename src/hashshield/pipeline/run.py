@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hashshield.attacks.loop import Budget
 from hashshield.attacks.methods import Method, method
 from hashshield.errors import ChangedError, HashshieldError, UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.load import OpenModel, open_models
+from hashshield.models.load import open_models
 from hashshield.pipeline.aims import fixed_bits
 from hashshield.pipeline.plan import Job, already, goal_name, plan
 from hashshield.pipeline.work import Result, Source, Tools, work
@@ -100,13 +100,22 @@ def method_of(request: Request) -> Method:
     return method(request.method)
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a source came from; its bytes are not held a second time."""
+
+    job: Job
+    snapshot: Snapshot
+
+
 def _carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
     tools = make_tools(request, store.key())
     trouble: list[Outcome] = []
     for result in work(_sources(jobs, request, store, trouble, progress), tools):
         yield from _taken(trouble)
-        job, snapshot = result.source.key  # type: ignore[misc]  # what _sources put there
-        yield _store(result, job, snapshot, request, store)
+        origin = result.source.key
+        assert isinstance(origin, _Origin)
+        yield _store(result, origin.job, origin.snapshot, request, store)
     yield from _taken(trouble)
 
 
@@ -134,7 +143,7 @@ def _sources(
         except HashshieldError as error:
             trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
             continue
-        yield Source(str(job.path), data, sha256, (job, replace(snapshot, data=b"")))
+        yield Source(str(job.path), data, sha256, _Origin(job, replace(snapshot, data=b"")))
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:

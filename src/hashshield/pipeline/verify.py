@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from hashshield import imaging
+from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name
 from hashshield.errors import HashshieldError
 from hashshield.metrics.hamming import bits_of, to_hex
 from hashshield.models.device import choose_device
@@ -35,8 +36,9 @@ def verify(
 ) -> list[Verification]:
     """One row per file: do its bits, hashed now, still meet what was promised of it?
 
-    Without `original` the ledger says what was promised, and on which networks; a file it does not know is
-    `unknown`, with its codes. With `original`, the distances are to that photo and to `goal` (default: away).
+    Without `original` the ledger says what was promised, and on which networks (`models` picks among them; empty:
+    all); a file it does not know is `unknown`, with its codes. With `original`, the distances are to that photo and
+    to `goal` (default: away).
     Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
     """
     rows: list[Verification] = []
@@ -47,10 +49,11 @@ def verify(
         for path, within in files:
             progress.photo(str(path))
             try:
-                rows.append(check.file(path, within))
+                row = check.file(path, within)
             except HashshieldError as error:
-                rows.append(Verification(str(path), "failed", reason=str(error)))
-            progress.advance()
+                row = Verification(str(path), "failed", reason=str(error))
+            rows.append(row)
+            progress.done(row)
     return rows
 
 
@@ -64,7 +67,9 @@ class _Check:
         tolerance: int | None,
         device: str,
     ) -> None:
-        self.store, self.names, self.goal, self.tolerance, self.device = store, models, goal, tolerance, device
+        self.store, self.goal, self.tolerance, self.device = store, goal, tolerance, device
+        self.asked = bool(models)
+        self.names = [full_name(name) for name in models or [DEFAULT_MODEL]]
         self.opened: dict[str, OpenModel] = {}
         self.marks = None if original is None else self._marks_of(original)
 
@@ -76,10 +81,11 @@ class _Check:
         photo = imaging.read(snapshot.data, name=str(path))
         if self.marks is None and record is None:
             record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
-        marks = self.marks or ([read_mark(m) for m in record.details["marks"]] if record else [])
         shown = upright_rgb(photo)
+        marks = self.marks or self._recorded(record)
         if not marks:
-            return Verification(str(path), "unknown", reason=self._why_unknown(snapshot.sha256), hex_codes=self._hex(shown))
+            reason = self._why_unknown(snapshot.sha256, record)
+            return Verification(str(path), "unknown", reason=reason, hex_codes=self._hex(shown, self.names))
         rows = [self._measure(mark, shown) for mark in marks]
         lossless = photo.lossless
         passed = all(
@@ -94,7 +100,7 @@ class _Check:
             distance_from_original=min(row.distance_from_original for row in rows),
             distance_to_goal=max(row.distance_to_goal for row in rows),
             codes=tuple(rows),
-            hex_codes=self._hex(shown),
+            hex_codes=self._hex(shown, [mark.model for mark in marks]),
         )
 
     def _model(self, name: str) -> OpenModel:
@@ -102,7 +108,14 @@ class _Check:
             (self.opened[name],) = open_models([name], device=self.device)
         return self.opened[name]
 
-    def _why_unknown(self, sha256: str) -> str:
+    def _recorded(self, record: Record | None) -> list[Mark]:
+        """What the ledger holds of the networks asked for; of all networks when none was named."""
+        marks = [] if record is None else [read_mark(m) for m in record.details["marks"]]
+        return [mark for mark in marks if not self.asked or mark.model in self.names]
+
+    def _why_unknown(self, sha256: str, record: Record | None) -> str:
+        if record is not None:
+            return f"protected against {record.details['model']} only; give --original to compare on other networks"
         if self.store.record_for_original(sha256) is not None:
             return "this is the original of a photo that was protected; it carries its own code"
         return "not in the ledger; give the original with --original to compare"
@@ -114,9 +127,9 @@ class _Check:
         return measure(mark, model.model(image).code[0].float().cpu().numpy(), model.anchors, CARD_VIEW)
 
     @torch.inference_mode()
-    def _hex(self, shown: imaging.Pixels) -> dict[str, str]:
+    def _hex(self, shown: imaging.Pixels, names: Sequence[str]) -> dict[str, str]:
         codes = {}
-        for name in self.names:
+        for name in names:
             model = self._model(name)
             image = pillow_view(shown, model.card.input)[None].to(self.device)
             codes[model.name] = to_hex(bits_of(model.model(image).code[0].float().cpu().numpy()))

@@ -68,7 +68,7 @@ class Tools:
     secret: bytes
     """Key of the per-photo randomness."""
     tolerance: int | None
-    strip: imaging.Strip = imaging.Strip()
+    strip: imaging.Strip = field(default_factory=imaging.Strip)
     jobs: int = 2
 
 
@@ -308,7 +308,6 @@ def _on_grid(data: bytes, task: _Task) -> Tensor:
 
 def _aware(task: _Task, missed: Tensor, tools: Tools) -> Grid:
     """The task's grid, knowing what writing does: at every step for small photos, from the last write for large."""
-    height, width = task.grid.image.shape[1:]
     photo = task.photo
     if photo is None or photo.pixels.shape[0] * photo.pixels.shape[1] > _CODEC_IN_LOOP:
         return replace(task.grid, drift=missed)

@@ -57,7 +57,7 @@ def epoch_batches(
 
 
 def _augmented(pixels: NDArray[np.uint8], size: Input, y: float, x: float, flip: bool) -> Tensor:
-    small = resized(pixels, *short_side(*pixels.shape[:2], size.resize))
+    small = resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], size.resize))
     top = int(y * (small.shape[0] - size.crop + 1))
     left = int(x * (small.shape[1] - size.crop + 1))
     crop = small[top : top + size.crop, left : left + size.crop]

@@ -65,7 +65,7 @@ class Learner(nn.Module):
         """Move the standardisation into the first linear layers, so that the network reads raw features again."""
         for layer in self._first_layers():
             layer.weight /= self.feature_std
-            layer.bias -= layer.weight @ self.feature_mean
+            layer.bias.sub_(layer.weight @ self.feature_mean)
         self.feature_mean.zero_()
         self.feature_std.fill_(1.0)
 

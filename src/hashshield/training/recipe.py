@@ -94,7 +94,9 @@ def read_recipe(source: str | Path) -> Recipe:
     if path.suffix != ".toml":
         path = _RECIPES / f"{source}.toml"
         if not path.is_file():
-            raise UnknownNameError(f"unknown recipe {str(source)!r}; known are {', '.join(recipe_names())}, or a .toml file")
+            raise UnknownNameError(
+                f"unknown recipe {str(source)!r}; known are {', '.join(recipe_names())}, or a .toml file"
+            )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -18,8 +18,9 @@ from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import average_precision, mean_average_precision, relevance
+from hashshield.metrics.retrieval import mean_average_precision, relevance, unseen_map
 from hashshield.models.backbones import pretrained_state
+from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
 from hashshield.models.load import open_models
@@ -63,7 +64,7 @@ def train(
     data: Path,
     output: Path,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     resume: bool = False,
     reporter: Reporter,
 ) -> Card:
@@ -72,6 +73,8 @@ def train(
     An interrupted training goes on with `resume` from `output` with the suffix `.state`, to the same result.
     The card's MAPs are measured on the float16 file as it loads. Raises UsageError, CheckpointError.
     """
+    device = choose_device(device)
+    keep_freed_memory()
     files = open_dataset(recipe.data.dataset, data)
     split = files.split(queries=recipe.data.queries, seed=recipe.data.split_seed)
     torch.manual_seed(seed)
@@ -160,7 +163,7 @@ class _Run:
         for features, labels in self._batches(generator):
             loss: Tensor = self.learner(features, labels)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             self.optimiser.step()
             losses.append(float(loss.detach()))
         self.learner.train(False)
@@ -175,13 +178,15 @@ class _Run:
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         labels = torch.from_numpy(self.files.labels).float()
         order = torch.from_numpy(self.split.database)[torch.randperm(len(self.split.database), generator=generator)]
-        chunks = [c for c in order.split(self.stage.batch) if len(c) > 1]
+        chunks = [c for c in torch.split(order, self.stage.batch) if len(c) > 1]
         if self.features is not None:
             for chunk in chunks:
                 yield self.features[chunk].to(self.device), labels[chunk].to(self.device)
             return
         paths = [self.files.root / p for p in self.files.paths]
-        images = epoch_batches([[paths[i] for i in c] for c in chunks], self.recipe.input, self.stage.augment, generator)
+        images = epoch_batches(
+            [[paths[i] for i in c] for c in chunks], self.recipe.input, self.stage.augment, generator
+        )
         for chunk, batch in zip(chunks, images, strict=True):
             yield self.learner.network.features(batch.to(self.device)), labels[chunk].to(self.device)
 
@@ -199,24 +204,12 @@ def _map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
     return mean_average_precision(hamming(bits[split.queries], bits[split.database]), relevant)
 
 
-def _unseen_map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
-    """Queries against one another, each left out of its own gallery; queries without a partner do not count."""
-    labels = files.labels[split.queries]
-    relevant = relevance(labels, labels)
-    distances = hamming(bits[split.queries], bits[split.queries]).astype(np.float64)
-    np.fill_diagonal(relevant, False)
-    np.fill_diagonal(distances, np.inf)
-    return float(average_precision(distances, relevant)[relevant.any(axis=1)].mean())
-
-
 def _anchors(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> Tensor:
     """(C, K) component vote over the members of each class (Bai et al. 2020); a tied bit is -1."""
     return torch.from_numpy(bits_of(labels.T.astype(np.float32) @ bits.astype(np.float32)))
 
 
-def _finish(
-    network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int
-) -> Card:
+def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int) -> Card:
     card = Card(
         name=recipe.name,
         arch=recipe.model.arch,
@@ -245,8 +238,6 @@ def _finish(
     with_map(
         output,
         {k: _map(b, files, split) for k, b in bits.items()},
-        {k: _unseen_map(b, files, split) for k, b in bits.items()},
+        {k: unseen_map(b[split.queries], files.labels[split.queries]) for k, b in bits.items()},
     )
     return replace(card, map={str(k): _map(b, files, split) for k, b in bits.items()})
-
-

@@ -46,8 +46,8 @@ def to_image(pixels: NDArray[np.uint8]) -> Tensor:
 
 def pillow_view(pixels: NDArray[np.uint8], size: Input) -> Tensor:
     """Upright (H, W, 3) pixels -> (3, crop, crop) image in [0, 1], by the card's geometry."""
-    small = resized(pixels, *short_side(*pixels.shape[:2], size.resize))
-    rows, columns = centre(*small.shape[:2], size.crop)
+    small = resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], size.resize))
+    rows, columns = centre(small.shape[0], small.shape[1], size.crop)
     return to_image(small[rows, columns])
 
 

@@ -1,0 +1,40 @@
+# Needs Python 3.10 or newer, make, a C compiler and a package index; everything else is set up here.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: demo test test-all check lint pages clean
+
+demo: $(STAMP)  ## protect an example photo in place with the embedded checkpoint, prove it, undo it
+	rm -rf demo && mkdir -p demo/photos
+	cp tests/data/sunflower.jpg demo/photos/
+	HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield protect demo/photos/ --tau 0.032
+	HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield verify demo/photos/
+	$(BIN)/hashshield evaluate tests/data/sunflower.jpg demo/photos/sunflower.jpg
+	@echo "demo/photos/sunflower.jpg is the protected photo, tests/data/sunflower.jpg the original."
+	@echo "HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield restore demo/photos/   brings the original back."
+
+test: $(STAMP) lint  ## every check but the slow tests
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(STAMP) lint  ## the slow tests too: about half an hour on two cores
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pages: $(STAMP)  ## write man pages and completions anew from the application
+	$(BIN)/python -m hashshield.cli.manpage man/ completions/
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo dist build
