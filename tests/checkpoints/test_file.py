@@ -5,6 +5,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,19 @@ def test_bad_files_are_named_and_refused(make: Callable[[Path], Any], says: str,
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.parametrize("start", [b"\x80", b"PK"])
+def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(start: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    wanted = int.from_bytes(start.ljust(2, b"\x40"), "little")
+    length = wanted
+    for _ in range(2):
+        card = replace(CARD, attribution="x" * (wanted - length))
+        write_checkpoint(path, card, {"a": torch.zeros(2)}, {})
+        length = int.from_bytes(path.read_bytes()[:8], "little")
+    assert path.read_bytes().startswith(start)
+    assert read_checkpoint(path).card == card
+
+
 def changed(**entries: Any) -> str:
     return json.dumps({**json.loads(CARD.to_json()), **entries})
 
@@ -180,9 +194,9 @@ def with_input(**entries: Any) -> str:
         (with_input(resize="large"), "its card cannot be read"),
         (with_input(interpolation="bicubic"), "is not supported"),
         (with_input(mean=[0.5, 0.5]), "its card cannot be read"),
-        (with_input(mean=[0.5, 0.5, float("nan")]), "not finite"),
+        (with_input(mean=[0.5, 0.5, float("nan")]), "three finite numbers"),
         (with_input(std=[0.5, 0.5, 0.0]), "not positive"),
-        (with_input(std=[0.5, 0.5, float("nan")]), "not finite"),
+        (with_input(std=[0.5, 0.5, float("nan")]), "three finite numbers"),
     ],
 )
 def test_bad_cards_are_refused(text: str, says: str) -> None:

@@ -29,6 +29,16 @@ class Input:
     std: tuple[float, float, float]
     """Per channel, in [0, 1] units."""
 
+    def fault(self) -> str | None:
+        """What is wrong with it, in words; None when nothing is. Raises TypeError for values that are no numbers."""
+        if not 16 <= self.crop <= self.resize <= 2048 or self.interpolation != "bilinear":
+            return f"input geometry {self} is not supported (bilinear, 16 to 2048 pixels, crop at most resize)"
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(math.isfinite, (*self.mean, *self.std))):
+            return f"mean or standard deviation of the input are not three finite numbers, found {self}"
+        if min(self.std) <= 0:
+            return f"a standard deviation of the input is not positive, found {self.std}"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -77,19 +87,14 @@ class Card:
         return card
 
     def _check(self, source: str) -> None:
-        size = self.input
         if not self.bits or any(not 1 <= k <= 4096 for k in self.bits):
             raise CheckpointError(f"{source}: the card names no usable code length, found {self.bits}")
-        if not 16 <= size.crop <= size.resize <= 2048 or size.interpolation != "bilinear":
-            raise CheckpointError(f"{source}: input geometry {size} is not supported (bilinear, 16 to 2048 pixels)")
-        if not all(map(math.isfinite, (*size.mean, *size.std))):
-            raise CheckpointError(f"{source}: mean or standard deviation of the input are not finite, found {size}")
         if not isinstance(self.hidden, int) or not 0 <= self.hidden <= _WIDEST:
             raise CheckpointError(f"{source}: a hidden layer has 0 to {_WIDEST} values, found {self.hidden!r}")
         if len(set(self.classes)) < len(self.classes):
             raise CheckpointError(f"{source}: the card names a class twice; train it on folders of different names")
-        if min(size.std) <= 0:
-            raise CheckpointError(f"{source}: a standard deviation of the input is not positive, found {size.std}")
+        if fault := self.input.fault():
+            raise CheckpointError(f"{source}: {fault}")
 
 
 def _three(values: list[float]) -> tuple[float, float, float]:

@@ -84,7 +84,8 @@ def write_checkpoint(path: Path, card: Card, weights: Mapping[str, Tensor], anch
         tensors[key] = small.contiguous()
     for bits, anchor in anchors.items():
         tensors[f"{ANCHOR}{bits}"] = anchor.to(torch.int8).contiguous()
-    data = save(tensors, metadata={"card": card.to_json(), "format": "pt"})
+    # One entry only: safetensors writes several in no fixed order, and equal checkpoints shall be equal files.
+    data = save(tensors, metadata={"card": card.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with partial.open("wb") as handle:
@@ -115,7 +116,8 @@ def _check_header(path: Path) -> None:
             head = handle.read(16)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    # A safetensors header may begin with these bytes too: its length comes first, and then always a brace.
+    if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise CheckpointError(f"{path}: this is a pickle, which can run code; only safetensors files are loaded")
     if len(head) < 16:
         raise CheckpointError(f"{path}: {size} bytes are no safetensors file; fetch it again")

@@ -25,7 +25,7 @@ def read_classes(name: str, root: Path, without: frozenset[str]) -> LabelledFile
     targets: list[int] = []
     classes: list[str] = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and p.name not in without):
-        photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+        photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
         if photos:
             paths += [f"{folder.name}/{p.name}" for p in photos]
             targets += [len(classes)] * len(photos)

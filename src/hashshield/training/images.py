@@ -20,12 +20,12 @@ from hashshield.views import pillow_view, resized, short_side, to_image
 __all__ = ["epoch_batches", "view_features"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def view_features(network: HashNet, paths: Sequence[Path], size: Input, *, device: str) -> Tensor:
     """(N, D) features of the card's view of each file, on the CPU."""
-    network = network.eval().to(memory_format=torch.channels_last)
+    network = network.eval()
     batches = view_batches(paths, lambda pixels: pillow_view(pixels, size))
-    return torch.cat([network.features(images.to(device)).cpu() for images in batches]).clone()
+    return torch.cat([network.features(images.to(device)).cpu() for images in batches])
 
 
 def epoch_batches(

@@ -114,10 +114,40 @@ def read_recipe(source: str | Path) -> Recipe:
     wrong = [s.train for s in recipe.stages if s.train not in ("heads", "all")]
     if wrong or not recipe.stages:
         raise UsageError(f"{path}: a stage trains 'heads' or 'all', found {wrong or 'no stage'}")
+    try:
+        fault = _fault(recipe)
+    except TypeError as error:
+        raise UsageError(f"{path}: a value of the recipe has the wrong type ({error})") from error
+    if fault:
+        raise UsageError(f"{path}: {fault}")
     return recipe
 
 
-def _make(kind: type[T], values: dict[str, Any], where: str, path: Path) -> T:
+def _fault(recipe: Recipe) -> str | None:
+    """What would end the training hours later; None when nothing would. Raises TypeError for values of another type."""
+    model, data, size = recipe.model, recipe.data, recipe.input
+    rules = [
+        ("model.bits", model.bits, model.bits and all(isinstance(k, int) and 1 <= k <= 4096 for k in model.bits)),
+        ("model.hidden", model.hidden, isinstance(model.hidden, int) and model.hidden >= 0),
+        ("data.queries", data.queries, isinstance(data.queries, int) and data.queries >= 1),
+        ("loss.positive_share", recipe.loss.positive_share, 0 <= recipe.loss.positive_share <= 1),
+    ]
+    for index, stage in enumerate(recipe.stages):
+        where = f"stages[{index}]"
+        # A pairwise loss needs two photos.
+        rules += [
+            (f"{where}.epochs", stage.epochs, isinstance(stage.epochs, int) and stage.epochs >= 1),
+            (f"{where}.batch", stage.batch, isinstance(stage.batch, int) and stage.batch >= 2),
+            (f"{where}.learning_rate", stage.learning_rate, stage.learning_rate > 0),
+            (f"{where}.dropout", stage.dropout, 0 <= stage.dropout < 1),
+        ]
+    bad = next((f"{name} cannot be {value!r}" for name, value, good in rules if not good), None)
+    return bad or size.fault()
+
+
+def _make(kind: type[T], values: Any, where: str, path: Path) -> T:
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: {where} must be a table, found {values!r}")
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
     unknown = sorted(values.keys() - known)
     if unknown:

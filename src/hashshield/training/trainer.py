@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.file import with_map, write_checkpoint
+from hashshield.checkpoints.file import read_card, with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import mean_average_precision, relevance, unseen_map
@@ -88,6 +88,8 @@ def train(
     if recipe.model.pretrained:
         network.trunk.load_state_dict(pretrained_state(recipe.model.arch, network.trunk))
     learner = Learner(network, len(files.classes), recipe.loss).to(device)
+    # Here and not where it first pays, so that a resumed training computes in the same layout from the start.
+    network.to(memory_format=torch.channels_last)
     state_file = output.with_name(output.name + ".state")
     first = load_state(state_file, learner, recipe, seed) if resume else None
     total = sum(stage.epochs for stage in recipe.stages)
@@ -108,7 +110,9 @@ def train(
                 save_state(state_file, learner, optimiser, recipe, seed, done)
                 reporter.epoch(Epoch(index, done, total, loss, quality, time.monotonic() - began))
             first = None
-        learner.fold_standardisation()
+        if start <= stage.epochs:
+            # The state of a later stage was saved after this.
+            learner.fold_standardisation()
         before += stage.epochs
     reporter.note("anchors and MAP of the stored file")
     card = _finish(learner.network, recipe, files, split, output, seed)
@@ -240,4 +244,4 @@ def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split
         {k: _map(b, files, split) for k, b in bits.items()},
         {k: unseen_map(b[split.queries], files.labels[split.queries]) for k, b in bits.items()},
     )
-    return replace(card, map={str(k): _map(b, files, split) for k, b in bits.items()})
+    return read_card(output)

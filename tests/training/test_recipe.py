@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hashshield.checkpoints.card import Input
+from hashshield.errors import UnknownNameError, UsageError
+from hashshield.models.backbones import backbone
+from hashshield.training.recipe import read_recipe, recipe_names
+
+GOOD = """
+name = "mine"
+licence = "CC0-1.0"
+attribution = ""
+[data]
+dataset = "folder"
+queries = 8
+[model]
+arch = "shufflenet_v2_x0_5"
+bits = [8, 16]
+[input]
+resize = 36
+crop = 32
+interpolation = "bilinear"
+mean = [0.5, 0.5, 0.5]
+std = [0.25, 0.25, 0.25]
+[[stages]]
+train = "heads"
+epochs = 3
+"""
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    assert recipe.attribution
+    assert recipe.licence
+    backbone(recipe.model.arch)
+    assert recipe.input.crop <= recipe.input.resize
+
+
+def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    recipe = read_recipe(path)
+    assert recipe == read_recipe(str(path))
+    assert recipe.model.bits == (8, 16)
+    assert recipe.input == Input(36, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert (recipe.loss.positive_share, recipe.loss.quantisation, recipe.loss.classification) == (0.5, 0.1, 0.0)
+    assert [(s.train, s.epochs, s.batch) for s in recipe.stages] == [("heads", 3, 128)]
+    assert recipe.as_dict()["data"] == {"dataset": "folder", "queries": 8, "split_seed": 0}
+
+
+def test_what_a_card_holds_of_a_recipe_survives_json(tmp_path: Path) -> None:
+    import json
+
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    assert json.loads(json.dumps(read_recipe(path).as_dict()))["model"]["bits"] == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("queries = 8", "querys = 8", r"data has no entry 'querys'; known are dataset, queries, split_seed"),
+        ("epochs = 3", "epoch = 3", r"stages\[0\] has no entry 'epoch'"),
+        ('arch = "', 'architecture = "', "model has no entry 'architecture'"),
+        ('name = "mine"', 'name = "mine"\nauthor = "x"', "recipe has no entry 'author'"),
+        ("epochs = 3", "", r"stages\[0\].*epochs"),
+        ('dataset = "folder"', "", "data.*dataset"),
+        ('name = "mine"', "", "recipe.*name"),
+        ('train = "heads"', 'train = "tail"', "a stage trains 'heads' or 'all', found .'tail'."),
+        ("[[stages]]", "[stages]", "stages"),
+        ("[data]", "[date]", "has no entry 'date'"),
+        ("[input]", "[input", "cannot be read as a recipe"),
+        ("crop = 32", "crop = 320", "input"),
+        ("bits = [8, 16]", "bits = []", "bits"),
+        ("bits = [8, 16]", "bits = 8", "wrong type"),
+        ("bits = [8, 16]", "bits = ['8']", "bits"),
+        ("epochs = 3", "epochs = 0", "epochs"),
+        ("epochs = 3", "epochs = 'many'", "epochs cannot be 'many'"),
+        ("epochs = 3", "epochs = 3\nlearning_rate = '1e-3'", "wrong type"),
+        ('[data]\ndataset = "folder"\nqueries = 8', "data = 3", "data must be a table"),
+        ("epochs = 3", "epochs = 3\nbatch = 1", "batch"),
+        ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.25]", "std"),
+    ],
+)
+def test_a_wrong_entry_is_named(old: str, new: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    assert GOOD.count(old) == 1
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(UsageError, match=says) as caught:
+        read_recipe(path)
+    assert str(path) in str(caught.value)
+
+
+def test_no_stage_is_no_training(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("stages = []\n" + GOOD[: GOOD.index("[[stages]]")])
+    with pytest.raises(UsageError, match="no stage"):
+        read_recipe(path)
+
+
+def test_unknown_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown recipe 'lite1'; known are .*lite0-caltech101"):
+        read_recipe("lite1")
+    with pytest.raises(UsageError, match="cannot be read as a recipe"):
+        read_recipe(tmp_path / "nowhere.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="cannot be read as a recipe"):
+        read_recipe(tmp_path / "binary.toml")
+
+
+def test_the_example_here_is_toml() -> None:
+    assert tomllib.loads(GOOD)["name"] == "mine"

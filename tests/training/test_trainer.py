@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_net import ARCH, SIZE, encoded
+
+from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.file import read_card, read_checkpoint
+from hashshield.datasets import open_dataset
+from hashshield.errors import UsageError
+from hashshield.metrics.hamming import bits_of, hamming
+from hashshield.metrics.retrieval import map_floor, mean_average_precision, relevance
+from hashshield.models.hash_files import hash_files
+from hashshield.models.load import open_models
+from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage
+from hashshield.training.trainer import Epoch, train
+
+HEADS = Stage("heads", epochs=3, batch=16, learning_rate=5e-3, dropout=0.2)
+ALL = Stage("all", epochs=2, batch=16, learning_rate=1e-3, trunk_learning_rate=1e-3)
+RECIPE = Recipe(
+    name="stripes",
+    licence="CC0-1.0",
+    attribution="made for this test",
+    data=Data("folder", queries=12),
+    model=Model(ARCH, (8, 16)),
+    input=SIZE,
+    stages=(HEADS,),
+    loss=Loss(classification=1.0),
+)
+
+
+class Quiet:
+    """Collects what is reported, and interrupts after an epoch where asked."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.notes: list[str] = []
+        self.epochs: list[Epoch] = []
+        self.stop_after = stop_after
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+        if epoch.epoch == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes told apart by colour and direction, twelve noisy pictures each."""
+    root = tmp_path_factory.mktemp("classes")
+    generator = np.random.default_rng(0)
+    ramp = np.linspace(60, 200, 40)
+    for index, name in enumerate(("down", "grey", "left", "red")):
+        (root / name).mkdir()
+        for number in range(12):
+            pixels = np.full((40, 40, 3), 128.0)
+            if name == "down":
+                pixels[...] = ramp[:, None, None]
+            if name == "left":
+                pixels[...] = ramp[None, ::-1, None]
+            if name == "red":
+                pixels[..., 0] = 220
+            pixels += generator.normal(0, 12, pixels.shape) + generator.normal(0, 8)
+            data = encoded(np.clip(pixels, 0, 255).astype(np.uint8))
+            (root / name / f"{index}-{number}.png").write_bytes(data)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _same_random_state_for_all() -> Iterator[None]:
+    import torch
+
+    state = torch.random.get_rng_state()
+    yield
+    torch.random.set_rng_state(state)
+
+
+def run(recipe: Recipe, folder: Path, output: Path, **options: bool | int) -> tuple[Card, Quiet]:
+    reporter = Quiet()
+    card = train(recipe, data=folder, output=output, device="cpu", reporter=reporter, **options)  # type: ignore[arg-type]
+    return card, reporter
+
+
+def test_a_small_training_learns(folder: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, stages=(replace(ALL, epochs=6, augment=False), replace(HEADS, epochs=20)))
+    output = tmp_path / "new" / "stripes.safetensors"
+    card, reporter = run(recipe, folder, output)
+    assert [p.name for p in output.parent.iterdir()] == [output.name], "the state is removed at the end"
+    assert card == read_card(output), "what is returned is what is stored"
+    assert card.classes == ("down", "grey", "left", "red")
+    assert card.split["database"] == 36
+    assert card.recipe["seed"] == 0
+    assert card.map.keys() == card.map_unseen.keys() == {"8", "16"}
+    assert [e.epoch for e in reporter.epochs] == list(range(1, 27))
+    assert {e.epochs for e in reporter.epochs} == {26}
+    heads = [e.loss for e in reporter.epochs if e.stage == 1]
+    assert heads[-1] < 0.7 * heads[0]
+    # The figure in the card, measured anew from the file.
+    files = open_dataset("folder", folder)
+    split = files.split(queries=12, seed=0)
+    (model,) = open_models([f"{output}:16"])
+    bits = bits_of(hash_files([model.model], card.input, [files.root / p for p in files.paths])[0])
+    relevant = relevance(files.labels[split.queries], files.labels[split.database])
+    found = mean_average_precision(hamming(bits[split.queries], bits[split.database]), relevant)
+    assert found == pytest.approx(card.map["16"], abs=1e-4)
+    assert found > map_floor(relevant).random + 0.35
+    # Anchors are the component vote over the database.
+    assert model.anchors is not None
+    for row, anchor in enumerate(model.anchors.numpy()):
+        members = bits[split.database][files.labels[split.database][:, row]]
+        assert (anchor == np.where(members.astype(int).sum(0) > 0, 1, -1)).all()
+
+
+@pytest.mark.parametrize(
+    ("stages", "stop"),
+    [
+        ((HEADS,), 2),
+        ((HEADS, replace(HEADS, epochs=2)), 3),
+        ((HEADS, replace(HEADS, epochs=2)), 4),
+        ((ALL,), 1),
+        ((HEADS, ALL), 3),
+        ((HEADS, ALL), 4),
+        ((ALL, HEADS), 3),
+    ],
+)
+def test_an_interrupted_training_ends_as_if_it_had_not_been(
+    stages: tuple[Stage, ...], stop: int, folder: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, stages=stages)
+    straight, cut = tmp_path / "straight.safetensors", tmp_path / "cut.safetensors"
+    run(recipe, folder, straight)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data=folder, output=cut, device="cpu", reporter=Quiet(stop))
+    assert not cut.exists()
+    _, rest = run(recipe, folder, cut, resume=True)
+    assert rest.epochs[0].epoch == stop + 1
+    one, other = read_checkpoint(straight), read_checkpoint(cut)
+    assert [k for k, v in one.weights.items() if not v.equal(other.weights[k])] == []
+    assert straight.read_bytes() == cut.read_bytes()
+
+
+def test_a_seed_gives_one_result_and_another_seed_another(folder: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for path, seed in zip(paths, (0, 0, 1), strict=True):
+        run(replace(RECIPE, stages=(replace(HEADS, epochs=1),)), folder, path, seed=seed)
+    one, again, other = (path.read_bytes() for path in paths)
+    assert one == again
+    assert one != other
+
+
+def test_a_state_of_another_training_is_refused(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, data=folder, output=output, device="cpu", reporter=Quiet(1))
+    for recipe, seed in ((RECIPE, 1), (replace(RECIPE, name="other"), 0)):
+        with pytest.raises(UsageError, match="belongs to another recipe or seed; remove it"):
+            run(recipe, folder, output, resume=True, seed=seed)
+    state = output.with_name("a.safetensors.state")
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(UsageError, match="cannot be resumed"):
+        run(RECIPE, folder, output, resume=True)
+
+
+def test_without_resume_a_state_left_over_does_not_count(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, data=folder, output=output, device="cpu", reporter=Quiet(2))
+    _, reporter = run(RECIPE, folder, output)
+    assert [e.epoch for e in reporter.epochs] == [1, 2, 3]
+
+
+def test_resume_with_nothing_to_resume_starts(folder: Path, tmp_path: Path) -> None:
+    _, reporter = run(RECIPE, folder, tmp_path / "a.safetensors", resume=True)
+    assert [e.epoch for e in reporter.epochs] == [1, 2, 3]
