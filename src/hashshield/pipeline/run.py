@@ -67,7 +67,7 @@ def check(request: Request) -> None:
         raise UsageError(
             f"tau is {request.tau}, it must lie in [1/255, 1]: below 1/255 ({1 / 255:.4f}) no pixel can change at all"
         )
-    if request.steps < 1:
+    if request.steps is not None and request.steps < 1:
         raise UsageError(f"steps is {request.steps}, at least 1 is needed")
 
 
@@ -79,7 +79,9 @@ def make_tools(request: Request, secret: bytes) -> Tools:
     return Tools(
         models=models,
         method=chosen,
-        budget=Budget(request.tau, request.steps, request.batch_size or _BATCH),
+        budget=Budget(
+            request.tau, chosen.steps if request.steps is None else request.steps, request.batch_size or _BATCH
+        ),
         goal=request.goal,
         fixed=fixed_bits(request.goal, models),
         secret=secret if request.seed is None else str(request.seed).encode(),
@@ -225,9 +227,10 @@ def _row(result: Result, path: Path, output: Path | None, request: Request) -> O
 
 def _why_short(receipt: Receipt, request: Request) -> str:
     worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
+    steps = request.steps or method_of(request).steps
     return (
         f"{worst.model}: the written photo is {worst.distance_to_goal} of {worst.bits} bits from the goal and "
-        f"{worst.distance_from_original} from its own code; try --steps {request.steps * 2} or a larger --tau "
+        f"{worst.distance_from_original} from its own code; try --steps {2 * steps} or a larger --tau "
         f"(now {levels_of(request.tau)} levels)"
     )
 

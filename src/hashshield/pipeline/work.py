@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply
+from hashshield.attacks.finish import apply, uniform_noise
 from hashshield.attacks.goals import KEPT, Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
@@ -276,6 +276,9 @@ def _prepare(source: Source, tools: Tools) -> _Task:
 def _changed_pixels(photo: imaging.Photo, delta: Tensor, source: Source, tools: Tools) -> NDArray[np.uint8]:
     """Pixels after `delta`; the rounding draws the same numbers each time, so a change that passed passes again."""
     seed = int(photo_generator(tools.secret, source.sha256, "rounding").integers(2**62))
+    if tools.method.noise:
+        generator = torch.Generator().manual_seed(seed)
+        return uniform_noise(photo.pixels, tau=tools.budget.tau, generator=generator, opaque=photo.alpha)
     return apply(
         photo.pixels,
         delta,
