@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from hashshield.errors import CheckpointError
 __all__ = ["FORMAT_VERSION", "Card", "Input"]
 
 FORMAT_VERSION = 1
+_WIDEST = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,9 @@ class Card:
             raw["bits"] = tuple(int(k) for k in raw["bits"])
             raw["classes"] = tuple(str(c) for c in raw["classes"])
             card = cls(**raw)
+            card._check(source)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{source}: its card cannot be read ({error}); fetch the checkpoint again") from error
-        card._check(source)
         return card
 
     def _check(self, source: str) -> None:
@@ -80,6 +82,12 @@ class Card:
             raise CheckpointError(f"{source}: the card names no usable code length, found {self.bits}")
         if not 16 <= size.crop <= size.resize <= 2048 or size.interpolation != "bilinear":
             raise CheckpointError(f"{source}: input geometry {size} is not supported (bilinear, 16 to 2048 pixels)")
+        if not all(map(math.isfinite, (*size.mean, *size.std))):
+            raise CheckpointError(f"{source}: mean or standard deviation of the input are not finite, found {size}")
+        if not isinstance(self.hidden, int) or not 0 <= self.hidden <= _WIDEST:
+            raise CheckpointError(f"{source}: a hidden layer has 0 to {_WIDEST} values, found {self.hidden!r}")
+        if len(set(self.classes)) < len(self.classes):
+            raise CheckpointError(f"{source}: the card names a class twice; train it on folders of different names")
         if min(size.std) <= 0:
             raise CheckpointError(f"{source}: a standard deviation of the input is not positive, found {size.std}")
 

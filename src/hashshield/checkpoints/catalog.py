@@ -45,6 +45,7 @@ class Reference:
     """A model as the user named it: a file, and one of its code lengths (None: the longest)."""
 
     name: str
+    """In the catalogue, or the absolute path of a file: it still means the same in another folder or run."""
     path: Path
     bits: int | None
     entry: Entry | None
@@ -83,14 +84,14 @@ def find(name: str) -> Entry:
 
 
 def full_name(model: str) -> str:
-    """`checkpoint:bits` for any way of naming a model of the catalogue; a file's name stays as it is.
+    """`checkpoint:bits` for any way of naming a model, as the ledger knows it.
 
+    A file is named by its absolute path; without a length it stays without, which only its card could tell.
     Raises UnknownNameError, CheckpointError.
     """
     reference = resolve(model)
-    if reference.entry is None:
-        return model
-    return f"{reference.name}:{reference.bits or max(reference.entry.bits)}"
+    bits = reference.bits or (max(reference.entry.bits) if reference.entry else None)
+    return reference.name if bits is None else f"{reference.name}:{bits}"
 
 
 def resolve(model: str) -> Reference:
@@ -105,7 +106,7 @@ def resolve(model: str) -> Reference:
         path = Path(name)
         if not path.is_file():
             raise CheckpointError(f"{path}: no such checkpoint file")
-        return Reference(path.stem, path, bits, None)
+        return Reference(str(path.resolve()), path, bits, None)
     entry = find(name)
     if bits is not None and bits not in entry.bits:
         lengths = ", ".join(str(k) for k in entry.bits)

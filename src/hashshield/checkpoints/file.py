@@ -69,6 +69,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 f"{path}: anchors of {bits} bits have shape {tuple(anchor.shape)}, "
                 f"expected ({len(card.classes)}, {bits}); fetch it again"
             )
+        if not bool((anchor.abs() == 1).all()):
+            raise CheckpointError(f"{path}: anchors of {bits} bits hold other values than -1 and 1; fetch it again")
     return Checkpoint(card, weights, anchors)
 
 

@@ -58,18 +58,18 @@ def map_floor(relevant: NDArray[np.bool_]) -> MapFloor:
     """Random and lowest possible full-ranking MAP for a (Q, N) relevance matrix.
 
     The expected AP of a random ranking of n entries with r relevant is (r - 1)/(n - 1) * (1 - H_n/n) + H_n/n,
-    H_n the n-th harmonic number: P(k) given a hit at k is (1 + (k - 1)(r - 1)/(n - 1)) / k.
+    H_n the n-th harmonic number: P(k) given a hit at k is (1 + (k - 1)(r - 1)/(n - 1)) / k. A query without a
+    relevant entry scores 0 here as it does in the MAP.
     """
     n = relevant.shape[1]
-    counts = relevant.sum(axis=1)
-    counts = counts[counts > 0]
-    if not len(counts):
-        return MapFloor(0.0, 0.0)
     harmonic = float(np.sum(1 / np.arange(1, n + 1))) / n
-    random = float(np.mean((counts - 1) / max(n - 1, 1) * (1 - harmonic) + harmonic))
-    lowest = [float(np.mean(np.arange(1, r + 1) / np.arange(n - r + 1, n + 1))) for r in np.unique(counts)]
-    share = np.array([np.mean(counts == r) for r in np.unique(counts)])
-    return MapFloor(random, float(np.dot(share, lowest)))
+    random = lowest = 0.0
+    for r, share in zip(*np.unique(relevant.sum(axis=1), return_counts=True), strict=True):
+        if r > 0:
+            weight = float(share) / len(relevant)
+            random += weight * float((r - 1) / max(n - 1, 1) * (1 - harmonic) + harmonic)
+            lowest += weight * float(np.mean(np.arange(1, r + 1) / np.arange(n - r + 1, n + 1)))
+    return MapFloor(random, lowest)
 
 
 def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ def backbone(name: str) -> tuple[nn.Module, int]:
         raise UnknownNameError(f"unknown backbone {name!r}{hint}")
     options: dict[str, Any] = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
     network = vision.get_model(name, weights=None, **options)
-    path, last = [(p, m) for p, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    linear = [(p, m) for p, m in network.named_modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        raise UnknownNameError(f"{name} ends in no linear layer whose input could be its features; take another")
+    path, last = linear[-1]
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
     return network, last.in_features
@@ -45,7 +49,12 @@ def pretrained_state(name: str, trunk: nn.Module) -> dict[str, Tensor]:
     enum, which downloads them once. Raises CheckpointError naming what to install or why they do not fit.
     """
     if isinstance(trunk, LiteTrunk):
-        return translate_weights(torch.load(_packaged_file(name), weights_only=True, map_location="cpu"), trunk)
+        file = _packaged_file(name)
+        try:
+            return translate_weights(torch.load(file, weights_only=True, map_location="cpu"), trunk)
+        except (pickle.UnpicklingError, RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(f"{file}: cannot be read as tensors of {name} ({first}); reinstall it") from error
     try:
         weights = vision.get_model_weights(name)["DEFAULT"]
         state: dict[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)

@@ -49,9 +49,9 @@ class OpenModel:
 
 def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]:
     """Open each named model once. Raises UnknownNameError, CheckpointError."""
-    opened = []
+    opened: dict[str, OpenModel] = {}
     built: dict[Path, dict[int, FrozenHash]] = {}
-    for name in dict.fromkeys(names):
+    for name in names:
         reference = resolve(name)
         if reference.entry is not None:
             _check_digest(reference.path, reference.entry.sha256)
@@ -62,26 +62,42 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
             lengths = ", ".join(str(k) for k in checkpoint.card.bits)
             raise UnknownNameError(f"{reference.name} has no code of {bits} bits; its lengths are {lengths}")
         if lengths_of is None:
-            lengths_of = built[reference.path] = build(checkpoint)
+            lengths_of = built[reference.path] = build(checkpoint, source=str(reference.path))
+        full = f"{reference.name}:{bits}"
+        if full in opened:
+            continue
         model = lengths_of[bits]
         _look_at(model, f"{reference.path}:{bits}", checkpoint.card.input.crop)
-        opened.append(
-            OpenModel(f"{reference.name}:{bits}", model.to(device), checkpoint.card, checkpoint.anchors.get(bits))
-        )
-    return opened
+        opened[full] = OpenModel(full, model.to(device), checkpoint.card, checkpoint.anchors.get(bits))
+    return list(opened.values())
 
 
-def build(checkpoint: Checkpoint) -> dict[int, FrozenHash]:
-    """Make each code length of a checkpoint ready for use. Raises CheckpointError when tensors and card disagree."""
+def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
+    """Make each code length of a checkpoint ready for use; `source` is what messages call it.
+
+    Raises CheckpointError when tensors and card disagree.
+    """
     card = checkpoint.card
-    network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
+    try:
+        network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
+    except UnknownNameError as error:
+        raise CheckpointError(f"{source}: {error}; update hashshield or fetch the checkpoint again") from error
     wanted = network.state_dict()
     counters = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}
     try:
         network.load_state_dict({**counters, **checkpoint.weights})
     except RuntimeError as error:
-        raise CheckpointError(f"{card.name}: its tensors do not fit {card.arch} ({error}); fetch it again") from error
-    return freeze(network, size=card.input.crop)
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise CheckpointError(
+            f"{source}: its tensors do not fit {card.arch} ({first[0].strip()[:200]}); fetch it again"
+        ) from error
+    try:
+        return freeze(network, size=card.input.crop)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        # Networks with a smallest or a fixed input say so in their own ways.
+        raise CheckpointError(
+            f"{source}: {card.arch} cannot read {card.input.crop} pixels ({error}); fetch it again"
+        ) from error
 
 
 @lru_cache(maxsize=4)

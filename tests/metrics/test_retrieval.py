@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hashshield.metrics.retrieval import (
+    average_precision,
+    map_floor,
+    mean_average_precision,
+    relevance,
+    unseen_map,
+)
+
+
+def oracle(ranking: list[bool]) -> float:
+    """Average precision by its definition, one rank at a time."""
+    hits, total = 0, 0.0
+    for rank, hit in enumerate(ranking, 1):
+        if hit:
+            hits += 1
+            total += hits / rank
+    return total / hits if hits else 0.0
+
+
+@st.composite
+def rankings(draw: st.DrawFn) -> tuple[list[int], list[bool], int | None]:
+    size = draw(st.integers(1, 30))
+    distances = draw(st.lists(st.integers(0, 4), min_size=size, max_size=size))
+    relevant = draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    return distances, relevant, draw(st.one_of(st.none(), st.integers(1, size + 3)))
+
+
+@given(rankings())
+def test_average_precision_is_its_definition_with_ties_in_database_order(
+    case: tuple[list[int], list[bool], int | None],
+) -> None:
+    distances, relevant, top = case
+    order = sorted(range(len(distances)), key=lambda i: distances[i])
+    expected = oracle([relevant[i] for i in order][:top])
+    found = average_precision(np.array([distances]), np.array([relevant]), top=top)
+    assert found.tolist() == pytest.approx([expected])
+
+
+def test_mean_average_precision_counts_queries_without_a_partner_as_zero() -> None:
+    distances = np.array([[0, 1], [0, 1]])
+    relevant = np.array([[True, False], [False, False]])
+    assert mean_average_precision(distances, relevant) == 0.5
+
+
+def test_relevance_is_one_shared_label() -> None:
+    queries = np.array([[1, 0, 1], [0, 0, 0]], bool)
+    database = np.array([[0, 1, 0], [0, 0, 1], [1, 1, 1]], bool)
+    assert relevance(queries, database).tolist() == [[False, True, True], [False, False, False]]
+
+
+def test_many_shared_labels_are_still_one_relevance() -> None:
+    assert relevance(np.ones((1, 300), bool), np.ones((1, 300), bool)).tolist() == [[True]]
+
+
+@given(st.integers(1, 6).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))))
+def test_the_floors_are_the_mean_and_the_least_of_all_rankings(case: tuple[int, int]) -> None:
+    size, count = case
+    relevant = np.arange(size) < count
+    scores = [oracle([bool(relevant[i]) for i in order]) for order in permutations(range(size))]
+    floor = map_floor(relevant[None])
+    assert floor.random == pytest.approx(np.mean(scores))
+    assert floor.lowest == pytest.approx(min(scores))
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 1000))
+def test_the_random_floor_is_what_random_rankings_score(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    relevant = generator.random((40, 30)) < generator.random((40, 1)) * 0.5
+    floor = map_floor(relevant)
+    scores = [mean_average_precision(generator.random((40, 30)), relevant) for _ in range(200)]
+    assert np.mean(scores) == pytest.approx(floor.random, abs=5 * np.std(scores) / np.sqrt(200))
+    assert floor.lowest == pytest.approx(mean_average_precision(relevant.astype(int), relevant))
+
+
+def test_nothing_relevant_has_no_floor() -> None:
+    floor = map_floor(np.zeros((2, 3), bool))
+    assert (floor.random, floor.lowest) == (0.0, 0.0)
+
+
+def test_unseen_map_leaves_each_query_out_of_its_own_gallery() -> None:
+    bits: NDArray[np.int8] = np.array([[1, 1, 1, 1], [1, 1, 1, -1], [-1, -1, -1, 1], [1, -1, -1, -1]], np.int8)
+    labels = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], bool)
+    assert unseen_map(bits, labels) == 1.0, "the two without a partner do not count"
+    labels[[1, 2]] = labels[[2, 1]]
+    # First query: distances 1, 3, 3 with the partner at rank 2; third: 3, 4, 2 with the partner at rank 2.
+    assert unseen_map(bits, labels) == pytest.approx(0.5)

