@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def check(request: Request) -> None:
         raise UsageError(f"steps is {request.steps}, at least 1 is needed")
 
 
-def make_tools(request: Request, secret: bytes) -> Tools:
+def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
     chosen = method_of(request)
@@ -92,6 +92,7 @@ def make_tools(request: Request, secret: bytes) -> Tools:
             metadata=bool(request.options.get("strip_metadata")),
         ),
         jobs=request.jobs or 2,
+        notice=notice,
     )
 
 
@@ -111,7 +112,7 @@ class _Origin:
 
 
 def _carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
-    tools = make_tools(request, store.key())
+    tools = make_tools(request, store.key(), progress.notice)
     trouble: list[Outcome] = []
     for result in work(_sources(jobs, request, store, trouble, progress), tools):
         yield from _taken(trouble)
