@@ -243,7 +243,7 @@ class Progress(Protocol):
         ...
 
     def done(self, outcome: object) -> None:
-        """Report one finished file with its row."""
+        """Report one finished file with its row; None counts work that has no row of its own."""
         ...
 
     def notice(self, text: str) -> None:

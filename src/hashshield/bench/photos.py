@@ -34,5 +34,5 @@ def protect_all(paths: Sequence[Path], tools: Tools, progress: Progress) -> list
     for result in work(sources, tools):
         assert isinstance(result.source.key, int)
         results[result.source.key] = result
-        progress.done(result)
+        progress.done(None)
     return [results[index] for index in range(len(paths))]

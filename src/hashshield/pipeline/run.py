@@ -11,25 +11,31 @@ from hashshield import imaging
 from hashshield.attacks.finish import levels_of
 from hashshield.attacks.loop import Budget
 from hashshield.attacks.methods import Method, method
-from hashshield.errors import ChangedError, HashshieldError, UsageError
+from hashshield.errors import ChangedError, HashshieldError, StorageError, UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.load import open_models
 from hashshield.pipeline.aims import fixed_bits
 from hashshield.pipeline.plan import Job, already, goal_name, plan
 from hashshield.pipeline.work import Result, Source, Tools, work
-from hashshield.storage import NewRecord, Snapshot, Store, digest, read_snapshot
+from hashshield.storage import NewRecord, Snapshot, Store, digest, preflight, read_snapshot
 from hashshield.types import Outcome, Progress, Receipt, Request
 
 __all__ = ["make_tools", "protect", "protect_bytes"]
 
 _BATCH = 8
+_STEP_SECONDS = 0.03
+"""One gradient step of one photo on two CPU cores, roughly (`bench speed`)."""
+_LONG_MINUTES = 10
 
 
-def protect(paths: Sequence[Path], request: Request, *, progress: Progress) -> list[Outcome]:
-    """Protect files and folders; one row per file, in the order of the plan.
+def protect(
+    paths: Sequence[Path], request: Request, *, progress: Progress, agree: Callable[[str], None] = lambda question: None
+) -> list[Outcome]:
+    """Protect files and folders; one row per file, sorted by path.
 
-    Raises UsageError, CheckpointError, StorageError for what concerns the whole run; what concerns one photo is a
-    row. Photos are written as they finish, so an interrupted run has protected what it reported.
+    `agree` is asked before a run that takes long or fills the disk, and raises to stop it. Raises UsageError,
+    CheckpointError, StorageError (also when space is short) for what concerns the whole run; what concerns one photo
+    is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
     """
     check(request)
     with Store.open(request.vault) as store:
@@ -40,6 +46,7 @@ def protect(paths: Sequence[Path], request: Request, *, progress: Progress) -> l
         if request.dry_run:
             rows |= {str(j.path): Outcome(str(j.path), "planned", output=_text(j.output)) for j in todo.jobs}
         elif todo.jobs:
+            _preflight(todo.jobs, request, store, agree)
             progress.start(len(todo.jobs))
             for row in _carry_out(todo.jobs, request, store, progress):
                 rows[row.path] = row
@@ -59,6 +66,34 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
     (result,) = work([source], tools)
     row = _row(result, Path(name), None, request)
     return (result.data if row.status in ("protected", "partial") else None), row
+
+
+def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
+    """Look before byte one: room on the disks, and a word with the user about long or large runs."""
+    sizes = [job.size for job in jobs]
+    folders = {job.path.parent for job in jobs} if request.output is None else {_existing(request.output)}
+    space = preflight(
+        sum(sizes),
+        store,
+        folders=sorted(folders),
+        largest_bytes=max(sizes),
+        backup=request.backup and not request.output,
+    )
+    if space.reason is not None:
+        raise StorageError(space.reason)
+    minutes = len(jobs) * (request.steps or method_of(request).steps) * len(request.models) * _STEP_SECONDS / 60
+    asked = []
+    if minutes > _LONG_MINUTES:
+        asked.append(f"will take about {minutes:,.0f} minutes on two processor cores, much less on a GPU")
+    if space.more_than_half:
+        asked.append("may take more than half of the free disk space")
+    if asked:
+        agree(f"{len(jobs)} photos {' and '.join(asked)}. Go on?")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is already there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
 
 
 def check(request: Request) -> None:
