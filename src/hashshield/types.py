@@ -96,7 +96,8 @@ class Request:
     method: str = "rnm"
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
-    steps: int = 40
+    steps: int | None = None
+    """Gradient steps per photo and try; None: the method's own budget (40 for rnm)."""
     stop: Literal["budget", "first"] = "budget"
     tolerance: int | None = None
     """Bits a targeted code may be off on the written bytes; None: 0 when lossless, K/16 in JPEG."""
@@ -242,7 +243,7 @@ class Progress(Protocol):
         ...
 
     def done(self, outcome: object) -> None:
-        """Report one finished file with its row."""
+        """Report one finished file with its row; None counts work that has no row of its own."""
         ...
 
     def notice(self, text: str) -> None:

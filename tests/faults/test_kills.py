@@ -11,7 +11,7 @@ import pytest
 import hashshield
 
 HARNESS = Path(__file__).parent / "kill_harness.py"
-SOURCES = str(Path(hashshield.__file__).parents[1])
+SOURCES = os.pathsep.join([str(Path(hashshield.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 IN_DEFAULT_RUN = 150
 """Every step of the session once, each write torn once, and some random moments."""
 

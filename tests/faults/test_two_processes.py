@@ -11,7 +11,7 @@ from hashshield.storage import Store
 from hashshield.storage.temporaries import is_temporary
 
 SCRIPT = Path(__file__).parent / "protect_all.py"
-SOURCES = str(Path(hashshield.__file__).parents[1])
+SOURCES = os.pathsep.join([str(Path(hashshield.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 PHOTOS = 60
 
 

@@ -31,8 +31,8 @@ def scene(height: int = 96, width: int = 128, channels: int = 3, seed: int = 0) 
 
 def jpeg(pixels: NDArray[np.uint8], **options: Any) -> bytes:
     out = io.BytesIO()
-    mode = "L" if pixels.shape[2] == 1 else "RGB"
-    Image.fromarray(pixels.squeeze() if mode == "L" else pixels, mode).save(out, "JPEG", **{"quality": 90, **options})
+    image = Image.fromarray(pixels.squeeze() if pixels.shape[2] == 1 else pixels)
+    image.save(out, "JPEG", **{"quality": 90, **options})
     return out.getvalue()
 
 

@@ -106,6 +106,10 @@ def test_strip_metadata_keeps_the_coding_of_rgb() -> None:
     assert psnr(photo.pixels, np.asarray(Image.open(io.BytesIO(stripped)))) > 60
 
 
+def lengths(data: bytes) -> list[int]:
+    return [len(item.data) for item in chunks(data, name="x")[0] if item.kind != b"IDAT"]
+
+
 @pytest.mark.parametrize("orientation", [1, 8])
 def test_strip_from_png(orientation: int) -> None:
     held, _ = chunks(png(scene(), icc_profile=ICC), name="x")
@@ -122,7 +126,7 @@ def test_strip_from_png(orientation: int) -> None:
     without_gps = imaging.read(imaging.write(photo, photo.pixels, strip=imaging.Strip(gps=True)), name="x")
     assert without_gps.links_to_owner == ("serial number", "owner name")
     assert without_gps.orientation == orientation
-    assert len(without_gps.source) == len(data)
+    assert lengths(without_gps.source) == lengths(data)
 
     bare = imaging.write(photo, photo.pixels, strip=imaging.Strip(metadata=True))
     again = imaging.read(bare, name="x")

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from hashshield.imaging import stored
 
-__all__ = ["apply", "levels_of"]
+__all__ = ["apply", "levels_of", "uniform_noise"]
 
 _STRIP_VALUES = 4_000_000
 
@@ -50,6 +50,23 @@ def apply(
         strip = wide[:, above[rows]] * (1 - part) + wide[:, below[rows]] * part
         noise = torch.rand(strip.shape, generator=generator)
         levels = torch.floor(strip.clamp(-limit, limit) + noise).permute(1, 2, 0).numpy()
+        if opaque is not None:
+            levels = np.where(opaque[rows, :, None] > 0, levels, 0)
+        result[rows] = np.clip(pixels[rows] + levels, 0, 255).astype(np.uint8)
+    return result
+
+
+def uniform_noise(
+    pixels: NDArray[np.uint8], *, tau: float, generator: torch.Generator, opaque: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Add independent uniform noise in [-tau, tau], rounded to whole levels: the field's baseline."""
+    limit = levels_of(tau)
+    result = np.empty_like(pixels)
+    step = max(1, _STRIP_VALUES // pixels[0].size)
+    for top in range(0, len(pixels), step):
+        rows = slice(top, top + step)
+        noise = torch.rand(pixels[rows].shape, generator=generator).numpy() * 2 - 1
+        levels = np.clip(np.rint(noise * tau * 255), -limit, limit)
         if opaque is not None:
             levels = np.where(opaque[rows, :, None] > 0, levels, 0)
         result[rows] = np.clip(pixels[rows] + levels, 0, 255).astype(np.uint8)

@@ -51,6 +51,11 @@ class Aim:
     """(D,) when the features should also leave the original's; None when only bits matter."""
     kept: float = KEPT
 
+    def to(self, device: torch.device | str) -> Aim:
+        """The same aim on another device."""
+        features = None if self.original_features is None else self.original_features.to(device)
+        return Aim(self.wanted.to(device), features, self.kept)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wanted:

@@ -65,14 +65,22 @@ class Grid:
         return delta.clamp(-tau, tau).clamp(-image, 1 - image)
 
     def to(self, device: torch.device | str) -> Grid:
-        """The same grid on another device."""
+        """The same grid on another device; to a GPU without waiting for the copy."""
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None or torch.device(device).type != "cuda":
+                return None if tensor is None else tensor.to(device)
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        image = moved(self.image)
+        assert image is not None
         return replace(
             self,
-            image=self.image.to(device),
-            rows=None if self.rows is None else self.rows.to(device),
-            columns=None if self.columns is None else self.columns.to(device),
-            opaque=None if self.opaque is None else self.opaque.to(device),
-            drift=None if self.drift is None else self.drift.to(device),
+            image=image,
+            rows=moved(self.rows),
+            columns=moved(self.columns),
+            opaque=moved(self.opaque),
+            drift=moved(self.drift),
         )
 
 

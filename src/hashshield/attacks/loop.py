@@ -12,6 +12,7 @@ from torch import Tensor
 from hashshield.attacks.goals import Aim, Wanted, stack
 from hashshield.attacks.grid import Grid
 from hashshield.attacks.methods import Method
+from hashshield.attacks.room import Room
 from hashshield.types import Codes, HashModel, Step, View
 
 __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
@@ -69,25 +70,42 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     """
     waiting = iter(photos)
     walks: list[_Walk] = []
-    while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, budget.batch_size - len(walks))]:
-        deltas = [walk.delta.detach().requires_grad_() for walk in walks]
-        images = [walk.photo.grid.changed(delta) for walk, delta in zip(walks, deltas, strict=True)]
-        codes = [n.model(torch.cat([n.view(image) for image in images])) for n in networks]
-        goals = [_goal(walks, index, method, code) for index, code in enumerate(codes)]
-        losses = torch.stack([goal.loss(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
-        reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
-        downhill = torch.autograd.grad(losses.sum(), deltas)
-        for walk, loss, done, gradient in zip(walks, losses.tolist(), reached.tolist(), downhill, strict=True):
-            walk.remember(loss, done)
-            walk.move(gradient, done)
+    room = Room(budget.batch_size)
+    while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
+        for walk, (loss, reached, gradient) in zip(walks, room.share(walks, _Slope(networks, method)), strict=True):
+            walk.remember(loss, reached)
+            walk.move(gradient, reached)
         yield from (walk.found() for walk in walks if walk.finished)
         walks = [walk for walk in walks if not walk.finished]
 
 
-def _goal(walks: Sequence[_Walk], index: int, method: Method, codes: Codes) -> Wanted:
-    steps = torch.tensor([walk.taken for walk in walks], device=codes.code.device)
-    aims = [walk.photo.aims[index] for walk in walks]
-    return stack(aims, method.term, steps, feature_weight=method.feature_weight)
+Slope = tuple[float, bool, Tensor]
+"""Loss, whether the goal is reached, and the gradient of one photo's change."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slope:
+    """One forward and backward pass over a batch."""
+
+    networks: Sequence[Viewed]
+    method: Method
+
+    def __call__(self, walks: Sequence[_Walk]) -> list[Slope]:
+        deltas = [walk.delta.detach().requires_grad_() for walk in walks]
+        images = [walk.photo.grid.changed(delta) for walk, delta in zip(walks, deltas, strict=True)]
+        # Half precision where it pays, and for the search only: receipts are always float32.
+        with torch.autocast("cuda", enabled=deltas[0].device.type == "cuda"):
+            codes = [n.model(torch.cat([n.view(image) for image in images])) for n in self.networks]
+        goals = [self._goal(walks, index, code) for index, code in enumerate(codes)]
+        losses = torch.stack([goal.loss(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
+        reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
+        gradients = torch.autograd.grad(losses.sum(), deltas)
+        return list(zip(losses.tolist(), reached.tolist(), gradients, strict=True))
+
+    def _goal(self, walks: Sequence[_Walk], index: int, codes: Codes) -> Wanted:
+        steps = torch.tensor([walk.taken for walk in walks], device=codes.code.device)
+        aims = [walk.photo.aims[index] for walk in walks]
+        return stack(aims, self.method.term, steps, feature_weight=self.method.feature_weight)
 
 
 @dataclass(eq=False)

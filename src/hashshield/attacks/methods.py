@@ -34,6 +34,8 @@ class Method:
     stop: Literal["budget", "first"] = "first"
     feature_weight: float = 0.0
     """Weight of the cosine to the original's features, for goals that ask for it."""
+    noise: bool = False
+    """No search: uniform noise in [-tau, tau] on the photo's own pixels."""
     retries: bool = True
     """Whether a photo whose written bytes miss the goal is tried again with larger margins."""
 
@@ -72,9 +74,9 @@ METHODS: dict[str, Method] = {
         Method(
             "rnm",
             _margin,
-            lambda total, scale: steps.l2_normalised(0.5 * scale, steps.cosine(total)),
+            lambda total, scale: steps.l2_normalised(0.35 * scale, steps.cosine(total)),
             steps=40,
-            shrink=0.9,
+            shrink=0.85,
             stop="budget",
             feature_weight=1.0,
         ),
@@ -84,6 +86,7 @@ METHODS: dict[str, Method] = {
         Method("tanh", _dhta, lambda _t, _s: steps.l2_normalised(1.0), steps=2000, stop="budget"),
         Method("tanh-adam", _tanh_one, lambda _t, _s: steps.Adam(2 / 255), steps=2000),
         Method("hag", _hag, lambda _t, _s: steps.raw(100.0), steps=2000),
+        Method("noise", _margin, lambda _t, _s: steps.raw(0.0), steps=0, noise=True, retries=False),
     )
 }
 
@@ -91,5 +94,5 @@ METHODS: dict[str, Method] = {
 def method(name: str) -> Method:
     """The method of that name. Raises UnknownNameError."""
     if name not in METHODS:
-        raise UnknownNameError(f"unknown method {name!r}; known are {', '.join([*METHODS, 'noise'])}")
+        raise UnknownNameError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
     return METHODS[name]

@@ -37,6 +37,7 @@ __all__ = [
     "Tolerance",
     "Vault",
     "Yes",
+    "ask",
     "confirm",
     "default_note",
     "examples",
@@ -183,6 +184,12 @@ def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[st
         options={**{key: value[key] for key in OPTIONS}, **options},
         **rest,
     )
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Ask a person who is there before something long or large; scripts go on. A no ends the command."""
+    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        typer.confirm(question, abort=True, err=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:

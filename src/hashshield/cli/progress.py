@@ -102,8 +102,9 @@ class PhotoProgress(_Live):
         self._update(what=path)
 
     def done(self, outcome: object) -> None:
-        """Report one finished photo."""
-        self._sink.add(outcome)
+        """Report one finished photo; None for work that has no row of its own."""
+        if outcome is not None:
+            self._sink.add(outcome)
         self._done += 1
         self._update(done=self._done, unit="photo")
 

@@ -140,7 +140,7 @@ def protect(
         from hashshield.pipeline import run
 
         with PhotoProgress(sink) as progress:
-            sink.finish(run.protect(paths, request, progress=progress))
+            sink.finish(run.protect(paths, request, progress=progress, agree=lambda question: o.ask(question, yes=yes)))
 
 
 def _through_pipe(paths: list[Path], request: Request, sink: Sink) -> None:

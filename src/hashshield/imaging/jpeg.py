@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from hashshield.imaging import exif, jpeg_metadata, markers, sampling
+from hashshield.imaging.change import add_change
 from hashshield.imaging.decode import decode, from_array, to_array
 from hashshield.imaging.jpeg_header import Header, inspect
 from hashshield.imaging.markers import Segment
@@ -25,8 +25,6 @@ __all__ = ["JpegEncoding", "read"]
 
 _LARGEST_SIDE = 65_500
 """libjpeg's limit."""
-
-_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class JpegEncoding:
             self.header.factors, odd_allowed=self.header.scans == 1 and max(height, width) < _LARGEST_SIDE // 4
         )
         planes = self._samples(width, height, layout)
-        _add_change(planes, photo.pixels, pixels, self.header.colour, layout.ratio)
+        add_change(planes, photo.pixels, pixels, coded_as=self.header.colour, ratio=layout.ratio)
         image = Image.merge(
             {"grey": "L", "ycc": "YCbCr", "rgb": "RGB"}[self.header.colour],
             [from_array(plane, "L") for plane in sampling.arrange(planes, layout)],
@@ -155,39 +153,6 @@ def read(data: bytes, *, name: str) -> Photo:
 def _seen(item: Segment) -> bool:
     """Tell which segments a decoder gets to see: all it needs, and the two that decide the colours."""
     return item.marker in (0xE0, 0xEE) or not markers.is_metadata(item.marker)
-
-
-def _add_change(planes: list[Pixels], before: Pixels, after: Pixels, colour: str, ratio: tuple[int, int]) -> None:
-    """Add the change from `before` to `after` to the coded samples, in place and in strips.
-
-    Both sides are rounded to YCbCr before they are subtracted: their fractions, not a rounding rule, then decide where
-    a change of less than a level lands, and no change stays none.
-    """
-    across, down = ratio
-    height, width = planes[0].shape
-    for top in range(0, height, _ROWS):
-        rows = np.minimum(np.arange(top, min(top + _ROWS, height)), before.shape[0] - 1)
-        change = _coded(after[rows], colour) - _coded(before[rows], colour)
-        if not change.any():
-            continue
-        change = np.pad(change, ((0, 0), (0, width - change.shape[1]), (0, 0)), mode="edge")
-        _shift(planes[0][top : top + _ROWS], change[..., 0])
-        for plane, layer in zip(planes[1:], np.moveaxis(change, 2, 0)[1:], strict=True):
-            part = plane[top // down : (top + _ROWS) // down]
-            sums = layer.reshape(part.shape[0], down, part.shape[1], across).sum(axis=(1, 3), dtype=np.int16)
-            # The encoder's own bias, alternating by column, so that halves do not drift one way.
-            bias = np.arange(part.shape[1], dtype=np.int16) % 2 if across * down > 1 else np.int16(0)
-            _shift(part, (sums + (across * down // 2 - bias)) // (across * down))
-
-
-def _coded(pixels: Pixels, colour: str) -> NDArray[np.int16]:
-    if colour != "ycc":
-        return pixels.astype(np.int16)
-    return np.asarray(from_array(pixels, "RGB").convert("YCbCr")).astype(np.int16)
-
-
-def _shift(plane: Pixels, change: NDArray[np.int16]) -> None:
-    plane[...] = np.clip(plane + change, 0, 255)
 
 
 def _patch_frame(frame: Segment, width: int, height: int, factors: tuple[tuple[int, int], ...] | None) -> Segment:

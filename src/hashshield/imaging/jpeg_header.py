@@ -141,8 +141,9 @@ def _define_tables(payload: bytes, slots: dict[int, tuple[int, ...]], *, name: s
     while position < len(payload):
         wide, slot = payload[position] >> 4, payload[position] & 15
         size = 128 if wide else 64
-        steps = np.frombuffer(payload[position + 1 : position + 1 + size], dtype=">u2" if wide else "u1")
-        if len(steps) != 64 or not steps.all():
+        held = payload[position + 1 : position + 1 + size]
+        steps = np.frombuffer(held.ljust(size, b"\0"), dtype=">u2" if wide else "u1")
+        if not steps.all():
             raise BrokenPhotoError(f"{name}: the JPEG has a damaged quantisation table; get the file again")
         natural = np.empty(64, dtype=np.int64)
         natural[_NATURAL] = steps

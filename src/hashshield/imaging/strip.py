@@ -78,20 +78,20 @@ def blank_exif_gps(data: bytes) -> bytes:
     start = block.directories.get("GPS")
     if start is not None:
         data = blank(data, start, start + 2)
-    return _without_entry(data, block)
+    return _without_pointer(data, block)
 
 
-def _without_entry(data: bytes, block: Block) -> bytes:
+def _without_pointer(data: bytes, block: Block) -> bytes:
     """Close the gap in IFD0; what follows it in the directory is entries and a link, which nothing points at."""
     entry = block.find("0th", _GPS_POINTER)
     if entry is None:
         return data
-    directory = block.directories["0th"]
-    count = int.from_bytes(data[directory : directory + 2], block.order)
-    end = min(directory + 2 + 12 * count + 4, len(data))
+    # From the block as it was: in a crafted one, directories overlap and IFD0 may just have been blanked.
+    before, start = block.data, block.directories["0th"]
+    count = int.from_bytes(before[start : start + 2], block.order)
+    end = min(start + 2 + 12 * count + 4, len(before))
     fewer = (count - 1).to_bytes(2, block.order)
-    entries = data[directory + 2 : entry.at] + data[entry.at + 12 : end] + bytes(12)
-    return data[:directory] + fewer + entries + data[end:]
+    return data[:start] + fewer + before[start + 2 : entry.at] + before[entry.at + 12 : end] + bytes(12) + data[end:]
 
 
 def blank_xmp_gps(packet: bytes) -> bytes:

@@ -18,7 +18,7 @@ from hashshield.models.hashing import FrozenHash
 from hashshield.types import Codes
 from hashshield.views import pillow_view
 
-__all__ = ["hash_files", "shared_codes", "upright_rgb", "view_batches"]
+__all__ = ["feature_files", "hash_files", "shared_codes", "upright_rgb", "view_batches"]
 
 
 def upright_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
@@ -55,6 +55,24 @@ def view_batches(
 
 
 @torch.inference_mode()
+def feature_files(
+    model: FrozenHash,
+    size: Input,
+    paths: Sequence[Path],
+    *,
+    batch_size: int = 32,
+    jobs: int = 2,
+    tick: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float32]:
+    """(N, D) features of the files under the card's view; `tick` hears of each finished batch."""
+    rows = []
+    for images in view_batches(paths, lambda pixels: pillow_view(pixels, size), batch_size=batch_size, jobs=jobs):
+        rows.append(model.features(images.to(model.mean.device)).float().cpu().numpy())
+        tick(len(images))
+    return np.concatenate(rows)
+
+
+@torch.inference_mode()
 def hash_files(
     models: Sequence[FrozenHash],
     size: Input,
@@ -67,7 +85,7 @@ def hash_files(
     """Relaxed codes (N, K) of the files for each of `models`, which share the input geometry `size`."""
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     for images in view_batches(paths, lambda pixels: pillow_view(pixels, size), batch_size=batch_size, jobs=jobs):
-        for rows, codes in zip(found, shared_codes(models, images), strict=True):
+        for rows, codes in zip(found, shared_codes(models, images.to(models[0].mean.device)), strict=True):
             rows.append(codes.code.float().cpu().numpy())
         tick(len(images))
     empty = [np.zeros((0, model.bits), np.float32) for model in models]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,31 @@ from hashshield import imaging
 from hashshield.attacks.finish import levels_of
 from hashshield.attacks.loop import Budget
 from hashshield.attacks.methods import Method, method
-from hashshield.errors import ChangedError, HashshieldError, UsageError
+from hashshield.errors import ChangedError, HashshieldError, StorageError, UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.load import open_models
 from hashshield.pipeline.aims import fixed_bits
 from hashshield.pipeline.plan import Job, already, goal_name, plan
 from hashshield.pipeline.work import Result, Source, Tools, work
-from hashshield.storage import NewRecord, Snapshot, Store, digest, read_snapshot
+from hashshield.storage import NewRecord, Snapshot, Store, digest, preflight, read_snapshot
 from hashshield.types import Outcome, Progress, Receipt, Request
 
 __all__ = ["make_tools", "protect", "protect_bytes"]
 
 _BATCH = 8
+_STEP_SECONDS = 0.03
+"""One gradient step of one photo on two CPU cores, roughly (`bench speed`)."""
+_LONG_MINUTES = 10
 
 
-def protect(paths: Sequence[Path], request: Request, *, progress: Progress) -> list[Outcome]:
-    """Protect files and folders; one row per file, in the order of the plan.
+def protect(
+    paths: Sequence[Path], request: Request, *, progress: Progress, agree: Callable[[str], None] = lambda question: None
+) -> list[Outcome]:
+    """Protect files and folders; one row per file, sorted by path.
 
-    Raises UsageError, CheckpointError, StorageError for what concerns the whole run; what concerns one photo is a
-    row. Photos are written as they finish, so an interrupted run has protected what it reported.
+    `agree` is asked before a run that takes long or fills the disk, and raises to stop it. Raises UsageError,
+    CheckpointError, StorageError (also when space is short) for what concerns the whole run; what concerns one photo
+    is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
     """
     check(request)
     with Store.open(request.vault) as store:
@@ -40,6 +46,7 @@ def protect(paths: Sequence[Path], request: Request, *, progress: Progress) -> l
         if request.dry_run:
             rows |= {str(j.path): Outcome(str(j.path), "planned", output=_text(j.output)) for j in todo.jobs}
         elif todo.jobs:
+            _preflight(todo.jobs, request, store, agree)
             progress.start(len(todo.jobs))
             for row in _carry_out(todo.jobs, request, store, progress):
                 rows[row.path] = row
@@ -61,17 +68,45 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
     return (result.data if row.status in ("protected", "partial") else None), row
 
 
+def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
+    """Look before byte one: room on the disks, and a word with the user about long or large runs."""
+    sizes = [job.size for job in jobs]
+    folders = {job.path.parent for job in jobs} if request.output is None else {_existing(request.output)}
+    space = preflight(
+        sum(sizes),
+        store,
+        folders=sorted(folders),
+        largest_bytes=max(sizes),
+        backup=request.backup and not request.output,
+    )
+    if space.reason is not None:
+        raise StorageError(space.reason)
+    minutes = len(jobs) * (request.steps or method_of(request).steps) * len(request.models) * _STEP_SECONDS / 60
+    asked = []
+    if minutes > _LONG_MINUTES:
+        asked.append(f"will take about {minutes:,.0f} minutes on two processor cores, much less on a GPU")
+    if space.more_than_half:
+        asked.append("may take more than half of the free disk space")
+    if asked:
+        agree(f"{len(jobs)} photos {' and '.join(asked)}. Go on?")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is already there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+
+
 def check(request: Request) -> None:
     """Refuse what no photo can be protected with. Raises UsageError."""
     if not 1 / 255 <= request.tau <= 1:
         raise UsageError(
             f"tau is {request.tau}, it must lie in [1/255, 1]: below 1/255 ({1 / 255:.4f}) no pixel can change at all"
         )
-    if request.steps < 1:
+    if request.steps is not None and request.steps < 1:
         raise UsageError(f"steps is {request.steps}, at least 1 is needed")
 
 
-def make_tools(request: Request, secret: bytes) -> Tools:
+def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
     chosen = method_of(request)
@@ -79,7 +114,9 @@ def make_tools(request: Request, secret: bytes) -> Tools:
     return Tools(
         models=models,
         method=chosen,
-        budget=Budget(request.tau, request.steps, request.batch_size or _BATCH),
+        budget=Budget(
+            request.tau, chosen.steps if request.steps is None else request.steps, request.batch_size or _BATCH
+        ),
         goal=request.goal,
         fixed=fixed_bits(request.goal, models),
         secret=secret if request.seed is None else str(request.seed).encode(),
@@ -90,6 +127,7 @@ def make_tools(request: Request, secret: bytes) -> Tools:
             metadata=bool(request.options.get("strip_metadata")),
         ),
         jobs=request.jobs or 2,
+        notice=notice,
     )
 
 
@@ -109,7 +147,7 @@ class _Origin:
 
 
 def _carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
-    tools = make_tools(request, store.key())
+    tools = make_tools(request, store.key(), progress.notice)
     trouble: list[Outcome] = []
     for result in work(_sources(jobs, request, store, trouble, progress), tools):
         yield from _taken(trouble)
@@ -225,9 +263,10 @@ def _row(result: Result, path: Path, output: Path | None, request: Request) -> O
 
 def _why_short(receipt: Receipt, request: Request) -> str:
     worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
+    steps = request.steps or method_of(request).steps
     return (
         f"{worst.model}: the written photo is {worst.distance_to_goal} of {worst.bits} bits from the goal and "
-        f"{worst.distance_from_original} from its own code; try --steps {request.steps * 2} or a larger --tau "
+        f"{worst.distance_from_original} from its own code; try --steps {2 * steps} or a larger --tau "
         f"(now {levels_of(request.tau)} levels)"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply
+from hashshield.attacks.finish import apply, uniform_noise
 from hashshield.attacks.goals import KEPT, Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
@@ -70,6 +70,8 @@ class Tools:
     tolerance: int | None
     strip: imaging.Strip = field(default_factory=imaging.Strip)
     jobs: int = 2
+    notice: Callable[[str], None] = lambda text: None
+    """Told what the user should know, such as a change of device."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,17 +136,35 @@ class _Flow:
         self.again: deque[_Task] = deque()
         self.writing: deque[tuple[_Task, Future[tuple[bytes, Reread, int, Tensor]]]] = deque()
         self.results: deque[Result] = deque()
+        self.searching: list[_Task] = []
 
     def run(self) -> Iterator[Result]:
         self._prepare_ahead()
         while self.prepared or self.again or self.writing:
             # The search ends when no photo is waiting; photos tried again start it anew.
-            for found in search(iter(self._next_search, None), self.networks, self.tools.method, self.tools.budget):
-                self._write_behind(found)
-                self._collect(wait=False)
-                yield from self._drain()
+            try:
+                for found in search(iter(self._next_search, None), self.networks, self.tools.method, self.tools.budget):
+                    self._write_behind(found)
+                    self._collect(wait=False)
+                    yield from self._drain()
+            except torch.OutOfMemoryError:
+                self._fall_back()
             self._collect(wait=True)
             yield from self._drain()
+
+    def _fall_back(self) -> None:
+        """Go on with the CPU where not even one photo fits the device; what was being searched starts again."""
+        if self.device.type == "cpu":
+            raise MemoryError("not even one photo's gradient step fits into memory; close other programs")
+        self.tools.notice(f"{self.device} ran out of memory with a single photo; going on with the CPU")
+        for opened in self.tools.models:
+            opened.model.to("cpu")
+        self.device = torch.device("cpu")
+        for task in self.searching:
+            task.aims = tuple(aim.to(self.device) for aim in task.aims)
+            task.seconds += time.monotonic()
+        self.again.extend(self.searching)
+        self.searching.clear()
 
     def _drain(self) -> Iterator[Result]:
         while self.results:
@@ -189,7 +209,7 @@ class _Flow:
                 key=tools.secret,
                 sha256=task.source.sha256,
             )
-            pairs.append((mark, replace(aim, wanted=aim.wanted.to(self.device))))
+            pairs.append((mark, aim.to(self.device)))
         task.marks = tuple(mark for mark, _ in pairs)
         task.aims = tuple(aim for _, aim in pairs)
         task.views = ()
@@ -197,6 +217,7 @@ class _Flow:
     def _start(self, task: _Task) -> Search:
         kept = _TRIES[task.tries] if task.lossless or task.tries else _JPEG_FIRST
         task.seconds -= time.monotonic()
+        self.searching.append(task)
         aims = [replace(aim, kept=kept) for aim in task.aims]
         start = None if task.delta is None else task.delta.to(self.device)
         return Search(task.grid.to(self.device), aims, start, key=task)
@@ -204,6 +225,7 @@ class _Flow:
     def _write_behind(self, found: Found) -> None:
         task = found.key
         assert isinstance(task, _Task)
+        self.searching.remove(task)
         task.seconds += time.monotonic()
         task.steps += found.steps
         task.delta = found.delta.cpu()
@@ -276,6 +298,9 @@ def _prepare(source: Source, tools: Tools) -> _Task:
 def _changed_pixels(photo: imaging.Photo, delta: Tensor, source: Source, tools: Tools) -> NDArray[np.uint8]:
     """Pixels after `delta`; the rounding draws the same numbers each time, so a change that passed passes again."""
     seed = int(photo_generator(tools.secret, source.sha256, "rounding").integers(2**62))
+    if tools.method.noise:
+        generator = torch.Generator().manual_seed(seed)
+        return uniform_noise(photo.pixels, tau=tools.budget.tau, generator=generator, opaque=photo.alpha)
     return apply(
         photo.pixels,
         delta,

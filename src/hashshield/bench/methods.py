@@ -1,0 +1,170 @@
+"""`bench methods`: every method on the same photos, targets and network.
+
+Each runs by its own published rule until every bit is right (censored at its limit), and its loss once more under the
+step rule and minimum-norm search of `rnm`, so that a better loss is not confused with a better search. Targets are
+the codes of random photos of other classes. Distances, PSNR and SSIM are of the 8-bit pixels as written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hashshield import imaging
+from hashshield.attacks.finish import apply
+from hashshield.attacks.goals import KEPT, Aim
+from hashshield.attacks.grid import make_grid
+from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
+from hashshield.attacks.methods import METHODS, Method
+from hashshield.bench.environment import environment
+from hashshield.bench.map import open_protocol
+from hashshield.datasets import LabelledFiles
+from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.image import psnr_db, ssim
+from hashshield.models.device import choose_device, keep_freed_memory
+from hashshield.models.hash_files import feature_files, upright_rgb
+from hashshield.models.load import OpenModel, open_models
+from hashshield.types import Progress
+from hashshield.views import card_view, pillow_view
+
+__all__ = ["RIVALS", "run"]
+
+RIVALS = ("rnm-paper", "rnm-paper-free", "tanh", "tanh-adam", "hag")
+_BATCH = 8
+
+Pixels = NDArray[np.uint8]
+
+
+def run(
+    *,
+    model: str,
+    data: Path,
+    photos: int = 100,
+    rival_photos: int = 20,
+    limit: int = 2000,
+    tau: float = 0.032,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """One row per method and way of running it. Raises UsageError, CheckpointError."""
+    keep_freed_memory()
+    (opened,) = open_models([model], device=choose_device(device))
+    files, split = open_protocol(opened, data)
+    pairs = _targets(files, split.queries, photos, seed)
+    tests = _Tests(opened, files, pairs, tau, seed, progress)
+    plans = list(_plans(photos, min(rival_photos, photos), limit))
+    progress.start(sum(count for _, _, count, _, _ in plans))
+    known = environment(model=opened.name, tau=tau, seed=seed, limit=limit, batch_size=_BATCH)
+    rows = []
+    for name, method, count, steps, kept in plans:
+        progress.photo(name)
+        rows.append({"method": name, **tests.measure(method, count, steps, kept), "environment": known})
+    return rows
+
+
+def _plans(photos: int, rivals: int, limit: int) -> Iterator[tuple[str, Method, int, int, float]]:
+    ours = METHODS["rnm"]
+    yield "rnm, stop first", METHODS["rnm-first"], photos, METHODS["rnm-first"].steps, KEPT
+    yield "rnm, 40 steps", ours, photos, 40, KEPT
+    yield "rnm, 80 steps", ours, photos, 80, KEPT
+    for name in RIVALS:
+        yield f"{name}, own rule until distance 0", replace(METHODS[name], stop="first"), rivals, limit, 0.0
+    for name in RIVALS:
+        wrapped = replace(METHODS[name], step=ours.step, shrink=ours.shrink, stop="budget")
+        yield f"{name}, minimum norm, 40 steps", wrapped, rivals, 40, KEPT
+
+
+def _targets(files: LabelledFiles, queries: NDArray[np.int64], photos: int, seed: int) -> list[tuple[int, int]]:
+    """(photo, target) indices: a random query of another class for each of the first `photos` queries."""
+    generator = np.random.default_rng(seed)
+    pairs = []
+    for photo in queries[:photos]:
+        others = queries[~(files.labels[queries] & files.labels[photo]).any(axis=1)]
+        pairs.append((int(photo), int(generator.choice(others))))
+    return pairs
+
+
+class _Tests:
+    """The photos and what each should become."""
+
+    def __init__(
+        self,
+        model: OpenModel,
+        files: LabelledFiles,
+        pairs: Sequence[tuple[int, int]],
+        tau: float,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.model, self.tau, self.seed, self.progress = model, tau, seed, progress
+        self.device = model.model.mean.device
+        paths = [files.root / files.paths[photo] for photo, _ in pairs]
+        self.pixels = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in paths]
+        targets = [files.root / files.paths[target] for _, target in pairs]
+        features = torch.from_numpy(feature_files(model.model, model.card.input, targets)).to(self.device)
+        with torch.inference_mode():
+            code = model.model.codes(features).code.cpu().numpy()
+        self.wanted = bits_of(code)
+
+    def measure(self, method: Method, count: int, steps: int, kept: float) -> dict[str, Any]:
+        """Run one method over the first `count` photos."""
+        network = Viewed(self.model.model, card_view(self.model.card.input))
+        searches = (
+            Search(
+                make_grid(self.pixels[i]).to(self.device),
+                [Aim(torch.from_numpy(self.wanted[i]).float().to(self.device), kept=kept)],
+                key=i,
+            )
+            for i in range(count)
+        )
+        found: list[Found] = []
+        began = time.monotonic()
+        for item in search(searches, [network], method, Budget(self.tau, steps, _BATCH)):
+            found.append(item)
+            self.progress.done(None)
+        seconds = time.monotonic() - began
+        written = [self._write(item) for item in found]
+        distances = np.array([row[0] for row in written])
+        zero = distances == 0
+        taken = np.array([steps + 1 if f.first_reached is None else f.first_reached for f in found], dtype=float)
+        return {
+            "photos": count,
+            "limit": steps,
+            "reached_in_search": round(float(np.mean([f.reached for f in found])), 4),
+            "distance_0_written": round(float(zero.mean()), 4),
+            "mean_distance_written": round(float(distances.mean()), 3),
+            "steps_to_goal_50": _percentile(taken, 50, steps),
+            "steps_to_goal_95": _percentile(taken, 95, steps),
+            "median_psnr_db": round(float(np.median([row[1] for row in written])), 2),
+            "lowest_psnr_db": round(float(np.min([row[1] for row in written])), 2),
+            "median_ssim": round(float(np.median([row[2] for row in written])), 5),
+            "mean_steps": round(float(np.mean([f.steps for f in found])), 1),
+            "seconds": round(seconds, 2),
+            "seconds_per_step_and_photo": round(seconds / max(1, sum(f.steps + 1 for f in found)), 5),
+        }
+
+    @torch.inference_mode()
+    def _write(self, found: Found) -> tuple[int, float, float]:
+        """Distance to the goal, PSNR and SSIM of the pixels as a PNG would hold them."""
+        index = found.key
+        assert isinstance(index, int)
+        before = self.pixels[index]
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + index)
+        after = apply(before, found.delta, tau=self.tau, orientation=1, generator=generator)
+        image = pillow_view(after, self.model.card.input)[None].to(self.device)
+        bits = bits_of(self.model.model(image).code[0].float().cpu().numpy())
+        return int(np.count_nonzero(bits != self.wanted[index])), psnr_db(after, before), ssim(after, before)
+
+
+def _percentile(steps: NDArray[np.float64], share: float, limit: int) -> float | str:
+    """Steps until that share of the photos had reached the goal; text when it was not within the limit."""
+    value = float(np.percentile(steps, share, method="higher"))
+    return f"> {limit}" if value > limit else value

@@ -1,0 +1,38 @@
+"""Protecting a list of photos in memory, for benches: lossless copies in, written pixels out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from hashshield import imaging
+from hashshield.models.hash_files import upright_rgb
+from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.storage import digest
+from hashshield.types import Progress
+
+__all__ = ["as_png", "protect_all"]
+
+
+def as_png(path: Path) -> bytes:
+    """The photo's pixels, upright and in RGB, as a PNG file. Raises PhotoError."""
+    buffer = io.BytesIO()
+    pixels = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def protect_all(paths: Sequence[Path], tools: Tools, progress: Progress) -> list[Result]:
+    """Protect PNG copies of `paths`; results in their order."""
+    sources = (
+        Source(str(path), data, digest(data), key=index) for index, path in enumerate(paths) if (data := as_png(path))
+    )
+    results: dict[int, Result] = {}
+    for result in work(sources, tools):
+        assert isinstance(result.source.key, int)
+        results[result.source.key] = result
+        progress.done(None)
+    return [results[index] for index in range(len(paths))]

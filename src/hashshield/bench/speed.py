@@ -1,0 +1,161 @@
+"""`bench speed`: what the loop costs over the bare gradient step, and where the time of a whole run goes.
+
+The bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them:
+no method can do with less. Both are measured in turn, in one run, because machines are noisy.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hashshield import imaging
+from hashshield.attacks.goals import Aim
+from hashshield.attacks.grid import make_grid
+from hashshield.attacks.loop import Budget, Search, Viewed, search
+from hashshield.attacks.methods import METHODS
+from hashshield.bench.environment import environment
+from hashshield.errors import UsageError
+from hashshield.models.device import choose_device, keep_freed_memory
+from hashshield.models.hash_files import upright_rgb
+from hashshield.models.load import OpenModel, open_models
+from hashshield.pipeline.run import protect
+from hashshield.storage import walk
+from hashshield.types import Outcome, Progress, Request
+from hashshield.views import card_view, pillow_view
+
+__all__ = ["run"]
+
+_STEPS = 5
+
+
+def run(
+    *,
+    model: str,
+    photos: Path,
+    batch_size: int = 8,
+    rounds: int = 5,
+    device: str = "auto",
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Floor, loop and whole run over the photos of a folder, which is copied first. Raises UsageError."""
+    keep_freed_memory()
+    files = [p for p in walk(photos) if imaging.sniff(p.read_bytes()[:64]) in imaging.SUPPORTED]
+    if not files:
+        raise UsageError(f"{photos}: holds no photos to time; name a folder with some")
+    (opened,) = open_models([model], device=choose_device(device))
+    progress.start(rounds + len(files))
+    batch = [files[i % len(files)] for i in range(batch_size)]
+    step = _steps(opened, batch, rounds, progress)
+    whole = _whole(model, files, batch_size, device, progress)
+    decode, encode, again = _codec_seconds(files)
+    floor_total = whole["steps"] * step["floor_seconds_per_photo"]
+    return [
+        {
+            "model": opened.name,
+            "batch_size": batch_size,
+            **step,
+            **whole,
+            "decode_seconds": round(decode, 3),
+            "encode_seconds": round(encode, 3),
+            "read_again_seconds": round(again, 3),
+            "whole_over_floor_decode_encode": round(whole["seconds"] / (floor_total + decode + encode), 3),
+            "peak_memory_mib": round(_peak_mib(), 1),
+            "environment": environment(batch_size=batch_size),
+        }
+    ]
+
+
+def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Progress) -> dict[str, float]:
+    shown = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
+    inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in shown]).to(opened.model.mean.device)
+    aims = [Aim(-torch.sign(code)) for code in opened.model(inputs).code]
+    searches = [Search(make_grid(p).to(inputs.device), [aim]) for p, aim in zip(shown, aims, strict=True)]
+    network = Viewed(opened.model, card_view(opened.card.input))
+
+    def floor() -> None:
+        for _ in range(_STEPS + 1):
+            ready = inputs.detach().requires_grad_()
+            torch.autograd.grad(opened.model(ready).code.sum(), ready)
+
+    def loop() -> None:
+        budget = Budget(0.032, _STEPS, len(batch))
+        for _ in search(iter(searches), [network], METHODS["rnm"], budget):
+            pass
+
+    ratios, floors, loops = [], [], []
+    floor()
+    loop()
+    for _ in range(rounds):
+        floors.append(_timed(floor) / ((_STEPS + 1) * len(batch)))
+        loops.append(_timed(loop) / ((_STEPS + 1) * len(batch)))
+        ratios.append(loops[-1] / floors[-1])
+        progress.done(None)
+    return {
+        "floor_seconds_per_photo": round(statistics.median(floors), 5),
+        "loop_seconds_per_photo": round(statistics.median(loops), 5),
+        "loop_over_floor": round(statistics.median(ratios), 3),
+    }
+
+
+def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, progress: Progress) -> dict[str, Any]:
+    """Protect copies of the photos in place, as a user would."""
+    with tempfile.TemporaryDirectory() as folder:
+        copies = Path(folder) / "photos"
+        copies.mkdir(mode=0o700)
+        for index, path in enumerate(files):
+            (copies / f"{index:05d}{path.suffix}").write_bytes(path.read_bytes())
+        request = Request(models=(model,), vault=Path(folder) / "vault", batch_size=batch_size, device=device, seed=0)
+        began = time.monotonic()
+        rows: list[Outcome] = protect([copies], request, progress=progress)
+        seconds = time.monotonic() - began
+    return {
+        "photos": len(rows),
+        "protected": sum(row.status == "protected" for row in rows),
+        "steps": sum(row.steps or 0 for row in rows),
+        "seconds": round(seconds, 3),
+        "photos_per_second": round(len(rows) / seconds, 3),
+    }
+
+
+def _codec_seconds(files: Sequence[Path]) -> tuple[float, float, float]:
+    """Seconds in one thread to decode, to encode, and to decode again all photos."""
+    spent: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def spending(name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        spent[name] += time.monotonic() - began
+
+    for path in files:
+        data = path.read_bytes()
+        with spending("decode"):
+            photo = imaging.read(data, name=path.name)
+        with spending("encode"):
+            written = imaging.write(photo, photo.pixels)
+        with spending("again"):
+            imaging.read(written, name=path.name)
+    return spent["decode"], spent["encode"], spent["again"]
+
+
+def _timed(work: Callable[[], None]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _peak_mib() -> float:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

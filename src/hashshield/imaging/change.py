@@ -1,0 +1,82 @@
+"""A change of pixels, added to a JPEG's own samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashshield.imaging.photo import Pixels
+
+__all__ = ["add_change"]
+
+_ROWS = 256
+
+_UNIT = 1 << 14
+# ITU-T T.871, section 7: Y, Cb and Cr of a change in R, G, B, in units of 1 / _UNIT.
+_LUMA = (4899, 9617, 1868)
+_CHROMA = ((-2764, -5428, 8192), (8192, -6860, -1332))
+
+
+def _bayer(order: int) -> NDArray[np.int32]:
+    """Return the 2^order square threshold matrix of ordered dither (Bayer 1973), a permutation of 0, 1, 2, ..."""
+    if order == 0:
+        return np.zeros((1, 1), dtype=np.int32)
+    quarter = 4 * _bayer(order - 1)
+    return np.block([[quarter, quarter + 2], [quarter + 3, quarter + 1]])
+
+
+_THRESHOLDS = (_bayer(3) * 2 + 1) * (_UNIT // 128)
+
+
+def add_change(planes: list[Pixels], before: Pixels, after: Pixels, *, coded_as: str, ratio: tuple[int, int]) -> None:
+    """Add the change from `before` to `after`, (H, W, C), to coded samples in place.
+
+    `coded_as` is 'grey', 'rgb' or 'ycc'; `ratio` is luma samples per chroma sample across and down. Planes may be
+    larger than the picture: the change goes on at its edges. What falls between two levels is rounded by ordered
+    dither: rounding then adds fine grain only, which the quantiser drops, while the smooth part of the change comes
+    through (measured: correlation 0.99 with the wanted change at the finest tables, 0.97 through ordinary rounding).
+    No change stays none.
+    """
+    across, down = ratio
+    height, width = planes[0].shape
+    for top in range(0, height, _ROWS):
+        rows = np.minimum(np.arange(top, min(top + _ROWS, height)), before.shape[0] - 1)
+        change = after[rows].astype(np.int16) - before[rows]
+        if not change.any():
+            continue
+        change = np.pad(change, ((0, 0), (0, width - change.shape[1]), (0, 0)), mode="edge")
+        if coded_as != "ycc":
+            for plane, layer in zip(planes, np.moveaxis(change, 2, 0), strict=True):
+                _shift(plane[top : top + _ROWS], layer)
+            continue
+        _shift(planes[0][top : top + _ROWS], _dithered(_weighted(change, _LUMA), 1))
+        for plane, weights in zip(planes[1:], _CHROMA, strict=True):
+            sums = _sum_strided(_sum_strided(_weighted(change, weights), down).T, across).T
+            _shift(plane[top // down : (top + _ROWS) // down], _dithered(sums, across * down))
+
+
+def _weighted(change: NDArray[np.int16], weights: tuple[int, int, int]) -> NDArray[np.int32]:
+    total: NDArray[np.int32] = change[..., 0] * np.int32(weights[0])
+    total += change[..., 1] * np.int32(weights[1])
+    total += change[..., 2] * np.int32(weights[2])
+    return total
+
+
+def _sum_strided(layer: NDArray[np.int32], step: int) -> NDArray[np.int32]:
+    """Add up `step` neighbouring rows; slices are several times quicker than a reduction over a short axis."""
+    total: NDArray[np.int32] = layer[::step].copy()
+    for offset in range(1, step):
+        total += layer[offset::step]
+    return total
+
+
+def _dithered(sums: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """Divide sums of `count` fixed-point values down to whole levels."""
+    height, width = sums.shape
+    thresholds = np.tile(_THRESHOLDS * count, (-(-height // 8), -(-width // 8)))[:height, :width]
+    rounded: NDArray[np.int32] = (sums + thresholds) // (_UNIT * count)
+    return rounded
+
+
+def _shift(plane: Pixels, change: NDArray[np.int16] | NDArray[np.int32]) -> None:
+    plane[...] = np.clip(plane + change, 0, 255)
