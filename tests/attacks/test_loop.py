@@ -209,6 +209,12 @@ def test_a_fixed_batch_gives_identical_bits(model: OpenModel) -> None:
         assert torch.equal(one[key].delta, again[key].delta)
 
 
+def test_company_in_the_batch_decides_nothing(model: OpenModel) -> None:
+    alone, together = tiny_run(model, 5, batch=1), tiny_run(model, 5, batch=4)
+    assert {k: f.reached for k, f in alone.items()} == {k: f.reached for k, f in together.items()}
+
+
+@pytest.mark.slow
 def test_company_in_the_batch_changes_next_to_nothing(data: Path) -> None:
     (lite,) = open_models(["lite0-caltech101:16"])
     viewed = [Viewed(lite.model, card_view(lite.card.input))]
@@ -219,7 +225,7 @@ def test_company_in_the_batch_changes_next_to_nothing(data: Path) -> None:
             wanted = lite.model(viewed[0].view(grid.image[None])).code[0].sign()
         wanted = torch.cat([-wanted[:4], wanted[4:]])
         photos.append(Search(grid, [Aim(wanted)], key=name))
-    runs = [{f.key: f for f in search(photos, viewed, RNM, Budget(0.032, 14, batch_size=batch))} for batch in (1, 2)]
+    runs = [{f.key: f for f in search(photos, viewed, RNM, Budget(0.032, 40, batch_size=batch))} for batch in (1, 2)]
     for photo in photos:
         alone, together = (found[photo.key] for found in runs)
         assert alone.reached
