@@ -194,9 +194,9 @@ def _sources(
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
     """Write what passed (or the best, when told so) and report it."""
     if result.already is not None:
-        record = store.known(snapshot.sha256, result.already)
-        if record is not None:
-            return already(job.path, record, request)
+        earlier = store.known(snapshot.sha256, result.already)
+        if earlier is not None:
+            return already(job.path, earlier, request)
     row = _row(result, job.path, job.output, request)
     if row.status not in ("protected", "partial") or result.data is None:
         return row
