@@ -28,7 +28,7 @@ _DECODED = _PICTURE | {b"VP8X", b"ALPH"}
 _KEPT = _DECODED | {b"ICCP"}
 """Chunks `Strip.metadata` keeps."""
 
-_LOSSLESS_EFFORT = 50
+_LOSSLESS_EFFORT = 25
 """libwebp's effort, 0 to 100: above this a file gets a little smaller and takes several times as long."""
 
 

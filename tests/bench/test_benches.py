@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_net import encoded, picture, write_tiny
+
+from hashshield.bench import goals, methods, speed
+from hashshield.bench import map as bench_map
+from hashshield.errors import UsageError
+
+
+class Silent:
+    def start(self, total: int) -> None:
+        self.total, self.count = total, 0
+
+    def photo(self, path: str) -> None: ...
+
+    def done(self, outcome: object) -> None:
+        self.count += 1
+
+    def notice(self, text: str) -> None: ...
+
+
+@pytest.fixture
+def silent() -> Silent:
+    return Silent()
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of 12 pictures: patches of their own colours."""
+    root = tmp_path_factory.mktemp("classes")
+    for index, name in enumerate(("cat", "dog")):
+        (root / name).mkdir()
+        for number in range(12):
+            pixels = picture(seed=100 * index + number)
+            pixels[..., index] = 200
+            (root / name / f"{number:02d}.png").write_bytes(encoded(pixels))
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    return f"{write_tiny(path, dataset='folder', split={'queries': 8, 'seed': 0})}:24"
+
+
+def test_map_follows_the_card_and_names_its_floor(model: str, classes: Path, silent: Silent) -> None:
+    (row,) = bench_map.run(models=[model], data=classes, device="cpu", progress=silent)
+    assert (row["queries"], row["database"], row["bits"]) == (8, 16, 24)
+    assert 0 <= row["map_lowest"] <= row["map_random"] <= 1
+    assert row["map_lowest"] <= row["map"] <= 1
+    assert silent.count == silent.total
+
+
+def test_map_of_a_missing_folder_says_so(model: str, tmp_path: Path, silent: Silent) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        bench_map.run(models=[model], data=tmp_path / "none", device="cpu", progress=silent)
+
+
+def test_goals_compare_with_the_unprotected_photo(model: str, classes: Path, silent: Silent) -> None:
+    none, away, opposite = goals.run(
+        model=model, data=classes, goals=["away", "opposite"], photos=4, steps=30, device="cpu", progress=silent
+    )
+    assert none["rank_symmetric"] == 1, "unprotected, the original comes first"
+    assert (away["goal"], away["photos"]) == ("away", 4)
+    assert opposite["mean_distance_from_original"] >= away["mean_distance_from_original"]
+    assert away["largest_levels"] <= 8
+    assert silent.count <= silent.total
+
+
+def test_methods_censor_what_is_not_reached(model: str, classes: Path, silent: Silent) -> None:
+    rows = methods.run(
+        model=model, data=classes, photos=3, rival_photos=2, limit=5, device="cpu", progress=silent
+    )
+    assert len(rows) == 3 + 2 * len(methods.RIVALS)
+    for row in rows:
+        assert 0 <= row["distance_0_written"] <= 1
+        steps = row["steps_to_goal_95"]
+        assert steps == f"> {row['limit']}" or 0 <= steps <= row["limit"]
+    assert silent.count == silent.total
+
+
+def test_speed_counts_every_photo(model: str, tmp_path: Path, silent: Silent) -> None:
+    for index in range(3):
+        Image.fromarray(np.asarray(picture(seed=index))).save(tmp_path / f"{index}.png")
+    (row,) = speed.run(model=model, photos=tmp_path, batch_size=2, rounds=2, device="cpu", progress=silent)
+    assert row["photos"] == 3
+    assert row["loop_over_floor"] > 0
+    assert row["steps"] > 0
+
+
+def test_speed_of_an_empty_folder_says_so(model: str, tmp_path: Path, silent: Silent) -> None:
+    with pytest.raises(UsageError, match="no photos"):
+        speed.run(model=model, photos=tmp_path, device="cpu", progress=silent)
