@@ -129,7 +129,7 @@ __hashshield_case() {
         argument=model
         ;;
     'hashshield bench')
-        commands='map'
+        commands='map goals methods speed'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -137,6 +137,39 @@ __hashshield_case() {
         case $previous in
             --data) takes=folder ;;
             --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench goals')
+        options='--data --goal --model --photos --steps --seed --device --json -q --quiet -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            --goal) takes=word ;;
+            --model) takes=model ;;
+            --photos) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench methods')
+        options='--data --model --photos --rival-photos --limit --seed --device --json -q --quiet -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            --model) takes=model ;;
+            --photos) takes=other ;;
+            --rival-photos) takes=other ;;
+            --limit) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench speed')
+        options='--model --batch-size --device --json -q --quiet -h --help'
+        argument=folder
+        case $previous in
+            --model) takes=model ;;
+            --batch-size) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;

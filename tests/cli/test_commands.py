@@ -44,6 +44,12 @@ def test_verify_leaves_the_networks_to_the_ledger(run: Run, stand_in: StandIn) -
     assert ended.err == "1 protected.\n"
 
 
+def test_verify_takes_a_target_only_beside_an_original(run: Run) -> None:
+    ended = run("verify", "a.jpg", "--target-class", "sunflower")
+    assert ended.code == 2
+    assert "a target needs --original too" in ended.err
+
+
 def test_verify_with_an_original_hashes_with_the_configured_networks(run: Run, stand_in: StandIn) -> None:
     verify = Asked([Verification("a.jpg", "not_protected", source="original")])
     stand_in("hashshield.pipeline.verify", verify=verify)

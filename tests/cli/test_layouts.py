@@ -33,8 +33,10 @@ def test_a_target_is_spoken_of_as_a_target(outcome: Make) -> None:
     ("statuses", "line"),
     [
         ([], "No photos were found; nothing was changed."),
-        (["planned", "planned", "already"], "Would protect 2 photos; nothing was written. 1 already, 2 planned."),
-        (["already"] * 3, "Protected 0 of 3 photos. 3 already."),
+        (["planned", "planned", "already"], "Would protect 2 photos; nothing was written. 1 already."),
+        (["already"] * 3, "Nothing to do: 3 photos protected already."),
+        (["already", "skipped"], "Nothing to do: 1 photo protected already. 1 skipped."),
+        (["already", "short"], "Protected 0 of 2 photos. 1 already, 1 short."),
     ],
 )
 def test_runs_that_write_nothing(outcome: Make, statuses: list[str], line: str) -> None:

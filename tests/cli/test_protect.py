@@ -21,7 +21,7 @@ def asked(stand_in: Callable[..., None], outcome: Make) -> list[tuple[list[Path]
     """What the pipeline was asked; it says of every path that it is protected."""
     calls: list[tuple[list[Path], Request]] = []
 
-    def protect(paths: Sequence[Path], request: Request, *, progress: Progress) -> list[Outcome]:
+    def protect(paths: Sequence[Path], request: Request, *, progress: Progress, agree: object) -> list[Outcome]:
         calls.append((list(paths), request))
         progress.start(len(paths))
         rows = [outcome(str(path)) for path in paths]
@@ -157,7 +157,7 @@ def test_usage_errors_of_ours_are_one_line_and_an_error_key_in_json(run: Run, as
 def test_errors_of_the_pipeline_end_with_their_code_and_what_was_done(
     run: Run, stand_in: Callable[..., None], outcome: Make, error: Exception, code: int
 ) -> None:
-    def protect(paths: object, request: object, *, progress: Progress) -> list[Outcome]:
+    def protect(paths: object, request: object, *, progress: Progress, agree: object) -> list[Outcome]:
         progress.done(outcome("done.jpg"))
         raise error
 
@@ -172,7 +172,7 @@ def test_errors_of_the_pipeline_end_with_their_code_and_what_was_done(
 def test_an_interruption_reports_what_was_done_and_how_to_go_on(
     run: Run, stand_in: Callable[..., None], outcome: Make
 ) -> None:
-    def protect(paths: object, request: object, *, progress: Progress) -> list[Outcome]:
+    def protect(paths: object, request: object, *, progress: Progress, agree: object) -> list[Outcome]:
         progress.done(outcome("done.jpg"))
         raise KeyboardInterrupt
 
@@ -243,3 +243,11 @@ def test_losing_the_way_back_is_asked_about(
     assert run("protect", "a.jpg", "--no-backup").code == code
     assert len(asked) == asked_for
     assert b"cannot be restored" in err.raw_bytes.getvalue()
+
+
+def test_output_must_be_a_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"mine")
+    ended = run("protect", "a.jpg", "--output", tmp_path / "b.jpg")
+    assert ended.code == 2
+    assert "is a file; name the folder" in ended.err
+    assert (tmp_path / "b.jpg").read_bytes() == b"mine"

@@ -89,7 +89,10 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
     counts = {status: number for status, number in _counts(rows, _STATUSES).items() if number}
     written = [row for row in rows if row.status in _WRITTEN]
     photos = len(rows) - counts.get("skipped", 0)
-    rest = [f"{number} {status}" for status, number in counts.items() if status != "protected"]
+    if counts.get("already") == photos:
+        skipped = f" {counts['skipped']} skipped." if counts.get("skipped") else ""
+        return [f"Nothing to do: {count(photos, 'photo')} protected already.{skipped}"]
+    rest = [f"{number} {status}" for status, number in counts.items() if status not in ("protected", "planned")]
     tail = f" {', '.join(rest).capitalize()}." if rest else ""
     if counts.get("planned"):
         return [f"Would protect {count(counts['planned'], 'photo')}; nothing was written.{tail}"]
@@ -161,8 +164,9 @@ PROTECT = Layout(
         Column("From own", lambda row: _of(row.distance_from_original, row.bits), right=True),
         Column("To goal", lambda row: _whole(row.distance_to_goal), right=True),
         Column("PSNR dB", lambda row: _number(row.psnr_db), right=True),
-        Column("Steps", lambda row: _whole(row.steps), right=True),
-        Column("Seconds", lambda row: _number(row.seconds), right=True),
+        # A photo that was refused took no steps; zeros beside it would read as a measurement.
+        Column("Steps", lambda row: _whole(row.steps or None), right=True),
+        Column("Seconds", lambda row: _number(row.seconds or None), right=True),
     ),
     shown=_first_and_remarkable,
     closing=_protect_closing,

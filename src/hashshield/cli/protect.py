@@ -134,6 +134,8 @@ def protect(
         if piped:
             _through_pipe(paths, request, sink)
             return
+        if output is not None and output.exists() and not output.is_dir():
+            raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
         if no_backup and output is None and not dry_run:
             o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
 

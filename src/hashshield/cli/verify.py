@@ -12,6 +12,7 @@ from hashshield.cli.layouts import VERIFY
 from hashshield.cli.output import Sink
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
+from hashshield.errors import UsageError
 
 __all__ = ["EXAMPLES", "verify"]
 
@@ -54,6 +55,8 @@ def verify(
     """
     with Sink("verify", VERIFY, as_json=as_json, quiet=quiet) as sink:
         goal = o.goal_of(target, target_set, target_class, None)
+        if goal is not None and original is None:
+            raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
         settings = resolve({"model": model, "tolerance": tolerance, "device": device, "vault": vault})
 
         from hashshield.pipeline import verify as pipeline

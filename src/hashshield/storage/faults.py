@@ -18,7 +18,7 @@ _ADVICE = {
     errno.EROFS: "the file system is mounted read-only; mount it for writing or copy the photos elsewhere",
     errno.EACCES: "permission denied; check who owns the folder and whether it may be written",
     errno.EPERM: "not permitted; check who owns the file and whether it is marked immutable",
-    errno.ENOENT: "it is not there any more",
+    errno.ENOENT: "it is not there",
     errno.ELOOP: "it is a symbolic link, and links are followed only when named as arguments",
     errno.ENOTDIR: "it is not a folder (or a symbolic link to one, which is not followed)",
     errno.ENAMETOOLONG: "the name is too long for this file system",
