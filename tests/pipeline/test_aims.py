@@ -77,14 +77,14 @@ def test_goals_with_a_wanted_code(model: OpenModel) -> None:
 
 
 def test_a_target_of_the_photos_own_code(model: OpenModel) -> None:
-    with pytest.raises(GoalError, match="the target already has this photo's code on .*; choose another target"):
+    with pytest.raises(GoalError, match=r"the target already has this photo's code on .*; choose another target"):
         aim(model, GoalSpec("image", "x"), fixed=OWN.astype(np.int8))
 
 
 @pytest.mark.parametrize("kind", ["decoy", "center", "class"])
 def test_goals_that_need_anchors_say_so_before_any_photo(kind: Any, model: OpenModel, bare: OpenModel) -> None:
     assert kind == "class" or fixed_bits(GoalSpec(kind), [model]) is None
-    with pytest.raises((GoalError, UnknownNameError), match="has no class anchors|knows no class"):
+    with pytest.raises((GoalError, UnknownNameError), match=r"has no class anchors|knows no class"):
         fixed_bits(GoalSpec(kind, "cat"), [model, bare])
 
 
