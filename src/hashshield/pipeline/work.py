@@ -143,22 +143,24 @@ class _Flow:
         self.networks = [Viewed(m.model, card_view(m.card.input)) for m in tools.models]
         self.prepared: deque[tuple[Source, Future[_Task]]] = deque()
         self.again: deque[_Task] = deque()
-        self.writing: deque[tuple[_Task, Future[tuple[bytes, Reread, int, Tensor]]]] = deque()
+        self.missed: dict[int, _Task] = {}
+        self.written = 0
+        self.writing: deque[tuple[int, _Task, Future[tuple[bytes, Reread, int, Tensor]]]] = deque()
         self.results: deque[Result] = deque()
         self.searching: list[_Task] = []
 
     def run(self) -> Iterator[Result]:
         self._prepare_ahead()
-        while self.prepared or self.again or self.writing:
+        while self.prepared or self.again or self.missed or self.writing:
             # The search ends when no photo is waiting; photos tried again start it anew.
             try:
                 for found in search(iter(self._next_search, None), self.networks, self.tools.method, self.tools.budget):
                     self._write_behind(found)
-                    self._collect(wait=False)
+                    self._collect()
                     yield from self._drain()
             except torch.OutOfMemoryError:
                 self._fall_back()
-            self._collect(wait=True)
+            self._release(self.written)
             yield from self._drain()
 
     def _fall_back(self) -> None:
@@ -188,7 +190,7 @@ class _Flow:
 
     def _next_search(self) -> Search | None:
         """The next photo for the search: one to try again, else a new one; None when neither is waiting."""
-        self._collect(wait=False)
+        self._release(self.written - self.tools.budget.batch_size - self.tools.jobs)
         if self.again:
             return self._start(self.again.popleft())
         while self.prepared:
@@ -245,12 +247,23 @@ class _Flow:
         task.seconds += time.monotonic()
         task.steps += found.steps
         task.delta = found.delta.cpu()
-        self.writing.append((task, self.pool.submit(_write, task, task.delta, self.tools)))
+        self.writing.append((self.written, task, self.pool.submit(_write, task, task.delta, self.tools)))
+        self.written += 1
 
-    def _collect(self, *, wait: bool) -> None:
-        """Judge what has been written; settle it or send it round again."""
-        while self.writing and (wait or self.writing[0][1].done()):
-            task, future = self.writing.popleft()
+    def _release(self, count: int) -> None:
+        """Send round again what missed among the first `count` photos written.
+
+        When a photo goes round again is counted in photos, not left to how fast threads write: it decides who shares
+        a batch with whom, and with that the last bits of the result.
+        """
+        self._collect(until=count)
+        for number in [n for n in self.missed if n < count]:
+            self.again.append(self.missed.pop(number))
+
+    def _collect(self, *, until: int = 0) -> None:
+        """Judge what has been written, waiting for the first `until` photos; settle each or note that it missed."""
+        while self.writing and (self.writing[0][0] < until or self.writing[0][2].done()):
+            number, task, future = self.writing.popleft()
             try:
                 data, reread, applied, meant = future.result()
             except HashshieldError as error:
@@ -264,15 +277,15 @@ class _Flow:
                 tolerance=self.tools.tolerance,
                 lossless=task.lossless,
             )
-            self._settle(task, data, reread, receipt, meant)
+            self._settle(number, task, data, reread, receipt, meant)
 
-    def _settle(self, task: _Task, data: bytes, reread: Reread, receipt: Receipt, missed: Tensor) -> None:
+    def _settle(self, number: int, task: _Task, data: bytes, reread: Reread, receipt: Receipt, missed: Tensor) -> None:
         task.tries += 1
         if task.best is None or _nearer(receipt, task.best[1]):
             task.best = (data, receipt, reread.pixels_after)
         if not receipt.passed and task.tries < _TRIES and self.tools.method.retries:
             task.grid = _aware(task, missed, self.tools)
-            self.again.append(task)
+            self.missed[number] = task
             return
         data, receipt, digest = task.best
         self.results.append(
