@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_net import encoded, picture, write_tiny
 
 from hashshield.bench import goals, methods, speed
 from hashshield.bench import map as bench_map
 from hashshield.errors import UsageError
+from tiny_net import encoded, picture, write_tiny
 
 
 class Silent:
@@ -73,9 +73,7 @@ def test_goals_compare_with_the_unprotected_photo(model: str, classes: Path, sil
 
 
 def test_methods_censor_what_is_not_reached(model: str, classes: Path, silent: Silent) -> None:
-    rows = methods.run(
-        model=model, data=classes, photos=3, rival_photos=2, limit=5, device="cpu", progress=silent
-    )
+    rows = methods.run(model=model, data=classes, photos=3, rival_photos=2, limit=5, device="cpu", progress=silent)
     assert len(rows) == 3 + 2 * len(methods.RIVALS)
     for row in rows:
         assert 0 <= row["distance_0_written"] <= 1

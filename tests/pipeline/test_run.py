@@ -17,7 +17,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 
 from hashshield.attacks.goals import in_band
 from hashshield.checkpoints.file import write_checkpoint
@@ -28,6 +27,7 @@ from hashshield.pipeline.restore import restore
 from hashshield.pipeline.run import protect, protect_bytes
 from hashshield.storage import Store
 from hashshield.types import GoalSpec, Outcome, Request
+from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 
 Protect = Callable[..., list[Outcome]]
 
@@ -39,7 +39,9 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def put(folder: Path, name: str, *, seed: int = 0, size: tuple[int, int] = (96, 128), channels: int = 3, **options: Any) -> Path:
+def put(
+    folder: Path, name: str, *, seed: int = 0, size: tuple[int, int] = (96, 128), channels: int = 3, **options: Any
+) -> Path:
     """Write a picture; JPEG or PNG by its name."""
     path = folder / name
     kind = "JPEG" if path.suffix == ".jpg" else "PNG"
@@ -157,7 +159,9 @@ def test_copies_renames_and_metadata_edits_are_already_protected(
     Image.open(path.with_name("copy.png")).save(edited, pnginfo=notes)
     captioned = edited.read_bytes()
     rows = {Path(r.path).name: r for r in protect_now(path.parent, tau=0.05)}
-    assert {name: r.status for name, r in rows.items()} == dict.fromkeys(("copy.png", "moved.png", "edited.png"), "already")
+    assert {name: r.status for name, r in rows.items()} == dict.fromkeys(
+        ("copy.png", "moved.png", "edited.png"), "already"
+    )
     assert edited.read_bytes() == captioned
     assert all(r.sha256_after == row.sha256_after for r in rows.values())
     assert all(r.reason is None for r in rows.values()), "nothing differs: no hint"
@@ -180,7 +184,9 @@ def test_other_settings_are_hinted_at(protected: tuple[Path, bytes, Outcome], pr
     assert path.read_bytes() == written
 
 
-def test_one_network_named_in_two_ways_is_no_other(protected: tuple[Path, bytes, Outcome], protect_now: Protect, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_network_named_in_two_ways_is_no_other(
+    protected: tuple[Path, bytes, Outcome], protect_now: Protect, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, _, _ = protected
     monkeypatch.chdir(tiny.parent)
     (row,) = protect_now(path, tau=0.05, models=(f"{tiny.name}:16",))
@@ -199,7 +205,9 @@ def test_force_starts_from_the_original(
     assert row.status in ("protected", "partial"), row.reason
     assert row.sha256_before == first.sha256_before == hashlib.sha256(original).hexdigest()
     assert row.psnr_db == pytest.approx(psnr(shown(original), shown(path)), abs=0.01), "never delta on delta"
-    assert row.distance_from_original == int(np.count_nonzero(own_bits(tiny, shown(original)) != own_bits(tiny, shown(path))))
+    assert row.distance_from_original == int(
+        np.count_nonzero(own_bits(tiny, shown(original)) != own_bits(tiny, shown(path)))
+    )
     (back,) = restore([path], vault=path.parent.parent / "vault")
     assert back.status == "restored"
     assert path.read_bytes() == original
@@ -259,7 +267,10 @@ def test_short_leaves_the_file_and_says_why(photos: Path, protect_now: Protect) 
     (row,) = protect_now(path, tau=1 / 255, steps=1, goal=GoalSpec("opposite"))
     assert row.status == "short"
     assert row.reason is not None
-    assert f"is {row.distance_to_goal} of 16 bits from the goal and {row.distance_from_original} from its own code" in row.reason
+    assert (
+        f"is {row.distance_to_goal} of 16 bits from the goal and {row.distance_from_original} from its own code"
+        in row.reason
+    )
     assert "--steps 2 or a larger --tau (now 1 levels)" in row.reason
     assert row.sha256_after is None
     assert path.read_bytes() == before
@@ -425,7 +436,9 @@ def test_targeted_goals_end_at_the_target(tiny: Path, photos: Path, tmp_path: Pa
     path = put(photos, "a.png", seed=1)
     for number, (goal, wanted) in enumerate(targets(tiny, photos, tmp_path)):
         out = tmp_path / f"out{number}"
-        (row,) = protect_now(path, goal=goal, output=out, tau=0.1, steps=40, accept_best=True, vault=tmp_path / f"v{number}")
+        (row,) = protect_now(
+            path, goal=goal, output=out, tau=0.1, steps=40, accept_best=True, vault=tmp_path / f"v{number}"
+        )
         distance = int(np.count_nonzero(own_bits(tiny, shown(out / "a.png")) != wanted))
         assert row.distance_to_goal == distance
         assert (row.status == "protected") == (distance == 0)
@@ -512,7 +525,9 @@ def test_bytes_in_bytes_out(tiny: Path, request_for: Callable[..., Request], tmp
     protected, row = protect_bytes(data, request_for(tau=0.05, accept_best=True), name="-")
     assert protected is not None
     assert row.sha256_after == hashlib.sha256(protected).hexdigest()
-    assert row.distance_from_original == int(np.count_nonzero(own_bits(tiny, shown(data)) != own_bits(tiny, shown(protected))))
+    assert row.distance_from_original == int(
+        np.count_nonzero(own_bits(tiny, shown(data)) != own_bits(tiny, shown(protected)))
+    )
     nothing, row = protect_bytes(data, request_for(tau=1 / 255, steps=1, goal=GoalSpec("opposite")), name="-")
     assert (nothing, row.status) == (None, "short")
     nothing, row = protect_bytes(b"no photo", request_for(), name="-")

@@ -12,7 +12,7 @@ from torch import Tensor
 from hashshield.attacks.goals import Aim, Wanted, stack
 from hashshield.attacks.grid import Grid
 from hashshield.attacks.methods import Method
-from hashshield.attacks.room import Room
+from hashshield.attacks.room import Room, lanes
 from hashshield.types import Codes, HashModel, Step, View
 
 __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
@@ -47,6 +47,8 @@ class Budget:
     """L-infinity bound in [0, 1] units."""
     steps: int
     batch_size: int = 8
+    lanes: int = 1
+    """Threads that share a batch out on the CPU, one core each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +74,15 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     """
     waiting = iter(photos)
     walks: list[_Walk] = []
-    room = Room(budget.batch_size)
-    while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
-        for walk, (loss, reached, gradient) in zip(walks, room.share(walks, _Slope(networks, method)), strict=True):
-            walk.remember(loss, reached)
-            walk.move(gradient, reached)
-        yield from (walk.found() for walk in walks if walk.finished)
-        walks = [walk for walk in walks if not walk.finished]
+    slope = _Slope(networks, method)
+    with lanes(budget.lanes) as pool:
+        room = Room(budget.batch_size, budget.lanes, pool)
+        while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
+            for walk, (loss, reached, gradient) in zip(walks, room.share(walks, slope), strict=True):
+                walk.remember(loss, reached)
+                walk.move(gradient, reached)
+            yield from (walk.found() for walk in walks if walk.finished)
+            walks = [walk for walk in walks if not walk.finished]
 
 
 Slope = tuple[float, bool, Tensor]

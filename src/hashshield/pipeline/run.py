@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hashshield import imaging
 from hashshield.attacks.finish import levels_of
 from hashshield.attacks.loop import Budget
@@ -110,12 +112,16 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
     chosen = method_of(request)
-    models = tuple(open_models(request.models, device=choose_device(request.device)))
+    device = choose_device(request.device)
+    models = tuple(open_models(request.models, device=device))
     return Tools(
         models=models,
         method=chosen,
         budget=Budget(
-            request.tau, chosen.steps if request.steps is None else request.steps, request.batch_size or _BATCH
+            request.tau,
+            chosen.steps if request.steps is None else request.steps,
+            request.batch_size or _BATCH,
+            lanes=torch.get_num_threads() if device == "cpu" else 1,
         ),
         goal=request.goal,
         fixed=fixed_bits(request.goal, models),

@@ -124,8 +124,13 @@ def work(sources: Iterable[Source], tools: Tools) -> Iterator[Result]:
     A photo that cannot be worked on is a result with a reason. A photo whose written bytes miss the goal is tried
     again with larger margins; after the last try the best bytes come back with a receipt that has not passed.
     """
-    with ThreadPoolExecutor(tools.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from _Flow(sources, tools, pool).run()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the search has lanes of its own; see attacks.room
+    try:
+        with ThreadPoolExecutor(tools.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from _Flow(sources, tools, pool).run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Flow:
