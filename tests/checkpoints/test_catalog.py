@@ -77,5 +77,7 @@ def test_find_gives_the_entry() -> None:
 
 
 def test_listing_needs_no_torch() -> None:
-    code = "import sys; from hashshield.checkpoints.catalog import entries; entries(); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from hashshield.checkpoints.catalog import entries; entries(); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

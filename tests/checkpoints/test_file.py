@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_net import CARD, CLASSES, tiny_weights, write_tiny
 
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import read_card, read_checkpoint, with_map, write_checkpoint
 from hashshield.errors import CheckpointError
+from tiny_net import CARD, CLASSES, tiny_weights, write_tiny
 
 
 def test_what_is_written_is_read_in_float16_precision(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def no_card(path: Path) -> None:
 
 
 def nan_weights(path: Path) -> None:
-    weights, anchors = tiny_weights()
+    weights, _ = tiny_weights()
     tensors = {k: v.contiguous() for k, v in weights.items()}
     tensors["heads.16.weight"][0, 0] = float("nan")
     save_file(tensors, path, metadata={"card": CARD.to_json()})

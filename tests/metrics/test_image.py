@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from tiny_net import picture
 
 from hashshield.metrics import image
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
+from tiny_net import picture
 
 
 def noisy(pixels: NDArray[np.uint8], amount: int, seed: int) -> NDArray[np.uint8]:
@@ -20,12 +20,8 @@ def noisy(pixels: NDArray[np.uint8], amount: int, seed: int) -> NDArray[np.uint8
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    st.integers(11, 60), st.integers(11, 60), st.sampled_from([1, 3]), st.integers(0, 255), st.integers(0, 1000)
-)
-def test_psnr_and_ssim_agree_with_scikit_image(
-    height: int, width: int, channels: int, amount: int, seed: int
-) -> None:
+@given(st.integers(11, 60), st.integers(11, 60), st.sampled_from([1, 3]), st.integers(0, 255), st.integers(0, 1000))
+def test_psnr_and_ssim_agree_with_scikit_image(height: int, width: int, channels: int, amount: int, seed: int) -> None:
     one = picture(height, width, seed=seed, channels=channels)
     other = noisy(one, amount, seed)
     similarity = structural_similarity(

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_net import ARCH, SIZE
 
 from hashshield.models.hash_files import shared_codes
 from hashshield.models.hashing import HashNet, freeze
+from tiny_net import ARCH, SIZE
 
 
 @pytest.fixture(scope="module")

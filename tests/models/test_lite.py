@@ -38,10 +38,14 @@ def test_lite0_has_the_published_number_of_weights() -> None:
 def test_published_weights_are_matched_by_order() -> None:
     torch.manual_seed(0)
     source, target = LiteTrunk("efficientnet_lite0"), LiteTrunk("efficientnet_lite0")
-    published = {f"layer{i}": v.double() if v.is_floating_point() else v for i, v in enumerate(source.state_dict().values())}
+    published = {
+        f"layer{i}": v.double() if v.is_floating_point() else v for i, v in enumerate(source.state_dict().values())
+    }
     published |= {"_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}
     target.load_state_dict(translate_weights(published, target))
-    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
+    )
     del published["layer7"]
     with pytest.raises(ValueError, match="tensors, the network"):
         translate_weights(published, target)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 
 from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Input
@@ -20,6 +19,7 @@ from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
 from hashshield.models.load import open_models
 from hashshield.views import pillow_view
+from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_net import ARCH
 
 from hashshield.models.hashing import HashNet
 from hashshield.training.learner import Learner
 from hashshield.training.losses import pairwise_likelihood, quantisation
 from hashshield.training.recipe import Loss
+from tiny_net import ARCH
 
 
 def learner(hidden: int = 0, **loss: float) -> Learner:

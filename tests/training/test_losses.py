@@ -20,9 +20,7 @@ THETA = [[1.0, 0.5, 3.0], [0.5, -0.75, -1.5]]
 
 
 def terms(similar: bool) -> list[float]:
-    return [
-        term(similar, THETA[i][j]) for i in range(2) for j in range(3) if bool(SIMILAR[i, j]) is similar
-    ]
+    return [term(similar, THETA[i][j]) for i in range(2) for j in range(3) if bool(SIMILAR[i, j]) is similar]
 
 
 def test_pairs_as_they_come() -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from hashshield.checkpoints.card import Input
 from hashshield.errors import UnknownNameError, UsageError
@@ -105,7 +105,7 @@ def test_no_stage_is_no_training(tmp_path: Path) -> None:
 
 
 def test_unknown_recipes(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown recipe 'lite1'; known are .*lite0-caltech101"):
+    with pytest.raises(UnknownNameError, match=r"unknown recipe 'lite1'; known are .*lite0-caltech101"):
         read_recipe("lite1")
     with pytest.raises(UsageError, match="cannot be read as a recipe"):
         read_recipe(tmp_path / "nowhere.toml")

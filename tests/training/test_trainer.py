@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_net import ARCH, SIZE, encoded
 
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import read_card, read_checkpoint
@@ -18,6 +17,7 @@ from hashshield.models.hash_files import hash_files
 from hashshield.models.load import open_models
 from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage
 from hashshield.training.trainer import Epoch, train
+from tiny_net import ARCH, SIZE, encoded
 
 HEADS = Stage("heads", epochs=3, batch=16, learning_rate=5e-3, dropout=0.2)
 ALL = Stage("all", epochs=2, batch=16, learning_rate=1e-3, trunk_learning_rate=1e-3)

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_net import picture
 from torchvision.transforms import v2
 
 from hashshield.checkpoints.card import Input
@@ -16,6 +15,7 @@ from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.views import card_view, pillow_view, resized, short_side, to_image
 from hashshield.views.geometry import centre
+from tiny_net import picture
 
 PLAIN = (0.5, 0.5, 0.5)
 

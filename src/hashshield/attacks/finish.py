@@ -49,7 +49,8 @@ def apply(
         part = share[rows, None]
         strip = wide[:, above[rows]] * (1 - part) + wide[:, below[rows]] * part
         noise = torch.rand(strip.shape, generator=generator)
-        levels = torch.floor(strip.clamp(-limit, limit) + noise).permute(1, 2, 0).numpy()
+        # Above as well: the largest noise added to a whole level rounds to the next one, about once in two million.
+        levels = torch.floor(strip.clamp(-limit, limit) + noise).clamp_max(limit).permute(1, 2, 0).numpy()
         if opaque is not None:
             levels = np.where(opaque[rows, :, None] > 0, levels, 0)
         result[rows] = np.clip(pixels[rows] + levels, 0, 255).astype(np.uint8)

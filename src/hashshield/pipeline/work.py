@@ -34,9 +34,13 @@ from hashshield.views import card_view, pillow_view, resized, to_image
 
 __all__ = ["Result", "Source", "Tools", "work"]
 
-_TRIES = (KEPT, 0.2, 0.5)
-"""Kept margin of each try; later ones start from the change before and see what was really written."""
-_JPEG_FIRST = 0.15
+_TRIES = 3
+_KEPT_FIRST = {True: KEPT, False: 0.15}
+"""Kept margin of the first try, which knows nothing of writing, by losslessness."""
+_KEPT_WRITTEN = (KEPT, 0.2)
+"""Of later tries that write at every step: what is reached there is reached in the file."""
+_KEPT_DRIFT = (0.2, 0.5)
+"""Of later tries that know only the last write."""
 _KEEP_DECODED = 8_000_000
 _CODEC_IN_LOOP = 1_500_000
 """Pixels up to which a later try writes and reads the photo at every step."""
@@ -215,7 +219,9 @@ class _Flow:
         task.views = ()
 
     def _start(self, task: _Task) -> Search:
-        kept = _TRIES[task.tries] if task.lossless or task.tries else _JPEG_FIRST
+        kept = _KEPT_FIRST[task.lossless]
+        if task.tries:
+            kept = (_KEPT_DRIFT if task.grid.written is None else _KEPT_WRITTEN)[task.tries - 1]
         task.seconds -= time.monotonic()
         self.searching.append(task)
         aims = [replace(aim, kept=kept) for aim in task.aims]
@@ -256,7 +262,7 @@ class _Flow:
         task.tries += 1
         if task.best is None or _nearer(receipt, task.best[1]):
             task.best = (data, receipt, reread.pixels_after)
-        if not receipt.passed and task.tries < len(_TRIES) and self.tools.method.retries:
+        if not receipt.passed and task.tries < _TRIES and self.tools.method.retries:
             task.grid = _aware(task, missed, self.tools)
             self.again.append(task)
             return

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from hashshield.attacks.grid import SHORT_SIDE, make_grid
+from hashshield.views import resized, to_image
+from tiny_net import picture
+
+
+def smooth(shape: tuple[int, ...], size: float, seed: int = 0) -> torch.Tensor:
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * size
+
+
+@pytest.mark.parametrize(("height", "width"), [(600, 451), (301, 700), (1030, 257)])
+def test_a_change_comes_back_through_the_full_photo(height: int, width: int) -> None:
+    grid = make_grid(picture(height, width))
+    assert min(grid.image.shape[1:]) == SHORT_SIDE
+    delta = smooth(tuple(grid.start().shape), 0.03)
+    full = interpolate(delta[None], (height, width), mode="bilinear", align_corners=False)
+    back = interpolate(full, grid.image.shape[1:], mode="bilinear", align_corners=False, antialias=True)[0]
+    assert torch.allclose(grid.changed(delta)[0] - grid.image, back, atol=1e-5)
+
+
+def test_a_real_photo_is_seen_as_pillow_would_see_it_protected(data: Path) -> None:
+    """The grid's promise, on pixels: change the full photo, let Pillow reduce it, compare with the grid."""
+    image = Image.open(data / "sunflower.jpg").convert("RGB")
+    pixels = np.asarray(image.resize((image.width * 3, image.height * 3), Image.Resampling.BICUBIC)).clip(20, 235)
+    grid = make_grid(pixels)
+    height, width = pixels.shape[:2]
+    delta = smooth((3, *grid.image.shape[1:]), 0.05)
+    full = interpolate(delta[None], (height, width), mode="bilinear", align_corners=False)[0]
+    changed = pixels + 255 * full.permute(1, 2, 0).numpy()
+    seen = to_image(resized(np.rint(changed).astype(np.uint8), *grid.image.shape[1:]))
+    difference = (grid.changed(delta)[0] - seen).abs()
+    assert float(difference.max()) <= 2 / 255
+    assert float(difference.mean()) <= 0.5 / 255
+
+
+def test_a_small_photo_is_its_own_grid() -> None:
+    pixels = picture(200, 260)
+    grid = make_grid(pixels)
+    assert grid.rows is None
+    assert grid.columns is None
+    assert torch.equal(grid.image, to_image(pixels))
+    delta = smooth((3, 200, 260), 0.02)
+    assert torch.equal(grid.changed(delta)[0], grid.image + delta)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([1, 3]),
+    st.floats(1 / 255, 1.0),
+    st.floats(1e-3, 3),
+    st.integers(0, 1000),
+    st.sampled_from([0, 255, 9]),
+)
+def test_projection_stays_within_tau_and_the_range_of_pixels(
+    channels: int, tau: float, size: float, seed: int, shade: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (33, 34, 3), dtype=np.uint8)
+    pixels[:9] = shade
+    if channels == 1:
+        pixels[...] = pixels[..., :1]
+    grid = make_grid(pixels, channels=channels)
+    given_ = smooth((channels, 33, 34), size, seed)
+    delta = grid.project(given_, tau)
+    assert float(delta.abs().max()) <= tau * (1 + 1e-6)
+    image = grid.image[:channels] + delta
+    assert float(image.min()) >= -1e-6
+    assert float(image.max()) <= 1 + 1e-6
+    assert torch.equal(grid.project(delta, tau), delta), "projecting twice is projecting once"
+    inside = (given_.abs() <= tau) & (grid.image[:channels] + given_ >= 0) & (grid.image[:channels] + given_ <= 1)
+    assert torch.allclose(delta[inside], given_[inside], atol=1e-6), "what is allowed is kept"
+
+
+def test_a_grey_change_is_one_plane_seen_in_all() -> None:
+    pixels = np.repeat(picture(300, 400, channels=1), 3, axis=2)
+    grid = make_grid(pixels, channels=1)
+    assert grid.start().shape == (1, 256, 341)
+    moved = grid.changed(smooth((1, 256, 341), 0.03))[0] - grid.image
+    assert torch.allclose(moved[0], moved[1])
+    assert torch.allclose(moved[0], moved[2])
+    assert float(moved.abs().max()) > 0
+
+
+def test_where_nothing_is_opaque_nothing_changes() -> None:
+    opaque = np.zeros((60, 80), np.uint8)
+    opaque[:, 40:] = 255
+    opaque[:30, 40:] = 51
+    grid = make_grid(picture(60, 80), opaque=opaque)
+    moved = grid.changed(torch.full((3, 60, 80), 0.02))[0] - grid.image
+    assert float(moved[:, :, :40].abs().max()) == 0
+    assert torch.allclose(moved[:, 30:, 40:], torch.tensor(0.02), atol=1e-6)
+    assert torch.allclose(moved[:, :30, 40:], torch.tensor(0.004), atol=1e-6)
+
+
+def test_what_writing_does_is_seen_and_gradients_pass_it() -> None:
+    grid = make_grid(picture(40, 50))
+    written = replace(grid, written=lambda delta: (grid.image + delta).mul(4).round() / 4)
+    delta = smooth((3, 40, 50), 0.03).requires_grad_()
+    seen = written.changed(delta)
+    assert torch.allclose(seen[0], (grid.image + delta).mul(4).round().detach() / 4, atol=1e-6)
+    (gradient,) = torch.autograd.grad(seen.sum(), delta)
+    assert torch.equal(gradient, torch.ones_like(delta))
+    drift = torch.full((3, 40, 50), 0.01)
+    drifted = replace(grid, drift=drift)
+    assert torch.allclose(drifted.changed(grid.start())[0], grid.image + drift)
+
+
+def test_moving_keeps_everything() -> None:
+    grid = make_grid(picture(300, 400), opaque=np.full((300, 400), 7, np.uint8))
+    moved = grid.to("cpu")
+    delta = smooth((3, 256, 341), 0.02)
+    assert torch.equal(moved.changed(delta), grid.changed(delta))

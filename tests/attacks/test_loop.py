@@ -1,0 +1,262 @@
+"""The loop, on a toy network whose best answer is known by hand, and on the tiny one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hashshield.attacks import steps
+from hashshield.attacks.goals import KEPT, Aim
+from hashshield.attacks.grid import make_grid
+from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
+from hashshield.attacks.methods import METHODS, Method, method
+from hashshield.errors import UnknownNameError
+from hashshield.models.load import OpenModel, open_models
+from hashshield.types import Codes
+from hashshield.views import card_view
+from tiny_net import picture
+
+
+class Toy:
+    """Four bits: the mean of each quarter of the red plane against a half, times 20. Its least change is a plateau."""
+
+    bits = 4
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(self, images: Tensor, /) -> Codes:
+        self.batches.append(len(images))
+        quarters = images[:, 0].reshape(len(images), 4, -1).mean(2)
+        return Codes(20 * (quarters - 0.5), quarters)
+
+
+def toy_photo(key: object, wanted: tuple[int, ...] = (1, 1, 1, 1), *, away: float = 0.01, **aim: float) -> Search:
+    """Grey, a little below a half, so that every bit is -1 and wants the same push."""
+    grid = make_grid(picture(40, 40))
+    grid = replace(grid, image=torch.full((3, 40, 40), 0.5 - away))
+    return Search(grid, [Aim(torch.tensor(wanted, dtype=torch.float32), **aim)], key=key)
+
+
+def run(
+    photos: list[Search], chosen: Method, *, steps_: int = 40, tau: float = 0.05, batch: int = 8
+) -> dict[object, Found]:
+    viewed = [Viewed(Toy(), lambda images: images)]
+    return {f.key: f for f in search(photos, viewed, chosen, Budget(tau, steps_, batch))}
+
+
+RNM = method("rnm")
+
+
+def test_the_smallest_change_is_found() -> None:
+    """Each red value must rise by 0.01 + 0.05 / 20; nothing smaller in Euclidean norm reaches the margin."""
+    found = run([toy_photo("a")], RNM, steps_=200)["a"]
+    least = 0.01 + KEPT / 20
+    assert found.reached
+    assert found.steps == 200
+    red = found.delta[0]
+    assert float(red.min()) >= least * 0.999
+    assert float(found.delta.norm()) <= 1.15 * least * 40, "no more than the last shrinking leaves"
+    assert float(found.delta[1:].abs().max()) == 0, "channels that do not matter are left alone"
+
+
+def test_more_steps_leave_less_trace() -> None:
+    norms = [float(run([toy_photo("a")], RNM, steps_=n)["a"].delta.norm()) for n in (20, 40, 120)]
+    assert norms[0] >= norms[1] >= norms[2]
+    without = replace(RNM, shrink=None, stop="first")
+    assert norms[0] <= float(run([toy_photo("a")], without, steps_=20)["a"].delta.norm()) + 1e-6
+
+
+def test_what_is_returned_reaches_the_goal_it_says() -> None:
+    photos = [toy_photo(i, away=0.002 * i) for i in range(6)]
+    for key, found in run(photos, RNM, steps_=30).items():
+        photo = next(p for p in photos if p.key == key)
+        code = Toy()(photo.grid.changed(found.delta)).code
+        kept = bool((code * photo.aims[0].wanted >= KEPT).all())
+        assert kept == found.reached
+        assert float(found.delta.abs().max()) <= 0.05 + 1e-7
+
+
+def test_out_of_reach_comes_back_at_its_lowest_loss() -> None:
+    found = run([toy_photo("a", away=0.3)], RNM, tau=0.02)["a"]
+    assert not found.reached
+    assert found.first_reached is None
+    assert found.steps == 40
+    assert torch.allclose(found.delta[0], torch.tensor(0.02), atol=1e-6), "as far as tau allows"
+
+
+def test_the_lowest_loss_is_kept_although_later_steps_are_worse() -> None:
+    # Steps far too long, between the walls of tau: the loss swings, and the end is not the best.
+    swinging = replace(RNM, step=lambda _t, _s: steps.l2_normalised(100.0), shrink=None)
+    photo = toy_photo("a", wanted=(1, -1, 1, -1), away=0.3)
+    found = run([photo], swinging, tau=0.02, steps_=7)["a"]
+    losses = []
+    for n in range(1, 8):
+        delta = run([photo], swinging, tau=0.02, steps_=n)["a"].delta
+        code = Toy()(photo.grid.changed(delta)).code
+        losses.append(float(torch.relu(KEPT + 0.25 - code * photo.aims[0].wanted).square().sum()))
+    assert losses == sorted(losses, reverse=True)
+    code = Toy()(photo.grid.changed(found.delta)).code
+    assert float(torch.relu(KEPT + 0.25 - code * photo.aims[0].wanted).square().sum()) == pytest.approx(losses[-1])
+
+
+def test_stop_first_is_out_at_the_first_reach() -> None:
+    found = run([toy_photo("a")], method("rnm-first"), steps_=50)["a"]
+    assert found.reached
+    assert found.steps == found.first_reached
+    assert 0 < found.steps < 10
+
+
+def test_a_photo_that_is_already_there_is_not_changed() -> None:
+    for chosen in (RNM, method("rnm-first")):
+        found = run([toy_photo("a", wanted=(-1, -1, -1, -1))], chosen)["a"]
+        assert found.reached
+        assert found.first_reached == 0
+        assert float(found.delta.abs().max()) == 0
+
+
+def test_a_larger_margin_is_kept_when_asked() -> None:
+    found = run([toy_photo("a", kept=0.2)], RNM)["a"]
+    assert float(Toy()(toy_photo("a").grid.changed(found.delta)).code.min()) >= 0.2
+
+
+def test_a_search_goes_on_from_an_earlier_one() -> None:
+    first = run([toy_photo("a")], RNM)["a"]
+    again = run([replace(toy_photo("a"), start=first.delta)], RNM, steps_=5)["a"]
+    assert again.first_reached == 0
+    assert float(again.delta.norm()) <= float(first.delta.norm())
+    far = run([replace(toy_photo("a"), start=torch.full((3, 40, 40), 0.9))], RNM, steps_=1)["a"]
+    assert float(far.delta.abs().max()) <= 0.05 + 1e-7, "within this search's bounds"
+
+
+def test_finished_photos_leave_and_waiting_ones_enter() -> None:
+    drawn: list[int] = []
+
+    def photos() -> Iterator[Search]:
+        for number, away in enumerate((0.001, 0.04, 0.001, 0.001, 0.001)):
+            drawn.append(number)
+            yield toy_photo(number, away=away)
+
+    toy = Toy()
+    chosen = replace(method("rnm-first"), step=lambda _t, _s: steps.sign(0.004))
+    finished = []
+    for found in search(photos(), [Viewed(toy, lambda x: x)], chosen, Budget(0.05, 50, batch_size=2)):
+        finished.append(found.key)
+        assert len(drawn) <= len(finished) + 2, "never more than a batch ahead"
+    assert sorted(finished) == [0, 1, 2, 3, 4]
+    assert finished[-1] == 1, "the slow one held nobody up"
+    assert max(toy.batches) == 2
+    # 14 steps to the slow one's goal and one look at it; the quick ones ran beside it.
+    assert len(toy.batches) <= 16
+
+
+def test_each_photo_counts_its_own_steps() -> None:
+    seen: dict[int, list[int]] = {0: [], 1: []}
+
+    def term(code: Tensor, wanted: Tensor, at: Tensor, aimed: Tensor) -> Tensor:
+        for row in range(len(code)):
+            seen[int(wanted[row, 0] < 0)].append(int(at[row]))
+        return torch.relu(aimed[:, None] - code * wanted).square().sum(1)
+
+    chosen = replace(RNM, term=term)
+    photos = [toy_photo("up"), toy_photo("down", wanted=(-1, -1, -1, 1))]
+    run(photos, chosen, steps_=5, batch=1)
+    assert seen == {0: [0, 1, 2, 3, 4, 5], 1: [0, 1, 2, 3, 4, 5]}
+
+
+def test_several_networks_must_all_agree() -> None:
+    half = Toy()
+    viewed = [Viewed(Toy(), lambda x: x), Viewed(half, lambda x: x.flip(1))]
+    photo = toy_photo("a")
+    photo = replace(photo, aims=[*photo.aims, Aim(torch.tensor([-1.0, -1.0, -1.0, 1.0]))])
+    (found,) = search([photo], viewed, RNM, Budget(0.05, 60))
+    assert found.reached
+    image = photo.grid.changed(found.delta)
+    for network, aim in zip(viewed, photo.aims, strict=True):
+        assert bool((network.model(network.view(image)).code * aim.wanted >= KEPT).all())
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> OpenModel:
+    return open_models([f"{tiny}:16"])[0]
+
+
+def real(model: OpenModel, count: int) -> list[Search]:
+    photos = []
+    for i in range(count):
+        generator = torch.Generator().manual_seed(i)
+        wanted = (torch.rand(16, generator=generator) < 0.5).float() * 2 - 1
+        photos.append(Search(make_grid(picture(48 + i, 64, seed=i)), [Aim(wanted)], key=i))
+    return photos
+
+
+def tiny_run(model: OpenModel, count: int, *, batch: int, steps_: int = 12, name: str = "rnm") -> dict[object, Found]:
+    viewed = [Viewed(model.model, card_view(model.card.input))]
+    return {f.key: f for f in search(real(model, count), viewed, method(name), Budget(0.032, steps_, batch))}
+
+
+def test_a_fixed_batch_gives_identical_bits(model: OpenModel) -> None:
+    one, again = (tiny_run(model, 3, batch=3) for _ in range(2))
+    for key in one:
+        assert torch.equal(one[key].delta, again[key].delta)
+
+
+def test_company_in_the_batch_decides_nothing(model: OpenModel) -> None:
+    alone, together = tiny_run(model, 5, batch=1), tiny_run(model, 5, batch=4)
+    assert {k: f.reached for k, f in alone.items()} == {k: f.reached for k, f in together.items()}
+
+
+@pytest.mark.slow
+def test_company_in_the_batch_changes_next_to_nothing(data: Path) -> None:
+    (lite,) = open_models(["lite0-caltech101:16"])
+    viewed = [Viewed(lite.model, card_view(lite.card.input))]
+    photos = []
+    for name in ("sunflower", "kangaroo", "lotus"):
+        grid = make_grid(np.asarray(Image.open(data / f"{name}.jpg").convert("RGB")))
+        with torch.inference_mode():
+            wanted = lite.model(viewed[0].view(grid.image[None])).code[0].sign()
+        wanted = torch.cat([-wanted[:4], wanted[4:]])
+        photos.append(Search(grid, [Aim(wanted)], key=name))
+    runs = [{f.key: f for f in search(photos, viewed, RNM, Budget(0.032, 40, batch_size=batch))} for batch in (1, 2)]
+    for photo in photos:
+        alone, together = (found[photo.key] for found in runs)
+        assert alone.reached
+        assert together.reached
+        ratio = float(alone.delta.norm() / together.delta.norm())
+        assert abs(20 * math.log10(ratio)) < 0.3, "decibel"
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n != "noise"])
+def test_every_method_stays_in_bounds_and_tells_the_truth(name: str, model: OpenModel) -> None:
+    """One table for all attacks: whatever a method does, budget and report hold."""
+    photos = real(model, 2)
+    for key, found in tiny_run(model, 2, batch=2, steps_=10, name=name).items():
+        photo = photos[int(str(key))]
+        assert found.delta.shape == photo.grid.start().shape
+        assert not found.delta.requires_grad
+        assert float(found.delta.abs().max()) <= 0.032 + 1e-7
+        image = photo.grid.image + found.delta
+        assert float(image.min()) + 1e-6 >= 0
+        assert float(image.max()) <= 1 + 1e-6
+        view = card_view(model.card.input)
+        with torch.inference_mode():
+            code = model.model(view(photo.grid.changed(found.delta))).code
+        margins = code * photo.aims[0].wanted
+        assert bool((margins >= KEPT - 1e-4).all()) == found.reached
+        assert found.steps <= 10
+        assert (found.first_reached is not None) == found.reached
+        if method(name).stop == "first" and found.reached:
+            assert found.steps == found.first_reached
+
+
+def test_an_unknown_method_names_the_known() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown method 'rnn'; known are rnm, .*noise"):
+        method("rnn")

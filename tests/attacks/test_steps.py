@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from hashshield.attacks.steps import Adam, Momentum, constant, cosine, l2_normalised, raw, sign
+from hashshield.types import Step
+
+DELTA = torch.tensor([[0.1, -0.2], [0.0, 0.3]], dtype=torch.float64)
+GRAD = torch.tensor([[3.0, -4.0], [0.0, 12.0]], dtype=torch.float64)
+
+
+def test_raw() -> None:
+    assert torch.allclose(raw(0.01)(DELTA, GRAD), DELTA - 0.01 * GRAD)
+
+
+def test_l2_normalised_is_of_one_length() -> None:
+    moved = l2_normalised(0.5)(DELTA, GRAD)
+    assert torch.allclose(moved, DELTA - 0.5 * GRAD / 13)
+    assert float((moved - DELTA).norm()) == pytest.approx(0.5)
+
+
+def test_sign() -> None:
+    expected = DELTA - 0.5 * torch.tensor([[1.0, -1.0], [0.0, 1.0]], dtype=torch.float64)
+    assert torch.allclose(sign(0.5)(DELTA, GRAD), expected)
+
+
+def test_momentum_gathers_l1_normalised_gradients() -> None:
+    step = Momentum(0.5, decay=0.5)
+    first = step(DELTA, GRAD)
+    assert torch.allclose(first, DELTA - 0.5 * GRAD.sign())
+    # Mean of |GRAD| is 19 / 4; the second gradient is the opposite, twice as large, and normalised to the same size.
+    step(first, -2 * GRAD)
+    assert step.gathered is not None
+    assert torch.allclose(step.gathered, GRAD / 4.75 * (0.5 - 1))
+
+
+@pytest.mark.parametrize("schedule", [constant, cosine(10)])
+def test_adam_is_torchs_adam(schedule: Callable[[int], float]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    leaf = DELTA.clone().requires_grad_()
+    optimiser = torch.optim.Adam([leaf], lr=0.02, eps=1e-12)
+    step: Step = Adam(0.02, schedule)
+    ours = DELTA
+    for t in range(12):
+        gradient = torch.randn(DELTA.shape, dtype=torch.float64, generator=generator)
+        optimiser.param_groups[0]["lr"] = 0.02 * schedule(t)
+        leaf.grad = gradient.clone()
+        optimiser.step()
+        ours = step(ours, gradient)
+        assert torch.allclose(ours, leaf.detach(), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda s: raw(1.0, s), lambda s: l2_normalised(1.0, s), lambda s: sign(1.0, s), lambda s: Adam(1.0, s)]
+)
+def test_steps_follow_their_schedule(make: Callable[[Callable[[int], float]], Step]) -> None:
+    asked: list[int] = []
+
+    def schedule(t: int) -> float:
+        asked.append(t)
+        return 0.0
+
+    step = make(schedule)
+    for _ in range(3):
+        assert torch.equal(step(DELTA, GRAD), DELTA)
+    assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: raw(1.0), lambda: l2_normalised(1.0), lambda: sign(1.0), lambda: Momentum(1.0), lambda: Adam(1.0)]
+)
+def test_without_a_gradient_nothing_moves_and_nothing_is_lost(make: Callable[[], Step]) -> None:
+    moved: Tensor = make()(DELTA, torch.zeros_like(DELTA))
+    assert torch.equal(moved, DELTA)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: raw(1.0), lambda: l2_normalised(1.0), lambda: sign(1.0), lambda: Momentum(1.0), lambda: Adam(1.0)]
+)
+def test_a_step_leaves_what_it_was_given(make: Callable[[], Step]) -> None:
+    delta, grad = DELTA.clone(), GRAD.clone()
+    step = make()
+    for _ in range(2):
+        step(delta, grad)
+    assert torch.equal(delta, DELTA)
+    assert torch.equal(grad, GRAD)
+
+
+def test_schedules() -> None:
+    assert [constant(t) for t in (0, 5)] == [1.0, 1.0]
+    half = cosine(10)
+    assert half(0) == 1.0
+    assert half(5) == pytest.approx(0.5)
+    assert half(10) == half(11) == pytest.approx(0.0)
+    assert half(3) == pytest.approx((1 + math.cos(0.3 * math.pi)) / 2)
