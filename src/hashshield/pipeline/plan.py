@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError
 from hashshield.imaging import sniff
 from hashshield.storage import Record, Store, read_snapshot, walk
 from hashshield.types import Outcome, Request
 
-__all__ = ["Job", "Plan", "already", "goal_name", "plan"]
+__all__ = ["Job", "Plan", "already", "goal_name", "model_names", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,11 @@ def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
         except HashshieldError as error:
             settled.append(Outcome(str(path), "failed", reason=str(error)))
             continue
-        first = seen.setdefault((snapshot.dev, snapshot.inode), path)
-        if first != path:
+        first = seen.get((snapshot.dev, snapshot.inode))
+        seen[snapshot.dev, snapshot.inode] = first or path
+        if first == path:
+            continue
+        if first is not None:
             settled.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
             continue
         if within is not None and sniff(snapshot.data[:64]) is None:
@@ -72,7 +76,7 @@ def already(path: Path, record: Record, request: Request) -> Outcome:
     """The row of a file that is some earlier run's result, with a hint when the settings differ now."""
     details = record.details
     asked = {
-        "model": ",".join(request.models),
+        "model": model_names(request),
         "goal": goal_name(request),
         "tau": request.tau,
         "method": request.method,
@@ -84,6 +88,11 @@ def already(path: Path, record: Record, request: Request) -> Outcome:
         hint = f"protected earlier with {was}; --force starts again from the original"
     fields = {k: details[k] for k in ("model", "bits", "method", "goal", "tau") if k in details}
     return Outcome(str(path), "already", reason=hint, sha256_after=record.sha256_after, **fields)
+
+
+def model_names(request: Request) -> str:
+    """The networks as receipts and ledger name them, however the user did. Raises UnknownNameError, CheckpointError."""
+    return ",".join(dict.fromkeys(map(full_name, request.models)))
 
 
 def goal_name(request: Request) -> str:

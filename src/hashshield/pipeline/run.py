@@ -17,7 +17,7 @@ from hashshield.errors import ChangedError, HashshieldError, StorageError, Usage
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.load import open_models
 from hashshield.pipeline.aims import fixed_bits
-from hashshield.pipeline.plan import Job, already, goal_name, plan
+from hashshield.pipeline.plan import Job, already, goal_name, model_names, plan
 from hashshield.pipeline.work import Result, Source, Tools, work
 from hashshield.storage import NewRecord, Snapshot, Store, digest, preflight, read_snapshot
 from hashshield.types import Outcome, Progress, Receipt, Request
@@ -154,6 +154,8 @@ class _Origin:
 
 def _carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
     tools = make_tools(request, store.key(), progress.notice)
+    if not request.force:
+        tools = replace(tools, results_before=store.ledger.result_pixels())
     trouble: list[Outcome] = []
     for result in work(_sources(jobs, request, store, trouble, progress), tools):
         yield from _taken(trouble)
@@ -182,8 +184,13 @@ def _sources(
             if known is not None and job.again is None:
                 trouble.append(already(job.path, known, request))
                 continue
-            if job.again is not None:
-                data, sha256 = store.original(job.again), job.again.sha256_before
+            again = job.again
+            if again is None and request.force and store.ledger.holds_pixels():
+                # Only the metadata may have been edited: then too the original is the place to start from.
+                again = store.known(sha256, imaging.pixel_digest(imaging.read(data, name=str(job.path))))
+                job = replace(job, again=again)
+            if again is not None:
+                data, sha256 = store.original(again), again.sha256_before
         except HashshieldError as error:
             trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
             continue
@@ -192,11 +199,15 @@ def _sources(
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
     """Write what passed (or the best, when told so) and report it."""
+    if result.already is not None:
+        earlier = store.known(snapshot.sha256, result.already)
+        if earlier is not None:
+            return already(job.path, earlier, request)
     row = _row(result, job.path, job.output, request)
     if row.status not in ("protected", "partial") or result.data is None:
         return row
     try:
-        known = None if job.again is not None else store.known(snapshot.sha256, None)
+        known = None if job.again is not None else store.known(snapshot.sha256)
         if known is not None:
             return already(job.path, known, request)
         # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
@@ -230,11 +241,10 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
 
 
 def _row(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
-    models = ",".join(request.models)
     common: dict[str, Any] = {
         "path": str(path),
         "output": _text(output),
-        "model": models,
+        "model": model_names(request),
         "method": request.method,
         "goal": goal_name(request),
         "tau": request.tau,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from hashshield import imaging
-from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name
+from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError
 from hashshield.metrics.hamming import bits_of, to_hex
 from hashshield.models.device import choose_device
@@ -69,8 +69,8 @@ class _Check:
     ) -> None:
         self.store, self.goal, self.tolerance, self.device = store, goal, tolerance, device
         self.asked = bool(models)
-        self.names = [full_name(name) for name in models or [DEFAULT_MODEL]]
         self.opened: dict[str, OpenModel] = {}
+        self.names = [self._full(name) for name in models or [DEFAULT_MODEL]]
         self.marks = None if original is None else self._marks_of(original)
 
     def file(self, path: Path, within: Path | None) -> Verification:
@@ -102,6 +102,11 @@ class _Check:
             codes=tuple(rows),
             hex_codes=self._hex(shown, [mark.model for mark in marks]),
         )
+
+    def _full(self, name: str) -> str:
+        """The name the ledger uses; a file named without a length has to be opened for it."""
+        full = full_name(name)
+        return full if resolve(full).bits is not None else self._model(full).name
 
     def _model(self, name: str) -> OpenModel:
         if name not in self.opened:

@@ -74,6 +74,8 @@ class Tools:
     tolerance: int | None
     strip: imaging.Strip = field(default_factory=imaging.Strip)
     jobs: int = 2
+    results_before: frozenset[str] = frozenset()
+    """Pixel digests of earlier runs' results: a photo with one of these had only its metadata edited since."""
     notice: Callable[[str], None] = lambda text: None
     """Told what the user should know, such as a change of device."""
 
@@ -92,6 +94,8 @@ class Result:
     reason: str | None = None
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
+    already: str | None = None
+    """Pixel digest of a photo that is an earlier run's result; nothing was done to it."""
 
 
 @dataclass(eq=False)
@@ -106,6 +110,7 @@ class _Task:
     lossless: bool
     unprotected_copies: tuple[str, ...]
     links_to_owner: tuple[str, ...]
+    already: str | None = None
     marks: tuple[Mark, ...] = ()
     aims: tuple[Aim, ...] = ()
     tries: int = 0
@@ -196,6 +201,9 @@ class _Flow:
             self._prepare_ahead()
             try:
                 task = future.result()
+                if task.already is not None:
+                    self.results.append(Result(source, already=task.already))
+                    continue
                 self._aim(task)
             except HashshieldError as error:
                 self.results.append(Result(source, reason=str(error)))
@@ -305,7 +313,13 @@ def _prepare(source: Source, tools: Tools) -> _Task:
         lossless=photo.lossless,
         unprotected_copies=photo.unprotected_copies,
         links_to_owner=photo.links_to_owner,
+        already=_result_before(photo, tools),
     )
+
+
+def _result_before(photo: imaging.Photo, tools: Tools) -> str | None:
+    digest = imaging.pixel_digest(photo) if tools.results_before else None
+    return digest if digest in tools.results_before else None
 
 
 def _changed_pixels(photo: imaging.Photo, delta: Tensor, source: Source, tools: Tools) -> NDArray[np.uint8]:

@@ -170,6 +170,15 @@ class Ledger:
         """Whether any row can be recognised by its pixels at all."""
         return self._one("WHERE pixels_after IS NOT NULL LIMIT 1") is not None
 
+    def result_pixels(self) -> frozenset[str]:
+        """Pixel digests of all results, for telling which photos are worth asking about."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT DISTINCT pixels_after FROM records WHERE pixels_after IS NOT NULL"
+                " AND kind IN ('protect', 'copy') AND state IN ('done', 'restored')"
+            )
+            return frozenset(row[0] for row in rows)
+
     def by_original(self, sha256: str) -> Record | None:
         """Newest carried-out protection of this content."""
         return self._one(

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hashshield.pipeline.plan import goal_name, model_names, plan
+from hashshield.storage import NewRecord, Store, read_snapshot
+from hashshield.types import GoalSpec, Request
+from tiny_net import encoded, picture
+
+PHOTO = encoded(picture(40, 40))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "vault") as opened:
+        yield opened
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.png", "a.png", "sub/c.png"):
+        (folder / name).write_bytes(PHOTO + name.encode())
+    return folder
+
+
+def test_folders_are_walked_and_files_taken_as_named(photos: Path, store: Store) -> None:
+    found = plan([photos / "a.png", photos], Request(), store)
+    assert [(j.path, j.within) for j in found.jobs] == [
+        (photos / "a.png", None),
+        (photos / "b.png", photos),
+        (photos / "sub" / "c.png", photos),
+    ]
+    assert found.settled == ()
+    assert [j.size for j in found.jobs] == [len(PHOTO) + 5, len(PHOTO) + 5, len(PHOTO) + 9]
+
+
+def test_copies_keep_their_place_below_the_folder(photos: Path, store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = plan([photos, photos / "sub"], Request(output=out), store)
+    assert {j.output for j in found.jobs} == {out / "a.png", out / "b.png", out / "sub" / "c.png"}
+
+
+def test_one_file_by_several_names_is_one_job(photos: Path, store: Store) -> None:
+    os.link(photos / "a.png", photos / "hard.png")
+    (photos / "soft.png").symlink_to(photos / "b.png")
+    found = plan([photos / "soft.png", photos, photos / "sub" / ".." / "a.png", photos / "a.png"], Request(), store)
+    assert [j.path.name for j in found.jobs] == ["soft.png", "a.png", "c.png"]
+    assert {(Path(r.path).name, r.status) for r in found.settled} == {
+        ("b.png", "skipped"),
+        ("hard.png", "skipped"),
+        ("a.png", "skipped"),
+    }
+
+
+def test_links_met_in_a_folder_are_not_followed(photos: Path, store: Store, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(PHOTO)
+    (photos / "link.png").symlink_to(outside)
+    (photos / "loop").symlink_to(photos)
+    found = plan([photos], Request(), store)
+    assert [j.path.name for j in found.jobs] == ["a.png", "b.png", "c.png"]
+
+
+def test_no_image_is_skipped_when_met_and_failed_later_when_named(photos: Path, store: Store) -> None:
+    (photos / "notes.txt").write_text("text")
+    (photos / "empty.jpg").write_bytes(b"")
+    found = plan([photos], Request(), store)
+    assert {(Path(r.path).name, r.status, r.reason) for r in found.settled} == {
+        ("notes.txt", "skipped", "not an image"),
+        ("empty.jpg", "skipped", "not an image"),
+    }
+    named = plan([photos / "notes.txt"], Request(), store)
+    assert [j.path.name for j in named.jobs] == ["notes.txt"], "decoding it will say what it is"
+
+
+def test_what_is_not_there_is_a_row(photos: Path, store: Store) -> None:
+    (photos / "dangling.png").symlink_to(photos / "gone.png")
+    found = plan([photos / "nowhere.png", photos / "dangling.png"], Request(), store)
+    assert found.jobs == ()
+    assert [r.status for r in found.settled] == ["failed", "failed"]
+    assert "no such file or folder" in str(found.settled[0].reason)
+
+
+def test_results_are_already_protected_unless_forced(photos: Path, store: Store) -> None:
+    details = {"model": "lite0-caltech101:48", "goal": "away", "tau": 0.032, "method": "rnm", "bits": 48}
+    path = photos / "a.png"
+    record = store.replace(read_snapshot(path, follow=True), PHOTO + b"after", NewRecord(details=details))
+    found = plan([path], Request(), store)
+    assert found.jobs == ()
+    (row,) = found.settled
+    assert (row.status, row.reason, row.bits, row.sha256_after) == ("already", None, 48, record.sha256_after)
+    for named in ("lite0-caltech101", "lite0-caltech101:48"):
+        assert plan([path], Request(models=(named,)), store).settled[0].reason is None
+    (row,) = plan([path], Request(tau=0.02, goal=GoalSpec("class", "lotus")), store).settled
+    assert row.reason == "protected earlier with goal away, tau 0.032; --force starts again from the original"
+    (job,) = plan([path], Request(force=True), store).jobs
+    assert job.again == record
+
+
+def test_the_vault_is_not_walked(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PHOTO)
+    with Store.open(tmp_path / "vault") as store:
+        store.replace(read_snapshot(tmp_path / "a.png", follow=True), PHOTO + b"after", NewRecord())
+        found = plan([tmp_path], Request(), store)
+    assert found.jobs == ()
+    assert [Path(r.path).name for r in found.settled] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "name"),
+    [(GoalSpec(), "away"), (GoalSpec("class", "lotus"), "class:lotus")],
+)
+def test_goals_are_named_with_their_value(goal: GoalSpec, name: str) -> None:
+    assert goal_name(Request(goal=goal)) == name
+
+
+def test_networks_are_named_in_full(tiny: Path) -> None:
+    request = Request(models=("lite0-caltech101", f"{tiny}:16", "lite0-caltech101:48"))
+    assert model_names(request) == f"lite0-caltech101:48,{tiny.resolve()}:16"
+
+
+def test_planning_waits_for_neither_torch_nor_pillow() -> None:
+    code = "import sys, hashshield.pipeline.plan; assert not {'torch', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hashshield import imaging
+from hashshield.errors import BrokenPhotoError
+from hashshield.metrics.hamming import bits_of
+from hashshield.models.load import OpenModel, open_models
+from hashshield.pipeline.aims import Mark
+from hashshield.pipeline.receipt import JPEG_Q75, judge, read_again, tolerance_for
+from hashshield.views import pillow_view
+from tiny_net import SIZE, encoded, picture
+
+PIXELS = picture(60, 80, seed=2)
+
+
+def photo(data: bytes) -> imaging.Photo:
+    return imaging.read(data, name="a")
+
+
+@pytest.fixture(scope="module")
+def models(tiny: Path) -> list[OpenModel]:
+    return open_models([f"{tiny}:16", f"{tiny}:24"])
+
+
+@torch.inference_mode()
+def bits(model: OpenModel, pixels: Any) -> Any:
+    return bits_of(model.model(pillow_view(pixels, SIZE)[None]).code[0].numpy())
+
+
+def test_what_is_measured_is_what_was_written(models: list[OpenModel]) -> None:
+    changed = PIXELS.copy()
+    changed[5:40, 10:60, 0] += 6
+    data = encoded(changed)
+    reread = read_again(data, photo(encoded(PIXELS)), models, name="a")
+    assert reread.linf_levels_written == 6
+    assert reread.psnr_db == pytest.approx(10 * math.log10(255**2 / (36 * 35 * 50 / PIXELS.size)))
+    assert reread.pixels_after == imaging.pixel_digest(photo(data))
+    marks = [Mark(m.name, bits(m, PIXELS), bits(m, changed), None, band=False) for m in models]
+    receipt = judge(reread, marks, models, linf_applied=5, tolerance=None, lossless=True)
+    assert receipt.passed
+    assert (receipt.linf_levels, receipt.linf_levels_written) == (5, 6)
+    for row, model in zip(receipt.codes, models, strict=True):
+        assert row.distance_to_goal == 0
+        assert row.distance_from_original == np.count_nonzero(bits(model, PIXELS) != bits(model, changed))
+    recoded = io.BytesIO()
+    Image.fromarray(changed).save(recoded, "JPEG", quality=75)
+    after = np.asarray(Image.open(recoded))
+    for found, model, mark in zip(receipt.survival, models, marks, strict=True):
+        assert found.transform == JPEG_Q75
+        assert found.distance_to_goal == np.count_nonzero(bits(model, after) != mark.wanted)
+        assert found.passed == (found.distance_to_goal <= model.bits // 16)
+
+
+def test_one_network_that_misses_is_enough_to_fail(models: list[OpenModel]) -> None:
+    data = encoded(PIXELS)
+    reread = read_again(data, photo(data), models, name="a")
+    good = [Mark(m.name, bits(m, PIXELS), bits(m, PIXELS), None, band=False) for m in models]
+    bad = [good[0], Mark(good[1].model, good[1].own, -good[1].wanted, None, band=False)]
+    kinds = {"linf_applied": 0, "tolerance": None, "lossless": True}
+    assert judge(reread, good, models, **kinds).passed  # type: ignore[arg-type]
+    assert not judge(reread, bad, models, **kinds).passed  # type: ignore[arg-type]
+    assert judge(reread, bad, models, linf_applied=0, tolerance=24, lossless=True).passed
+
+
+@pytest.mark.parametrize(
+    ("asked", "length", "lossless", "bits_off"),
+    [(None, 48, True, 0), (None, 48, False, 3), (None, 16, False, 1), (5, 48, True, 5), (0, 48, False, 0)],
+)
+def test_tolerance(asked: int | None, length: int, lossless: bool, bits_off: int) -> None:
+    assert tolerance_for(asked, length, lossless=lossless) == bits_off
+
+
+def rgba(alpha: int) -> bytes:
+    return encoded(np.dstack([PIXELS, np.full(PIXELS.shape[:2], alpha, np.uint8)]))
+
+
+def turned(orientation: int) -> bytes:
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return encoded(PIXELS, exif=block.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (encoded(PIXELS), encoded(PIXELS[:, :70])),
+        (encoded(PIXELS), encoded(PIXELS[..., :1])),
+        (encoded(PIXELS), turned(6)),
+        (encoded(PIXELS), rgba(200)),
+        (rgba(200), encoded(PIXELS)),
+        (rgba(200), rgba(201)),
+    ],
+)
+def test_bytes_that_are_another_photo_are_not_written(before: bytes, after: bytes, models: list[OpenModel]) -> None:
+    with pytest.raises(BrokenPhotoError, match="encoding changed size, orientation or transparency"):
+        read_again(after, photo(before), models, name="a")
+
+
+def test_bytes_that_do_not_decode_are_not_written(models: list[OpenModel]) -> None:
+    data = encoded(PIXELS)
+    with pytest.raises(BrokenPhotoError):
+        read_again(data[:500], photo(data), models, name="a")
