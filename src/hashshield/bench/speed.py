@@ -1,7 +1,8 @@
 """`bench speed`: what the loop costs over the bare gradient step, and where the time of a whole run goes.
 
 The bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them,
-shared out over the cores as the loop does it: no method can do with less. Both are measured in turn, in one run, because machines are noisy.
+shared out over the cores as the loop does it: no method can do with less. Both are measured in turn, in one run,
+because machines are noisy.
 """
 
 from __future__ import annotations
