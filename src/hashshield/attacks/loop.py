@@ -33,8 +33,6 @@ class Search:
     grid: Grid
     aims: Sequence[Aim]
     start: Tensor | None = None
-    steps: int | None = None
-    """Gradient steps; None: the budget's."""
     key: object = None
     """Handed back with what was found."""
 
@@ -123,7 +121,6 @@ class _Walk:
     budget: Budget
     delta: Tensor = field(init=False)
     best: Tensor = field(init=False)
-    limit: int = field(init=False)
     best_norm: float = float("inf")
     best_loss: float = float("inf")
     taken: int = 0
@@ -135,8 +132,7 @@ class _Walk:
         grid = self.photo.grid
         start = grid.start() if self.photo.start is None else self.photo.start
         self.delta = self.best = grid.project(start, self.budget.tau)
-        self.limit = self.budget.steps if self.photo.steps is None else self.photo.steps
-        self._step = self.method.step(self.limit, min(grid.image.shape[1:]) / 256)
+        self._step = self.method.step(self.budget.steps, min(grid.image.shape[1:]) / 256)
 
     def remember(self, loss: float, reached: bool) -> None:
         """Keep the smallest change that reaches the goal; until one does, the one with the lowest loss."""
@@ -151,7 +147,7 @@ class _Walk:
 
     def move(self, gradient: Tensor, reached: bool) -> None:
         """Shrink or step, and stay within bounds; note when the walk is over."""
-        if self.taken >= self.limit or (reached and self.method.stop == "first"):
+        if self.taken >= self.budget.steps or (reached and self.method.stop == "first"):
             self.finished = True
             return
         if reached and self.method.shrink is not None:

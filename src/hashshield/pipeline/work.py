@@ -239,9 +239,7 @@ class _Flow:
         self.searching.append(task)
         aims = [replace(aim, kept=kept) for aim in task.aims]
         start = None if task.delta is None else task.delta.to(self.device)
-        # A later try continues from the change before, which is mostly there.
-        steps = None if not task.tries else max(1, self.tools.budget.steps // 2)
-        return Search(task.grid.to(self.device), aims, start, steps, key=task)
+        return Search(task.grid.to(self.device), aims, start, key=task)
 
     def _write_behind(self, found: Found) -> None:
         task = found.key
