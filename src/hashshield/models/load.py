@@ -96,7 +96,7 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
     except (RuntimeError, AssertionError, ValueError) as error:
         # Networks with a smallest or a fixed input say so in their own ways.
         raise CheckpointError(
-            f"{source}: {card.arch} cannot read {card.input.crop} pixels ({' '.join(str(error).split())}); fetch it again"
+            f"{source}: {card.arch} cannot read {card.input.crop} pixels ({error}); fetch it again"
         ) from error
 
 
