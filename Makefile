@@ -8,11 +8,11 @@ STAMP := $(VENV)/.ready
 
 demo: $(STAMP)  ## protect an example photo in place with the embedded checkpoint, prove it, undo it
 	rm -rf demo && mkdir -p demo/photos
-	cp tests/data/sunflower.jpg demo/photos/
+	cp tests/data/lotus.jpg demo/photos/
 	HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield protect demo/photos/ --tau 0.032
 	HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield verify demo/photos/
-	$(BIN)/hashshield evaluate tests/data/sunflower.jpg demo/photos/sunflower.jpg
-	@echo "demo/photos/sunflower.jpg is the protected photo, tests/data/sunflower.jpg the original."
+	$(BIN)/hashshield evaluate tests/data/lotus.jpg demo/photos/lotus.jpg
+	@echo "demo/photos/lotus.jpg is the protected photo, tests/data/lotus.jpg the original."
 	@echo "HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield restore demo/photos/   brings the original back."
 
 test: $(STAMP) lint  ## every check but the slow tests

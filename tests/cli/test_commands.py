@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,20 @@ def test_verify_leaves_the_networks_to_the_ledger(run: Run, stand_in: StandIn) -
     nothing = {"models": (), "original": None, "goal": None, "tolerance": None, "vault": None, "device": "auto"}
     assert verify == [(([Path("a.jpg")],), nothing)]
     assert ended.err == "1 protected.\n"
+
+
+@pytest.mark.parametrize("command", ["verify", "restore"])
+def test_an_unreadable_path_is_left_to_the_pipeline(
+    run: Run, stand_in: StandIn, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typer's own check would refuse the whole command line, good photos included."""
+    (tmp_path / "a.jpg").write_bytes(b"closed")
+    # Tests may run as root, who can read everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    asked = Asked([])
+    stand_in(f"hashshield.pipeline.{command}", **{command: asked})
+    assert run(command, tmp_path / "a.jpg").code == 0
+    assert asked[0][0] == ([tmp_path / "a.jpg"],)
 
 
 def test_verify_takes_a_target_only_beside_an_original(run: Run) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -251,3 +252,12 @@ def test_output_must_be_a_folder(run: Run, tmp_path: Path) -> None:
     assert ended.code == 2
     assert "is a file; name the folder" in ended.err
     assert (tmp_path / "b.jpg").read_bytes() == b"mine"
+
+
+def test_an_unreadable_path_is_left_to_the_pipeline(
+    run: Run, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"closed")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run("protect", tmp_path / "a.jpg", "b.jpg").code == 0
+    assert asked[0][0] == [tmp_path / "a.jpg", Path("b.jpg")]

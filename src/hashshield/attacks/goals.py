@@ -115,19 +115,19 @@ def photo_generator(key: bytes, sha256: str, purpose: str) -> np.random.Generato
 
 
 def draw_away(own: Bits, anchor: Bits | None, generator: np.random.Generator) -> Bits:
-    """Random bits in `away_band` of the photo's own (K,) bits and of the anchor of its nearest class.
+    """Turn over a random half of the photo's own (K,) bits, in `away_band` of the anchor of its nearest class too.
 
-    Bits are never picked by how easily they flip: that is what an adaptive service guesses first. For code lengths
-    and anchors where no draw fits both bands, the widest gap to the band decides among the draws.
+    Bits are never picked by how easily they flip: that is what an adaptive service guesses first. Exactly half leaves
+    room on both sides of the band for what encoding changes. For code lengths and anchors where no draw fits the
+    anchor's band, the one nearest to it is kept.
     """
     length = len(own)
     low, high = away_band(length)
-    best, best_gap = own, length
+    best, best_gap = own, length + 1
     for _ in range(_MOST_DRAWS):
-        drawn = np.where(generator.random(length) < 0.5, -1, 1).astype(np.int8)
-        gap = _outside(int(np.count_nonzero(drawn != own)), low, high)
-        if anchor is not None:
-            gap = max(gap, _outside(int(np.count_nonzero(drawn != anchor)), low, high))
+        drawn = own.copy()
+        drawn[generator.permutation(length)[: length // 2]] *= -1
+        gap = 0 if anchor is None else _outside(int(np.count_nonzero(drawn != anchor)), low, high)
         if gap < best_gap:
             best, best_gap = drawn, gap
         if gap == 0:

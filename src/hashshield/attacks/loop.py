@@ -12,7 +12,7 @@ from torch import Tensor
 from hashshield.attacks.goals import Aim, Wanted, stack
 from hashshield.attacks.grid import Grid
 from hashshield.attacks.methods import Method
-from hashshield.attacks.room import Room
+from hashshield.attacks.room import Room, lanes
 from hashshield.types import Codes, HashModel, Step, View
 
 __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
@@ -33,8 +33,6 @@ class Search:
     grid: Grid
     aims: Sequence[Aim]
     start: Tensor | None = None
-    steps: int | None = None
-    """Gradient steps; None: the budget's."""
     key: object = None
     """Handed back with what was found."""
 
@@ -47,6 +45,8 @@ class Budget:
     """L-infinity bound in [0, 1] units."""
     steps: int
     batch_size: int = 8
+    lanes: int = 1
+    """Threads that share a batch out on the CPU, one core each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +72,15 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     """
     waiting = iter(photos)
     walks: list[_Walk] = []
-    room = Room(budget.batch_size)
-    while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
-        for walk, (loss, reached, gradient) in zip(walks, room.share(walks, _Slope(networks, method)), strict=True):
-            walk.remember(loss, reached)
-            walk.move(gradient, reached)
-        yield from (walk.found() for walk in walks if walk.finished)
-        walks = [walk for walk in walks if not walk.finished]
+    slope = _Slope(networks, method)
+    with lanes(budget.lanes) as pool:
+        room = Room(budget.batch_size, budget.lanes, pool)
+        while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
+            for walk, (loss, reached, gradient) in zip(walks, room.share(walks, slope), strict=True):
+                walk.remember(loss, reached)
+                walk.move(gradient, reached)
+            yield from (walk.found() for walk in walks if walk.finished)
+            walks = [walk for walk in walks if not walk.finished]
 
 
 Slope = tuple[float, bool, Tensor]
@@ -119,7 +121,6 @@ class _Walk:
     budget: Budget
     delta: Tensor = field(init=False)
     best: Tensor = field(init=False)
-    limit: int = field(init=False)
     best_norm: float = float("inf")
     best_loss: float = float("inf")
     taken: int = 0
@@ -131,8 +132,7 @@ class _Walk:
         grid = self.photo.grid
         start = grid.start() if self.photo.start is None else self.photo.start
         self.delta = self.best = grid.project(start, self.budget.tau)
-        self.limit = self.budget.steps if self.photo.steps is None else self.photo.steps
-        self._step = self.method.step(self.limit, min(grid.image.shape[1:]) / 256)
+        self._step = self.method.step(self.budget.steps, min(grid.image.shape[1:]) / 256)
 
     def remember(self, loss: float, reached: bool) -> None:
         """Keep the smallest change that reaches the goal; until one does, the one with the lowest loss."""
@@ -147,7 +147,7 @@ class _Walk:
 
     def move(self, gradient: Tensor, reached: bool) -> None:
         """Shrink or step, and stay within bounds; note when the walk is over."""
-        if self.taken >= self.limit or (reached and self.method.stop == "first"):
+        if self.taken >= self.budget.steps or (reached and self.method.stop == "first"):
             self.finished = True
             return
         if reached and self.method.shrink is not None:

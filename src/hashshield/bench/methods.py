@@ -106,6 +106,7 @@ class _Tests:
     ) -> None:
         self.model, self.tau, self.seed, self.progress = model, tau, seed, progress
         self.device = model.model.mean.device
+        self.lanes = torch.get_num_threads() if self.device.type == "cpu" else 1
         paths = [files.root / files.paths[photo] for photo, _ in pairs]
         self.pixels = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in paths]
         targets = [files.root / files.paths[target] for _, target in pairs]
@@ -127,7 +128,7 @@ class _Tests:
         )
         found: list[Found] = []
         began = time.monotonic()
-        for item in search(searches, [network], method, Budget(self.tau, steps, _BATCH)):
+        for item in search(searches, [network], method, Budget(self.tau, steps, _BATCH, lanes=self.lanes)):
             found.append(item)
             self.progress.done(None)
         seconds = time.monotonic() - began

@@ -1,7 +1,8 @@
 """`bench speed`: what the loop costs over the bare gradient step, and where the time of a whole run goes.
 
-The bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them:
-no method can do with less. Both are measured in turn, in one run, because machines are noisy.
+The bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them,
+shared out over the cores as the loop does it: no method can do with less. Both are measured in turn, in one run,
+because machines are noisy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hashshield.attacks.goals import Aim
 from hashshield.attacks.grid import make_grid
 from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS
+from hashshield.attacks.room import Room, lanes
 from hashshield.bench.environment import environment
 from hashshield.errors import UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
@@ -83,13 +85,20 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
     searches = [Search(make_grid(p).to(inputs.device), [aim]) for p, aim in zip(shown, aims, strict=True)]
     network = Viewed(opened.model, card_view(opened.card.input))
 
+    count = torch.get_num_threads() if inputs.device.type == "cpu" else 1
+
+    def bare(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        ready = torch.stack(list(rows)).requires_grad_()
+        return list(torch.autograd.grad(opened.model(ready).code.sum(), ready)[0])
+
     def floor() -> None:
-        for _ in range(_STEPS + 1):
-            ready = inputs.detach().requires_grad_()
-            torch.autograd.grad(opened.model(ready).code.sum(), ready)
+        with lanes(count) as pool:
+            room = Room(len(batch), count, pool)
+            for _ in range(_STEPS + 1):
+                room.share(list(inputs), bare)
 
     def loop() -> None:
-        budget = Budget(0.032, _STEPS, len(batch))
+        budget = Budget(0.032, _STEPS, len(batch), lanes=count)
         for _ in search(iter(searches), [network], METHODS["rnm"], budget):
             pass
 

@@ -97,7 +97,10 @@ def register(
     app.command(name, help=text, epilog=epilog, rich_help_panel=panel)(function)
 
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Photos, or folders searched for photos.")]
+# Typer would end the whole run over one unreadable file; the pipeline makes it a row and goes on.
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATH", readable=False, help="Photos, or folders searched for photos.")
+]
 
 Models = Annotated[
     list[str] | None,

@@ -35,7 +35,8 @@ EXAMPLES = (
 
 def protect(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="Photos, or folders; - for one photo through a pipe.")
+        list[Path],
+        typer.Argument(metavar="PATH", readable=False, help="Photos, or folders; - for one photo through a pipe."),
     ],
     model: o.Models = None,
     goal: o.OptionalGoal = None,

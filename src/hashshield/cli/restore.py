@@ -24,7 +24,8 @@ EXAMPLES = o.examples(
 
 def restore(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos, or folders of them.")
+        list[Path] | None,
+        typer.Argument(metavar="PATH", readable=False, help="Protected photos, or folders of them."),
     ] = None,
     last_run: Annotated[
         bool, o.switch("--last-run", text="All that the last protect changed, below PATH if given.", panel=o.FILES)

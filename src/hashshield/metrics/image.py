@@ -61,7 +61,7 @@ def _ssim_map(x: Tensor, y: Tensor, window: Tensor) -> Tensor:
 
 
 def _planes(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[:, None].float() / 255
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[:, None].float() / 255
 
 
 def _difference(a: Pixels, b: Pixels) -> NDArray[np.int16]:

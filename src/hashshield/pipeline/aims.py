@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.attacks.goals import Aim, away_band, draw_away, draw_decoy, in_band, nearest_class, photo_generator
-from hashshield.errors import GoalError
+from hashshield.errors import GoalError, PhotoError
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
@@ -100,7 +100,9 @@ def fixed_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None
         return [bits_of(code[0]) for code in _codes_of([Path(str(goal.value))], models)]
     if goal.kind == "set":
         folder = Path(str(goal.value))
-        files = [p for p in walk(folder) if imaging.sniff(_head(p)) in imaging.SUPPORTED] if folder.is_dir() else []
+        if not folder.is_dir():
+            raise GoalError(f"{folder}: no such folder to aim at; name one that holds photos")
+        files = [p for p in walk(folder, failed=_unlistable) if imaging.sniff(_head(p)) in imaging.SUPPORTED]
         if not files:
             raise GoalError(f"{folder}: holds no photo to aim at; name a folder of JPEG, PNG or WebP files")
         return [bits_of(bits_of(code).astype(np.float32).sum(0)) for code in _codes_of(files, models)]
@@ -163,10 +165,11 @@ def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArra
     rows: list[list[NDArray[np.float32]]] = [[] for _ in models]
     for path in paths:
         try:
-            data = path.read_bytes()
+            pixels = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
         except OSError as error:
             raise GoalError(f"{path}: the target cannot be read ({error.strerror}); name a photo") from error
-        pixels = upright_rgb(imaging.read(data, name=str(path)))
+        except PhotoError as error:
+            raise GoalError(f"the target is no usable photo: {error}") from error
         for codes, model in zip(rows, models, strict=True):
             image = pillow_view(pixels, model.card.input)[None].to(model.model.mean.device)
             codes.append(model.model(image).code[0].float().cpu().numpy())
@@ -174,5 +177,12 @@ def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArra
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as handle:
-        return handle.read(64)
+    try:
+        with path.open("rb") as handle:
+            return handle.read(64)
+    except OSError as error:
+        raise GoalError(f"{path}: a photo of the set cannot be read ({error.strerror}); make it readable") from error
+
+
+def _unlistable(folder: Path, error: OSError) -> None:
+    raise GoalError(f"{folder}: a folder of the set cannot be listed ({error.strerror}); make it readable") from error

@@ -55,7 +55,7 @@ def _pairs(original: Path, protected: Path) -> list[tuple[Path, Path]]:
         raise UsageError(f"{original} and {protected}: give two files, or two folders")
     if not original.is_dir():
         return [(original, protected)]
-    ours = [path.relative_to(original) for path in walk(original)]
+    ours = [path.relative_to(original) for path in walk(original, failed=_unlistable)]
     pairs = [(original / name, protected / name) for name in ours if (protected / name).is_file()]
     photos = [(one, other) for one, other in pairs if _is_photo(one)]
     if not photos:
@@ -64,8 +64,16 @@ def _pairs(original: Path, protected: Path) -> list[tuple[Path, Path]]:
 
 
 def _is_photo(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return imaging.sniff(handle.read(64)) is not None
+    """Tell photos from other files by their first bytes; what cannot be read is tried, and fails with a reason."""
+    try:
+        with path.open("rb") as handle:
+            return imaging.sniff(handle.read(64)) is not None
+    except OSError:
+        return True
+
+
+def _unlistable(folder: Path, error: OSError) -> None:
+    raise UsageError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
 
 
 @torch.inference_mode()

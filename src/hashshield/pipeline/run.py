@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hashshield import imaging
 from hashshield.attacks.finish import levels_of
 from hashshield.attacks.loop import Budget
 from hashshield.attacks.methods import Method, method
-from hashshield.errors import ChangedError, HashshieldError, StorageError, UsageError
+from hashshield.checkpoints.catalog import full_name
+from hashshield.errors import ChangedError, GoalError, HashshieldError, StorageError, UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.load import open_models
 from hashshield.pipeline.aims import fixed_bits
@@ -44,6 +47,7 @@ def protect(
         todo = plan(paths, request, store)
         rows = {row.path: row for row in todo.settled}
         if request.dry_run:
+            _check_names(request)
             rows |= {str(j.path): Outcome(str(j.path), "planned", output=_text(j.output)) for j in todo.jobs}
         elif todo.jobs:
             _preflight(todo.jobs, request, store, agree)
@@ -66,6 +70,17 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
     (result,) = work([source], tools)
     row = _row(result, Path(name), None, request)
     return (result.data if row.status in ("protected", "partial") else None), row
+
+
+def _check_names(request: Request) -> None:
+    """What a dry run can tell without opening a network. Raises UnknownNameError, CheckpointError, GoalError."""
+    for name in request.models:
+        full_name(name)
+    method_of(request)
+    choose_device(request.device)
+    goal = request.goal
+    if goal.kind in ("image", "set") and not Path(str(goal.value)).exists():
+        raise GoalError(f"{goal.value}: no such file or folder to aim at")
 
 
 def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
@@ -110,12 +125,16 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
     chosen = method_of(request)
-    models = tuple(open_models(request.models, device=choose_device(request.device)))
+    device = choose_device(request.device)
+    models = tuple(open_models(request.models, device=device))
     return Tools(
         models=models,
         method=chosen,
         budget=Budget(
-            request.tau, chosen.steps if request.steps is None else request.steps, request.batch_size or _BATCH
+            request.tau,
+            chosen.steps if request.steps is None else request.steps,
+            request.batch_size or _BATCH,
+            lanes=torch.get_num_threads() if device == "cpu" else 1,
         ),
         goal=request.goal,
         fixed=fixed_bits(request.goal, models),

@@ -129,8 +129,13 @@ def work(sources: Iterable[Source], tools: Tools) -> Iterator[Result]:
     A photo that cannot be worked on is a result with a reason. A photo whose written bytes miss the goal is tried
     again with larger margins; after the last try the best bytes come back with a receipt that has not passed.
     """
-    with ThreadPoolExecutor(tools.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from _Flow(sources, tools, pool).run()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the search has lanes of its own; see attacks.room
+    try:
+        with ThreadPoolExecutor(tools.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from _Flow(sources, tools, pool).run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Flow:
@@ -236,9 +241,7 @@ class _Flow:
         self.searching.append(task)
         aims = [replace(aim, kept=kept) for aim in task.aims]
         start = None if task.delta is None else task.delta.to(self.device)
-        # A later try continues from the change before, which is mostly there.
-        steps = None if not task.tries else max(1, self.tools.budget.steps // 2)
-        return Search(task.grid.to(self.device), aims, start, steps, key=task)
+        return Search(task.grid.to(self.device), aims, start, key=task)
 
     def _write_behind(self, found: Found) -> None:
         task = found.key

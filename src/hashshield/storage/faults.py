@@ -16,7 +16,7 @@ _ADVICE = {
     errno.EFBIG: "the file is larger than the file system or this process may write; raise the limit",
     errno.EIO: "the disk reported an error; check the disk before anything else",
     errno.EROFS: "the file system is mounted read-only; mount it for writing or copy the photos elsewhere",
-    errno.EACCES: "permission denied; check who owns the folder and whether it may be written",
+    errno.EACCES: "permission denied; check who owns it and whether this user may read and write there",
     errno.EPERM: "not permitted; check who owns the file and whether it is marked immutable",
     errno.ENOENT: "it is not there",
     errno.ELOOP: "it is a symbolic link, and links are followed only when named as arguments",
