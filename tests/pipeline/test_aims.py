@@ -126,7 +126,7 @@ def test_bad_targets_are_named(model: OpenModel, tmp_path: Path) -> None:
         (GoalSpec("image", str(tmp_path / "no.png")), GoalError, r"no\.png: the target cannot be read"),
         (GoalSpec("image", str(tmp_path)), GoalError, "the target cannot be read"),
         (GoalSpec("set", str(tmp_path / "empty")), GoalError, "empty: holds no photo"),
-        (GoalSpec("set", str(put(tmp_path / "a.png", 0))), GoalError, r"a\.png: holds no photo"),
+        (GoalSpec("set", str(put(tmp_path / "a.png", 0))), GoalError, r"a\.png: no such folder to aim at"),
         (GoalSpec("class", "dogs"), UnknownNameError, "did you mean dog"),
     ):
         with pytest.raises(error, match=says):

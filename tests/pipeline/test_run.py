@@ -353,7 +353,7 @@ def test_a_tau_no_photo_can_use(tau: float, photos: Path, protect_now: Protect) 
         ({"method": "rmn"}, UnknownNameError, "unknown method 'rmn'"),
         ({"goal": GoalSpec("class", "sunflwer")}, UnknownNameError, "did you mean sunflower"),
         ({"goal": GoalSpec("image", "nowhere.png")}, GoalError, "nowhere.png: the target cannot be read"),
-        ({"goal": GoalSpec("set", "nowhere")}, GoalError, "nowhere: holds no photo to aim at"),
+        ({"goal": GoalSpec("set", "nowhere")}, GoalError, "nowhere: no such folder to aim at"),
         ({"steps": 0}, UsageError, "steps is 0"),
         ({"device": "tpu"}, UsageError, "device tpu is not available"),
     ],
