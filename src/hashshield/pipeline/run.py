@@ -61,10 +61,15 @@ def protect(
 def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | None, Outcome]:
     """Protect one photo's bytes without touching a file; None for bytes that were not protected.
 
+    Bytes that are some earlier run's result come back as they are.
+
     Raises UsageError, CheckpointError, StorageError for what concerns the request.
     """
     check(request)
     with Store.open(request.vault) as store:
+        known = store.known(digest(data))
+        if known is not None and not request.force:
+            return data, already(Path(name), known, request)
         tools = make_tools(request, store.key())
     source = Source(name, data, digest(data))
     (result,) = work([source], tools)

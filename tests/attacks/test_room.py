@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from hashshield.attacks.room import Room, lanes
+
+
+class Device:
+    """A device that holds so many items at once, and says so as CUDA does."""
+
+    def __init__(self, holds: int) -> None:
+        self.holds = holds
+        self.sizes: list[int] = []
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.sizes.append(len(items))
+        if len(items) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [item * 10 for item in items]
+
+
+@pytest.mark.parametrize("holds", [1, 2, 3, 5, 8])
+def test_the_batch_halves_until_it_fits_and_stays_halved(holds: int) -> None:
+    device, room = Device(holds), Room(8)
+    assert room.share(range(8), device) == [item * 10 for item in range(8)]
+    assert room.size <= holds
+    first = len(device.sizes)
+    assert room.share(range(8), device) == [item * 10 for item in range(8)]
+    assert max(device.sizes[first:]) <= holds, "what did not fit is not tried again"
+
+
+def test_a_single_item_that_does_not_fit_is_told() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        Room(4).share(range(4), Device(0))
+
+
+@pytest.mark.parametrize("items", [1, 2, 5, 8])
+def test_lanes_keep_the_order_and_split_by_number_alone(items: int) -> None:
+    device = Device(100)
+    with lanes(2) as pool:
+        room = Room(8, 2, pool)
+        assert room.share(range(items), device) == [item * 10 for item in range(items)]
+    assert sorted(device.sizes) == sorted([-(-items // 2), items // 2] if items > 1 else [1])
+
+
+def test_one_lane_needs_no_threads() -> None:
+    with lanes(1) as pool:
+        assert pool is None
+
+
+def test_a_lane_computes_with_one_thread() -> None:
+    with lanes(2) as pool:
+        assert pool is not None
+        assert pool.submit(torch.get_num_threads).result() == 1
