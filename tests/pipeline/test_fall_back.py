@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_net import encoded, picture
 
 from hashshield.attacks import loop
 from hashshield.pipeline.run import make_tools
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
 from hashshield.types import Request
+from tiny_net import encoded, picture
 
 
 class SmallGpu:
