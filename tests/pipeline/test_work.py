@@ -99,7 +99,7 @@ def test_with_one_photo_at_a_time_results_are_identical(tools: Tools) -> None:
 def test_how_fast_threads_write_changes_nothing(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a fixed batch size results are bit-identical: photos that missed go round again in one order, always."""
     working = sys.modules[work.__module__]
-    write, search = working._write, working.search
+    write, search = working.write, working.search
     batch = replace(tools, budget=Budget(0.012, 4, 2))
     sources = [source(i) for i in range(9)]
     runs = []
@@ -113,7 +113,7 @@ def test_how_fast_threads_write_changes_nothing(tools: Tools, monkeypatch: pytes
         def watched(photos: Any, *given: Any, log: list[object] = entered) -> Any:
             return search((log.append(p.key.source.key) or p for p in photos), *given)
 
-        monkeypatch.setattr(working, "_write", slowly)
+        monkeypatch.setattr(working, "write", slowly)
         monkeypatch.setattr(working, "search", watched)
         runs.append((entered, {r.source.key: r.data for r in work(sources, batch)}))
     assert len(runs[0][0]) > 9, "some went round again"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["Adam", "Momentum", "Schedule", "constant", "cosine", "l2_normalised", "raw", "sign"]
+__all__ = ["Adam", "Momentum", "Schedule", "Scheduled", "constant", "cosine", "l2_normalised", "raw", "sign"]
 
 Schedule = Callable[[int], float]
 """Step number, from 0 -> factor of the step's size."""
@@ -31,49 +31,34 @@ def cosine(total: int) -> Schedule:
 
 
 @dataclass
-class raw:  # noqa: N801 - reads as a rule, not as a class
+class Scheduled:
+    """Move by a scheduled size along a direction that depends on the gradient alone."""
+
+    direction: Callable[[Tensor], Tensor]
+    size: float
+    schedule: Schedule = constant
+    t: int = 0
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta - size * direction(grad)."""
+        size = self.size * self.schedule(self.t)
+        self.t += 1
+        return delta - size * self.direction(grad)
+
+
+def raw(size: float, schedule: Schedule = constant) -> Scheduled:
     """Plain gradient descent."""
-
-    size: float
-    schedule: Schedule = constant
-    t: int = 0
-
-    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return delta - size * grad."""
-        size = self.size * self.schedule(self.t)
-        self.t += 1
-        return delta - size * grad
+    return Scheduled(lambda grad: grad, size, schedule)
 
 
-@dataclass
-class l2_normalised:  # noqa: N801
+def l2_normalised(size: float, schedule: Schedule = constant) -> Scheduled:
     """Step of a fixed Euclidean length along the gradient (DHTA, Bai et al. 2020)."""
-
-    size: float
-    schedule: Schedule = constant
-    t: int = 0
-
-    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return delta - size * grad / ||grad||_2."""
-        size = self.size * self.schedule(self.t)
-        self.t += 1
-        length: Tensor = grad.norm().clamp_min(_TINY)
-        return delta - size * grad / length
+    return Scheduled(lambda grad: grad / grad.norm().clamp_min(_TINY), size, schedule)
 
 
-@dataclass
-class sign:  # noqa: N801
+def sign(size: float, schedule: Schedule = constant) -> Scheduled:
     """Step of a fixed size in every pixel (PGD, Madry et al. 2018)."""
-
-    size: float
-    schedule: Schedule = constant
-    t: int = 0
-
-    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return delta - size * sign(grad)."""
-        size = self.size * self.schedule(self.t)
-        self.t += 1
-        return delta - size * grad.sign()
+    return Scheduled(torch.sign, size, schedule)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError
 from hashshield.imaging import sniff
-from hashshield.storage import Record, Store, read_snapshot, walk
+from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import Outcome, Request
 
 __all__ = ["Job", "Plan", "already", "goal_name", "model_names", "plan"]
@@ -106,13 +106,9 @@ def _files(paths: Sequence[Path], store: Store, settled: list[Outcome]) -> Itera
         settled.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
 
     for path in paths:
-        if path.is_dir():
-            for file in walk(path, skip=store.root, failed=failed):
-                yield file, path
-        elif not os.path.lexists(path):
+        if not os.path.lexists(path):
             settled.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
-        else:
-            yield path, None
+    return named([path for path in paths if os.path.lexists(path)], skip=store.root, failed=failed)
 
 
 def _relative(path: Path, within: Path | None) -> Path:

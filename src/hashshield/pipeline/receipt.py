@@ -42,6 +42,8 @@ class Reread:
     linf_levels_written: int
     pixels_after: str
     """Digest of the decoded pixels."""
+    unprotected_copies: tuple[str, ...]
+    links_to_owner: tuple[str, ...]
 
 
 def read_again(data: bytes, original: imaging.Photo, models: Sequence[OpenModel], *, name: str) -> Reread:
@@ -66,6 +68,8 @@ def read_again(data: bytes, original: imaging.Photo, models: Sequence[OpenModel]
         ssim=ssim(photo.pixels, original.pixels),
         linf_levels_written=linf_levels(photo.pixels, original.pixels),
         pixels_after=imaging.pixel_digest(photo),
+        unprotected_copies=photo.unprotected_copies,
+        links_to_owner=photo.links_to_owner,
     )
 
 

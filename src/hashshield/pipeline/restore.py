@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.storage import Store, walk
+from hashshield.storage import Store, named
 from hashshield.storage.faults import explain
 from hashshield.types import Progress, Restoration
 
@@ -60,17 +60,12 @@ def restore(
 
 
 def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
-    """Yield (file, folder it was met in; None if it was named itself); what cannot be listed becomes a row."""
+    """Files as `storage.named` gives them; what cannot be listed becomes a row."""
 
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Restoration(str(folder), "failed", reason=f"cannot be listed: {explain(error)}"))
 
-    for path in paths:
-        if path.is_dir():
-            for file in walk(path, skip=store.root, failed=failed):
-                yield file, path
-        else:
-            yield path, None
+    return named(paths, skip=store.root, failed=failed)
 
 
 def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:

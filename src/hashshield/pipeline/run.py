@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hashshield import imaging
-from hashshield.attacks.finish import levels_of
 from hashshield.attacks.loop import Budget
-from hashshield.attacks.methods import Method, method
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import ChangedError, GoalError, HashshieldError, StorageError, UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.load import open_models
 from hashshield.pipeline.aims import fixed_bits
-from hashshield.pipeline.plan import Job, already, goal_name, model_names, plan
+from hashshield.pipeline.plan import Job, already, plan
+from hashshield.pipeline.rows import details_of, method_of, row_of, text_of
 from hashshield.pipeline.work import Result, Source, Tools, work
 from hashshield.storage import NewRecord, Snapshot, Store, digest, preflight, read_snapshot
-from hashshield.types import Outcome, Progress, Receipt, Request
+from hashshield.types import Outcome, Progress, Request
 
 __all__ = ["make_tools", "protect", "protect_bytes"]
 
@@ -48,7 +46,7 @@ def protect(
         rows = {row.path: row for row in todo.settled}
         if request.dry_run:
             _check_names(request)
-            rows |= {str(j.path): Outcome(str(j.path), "planned", output=_text(j.output)) for j in todo.jobs}
+            rows |= {str(j.path): Outcome(str(j.path), "planned", output=text_of(j.output)) for j in todo.jobs}
         elif todo.jobs:
             _preflight(todo.jobs, request, store, agree)
             progress.start(len(todo.jobs))
@@ -73,7 +71,7 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
         tools = make_tools(request, store.key())
     source = Source(name, data, digest(data))
     (result,) = work([source], tools)
-    row = _row(result, Path(name), None, request)
+    row = row_of(result, Path(name), None, request)
     return (result.data if row.status in ("protected", "partial") else None), row
 
 
@@ -155,13 +153,6 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
     )
 
 
-def method_of(request: Request) -> Method:
-    """The method asked for, with its stopping rule. Raises UnknownNameError, UsageError."""
-    if request.method == "rnm" and request.stop == "first":
-        return method("rnm-first")
-    return method(request.method)
-
-
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """Where a source came from; its bytes are not held a second time."""
@@ -221,7 +212,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
         earlier = store.known(snapshot.sha256, result.already)
         if earlier is not None:
             return already(job.path, earlier, request)
-    row = _row(result, job.path, job.output, request)
+    row = row_of(result, job.path, job.output, request)
     if row.status not in ("protected", "partial") or result.data is None:
         return row
     try:
@@ -232,7 +223,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
         current = read_snapshot(job.path, follow=job.within is None, within=job.within)
         if current.sha256 != snapshot.sha256:
             raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")
-        record = NewRecord(result.pixels_after, _details(result, row), job.again)
+        record = NewRecord(result.pixels_after, details_of(result, row), job.again)
         options = request.options
         if job.output is None:
             store.replace(
@@ -256,69 +247,3 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
     except HashshieldError as error:
         return replace(row, status="failed", reason=str(error), sha256_after=None)
     return row
-
-
-def _row(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
-    common: dict[str, Any] = {
-        "path": str(path),
-        "output": _text(output),
-        "model": model_names(request),
-        "method": request.method,
-        "goal": goal_name(request),
-        "tau": request.tau,
-        "sha256_before": result.source.sha256,
-        "steps": result.steps,
-        "seconds": round(result.seconds, 3),
-    }
-    receipt = result.receipt
-    if receipt is None or result.data is None:
-        return Outcome(status="failed", reason=result.reason, **common)
-    worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
-    nearest = min(receipt.codes, key=lambda row: row.distance_from_original)
-    status: Any = "protected" if receipt.passed else "partial" if request.accept_best else "short"
-    return Outcome(
-        status=status,
-        reason=None if receipt.passed else _why_short(receipt, request),
-        bits=worst.bits,
-        linf_levels=receipt.linf_levels,
-        linf_levels_written=receipt.linf_levels_written,
-        distance_from_original=nearest.distance_from_original,
-        distance_to_goal=worst.distance_to_goal,
-        psnr_db=receipt.psnr_db,
-        ssim=receipt.ssim,
-        sha256_after=digest(result.data) if status != "short" else None,
-        codes=receipt.codes,
-        survival=receipt.survival,
-        unprotected_copies=result.unprotected_copies,
-        links_to_owner=result.links_to_owner,
-        **common,
-    )
-
-
-def _why_short(receipt: Receipt, request: Request) -> str:
-    worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
-    steps = request.steps or method_of(request).steps
-    return (
-        f"{worst.model}: the written photo is {worst.distance_to_goal} of {worst.bits} bits from the goal and "
-        f"{worst.distance_from_original} from its own code; try --steps {2 * steps} or a larger --tau "
-        f"(now {levels_of(request.tau)} levels)"
-    )
-
-
-def _details(result: Result, row: Outcome) -> dict[str, Any]:
-    """What the ledger keeps: enough for `verify` to work without the original."""
-    receipt = result.receipt
-    return {
-        "model": row.model,
-        "bits": row.bits,
-        "method": row.method,
-        "goal": row.goal,
-        "tau": row.tau,
-        "status": row.status,
-        "lossless": receipt is not None and receipt.linf_levels == receipt.linf_levels_written,
-        "marks": [mark.as_details() for mark in result.marks],
-    }
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

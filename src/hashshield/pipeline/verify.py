@@ -16,7 +16,7 @@ from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark
 from hashshield.pipeline.receipt import CARD_VIEW, tolerance_for
-from hashshield.storage import Record, Store, read_snapshot, walk
+from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 from hashshield.views import pillow_view
 
@@ -173,9 +173,4 @@ def _files(paths: Sequence[Path], store: Store, rows: list[Verification]) -> Ite
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Verification(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    for path in paths:
-        if path.is_dir():
-            for file in walk(path, skip=store.root, failed=failed):
-                yield file, path
-        else:
-            yield path, None
+    return named(paths, skip=store.root, failed=failed)

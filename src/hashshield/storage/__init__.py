@@ -7,7 +7,7 @@ from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.space import SpaceReport, Volume, preflight
 from hashshield.storage.store import Store
 from hashshield.storage.temporaries import is_temporary
-from hashshield.storage.walk import walk
+from hashshield.storage.walk import named, walk
 
 __all__ = [
     "NewRecord",
@@ -18,6 +18,7 @@ __all__ = [
     "Volume",
     "digest",
     "is_temporary",
+    "named",
     "preflight",
     "read_snapshot",
     "walk",

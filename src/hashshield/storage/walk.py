@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from hashshield.storage.temporaries import is_temporary
 
-__all__ = ["walk"]
+__all__ = ["named", "walk"]
 
 
 def walk(
@@ -34,3 +34,15 @@ def walk(
             yield from walk(Path(entry.path), skip=skip, failed=failed)
         elif entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
             yield Path(entry.path)
+
+
+def named(
+    paths: Iterable[Path], *, skip: Path | None = None, failed: Callable[[Path, OSError], None]
+) -> Iterator[tuple[Path, Path | None]]:
+    """Yield (file, folder it was met in) for all that is below folders among `paths`, (file, None) for the others."""
+    for path in paths:
+        if path.is_dir():
+            for file in walk(path, skip=skip, failed=failed):
+                yield file, path
+        else:
+            yield path, None

@@ -1,0 +1,90 @@
+"""From results to the rows users read and the details the ledger keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hashshield.attacks.finish import levels_of
+from hashshield.attacks.methods import Method, method
+from hashshield.pipeline.plan import goal_name, model_names
+from hashshield.pipeline.task import Result
+from hashshield.storage import digest
+from hashshield.types import Outcome, Receipt, Request
+
+__all__ = ["details_of", "method_of", "row_of", "text_of"]
+
+
+def method_of(request: Request) -> Method:
+    """The method asked for, with its stopping rule. Raises UnknownNameError, UsageError."""
+    if request.method == "rnm" and request.stop == "first":
+        return method("rnm-first")
+    return method(request.method)
+
+
+def row_of(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
+    """The row of a worked-on photo, before it is written."""
+    common: dict[str, Any] = {
+        "path": str(path),
+        "output": text_of(output),
+        "model": model_names(request),
+        "method": request.method,
+        "goal": goal_name(request),
+        "tau": request.tau,
+        "sha256_before": result.source.sha256,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 3),
+    }
+    receipt = result.receipt
+    if receipt is None or result.data is None:
+        return Outcome(status="failed", reason=result.reason, **common)
+    worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
+    nearest = min(receipt.codes, key=lambda row: row.distance_from_original)
+    status: Any = "protected" if receipt.passed else "partial" if request.accept_best else "short"
+    return Outcome(
+        status=status,
+        reason=None if receipt.passed else _why_short(receipt, request),
+        bits=worst.bits,
+        linf_levels=receipt.linf_levels,
+        linf_levels_written=receipt.linf_levels_written,
+        distance_from_original=nearest.distance_from_original,
+        distance_to_goal=worst.distance_to_goal,
+        psnr_db=receipt.psnr_db,
+        ssim=receipt.ssim,
+        sha256_after=digest(result.data) if status != "short" else None,
+        codes=receipt.codes,
+        survival=receipt.survival,
+        unprotected_copies=result.unprotected_copies,
+        links_to_owner=result.links_to_owner,
+        **common,
+    )
+
+
+def _why_short(receipt: Receipt, request: Request) -> str:
+    worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
+    steps = request.steps or method_of(request).steps
+    return (
+        f"{worst.model}: the written photo is {worst.distance_to_goal} of {worst.bits} bits from the goal and "
+        f"{worst.distance_from_original} from its own code; try --steps {2 * steps} or a larger --tau "
+        f"(now {levels_of(request.tau)} levels)"
+    )
+
+
+def details_of(result: Result, row: Outcome) -> dict[str, Any]:
+    """What the ledger keeps: enough for `verify` to work without the original."""
+    receipt = result.receipt
+    return {
+        "model": row.model,
+        "bits": row.bits,
+        "method": row.method,
+        "goal": row.goal,
+        "tau": row.tau,
+        "status": row.status,
+        "lossless": receipt is not None and receipt.linf_levels == receipt.linf_levels_written,
+        "marks": [mark.as_details() for mark in result.marks],
+    }
+
+
+def text_of(path: Path | None) -> str | None:
+    """A path as rows hold it."""
+    return None if path is None else str(path)

@@ -1,0 +1,179 @@
+"""One photo at work: what goes in and comes out, and the steps around the search that need no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hashshield import imaging
+from hashshield.attacks.finish import apply, uniform_noise
+from hashshield.attacks.goals import Aim, photo_generator
+from hashshield.attacks.grid import Grid, make_grid
+from hashshield.attacks.loop import Budget
+from hashshield.attacks.methods import Method
+from hashshield.metrics.image import linf_levels
+from hashshield.models.hash_files import upright_rgb
+from hashshield.models.load import OpenModel
+from hashshield.pipeline.aims import Mark
+from hashshield.pipeline.receipt import Reread, read_again
+from hashshield.types import GoalSpec, Receipt
+from hashshield.views import pillow_view, resized, to_image
+
+__all__ = ["Result", "Source", "Task", "Tools", "aware", "prepare", "write"]
+
+_KEEP_DECODED = 8_000_000
+"""Bytes of pixels up to which a decoded photo is kept until it is written."""
+_CODEC_IN_LOOP = 1_500_000
+"""Pixels up to which a later try writes and reads the photo at every step."""
+
+Bits = NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One photo's bytes, and how it is named."""
+
+    name: str
+    data: bytes = field(repr=False)
+    sha256: str
+    key: object = None
+    """Handed back with the result."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tools:
+    """Everything the work needs but the photos."""
+
+    models: tuple[OpenModel, ...]
+    method: Method
+    budget: Budget
+    goal: GoalSpec
+    fixed: Sequence[Bits] | None
+    """Wanted bits per model where they do not depend on the photo."""
+    secret: bytes
+    """Key of the per-photo randomness."""
+    tolerance: int | None
+    strip: imaging.Strip = field(default_factory=imaging.Strip)
+    jobs: int = 2
+    results_before: frozenset[str] = frozenset()
+    """Pixel digests of earlier runs' results: a photo with one of these had only its metadata edited since."""
+    notice: Callable[[str], None] = lambda text: None
+    """Told what the user should know, such as a change of device."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What became of one photo; `data` is None when it could not be worked on."""
+
+    source: Source
+    data: bytes | None = None
+    receipt: Receipt | None = None
+    marks: tuple[Mark, ...] = ()
+    pixels_after: str | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    reason: str | None = None
+    unprotected_copies: tuple[str, ...] = ()
+    links_to_owner: tuple[str, ...] = ()
+    already: str | None = None
+    """Pixel digest of a photo that is an earlier run's result; nothing was done to it."""
+
+
+@dataclass(eq=False)
+class Task:
+    """One photo on its way through."""
+
+    source: Source
+    grid: Grid
+    views: tuple[Tensor, ...]
+    photo: imaging.Photo | None
+    """The decoded photo while it is small enough to keep."""
+    lossless: bool
+    already: str | None = None
+    marks: tuple[Mark, ...] = ()
+    aims: tuple[Aim, ...] = ()
+    tries: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    best: tuple[bytes, Receipt, Reread] | None = None
+    delta: Tensor | None = None
+
+    def decoded(self) -> imaging.Photo:
+        """The photo, decoded again where it was too large to keep."""
+        return self.photo or imaging.read(self.source.data, name=self.source.name)
+
+
+def prepare(source: Source, tools: Tools) -> Task:
+    """Decode a photo and make what the search needs of it. Raises PhotoError."""
+    photo = imaging.read(source.data, name=source.name)
+    shown = upright_rgb(photo)
+    opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
+    return Task(
+        source=source,
+        grid=make_grid(shown, channels=photo.pixels.shape[2], opaque=opaque),
+        views=tuple(pillow_view(shown, model.card.input) for model in tools.models),
+        photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
+        lossless=photo.lossless,
+        already=_result_before(photo, tools),
+    )
+
+
+def _result_before(photo: imaging.Photo, tools: Tools) -> str | None:
+    digest = imaging.pixel_digest(photo) if tools.results_before else None
+    return digest if digest in tools.results_before else None
+
+
+def _changed_pixels(photo: imaging.Photo, delta: Tensor, source: Source, tools: Tools) -> NDArray[np.uint8]:
+    """Pixels after `delta`; the rounding draws the same numbers each time, so a change that passed passes again."""
+    seed = int(photo_generator(tools.secret, source.sha256, "rounding").integers(2**62))
+    if tools.method.noise:
+        generator = torch.Generator().manual_seed(seed)
+        return uniform_noise(photo.pixels, tau=tools.budget.tau, generator=generator, opaque=photo.alpha)
+    return apply(
+        photo.pixels,
+        delta,
+        tau=tools.budget.tau,
+        orientation=photo.orientation,
+        generator=torch.Generator().manual_seed(seed),
+        opaque=photo.alpha,
+    )
+
+
+def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
+    """Encode, read again, and tell the largest level that was applied."""
+    photo = task.decoded()
+    pixels = _changed_pixels(photo, delta, task.source, tools)
+    data = imaging.write(photo, pixels, strip=tools.strip)
+    applied = linf_levels(pixels, photo.pixels)
+    del pixels
+    return data, read_again(data, photo, tools.models, name=task.source.name), applied
+
+
+def _on_grid(data: bytes, task: Task) -> Tensor:
+    """(3, h, w) image that encoded bytes come to on the task's grid."""
+    shown = upright_rgb(imaging.read(data, name=task.source.name))
+    height, width = task.grid.image.shape[1:]
+    return to_image(resized(shown, height, width))
+
+
+def aware(task: Task, data: bytes, delta: Tensor, tools: Tools) -> Grid:
+    """The task's grid, knowing what writing does: at every step for small photos, for large from what `delta` became.
+
+    `data` is what was written.
+    """
+    photo = task.photo
+    if photo is None or photo.pixels.shape[0] * photo.pixels.shape[1] > _CODEC_IN_LOOP:
+        meant = replace(task.grid, drift=None).changed(delta)[0]
+        return replace(task.grid, drift=_on_grid(data, task) - meant)
+
+    def written(change: Tensor) -> Tensor:
+        pixels = _changed_pixels(photo, change, task.source, tools)
+        image = _on_grid(imaging.write(photo, pixels, strip=tools.strip), task)
+        return image.to(change.device)
+
+    return replace(task.grid, written=written)
