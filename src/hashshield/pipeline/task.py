@@ -154,11 +154,9 @@ def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
     return data, read_again(data, photo, tools.models, name=task.source.name), applied
 
 
-def _on_grid(data: bytes, task: Task) -> Tensor:
-    """(3, h, w) image that encoded bytes come to on the task's grid."""
-    shown = upright_rgb(imaging.read(data, name=task.source.name))
-    height, width = task.grid.image.shape[1:]
-    return to_image(resized(shown, height, width))
+def _on_grid(data: bytes, source: Source, height: int, width: int) -> Tensor:
+    """(3, height, width) image that encoded bytes come to on the grid."""
+    return to_image(resized(upright_rgb(imaging.read(data, name=source.name)), height, width))
 
 
 def aware(task: Task, data: bytes, delta: Tensor, tools: Tools) -> Grid:
@@ -166,14 +164,16 @@ def aware(task: Task, data: bytes, delta: Tensor, tools: Tools) -> Grid:
 
     `data` is what was written.
     """
-    photo = task.photo
+    # The function below outlives this call inside the grid; it must not hold the task, which holds the grid.
+    photo, source = task.photo, task.source
+    height, width = task.grid.image.shape[1:]
     if photo is None or photo.pixels.shape[0] * photo.pixels.shape[1] > _CODEC_IN_LOOP:
         meant = replace(task.grid, drift=None).changed(delta)[0]
-        return replace(task.grid, drift=_on_grid(data, task) - meant)
+        return replace(task.grid, drift=_on_grid(data, source, height, width) - meant)
 
     def written(change: Tensor) -> Tensor:
-        pixels = _changed_pixels(photo, change, task.source, tools)
-        image = _on_grid(imaging.write(photo, pixels, strip=tools.strip), task)
+        pixels = _changed_pixels(photo, change, source, tools)
+        image = _on_grid(imaging.write(photo, pixels, strip=tools.strip), source, height, width)
         return image.to(change.device)
 
     return replace(task.grid, written=written)
