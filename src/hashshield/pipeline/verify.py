@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 
 import torch
 
 from hashshield import imaging
+from hashshield.attacks.room import lanes
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError
 from hashshield.metrics.hamming import bits_of, to_hex
-from hashshield.models.device import choose_device
+from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark
@@ -45,15 +47,13 @@ def verify(
     with Store.open(vault) as store:
         files = list(_files(paths, store, rows))
         progress.start(len(files))
+        keep_freed_memory()
         check = _Check(store, list(models), original, goal or GoalSpec(), tolerance, choose_device(device))
-        for path, within in files:
-            progress.photo(str(path))
-            try:
-                row = check.file(path, within)
-            except HashshieldError as error:
-                row = Verification(str(path), "failed", reason=str(error))
-            rows.append(row)
-            progress.done(row)
+        with lanes(torch.get_num_threads() if check.device == "cpu" else 1) as pool:
+            for row in (pool.map if pool else map)(check.row, files):
+                progress.photo(row.path)
+                rows.append(row)
+                progress.done(row)
     return rows
 
 
@@ -70,6 +70,7 @@ class _Check:
         self.store, self.goal, self.tolerance, self.device = store, goal, tolerance, device
         self.asked = bool(models)
         self.opened: dict[str, OpenModel] = {}
+        self.opening = Lock()
         self.names = [self._full(name) for name in models or [DEFAULT_MODEL]]
         self.marks = None if original is None else self._marks_of(original)
 
@@ -108,10 +109,19 @@ class _Check:
         full = full_name(name)
         return full if resolve(full).bits is not None else self._model(full).name
 
+    def row(self, named_file: tuple[Path, Path | None]) -> Verification:
+        """The row of one file and the folder it was met in; files are checked side by side."""
+        path, within = named_file
+        try:
+            return self.file(path, within)
+        except HashshieldError as error:
+            return Verification(str(path), "failed", reason=str(error))
+
     def _model(self, name: str) -> OpenModel:
-        if name not in self.opened:
-            (self.opened[name],) = open_models([name], device=self.device)
-        return self.opened[name]
+        with self.opening:
+            if name not in self.opened:
+                (self.opened[name],) = open_models([name], device=self.device)
+            return self.opened[name]
 
     def _recorded(self, record: Record | None) -> list[Mark]:
         """What the ledger holds of the networks asked for; of all networks when none was named."""
