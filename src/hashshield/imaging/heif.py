@@ -24,12 +24,16 @@ __all__ = ["HeifEncoding", "read"]
 
 _TURNING = frozenset({b"irot", b"imir"})
 _TRANSFORMS = _TURNING | {b"clap"}
-_LAYERED = frozenset({b"a1op", b"a1lx", b"lsel"})
 _DECODED = frozenset({b"ispe", b"pixi", b"colr", b"auxC", b"hvcC", b"av1C", b"clap"})
 """Properties the decoder is shown."""
 
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1\0", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
-_AUXILIARY = ((b"hdrgainmap", "gain map"), (b"auxid:2", "depth map"), (b"depth", "depth map"), (b"disparity", "depth map"))
+_AUXILIARY = (
+    (b"hdrgainmap", "gain map"),
+    (b"auxid:2", "depth map"),
+    (b"depth", "depth map"),
+    (b"disparity", "depth map"),
+)
 _C2PA = b"uuid" + bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _XMP = b"application/rdf+xml"
 _SRGB = (1, 13)
@@ -118,7 +122,8 @@ def read(data: bytes, *, name: str, container: str) -> Photo:
     leaves = [still.items[number] for number in tree[1:]] if grid else [primary]
     coder = coders.choose(leaves[0].kind, name=name)
     sampling = _check(still, tree, leaves, coder, name=name)
-    check_size(*((grid.width, grid.height) if grid else size_of(primary, name=name)), name=name)
+    size = (grid.width, grid.height) if grid else size_of(primary, name=name)
+    check_size(*size, name=name)
     alpha = {
         r.source
         for r in still.references
@@ -126,6 +131,8 @@ def read(data: bytes, *, name: str, container: str) -> Photo:
     }
     kept = frozenset(n for number in (still.primary, *alpha) for n in still.tree(number))
     decoded = coder.decode(build(_bare(still.only(kept))), name=name)
+    if decoded.shape[1::-1] != size and primary.find(b"clap") is None:
+        raise BrokenPhotoError(f"{name}: its picture has not the size the file says; get the file again")
     opaque, alpha_plane = _planes(decoded, sampling, has_alpha=bool(alpha))
     image = from_array(opaque, "L" if opaque.shape[2] == 1 else "RGB")
     thumbnails = tuple(n for n in _thumbnails(still) if n not in kept and _remade(still.items[n], coder))
@@ -155,7 +162,7 @@ def _check(still: Still, tree: tuple[int, ...], leaves: list[Item], coder: Coder
     """Refuse what would not come back as it was; return the chroma sampling."""
     kinds = {p.kind for number in tree for p in still.items[number].properties if p.essential}
     unknown = kinds - _TRANSFORMS - _DECODED - {b"pasp"}
-    if unknown & _LAYERED or unknown:
+    if unknown:
         shown = ", ".join(sorted(kind.decode("ascii", "replace") for kind in unknown))
         raise UnsupportedError(f"{name}: its picture needs {shown}, which is not supported; convert it to JPEG or PNG")
     if any(item.kind != leaves[0].kind for item in leaves):
@@ -169,9 +176,9 @@ def _check(still: Still, tree: tuple[int, ...], leaves: list[Item], coder: Coder
             f"{name}: {depth} bits per sample are not supported, only 8; convert it to JPEG, PNG or WebP first"
         )
     turned = [[p.kind for p in still.items[number].properties if p.kind in _TRANSFORMS] for number in tree]
-    if b"clap" in turned[0][1:] or any(turned[1:]) or (turned[0][:1] == [b"clap"] and coder.config != b"hvcC"):
-        raise UnsupportedError(f"{name}: a picture cropped by its container is not supported; convert it to JPEG")
-    if len(tree) > 1 and b"clap" in turned[0]:
+    # libheif crops a single picture by itself; tiles would have to be moved, and Pillow shows AVIF uncropped.
+    croppable = coder.config == b"hvcC" and len(tree) == 1
+    if any(turned[1:]) or b"clap" in turned[0][croppable:]:
         raise UnsupportedError(f"{name}: a picture cropped by its container is not supported; convert it to JPEG")
     if any(r.kind == b"prem" and r.source in tree for r in still.references):
         raise UnsupportedError(f"{name}: premultiplied transparency is not supported; save it as PNG first")
@@ -181,9 +188,7 @@ def _check(still: Still, tree: tuple[int, ...], leaves: list[Item], coder: Coder
 def _bare(still: Still) -> Still:
     """The decoder's copy: nothing but the picture, not turned."""
     items = {
-        number: replace(
-            item, properties=tuple(p for p in item.properties if p.kind in _DECODED and not _is_profile(p))
-        )
+        number: replace(item, properties=tuple(p for p in item.properties if p.kind in _DECODED and not _is_profile(p)))
         for number, item in still.items.items()
     }
     return replace(still, items=items, notes=tuple(n for n in still.notes if n[4:8] == b"hdlr"), others=(), tail=b"")

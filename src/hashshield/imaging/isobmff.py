@@ -98,7 +98,7 @@ class Still:
         )
 
 
-class _Damage(Exception):
+class _DamageError(Exception):
     """A number that points nowhere."""
 
 
@@ -108,7 +108,7 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         if self.at + size > len(self.data):
-            raise _Damage("a box is cut short")
+            raise _DamageError("a box is cut short")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -146,7 +146,7 @@ def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[b
             # A picture cut short must not pass for trailing data, which is kept.
             if loose and data[at + 4 : at + 8] != b"mdat":
                 return
-            raise _Damage("a box runs past the end")
+            raise _DamageError("a box runs past the end")
         yield data[at + 4 : at + 8], at, at + head, at + size
         at += size
 
@@ -155,7 +155,7 @@ def parse(data: bytes, *, name: str) -> Still:
     """Take a file apart; raises UnsupportedError or BrokenPhotoError."""
     try:
         return _parse(data, name=name)
-    except _Damage as error:
+    except _DamageError as error:
         raise BrokenPhotoError(
             f"{name}: the file's structure is damaged or incomplete ({error}); get the file again from its source"
         ) from error
@@ -173,7 +173,7 @@ def _parse(data: bytes, *, name: str) -> Still:
         elif kind not in (b"mdat", b"free", b"skip"):
             others.append((kind, data[start:end]))
     if not brands or not meta:
-        raise _Damage("there is no header")
+        raise _DamageError("there is no header")
     parts: dict[bytes, bytes] = {}
     notes = list[bytes]()
     for kind, start, payload, stop in _boxes(meta, at=4):
@@ -182,7 +182,7 @@ def _parse(data: bytes, *, name: str) -> Still:
         elif kind != b"free":
             notes.append(meta[start:stop])
     if not parts.keys() >= {b"pitm", b"iinf", b"iprp", b"iloc"}:
-        raise _Damage("the header is not complete")
+        raise _DamageError("the header is not complete")
     places = _places(parts[b"iloc"])
     properties = _properties(parts[b"iprp"])
     items: dict[int, Item] = {}
@@ -200,7 +200,7 @@ def _parse(data: bytes, *, name: str) -> Still:
     reader = _Reader(parts[b"pitm"])
     primary = reader.number(4 if reader.full()[0] else 2)
     if primary not in items:
-        raise _Damage("there is no primary image")
+        raise _DamageError("there is no primary image")
     references = tuple(_references(parts[b"iref"])) if b"iref" in parts else ()
     return Still(brands, primary, items, references, tuple(notes), tuple(others), data[end:])
 
@@ -210,7 +210,7 @@ def _entries(data: bytes, *, name: str) -> Iterator[tuple[int, bytes, bytes, byt
     reader.number(4 if reader.full()[0] else 2)
     for count, (kind, start, payload, end) in enumerate(_boxes(data, at=reader.at)):
         if count == _MOST:
-            raise _Damage("there are too many items")
+            raise _DamageError("there are too many items")
         entry = _Reader(data[payload:end])
         version, _ = entry.full()
         if kind != b"infe" or version not in (2, 3):
@@ -231,13 +231,13 @@ def _places(data: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
     offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     index_size = sizes & 15 if version else 0
     if version > 2 or {offset_size, length_size, base_size, index_size} - {0, 4, 8}:
-        raise _Damage("the list of places is of an unknown kind")
+        raise _DamageError("the list of places is of an unknown kind")
     found: dict[int, tuple[int, list[tuple[int, int]]]] = {}
     for _ in range(_counted(reader.number(4 if version == 2 else 2))):
         number = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version else _IN_FILE
         if reader.number(2):
-            raise _Damage("data lies in another file")
+            raise _DamageError("data lies in another file")
         base, extents = reader.number(base_size), list[tuple[int, int]]()
         for _ in range(_counted(reader.number(2))):
             reader.take(index_size)
@@ -253,7 +253,7 @@ def _gather(data: bytes, extents: list[tuple[int, int]], room: int) -> bytes:
         length = length or max(len(data) - offset, 0)
         room -= length
         if offset + length > len(data) or room < 0:
-            raise _Damage("an item's data lies outside the file, or overlaps")
+            raise _DamageError("an item's data lies outside the file, or overlaps")
         pieces.append(data[offset : offset + length])
     return b"".join(pieces)
 
@@ -286,7 +286,7 @@ def _properties(data: bytes) -> dict[int, list[Property]]:
                     mark = 0x8000 if wide else 0x80
                     index = value & ~mark
                     if index > len(known):
-                        raise _Damage("an item has a property that is not there")
+                        raise _DamageError("an item has a property that is not there")
                     if index:
                         found.setdefault(number, []).append(Property(*known[index - 1], bool(value & mark)))
     return found
@@ -294,7 +294,7 @@ def _properties(data: bytes) -> dict[int, list[Property]]:
 
 def _counted(count: int) -> int:
     if count > _MOST:
-        raise _Damage("there are too many items")
+        raise _DamageError("there are too many items")
     return count
 
 

@@ -23,7 +23,7 @@ from hashshield.attacks.goals import KEPT, Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
 from hashshield.attacks.methods import Method
-from hashshield.errors import HashshieldError
+from hashshield.errors import HashshieldError, UnsupportedError
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
@@ -73,6 +73,8 @@ class Tools:
     """Key of the per-photo randomness."""
     tolerance: int | None
     strip: imaging.Strip = field(default_factory=imaging.Strip)
+    lossy_formats: bool = False
+    """Whether HEIC and AVIF are worked on."""
     jobs: int = 2
     results_before: frozenset[str] = frozenset()
     """Pixel digests of earlier runs' results: a photo with one of these had only its metadata edited since."""
@@ -111,6 +113,8 @@ class _Task:
     unprotected_copies: tuple[str, ...]
     links_to_owner: tuple[str, ...]
     already: str | None = None
+    lossy_format: bool = False
+    """Whether its container is one that has to be asked for."""
     marks: tuple[Mark, ...] = ()
     aims: tuple[Aim, ...] = ()
     tries: int = 0
@@ -151,6 +155,7 @@ class _Flow:
         self.writing: deque[tuple[_Task, Future[tuple[bytes, Reread, int, Tensor]]]] = deque()
         self.results: deque[Result] = deque()
         self.searching: list[_Task] = []
+        self.warned = False
 
     def run(self) -> Iterator[Result]:
         self._prepare_ahead()
@@ -204,12 +209,18 @@ class _Flow:
                 if task.already is not None:
                     self.results.append(Result(source, already=task.already))
                     continue
+                self._warn(task)
                 self._aim(task)
             except HashshieldError as error:
                 self.results.append(Result(source, reason=str(error)))
                 continue
             return self._start(task)
         return None
+
+    def _warn(self, task: _Task) -> None:
+        if task.lossy_format and not self.warned:
+            self.warned = True
+            self.tools.notice("HEIC and AVIF lose a little with each writing, also where the photo is not changed")
 
     @torch.inference_mode()
     def _aim(self, task: _Task) -> None:
@@ -300,6 +311,13 @@ def _nearer(one: Receipt, other: Receipt) -> bool:
 
 
 def _prepare(source: Source, tools: Tools) -> _Task:
+    container = imaging.sniff(source.data[:64])
+    lossy_format = container in imaging.LOSSY_FORMATS
+    if lossy_format and not tools.lossy_formats:
+        raise UnsupportedError(
+            f"{source.name}: {str(container).upper()} loses a little with each writing; accept that with "
+            "--lossy-formats, or convert it to JPEG, PNG or WebP first"
+        )
     photo = imaging.read(source.data, name=source.name)
     shown = upright_rgb(photo)
     opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
@@ -312,6 +330,7 @@ def _prepare(source: Source, tools: Tools) -> _Task:
         unprotected_copies=photo.unprotected_copies,
         links_to_owner=photo.links_to_owner,
         already=_result_before(photo, tools),
+        lossy_format=lossy_format,
     )
 
 
