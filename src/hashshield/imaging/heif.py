@@ -15,7 +15,9 @@ from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging import blocks, coders, metadata
 from hashshield.imaging.coders import Coder
 from hashshield.imaging.decode import from_array, to_array
-from hashshield.imaging.isobmff import Item, Property, Still, build, parse
+from hashshield.imaging.heif_copies import copies, is_c2pa, is_image
+from hashshield.imaging.isobmff import Item, Property, Still, parse
+from hashshield.imaging.isobmff_build import build
 from hashshield.imaging.metadata import Findings
 from hashshield.imaging.photo import Photo, Pixels, Strip, check_size, stored, upright
 from hashshield.imaging.tiles import Grid, grid_of, pieces, size_of
@@ -28,13 +30,6 @@ _DECODED = frozenset({b"ispe", b"pixi", b"colr", b"auxC", b"hvcC", b"av1C", b"cl
 """Properties the decoder is shown."""
 
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1\0", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
-_AUXILIARY = (
-    (b"hdrgainmap", "gain map"),
-    (b"auxid:2", "depth map"),
-    (b"depth", "depth map"),
-    (b"disparity", "depth map"),
-)
-_C2PA = b"uuid" + bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _XMP = b"application/rdf+xml"
 _SRGB = (1, 13)
 """Primaries and transfer (ITU-T H.273) where the file names none."""
@@ -105,11 +100,11 @@ class HeifEncoding:
         keep = self.kept | set(self.thumbnails)
         if not strip.metadata:
             described = {r.source for r in still.references if r.kind == b"cdsc" and keep.isdisjoint(r.targets)}
-            notes = {number for number, item in still.items.items() if not _is_image(item)}
+            notes = {number for number, item in still.items.items() if not is_image(item)}
             keep |= notes - described
         # Groups name items that are gone.
         notes_kept = still.notes if keep == still.items.keys() else tuple(n for n in still.notes if n[4:8] != b"grpl")
-        others = () if strip.metadata else tuple(o for o in still.others if _is_c2pa(o[1]))
+        others = () if strip.metadata else tuple(o for o in still.others if is_c2pa(o[1]))
         return replace(still.only(keep), notes=notes_kept, others=others, tail=b"")
 
 
@@ -137,14 +132,14 @@ def read(data: bytes, *, name: str, container: str) -> Photo:
     image = from_array(opaque, "L" if opaque.shape[2] == 1 else "RGB")
     thumbnails = tuple(n for n in _thumbnails(still) if n not in kept and _remade(still.items[n], coder))
     found: dict[int, Findings] = {}
-    told = Findings(copies=list(_copies(still, kept | set(thumbnails))))
+    told = Findings(copies=list(copies(still, kept | set(thumbnails))))
     for number, item in still.items.items():
         if item.kind == b"Exif":
             found[number] = blocks.inspect_exif(_exif(item)[1], image)
             told.add(found[number])
         elif item.kind == b"mime" and item.content_type == _XMP:
             told.add(metadata.inspect_xmp(item.data))
-    told.links += [metadata.C2PA for _, whole in still.others if _is_c2pa(whole)]
+    told.links += [metadata.C2PA for _, whole in still.others if is_c2pa(whole)]
     return Photo(
         pixels=opaque,
         alpha=alpha_plane,
@@ -241,17 +236,9 @@ def _is_profile(item: Property) -> bool:
     return item.kind == b"colr" and item.payload[:4] != b"nclx"
 
 
-def _is_image(item: Item) -> bool:
-    return item.find(b"ispe") is not None or item.kind in (b"grid", b"iden", b"iovl", b"tmap")
-
-
 def _is_alpha(item: Item) -> bool:
     payload = item.find(b"auxC")
     return payload is not None and payload[4:].startswith(_ALPHA)
-
-
-def _is_c2pa(whole: bytes) -> bool:
-    return whole[4:24] == _C2PA
 
 
 def _exif(item: Item) -> tuple[bytes, bytes]:
@@ -272,35 +259,3 @@ def _remade(item: Item, coder: Coder) -> bool:
     depth, sampling = coder.traits(item.find(coder.config) or b"")
     known = item.kind in (b"hvc1", b"av01") and item.find(b"ispe") is not None and item.find(b"clap") is None
     return known and depth == 8 and bool(sampling)
-
-
-def _copies(still: Still, settled: frozenset[int]) -> Iterator[str]:
-    """Name the images that stay as they are."""
-    parts = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) != b"tmap"}
-    mapped = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) == b"tmap"}
-    auxiliary = {r.source for r in still.references if r.kind == b"auxl"}
-    thumbnails = {r.source for r in still.references if r.kind == b"thmb"}
-    for number, item in still.items.items():
-        if number in settled or number in parts or not _is_image(item) or item.kind == b"tmap":
-            continue
-        payload = item.find(b"ispe") or bytes(12)
-        size = f"{int.from_bytes(payload[4:8], 'big')}x{int.from_bytes(payload[8:12], 'big')}"
-        label = "second image"
-        if number in mapped:
-            label = "gain map"
-        elif number in auxiliary:
-            urn = item.find(b"auxC") or b""
-            label = next((text for mark, text in _AUXILIARY if mark in urn), "auxiliary image")
-        elif number in thumbnails:
-            label = "thumbnail"
-        yield f"{label} ({size})"
-    for kind, whole in still.others:
-        if not _is_c2pa(whole):
-            shown = kind.decode("ascii") if kind.isalnum() else "unknown"
-            yield f"data in a box of the kind {shown} ({len(whole)} bytes)"
-    if still.tail.strip(b"\0"):
-        yield f"trailing data ({len(still.tail)} bytes)"
-
-
-def _kind(still: Still, number: int) -> bytes:
-    return still.items[number].kind if number in still.items else b""

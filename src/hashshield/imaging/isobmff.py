@@ -1,7 +1,4 @@
-"""Still images in ISO base media files (ISO/IEC 14496-12, 23008-12): taken apart into items, and put together again.
-
-Item data, item entries and property payloads pass through byte for byte; what is written anew is where they lie.
-"""
+"""Still images in ISO base media files (ISO/IEC 14496-12, 23008-12): taken apart into items."""
 
 from __future__ import annotations
 
@@ -11,12 +8,13 @@ from typing import NamedTuple
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 
-__all__ = ["Item", "Property", "Reference", "Still", "box", "build", "parse"]
+__all__ = ["IN_FILE", "IN_IDAT", "Item", "Property", "Reference", "Still", "parse"]
 
 _MOST = 2000
 """Items, references and properties; the largest grids of phones have about 400 items."""
 
-_IN_FILE, _IN_IDAT = 0, 1
+IN_FILE, IN_IDAT = 0, 1
+"""Where an item's data lies: in the file, or inside the header (14496-12, 8.11.3)."""
 
 
 class Property(NamedTuple):
@@ -128,12 +126,6 @@ class _Reader:
         return self.number(1), self.number(3)
 
 
-def box(kind: bytes, *parts: bytes) -> bytes:
-    """Return a box."""
-    payload = b"".join(parts)
-    return (8 + len(payload)).to_bytes(4, "big") + kind + payload
-
-
 def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield kind, start, start of the payload, and end of each box; stop at what is none if `loose`."""
     while at < len(data):
@@ -188,14 +180,14 @@ def _parse(data: bytes, *, name: str) -> Still:
     items: dict[int, Item] = {}
     room = len(data)
     for number, kind, content_type, entry in _entries(parts[b"iinf"], name=name):
-        method, extents = places.get(number, (_IN_FILE, []))
-        if method not in (_IN_FILE, _IN_IDAT):
+        method, extents = places.get(number, (IN_FILE, []))
+        if method not in (IN_FILE, IN_IDAT):
             raise UnsupportedError(f"{name}: items inside items are not supported; convert it to JPEG or PNG first")
-        held = _gather(data if method == _IN_FILE else parts.get(b"idat", b""), extents, room)
+        held = _gather(data if method == IN_FILE else parts.get(b"idat", b""), extents, room)
         # Crafted extents that overlap could add up to thousands of times the file.
         room -= len(held)
         items[number] = Item(
-            number, kind, content_type, entry, held, method == _IN_IDAT, tuple(properties.get(number, ()))
+            number, kind, content_type, entry, held, method == IN_IDAT, tuple(properties.get(number, ()))
         )
     reader = _Reader(parts[b"pitm"])
     primary = reader.number(4 if reader.full()[0] else 2)
@@ -235,7 +227,7 @@ def _places(data: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
     found: dict[int, tuple[int, list[tuple[int, int]]]] = {}
     for _ in range(_counted(reader.number(4 if version == 2 else 2))):
         number = reader.number(4 if version == 2 else 2)
-        method = reader.number(2) & 15 if version else _IN_FILE
+        method = reader.number(2) & 15 if version else IN_FILE
         if reader.number(2):
             raise _DamageError("data lies in another file")
         base, extents = reader.number(base_size), list[tuple[int, int]]()
@@ -296,82 +288,3 @@ def _counted(count: int) -> int:
     if count > _MOST:
         raise _DamageError("there are too many items")
     return count
-
-
-def build(still: Still) -> bytes:
-    """Return the file: brands, header, item data in the items' order, other boxes."""
-    inline = b"".join(item.data for item in still.items.values() if item.inline)
-    named = {number for _, source, targets in still.references for number in (source, *targets)}
-    wide = 4 if max(named | still.items.keys()) > 0xFFFF else 2
-
-    def header(mdat: int) -> bytes:
-        return box(
-            b"meta",
-            bytes(4),
-            *still.notes,
-            box(b"pitm", bytes((wide == 4, 0, 0, 0)), still.primary.to_bytes(wide, "big")),
-            _listed(still),
-            _referring(still.references, wide),
-            _described(still, wide),
-            box(b"idat", inline) if inline else b"",
-            _placed(still, wide, mdat),
-        )
-
-    before = len(still.brands) + len(header(0))
-    data = box(b"mdat", *(item.data for item in still.items.values() if not item.inline))
-    return b"".join((still.brands, header(before + 8), data, *(whole for _, whole in still.others), still.tail))
-
-
-def _listed(still: Still) -> bytes:
-    entries = [item.entry for item in still.items.values()]
-    return box(b"iinf", bytes(4), len(entries).to_bytes(2, "big"), *entries)
-
-
-def _referring(references: tuple[Reference, ...], wide: int) -> bytes:
-    if not references:
-        return b""
-    rows = (
-        box(
-            kind,
-            source.to_bytes(wide, "big"),
-            len(targets).to_bytes(2, "big"),
-            *(target.to_bytes(wide, "big") for target in targets),
-        )
-        for kind, source, targets in references
-    )
-    return box(b"iref", bytes((wide == 4, 0, 0, 0)), *rows)
-
-
-def _described(still: Still, wide: int) -> bytes:
-    """The properties, each once, and which item has which."""
-    known: dict[tuple[bytes, bytes], int] = {}
-    rows = []
-    for item in still.items.values():
-        if not item.properties:
-            continue
-        row = item.number.to_bytes(wide, "big") + bytes((len(item.properties),))
-        for kind, payload, essential in item.properties:
-            index = known.setdefault((kind, payload), len(known) + 1)
-            row += (index | essential << 15).to_bytes(2, "big")
-        rows.append(row)
-    held = box(b"ipco", *(box(kind, payload) for kind, payload in known))
-    return box(b"iprp", held, box(b"ipma", bytes((wide == 4, 0, 0, 1)), len(rows).to_bytes(4, "big"), *rows))
-
-
-def _placed(still: Still, wide: int, mdat: int) -> bytes:
-    rows = []
-    at = {True: 0, False: mdat}
-    for item in still.items.values():
-        extent = at[item.inline].to_bytes(4, "big") + len(item.data).to_bytes(4, "big")
-        # An extent of length 0 would mean all of the file.
-        count = 1 if item.data else 0
-        rows.append(
-            item.number.to_bytes(wide, "big")
-            + (_IN_IDAT if item.inline else _IN_FILE).to_bytes(2, "big")
-            + bytes(2)
-            + count.to_bytes(2, "big")
-            + extent * count
-        )
-        at[item.inline] += len(item.data)
-    version = 2 if wide == 4 else 1
-    return box(b"iloc", bytes((version, 0, 0, 0, 0x44, 0)), len(rows).to_bytes(wide, "big"), *rows)
