@@ -57,7 +57,7 @@ class _Hevc:
     config = b"hvcC"
 
     quality = 70
-    """About 48 dB, at the size of a phone's own files; 90 is 5 dB more in three times the bytes."""
+    """About 48 dB, in 1.3 to 2.7 times the bytes of phones' own files; 90 is 2 to 8 dB more in twice as many."""
 
     def __init__(self, name: str) -> None:
         try:
