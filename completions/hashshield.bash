@@ -24,7 +24,7 @@ __hashshield_case() {
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --force --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links --allow-root --json -q --quiet -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --json -q --quiet -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;

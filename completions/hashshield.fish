@@ -60,6 +60,7 @@ complete -c hashshield -n '__hashshield_at protect' -l strip-copies -d 'Remove t
 complete -c hashshield -n '__hashshield_at protect' -l strip-gps -d 'Remove the position.'
 complete -c hashshield -n '__hashshield_at protect' -l strip-metadata -d 'Remove metadata; keep orientation, colour.'
 complete -c hashshield -n '__hashshield_at protect' -l keep-mtime -d 'Keep the modification time.'
+complete -c hashshield -n '__hashshield_at protect' -l lossy-formats -d 'Accept HEIC and AVIF, which lose a little with each writing.'
 complete -c hashshield -n '__hashshield_at protect' -l break-links -d 'Accept files with several hard links.'
 complete -c hashshield -n '__hashshield_at protect' -l allow-root -d 'As root, write where others can too.'
 complete -c hashshield -n '__hashshield_at protect' -l json -d 'Print one JSON document.'

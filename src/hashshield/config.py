@@ -118,6 +118,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("strip_gps", "switch", False, "remove the position"),
         Setting("strip_metadata", "switch", False, "remove all metadata but orientation and colour profile"),
         Setting("keep_mtime", "switch", False, "keep the modification time"),
+        Setting("lossy_formats", "switch", False, "accept HEIC and AVIF, which lose a little with each writing"),
     )
 }
 

@@ -40,7 +40,15 @@ def test_without_options_the_request_is_the_default_one(run: Run, asked: list[An
     assert ended.code == 0
     ((paths, request),) = asked
     assert paths == [Path("a.jpg"), Path("folder")]
-    switches = ("strip_copies", "strip_gps", "strip_metadata", "keep_mtime", "break_links", "allow_root")
+    switches = (
+        "strip_copies",
+        "strip_gps",
+        "strip_metadata",
+        "keep_mtime",
+        "lossy_formats",
+        "break_links",
+        "allow_root",
+    )
     assert request == Request(options=dict.fromkeys(switches, False))
     assert "Protected 2 of 2 photos" in ended.err
 
@@ -50,7 +58,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
         f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
         f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
-        "--allow-root --no-backup --yes --json --quiet"
+        "--lossy-formats --allow-root --no-backup --yes --json --quiet"
     )
     ended = run("protect", *words.split(), "a.jpg")
     assert ended.code == 0
@@ -79,6 +87,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
             "strip_gps": True,
             "strip_metadata": True,
             "keep_mtime": True,
+            "lossy_formats": True,
             "break_links": True,
             "allow_root": True,
         },

@@ -58,7 +58,7 @@ CASES: list[tuple[str, bytes, type[PhotoError], str]] = [
     ("gif", saved(picture(), "GIF"), UnsupportedError, "GIF is not supported"),
     ("tiff", saved(picture(), "TIFF"), UnsupportedError, "TIFF is not supported"),
     ("bmp", saved(picture(), "BMP"), UnsupportedError, "BMP is not supported"),
-    ("heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", UnsupportedError, "HEIC is not supported; convert it"),
+    ("heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", BrokenPhotoError, "structure is damaged"),
     ("eps", saved(picture(), "EPS"), UnsupportedError, "EPS is not supported"),
     ("cmyk", saved(picture("CMYK"), "JPEG"), UnsupportedError, "CMYK JPEG is not supported; convert it to RGB"),
     ("small jpeg", jpeg(scene(31, 64)), UnsupportedError, "64x31 pixels is too small"),

@@ -51,7 +51,7 @@ __all__ = [
 
 AIM, SEARCH, FILES, REPORT = "What to aim at", "Search", "Files", "Report"
 
-OPTIONS = ("strip_copies", "strip_gps", "strip_metadata", "keep_mtime")
+OPTIONS = ("strip_copies", "strip_gps", "strip_metadata", "keep_mtime", "lossy_formats")
 """Settings that travel in `Request.options`."""
 
 

@@ -88,6 +88,10 @@ def protect(
         bool, o.switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=o.FILES)
     ] = False,
     keep_mtime: Annotated[bool, o.switch("--keep-mtime", text="Keep the modification time.", panel=o.FILES)] = False,
+    lossy_formats: Annotated[
+        bool,
+        o.switch("--lossy-formats", text="Accept HEIC and AVIF, which lose a little with each writing.", panel=o.FILES),
+    ] = False,
     break_links: o.BreakLinks = False,
     allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
@@ -120,6 +124,7 @@ def protect(
                 "strip_gps": strip_gps or None,
                 "strip_metadata": strip_metadata or None,
                 "keep_mtime": keep_mtime or None,
+                "lossy_formats": lossy_formats or None,
             }
         )
         request = o.request_of(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hashshield.errors import NotAPhotoError, UnsupportedError
-from hashshield.imaging.formats import SUPPORTED, UNSUPPORTED_NAMES, sniff
+from hashshield.imaging.formats import LOSSY_FORMATS, SUPPORTED, UNSUPPORTED_NAMES, sniff
 from hashshield.imaging.photo import MAX_PIXELS, MIN_SIDE, Photo, Pixels, Strip, pixel_digest, stored, upright
 
 __all__ = [
+    "LOSSY_FORMATS",
     "MAX_PIXELS",
     "MIN_SIDE",
     "SUPPORTED",
@@ -28,13 +29,15 @@ def read(data: bytes, *, name: str) -> Photo:
     Raises NotAPhotoError, UnsupportedError and BrokenPhotoError.
     """
     # Imported here because planning only sniffs and should not wait for Pillow.
-    from hashshield.imaging import jpeg, png, webp
+    from hashshield.imaging import heif, jpeg, png, webp
 
     if not data:
         raise NotAPhotoError(f"{name}: the file is empty; get it again from its source")
     container = sniff(data[:64])
     if container is None:
         raise NotAPhotoError(f"{name}: not an image; its first bytes are no image format known here")
+    if container in LOSSY_FORMATS:
+        return heif.read(data, name=name, container=container)
     readers = {"jpeg": jpeg.read, "png": png.read, "webp": webp.read}
     if container not in readers:
         raise UnsupportedError(

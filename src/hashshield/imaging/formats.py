@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["SUPPORTED", "UNSUPPORTED_NAMES", "sniff"]
+__all__ = ["LOSSY_FORMATS", "SUPPORTED", "UNSUPPORTED_NAMES", "sniff"]
 
 SUPPORTED = frozenset({"jpeg", "png", "webp"})
-"""Containers that can be protected."""
+"""Containers that are protected without being asked about."""
+
+LOSSY_FORMATS = frozenset({"heic", "avif"})
+"""Containers that can be read where their coders are installed; protecting one has to be asked for."""
 
 UNSUPPORTED_NAMES = {
-    "avif": "AVIF",
     "bmp": "BMP",
     "dds": "DDS",
     "exr": "OpenEXR",
     "eps": "EPS",
     "gif": "GIF",
     "hdr": "Radiance HDR",
-    "heic": "HEIC",
     "ico": "ICO",
     "jp2": "JPEG 2000",
     "jxl": "JPEG XL",

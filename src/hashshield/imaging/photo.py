@@ -63,9 +63,9 @@ class Photo:
     alpha: Pixels | None
     """(H, W), 0 is transparent; a PNG colour key appears here too. None when there is no transparency."""
     container: str
-    """'jpeg', 'png' or 'webp'."""
+    """'jpeg', 'png', 'webp', 'heic' or 'avif'."""
     orientation: int
-    """EXIF orientation, 1 to 8; 1 when absent or invalid."""
+    """EXIF orientation, 1 to 8; 1 when absent or invalid. In HEIC and AVIF the container's turns, as that number."""
     lossless: bool
     """Whether `write` keeps pixels exactly."""
     source: bytes

@@ -148,6 +148,7 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
             gps=bool(request.options.get("strip_gps")),
             metadata=bool(request.options.get("strip_metadata")),
         ),
+        lossy_formats=bool(request.options.get("lossy_formats")),
         jobs=request.jobs or 2,
         notice=notice,
     )

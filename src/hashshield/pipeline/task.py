@@ -16,6 +16,7 @@ from hashshield.attacks.goals import Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget
 from hashshield.attacks.methods import Method
+from hashshield.errors import UnsupportedError
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
@@ -59,6 +60,8 @@ class Tools:
     """Key of the per-photo randomness."""
     tolerance: int | None
     strip: imaging.Strip = field(default_factory=imaging.Strip)
+    lossy_formats: bool = False
+    """Whether HEIC and AVIF are worked on."""
     jobs: int = 2
     results_before: frozenset[str] = frozenset()
     """Pixel digests of earlier runs' results: a photo with one of these had only its metadata edited since."""
@@ -95,6 +98,8 @@ class Task:
     """The decoded photo while it is small enough to keep."""
     lossless: bool
     already: str | None = None
+    lossy_format: bool = False
+    """Whether its container is one that has to be asked for."""
     marks: tuple[Mark, ...] = ()
     aims: tuple[Aim, ...] = ()
     tries: int = 0
@@ -110,6 +115,13 @@ class Task:
 
 def prepare(source: Source, tools: Tools) -> Task:
     """Decode a photo and make what the search needs of it. Raises PhotoError."""
+    container = imaging.sniff(source.data[:64])
+    lossy_format = container in imaging.LOSSY_FORMATS
+    if lossy_format and not tools.lossy_formats:
+        raise UnsupportedError(
+            f"{source.name}: {str(container).upper()} loses a little with each writing; accept that with "
+            "--lossy-formats, or convert it to JPEG, PNG or WebP first"
+        )
     photo = imaging.read(source.data, name=source.name)
     shown = upright_rgb(photo)
     opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
@@ -120,6 +132,7 @@ def prepare(source: Source, tools: Tools) -> Task:
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
         already=_result_before(photo, tools),
+        lossy_format=lossy_format,
     )
 
 

@@ -64,6 +64,7 @@ class _Flow:
         self.writing: deque[tuple[int, Task, Future[tuple[bytes, Reread, int]]]] = deque()
         self.results: deque[Result] = deque()
         self.searching: list[Task] = []
+        self.warned = False
 
     def run(self) -> Iterator[Result]:
         self._prepare_ahead()
@@ -117,12 +118,18 @@ class _Flow:
                 if task.already is not None:
                     self.results.append(Result(source, already=task.already))
                     continue
+                self._warn(task)
                 self._aim(task)
             except HashshieldError as error:
                 self.results.append(Result(source, reason=str(error)))
                 continue
             return self._start(task)
         return None
+
+    def _warn(self, task: Task) -> None:
+        if task.lossy_format and not self.warned:
+            self.warned = True
+            self.tools.notice("HEIC and AVIF lose a little with each writing, also where the photo is not changed")
 
     @torch.inference_mode()
     def _aim(self, task: Task) -> None:

@@ -1,0 +1,290 @@
+"""Still images in ISO base media files (ISO/IEC 14496-12, 23008-12): taken apart into items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from hashshield.errors import BrokenPhotoError, UnsupportedError
+
+__all__ = ["IN_FILE", "IN_IDAT", "Item", "Property", "Reference", "Still", "parse"]
+
+_MOST = 2000
+"""Items, references and properties; the largest grids of phones have about 400 items."""
+
+IN_FILE, IN_IDAT = 0, 1
+"""Where an item's data lies: in the file, or inside the header (14496-12, 8.11.3)."""
+
+
+class Property(NamedTuple):
+    """A property as one item has it."""
+
+    kind: bytes
+    payload: bytes
+    essential: bool
+
+
+class Reference(NamedTuple):
+    """What one item says of others."""
+
+    kind: bytes
+    source: int
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item: a coded or derived image, or metadata."""
+
+    number: int
+    kind: bytes
+    """'hvc1', 'av01', 'grid', 'Exif', 'mime', ..."""
+    content_type: bytes
+    """Of 'mime' items."""
+    entry: bytes
+    """Its box in the item list."""
+    data: bytes
+    inline: bool
+    """Whether its data lies inside the header."""
+    properties: tuple[Property, ...]
+
+    def find(self, kind: bytes) -> bytes | None:
+        """Return the payload of the first property of a kind."""
+        return next((item.payload for item in self.properties if item.kind == kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A file."""
+
+    brands: bytes
+    """The first box."""
+    primary: int
+    items: dict[int, Item]
+    references: tuple[Reference, ...]
+    notes: tuple[bytes, ...]
+    """Other boxes of the header."""
+    others: tuple[tuple[bytes, bytes], ...]
+    """Kind and bytes of other boxes of the file, fillers apart."""
+    tail: bytes
+    """What follows the last box."""
+
+    def targets(self, kind: bytes, source: int) -> tuple[int, ...]:
+        """Return what an item refers to, in order."""
+        return tuple(t for r in self.references if (r.kind, r.source) == (kind, source) for t in r.targets)
+
+    def tree(self, number: int) -> tuple[int, ...]:
+        """Return an item and what it is derived from; items that are not there are left out."""
+        found: dict[int, None] = {}
+        waiting = [number]
+        while waiting:
+            following = waiting.pop(0)
+            if following in self.items and following not in found:
+                found[following] = None
+                waiting += self.targets(b"dimg", following)
+        return tuple(found)
+
+    def only(self, numbers: Iterable[int]) -> Still:
+        """Leave out all other items, and what is said of them."""
+        kept = set(numbers)
+        references = [r._replace(targets=tuple(t for t in r.targets if t in kept)) for r in self.references]
+        return replace(
+            self,
+            items={number: item for number, item in self.items.items() if number in kept},
+            references=tuple(r for r in references if r.source in kept and r.targets),
+        )
+
+
+class _DamageError(Exception):
+    """A number that points nowhere."""
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int) -> bytes:
+        if self.at + size > len(self.data):
+            raise _DamageError("a box is cut short")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def text(self) -> bytes:
+        """A string up to a zero byte, or to the end."""
+        end = self.data.find(b"\0", self.at)
+        end = len(self.data) if end < 0 else end
+        found = self.data[self.at : end]
+        self.at = min(end + 1, len(self.data))
+        return found
+
+    def full(self) -> tuple[int, int]:
+        """Version and flags."""
+        return self.number(1), self.number(3)
+
+
+def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[bytes, int, int, int]]:
+    """Yield kind, start, start of the payload, and end of each box; stop at what is none if `loose`."""
+    while at < len(data):
+        size, head = int.from_bytes(data[at : at + 4], "big"), 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        elif size == 0:
+            size = len(data) - at
+        if size < head or at + size > len(data):
+            # A picture cut short must not pass for trailing data, which is kept.
+            if loose and data[at + 4 : at + 8] != b"mdat":
+                return
+            raise _DamageError("a box runs past the end")
+        yield data[at + 4 : at + 8], at, at + head, at + size
+        at += size
+
+
+def parse(data: bytes, *, name: str) -> Still:
+    """Take a file apart; raises UnsupportedError or BrokenPhotoError."""
+    try:
+        return _parse(data, name=name)
+    except _DamageError as error:
+        raise BrokenPhotoError(
+            f"{name}: the file's structure is damaged or incomplete ({error}); get the file again from its source"
+        ) from error
+
+
+def _parse(data: bytes, *, name: str) -> Still:
+    brands, meta, others, end = b"", b"", list[tuple[bytes, bytes]](), 0
+    for kind, start, payload, end in _boxes(data, loose=True):
+        if kind == b"ftyp" and not brands:
+            brands = data[start:end]
+        elif kind == b"meta" and not meta:
+            meta = data[payload:end]
+        elif kind in (b"moov", b"moof"):
+            raise UnsupportedError(f"{name}: an image sequence is not supported; protect single frames instead")
+        elif kind not in (b"mdat", b"free", b"skip"):
+            others.append((kind, data[start:end]))
+    if not brands or not meta:
+        raise _DamageError("there is no header")
+    parts: dict[bytes, bytes] = {}
+    notes = list[bytes]()
+    for kind, start, payload, stop in _boxes(meta, at=4):
+        if kind in (b"pitm", b"iinf", b"iref", b"iprp", b"iloc", b"idat"):
+            parts[kind] = meta[payload:stop]
+        elif kind != b"free":
+            notes.append(meta[start:stop])
+    if not parts.keys() >= {b"pitm", b"iinf", b"iprp", b"iloc"}:
+        raise _DamageError("the header is not complete")
+    places = _places(parts[b"iloc"])
+    properties = _properties(parts[b"iprp"])
+    items: dict[int, Item] = {}
+    room = len(data)
+    for number, kind, content_type, entry in _entries(parts[b"iinf"], name=name):
+        method, extents = places.get(number, (IN_FILE, []))
+        if method not in (IN_FILE, IN_IDAT):
+            raise UnsupportedError(f"{name}: items inside items are not supported; convert it to JPEG or PNG first")
+        held = _gather(data if method == IN_FILE else parts.get(b"idat", b""), extents, room)
+        # Crafted extents that overlap could add up to thousands of times the file.
+        room -= len(held)
+        items[number] = Item(
+            number, kind, content_type, entry, held, method == IN_IDAT, tuple(properties.get(number, ()))
+        )
+    reader = _Reader(parts[b"pitm"])
+    primary = reader.number(4 if reader.full()[0] else 2)
+    if primary not in items:
+        raise _DamageError("there is no primary image")
+    references = tuple(_references(parts[b"iref"])) if b"iref" in parts else ()
+    return Still(brands, primary, items, references, tuple(notes), tuple(others), data[end:])
+
+
+def _entries(data: bytes, *, name: str) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+    reader = _Reader(data)
+    reader.number(4 if reader.full()[0] else 2)
+    for count, (kind, start, payload, end) in enumerate(_boxes(data, at=reader.at)):
+        if count == _MOST:
+            raise _DamageError("there are too many items")
+        entry = _Reader(data[payload:end])
+        version, _ = entry.full()
+        if kind != b"infe" or version not in (2, 3):
+            raise UnsupportedError(f"{name}: its list of items is of an old kind; convert it to JPEG or PNG first")
+        number, protection = entry.number(2 if version == 2 else 4), entry.number(2)
+        if protection:
+            raise UnsupportedError(f"{name}: an encrypted image is not supported; save it without encryption")
+        item_kind = entry.take(4)
+        entry.text()
+        yield number, item_kind, entry.text() if item_kind == b"mime" else b"", data[start:end]
+
+
+def _places(data: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
+    """Item -> (construction method, [(offset, length)])."""
+    reader = _Reader(data)
+    version, _ = reader.full()
+    sizes = reader.number(2)
+    offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
+    index_size = sizes & 15 if version else 0
+    if version > 2 or {offset_size, length_size, base_size, index_size} - {0, 4, 8}:
+        raise _DamageError("the list of places is of an unknown kind")
+    found: dict[int, tuple[int, list[tuple[int, int]]]] = {}
+    for _ in range(_counted(reader.number(4 if version == 2 else 2))):
+        number = reader.number(4 if version == 2 else 2)
+        method = reader.number(2) & 15 if version else IN_FILE
+        if reader.number(2):
+            raise _DamageError("data lies in another file")
+        base, extents = reader.number(base_size), list[tuple[int, int]]()
+        for _ in range(_counted(reader.number(2))):
+            reader.take(index_size)
+            extents.append((base + reader.number(offset_size), reader.number(length_size)))
+        found[number] = method, extents
+    return found
+
+
+def _gather(data: bytes, extents: list[tuple[int, int]], room: int) -> bytes:
+    pieces = []
+    for offset, length in extents:
+        # A length of 0 stands for all that follows (14496-12, 8.11.3).
+        length = length or max(len(data) - offset, 0)
+        room -= length
+        if offset + length > len(data) or room < 0:
+            raise _DamageError("an item's data lies outside the file, or overlaps")
+        pieces.append(data[offset : offset + length])
+    return b"".join(pieces)
+
+
+def _references(data: bytes) -> Iterator[Reference]:
+    version, _ = _Reader(data).full()
+    size = 4 if version else 2
+    for kind, _, payload, end in _boxes(data, at=4):
+        reader = _Reader(data[payload:end])
+        source, count = reader.number(size), _counted(reader.number(2))
+        yield Reference(kind, source, tuple(reader.number(size) for _ in range(count)))
+
+
+def _properties(data: bytes) -> dict[int, list[Property]]:
+    known: list[tuple[bytes, bytes]] = []
+    found: dict[int, list[Property]] = {}
+    for kind, _, payload, end in _boxes(data):
+        held = data[payload:end]
+        if kind == b"ipco":
+            known = [(k, held[p:e]) for k, _, p, e in _boxes(held)]
+            _counted(len(known))
+        elif kind == b"ipma":
+            reader = _Reader(held)
+            version, flags = reader.full()
+            wide = flags & 1
+            for _ in range(_counted(reader.number(4))):
+                number = reader.number(4 if version else 2)
+                for _ in range(reader.number(1)):
+                    value = reader.number(2 if wide else 1)
+                    mark = 0x8000 if wide else 0x80
+                    index = value & ~mark
+                    if index > len(known):
+                        raise _DamageError("an item has a property that is not there")
+                    if index:
+                        found.setdefault(number, []).append(Property(*known[index - 1], bool(value & mark)))
+    return found
+
+
+def _counted(count: int) -> int:
+    if count > _MOST:
+        raise _DamageError("there are too many items")
+    return count
