@@ -48,12 +48,12 @@ def run(
     device: str = "auto",
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """One row per goal over the first `photos` queries of the card's split. Raises UsageError, CheckpointError."""
+    """One row per goal over `photos` random queries of the card's split. Raises UsageError, CheckpointError."""
     request = Request(models=(model,), steps=steps, tau=tau, seed=seed, device=device)
     tools = make_tools(request, _SECRET)
     opened = tools.models[0]
     files, split = open_protocol(opened, data)
-    queries = split.queries[:photos]
+    queries = split.sample(photos, seed=seed)
     progress.start(-(-len(split.database) // 32) + len(goals) * len(queries))
     size = opened.card.input
     database = feature_files(

@@ -58,7 +58,7 @@ def run(
     keep_freed_memory()
     (opened,) = open_models([model], device=choose_device(device))
     files, split = open_protocol(opened, data)
-    pairs = _targets(files, split.queries, photos, seed)
+    pairs = _targets(files, split.queries, split.sample(photos, seed=seed), seed)
     tests = _Tests(opened, files, pairs, tau, seed, progress)
     plans = list(_plans(photos, min(rival_photos, photos), limit))
     progress.start(sum(count for _, _, count, _, _ in plans))
@@ -82,11 +82,13 @@ def _plans(photos: int, rivals: int, limit: int) -> Iterator[tuple[str, Method, 
         yield f"{name}, minimum norm, 40 steps", wrapped, rivals, 40, KEPT
 
 
-def _targets(files: LabelledFiles, queries: NDArray[np.int64], photos: int, seed: int) -> list[tuple[int, int]]:
-    """(photo, target) indices: a random query of another class for each of the first `photos` queries."""
+def _targets(
+    files: LabelledFiles, queries: NDArray[np.int64], photos: NDArray[np.int64], seed: int
+) -> list[tuple[int, int]]:
+    """(photo, target) indices: a random query of another class for each of `photos`."""
     generator = np.random.default_rng(seed)
     pairs = []
-    for photo in queries[:photos]:
+    for photo in photos:
         others = queries[~(files.labels[queries] & files.labels[photo]).any(axis=1)]
         pairs.append((int(photo), int(generator.choice(others))))
     return pairs

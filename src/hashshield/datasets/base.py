@@ -45,6 +45,10 @@ class Split:
     queries: NDArray[np.int64]
     database: NDArray[np.int64]
 
+    def sample(self, count: int, *, seed: int) -> NDArray[np.int64]:
+        """Random queries for a bench, at most `count`: the first ones would all be of the first classes."""
+        return np.random.default_rng(seed).permutation(self.queries)[:count]
+
 
 def open_dataset(name: str, root: Path) -> LabelledFiles:
     """Open a dataset by name. Raises UnknownNameError, UsageError naming the first thing that is missing."""
