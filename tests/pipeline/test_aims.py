@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from hashshield.attacks.goals import in_band
+from hashshield.attacks.goals import away_band, in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import GoalError, UnknownNameError
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, aim_for, band_text, fixed_bits, measure, read_mark
+from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark
 from hashshield.types import GoalSpec
 from tiny_net import CARD, encoded, picture, tiny_weights
 
@@ -174,5 +174,5 @@ def test_other_goals_pass_within_the_tolerance() -> None:
     assert mark.passed(replace(row, distance_to_goal=0), 0)
 
 
-def test_the_band_in_words() -> None:
-    assert band_text(48) == "22 to 26 of 48 bits"
+def test_the_band_is_a_tenth_of_the_code_around_its_half() -> None:
+    assert away_band(48) == (22, 26)

@@ -27,7 +27,7 @@ from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.run import make_tools
 from hashshield.pipeline.work import Result
-from hashshield.types import GoalSpec, Progress, Request
+from hashshield.types import GoalKind, GoalSpec, Progress, Request
 from hashshield.views import pillow_view
 
 __all__ = ["run"]
@@ -40,7 +40,7 @@ def run(
     *,
     model: str,
     data: Path,
-    goals: Sequence[str],
+    goals: Sequence[GoalKind],
     photos: int = 100,
     steps: int | None = None,
     seed: int = 0,
@@ -65,7 +65,7 @@ def run(
     service = _Service(opened, database, clean, relevant)
     rows = [{"goal": "none", "photos": len(paths), **service.scores(clean)}]
     for goal in goals:
-        results = protect_all(paths, replace(tools, goal=GoalSpec(goal)), progress)  # type: ignore[arg-type]
+        results = protect_all(paths, replace(tools, goal=GoalSpec(goal)), progress)
         rows.append({"goal": goal, **_summary(results), **service.scores(_features_of(results, opened))})
     floor = map_floor(relevant)
     known = environment(model=opened.name, steps=tools.budget.steps, tau=tau, seed=seed, queries=len(paths))

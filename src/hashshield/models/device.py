@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep freed blocks for the next step; a no-op elsewhere. True where it was done.
 
     A gradient step allocates and frees hundreds of megabytes. By default each large block is mapped from the kernel
-    anew and its pages are faulted in again, which cost up to half of a step's time here.
+    anew and its pages are faulted in again.
     """
     if not sys.platform.startswith("linux"):
         return False

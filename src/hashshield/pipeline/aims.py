@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.goals import Aim, away_band, draw_away, draw_decoy, in_band, nearest_class, photo_generator
+from hashshield.attacks.goals import Aim, draw_away, draw_decoy, in_band, nearest_class, photo_generator
 from hashshield.errors import GoalError, PhotoError
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
@@ -145,12 +145,6 @@ def aim_for(
     away = goal.kind == "away"
     aim = Aim(torch.from_numpy(wanted.astype(np.float32)), features if away else None)
     return Mark(model.name, own, wanted, nearest, away), aim
-
-
-def band_text(bits: int) -> str:
-    """The band of `away` in words."""
-    low, high = away_band(bits)
-    return f"{low} to {high} of {bits} bits"
 
 
 def _anchors(model: OpenModel, goal: GoalSpec) -> Bits:

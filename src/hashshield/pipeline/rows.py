@@ -72,7 +72,6 @@ def _why_short(receipt: Receipt, request: Request) -> str:
 
 def details_of(result: Result, row: Outcome) -> dict[str, Any]:
     """What the ledger keeps: enough for `verify` to work without the original."""
-    receipt = result.receipt
     return {
         "model": row.model,
         "bits": row.bits,
@@ -80,7 +79,6 @@ def details_of(result: Result, row: Outcome) -> dict[str, Any]:
         "goal": row.goal,
         "tau": row.tau,
         "status": row.status,
-        "lossless": receipt is not None and receipt.linf_levels == receipt.linf_levels_written,
         "marks": [mark.as_details() for mark in result.marks],
     }
 

@@ -59,8 +59,7 @@ def protect(
 def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | None, Outcome]:
     """Protect one photo's bytes without touching a file; None for bytes that were not protected.
 
-    Bytes that are some earlier run's result come back as they are.
-
+    Bytes that are some earlier run's result come back as they are, or with `force` start from the vault's original.
     Raises UsageError, CheckpointError, StorageError for what concerns the request.
     """
     check(request)
@@ -68,6 +67,8 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
         known = store.known(digest(data))
         if known is not None and not request.force:
             return data, already(Path(name), known, request)
+        if known is not None:
+            data = store.original(known)  # never change on top of a change
         tools = make_tools(request, store.key())
     source = Source(name, data, digest(data))
     (result,) = work([source], tools)
@@ -102,7 +103,7 @@ def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Calla
     minutes = len(jobs) * (request.steps or method_of(request).steps) * len(request.models) * _STEP_SECONDS / 60
     asked = []
     if minutes > _LONG_MINUTES:
-        asked.append(f"will take about {minutes:,.0f} minutes on two processor cores, much less on a GPU")
+        asked.append(f"will take about {minutes:,.0f} minutes on two processor cores")
     if space.more_than_half:
         asked.append("may take more than half of the free disk space")
     if asked:
