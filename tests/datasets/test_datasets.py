@@ -100,7 +100,7 @@ def test_fewer_than_two_classes_are_refused(names: tuple[str, ...], tmp_path: Pa
 
 
 def test_unknown_names_and_missing_folders(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown dataset 'imagenet'; known are caltech101, folder"):
+    with pytest.raises(UnknownNameError, match="unknown dataset 'imagenet'; known are caltech101, cifar10, folder"):
         open_dataset("imagenet", tmp_path)
     for root in (tmp_path / "nowhere", tree(tmp_path, "file") / "file"):
         with pytest.raises(UsageError, match="no such folder; unpack the dataset there"):

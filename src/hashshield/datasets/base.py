@@ -25,17 +25,28 @@ class LabelledFiles:
     labels: NDArray[np.bool_]
     """(N, L)"""
     classes: tuple[str, ...]
+    official_test: NDArray[np.int64] | None = None
+    """Indices of the part the dataset's authors keep apart for testing; None where they keep none."""
 
     def split(self, *, queries: int, seed: int) -> Split:
         """Draw `queries` files without replacement; the rest is training set and database (the paper's protocol).
 
-        The draw depends on the names and the seed only. Raises UsageError when too few files are there.
+        Where the dataset has an official test part, queries are drawn from it and the rest of it is left out. The draw
+        depends on the names and the seed only. Raises UsageError when too few files are there.
         """
-        if not 0 < queries < len(self.paths):
-            raise UsageError(f"{self.root}: {queries} queries asked of {len(self.paths)} files; ask for fewer")
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(self.paths))[:queries])
-        rest = np.setdiff1d(np.arange(len(self.paths)), drawn)
-        return Split(drawn, rest)
+        everything = np.arange(len(self.paths))
+        pool = everything if self.official_test is None else self.official_test
+        if not 0 < queries <= len(pool) or queries == len(self.paths):
+            raise UsageError(f"{self.root}: {queries} queries asked of {len(pool)} files; ask for fewer")
+        drawn = np.sort(np.random.default_rng(seed).permutation(pool)[:queries])
+        return Split(drawn, np.setdiff1d(everything, drawn if self.official_test is None else pool))
+
+    @property
+    def protocol(self) -> str:
+        """How `split` splits, in words for the card."""
+        if self.official_test is None:
+            return "queries drawn without replacement, the rest is training set and database"
+        return "queries drawn without replacement from the official test part, the training part is the database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,13 @@ class Split:
 
 def open_dataset(name: str, root: Path) -> LabelledFiles:
     """Open a dataset by name. Raises UnknownNameError, UsageError naming the first thing that is missing."""
-    from hashshield.datasets import caltech101, folder
+    from hashshield.datasets import caltech101, cifar10, folder
 
-    known: dict[str, Callable[[Path], LabelledFiles]] = {"caltech101": caltech101.read, "folder": folder.read}
+    known: dict[str, Callable[[Path], LabelledFiles]] = {
+        "caltech101": caltech101.read,
+        "cifar10": cifar10.read,
+        "folder": folder.read,
+    }
     if name not in known:
         raise UnknownNameError(f"unknown dataset {name!r}; known are {', '.join(sorted(known))}")
     if not root.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,21 @@ from hashshield.models.lite import LITE_WIDTHS_DEPTHS, LiteTrunk, translate_weig
 
 __all__ = ["backbone", "pretrained_state"]
 
+_FEATURES = ".features"
+"""After a torchvision name: its convolutions alone, averaged over the picture; VGG's linear layers would be 240 MB."""
+
 
 def backbone(name: str) -> tuple[nn.Module, int]:
     """Build an untrained backbone and tell the length of its features.
 
-    `name` is a member of the Lite family or any torchvision classifier; the latter loses its last linear layer.
+    `name` is a member of the Lite family or any torchvision classifier; the latter loses its last linear layer, or
+    with `.features` appended all that follows its convolutions.
     The module maps (N, 3, H, W) normalised images to (N, D) features. Raises UnknownNameError.
     """
     if name in LITE_WIDTHS_DEPTHS:
         return LiteTrunk(name), LiteTrunk.features
+    if name.endswith(_FEATURES):
+        return _convolutions(name)
     known = vision.list_models(module=vision)
     if name not in known:
         nearest = difflib.get_close_matches(name, [*known, *LITE_WIDTHS_DEPTHS], n=1)
@@ -42,6 +49,17 @@ def backbone(name: str) -> tuple[nn.Module, int]:
     return network, last.in_features
 
 
+def _convolutions(name: str) -> tuple[nn.Module, int]:
+    """Convolutions of a torchvision network that keeps them in `features`, then global average pooling."""
+    network, _ = backbone(name.removesuffix(_FEATURES))
+    features = getattr(network, "features", None)
+    widths = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
+    if not isinstance(features, nn.Sequential):
+        raise UnknownNameError(f"{name.removesuffix(_FEATURES)} keeps no convolutions apart; leave out {_FEATURES!r}")
+    stages = {"features": features, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(OrderedDict(stages)), widths[-1]
+
+
 def pretrained_state(name: str, trunk: nn.Module) -> dict[str, Tensor]:
     """ImageNet weights for `trunk`, read as tensors only.
 
@@ -56,7 +74,7 @@ def pretrained_state(name: str, trunk: nn.Module) -> dict[str, Tensor]:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"{file}: cannot be read as tensors of {name} ({first}); reinstall it") from error
     try:
-        weights = vision.get_model_weights(name)["DEFAULT"]
+        weights = vision.get_model_weights(name.removesuffix(_FEATURES))["DEFAULT"]
         state: dict[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
     except OSError as error:
         raise CheckpointError(

@@ -70,7 +70,7 @@ def _why_short(receipt: Receipt, request: Request) -> str:
     )
 
 
-def details_of(result: Result, row: Outcome) -> dict[str, Any]:
+def details_of(result: Result, row: Outcome, request: Request) -> dict[str, Any]:
     """What the ledger keeps: enough for `verify` to work without the original."""
     return {
         "model": row.model,
@@ -78,6 +78,7 @@ def details_of(result: Result, row: Outcome) -> dict[str, Any]:
         "method": row.method,
         "goal": row.goal,
         "tau": row.tau,
+        "tolerance": request.tolerance,
         "status": row.status,
         "marks": [mark.as_details() for mark in result.marks],
     }

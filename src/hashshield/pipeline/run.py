@@ -225,7 +225,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
         current = read_snapshot(job.path, follow=job.within is None, within=job.within)
         if current.sha256 != snapshot.sha256:
             raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")
-        record = NewRecord(result.pixels_after, details_of(result, row), job.again)
+        record = NewRecord(result.pixels_after, details_of(result, row, request), job.again)
         options = request.options
         if job.output is None:
             store.replace(

@@ -89,8 +89,11 @@ class _Check:
             return Verification(str(path), "unknown", reason=reason, hex_codes=self._hex(shown, self.names))
         rows = [self._measure(mark, shown) for mark in marks]
         lossless = photo.lossless
+        tolerance = self.tolerance
+        if tolerance is None and record is not None:
+            tolerance = record.details.get("tolerance")
         passed = all(
-            mark.passed(row, tolerance_for(self.tolerance, row.bits, lossless=lossless))
+            mark.passed(row, tolerance_for(tolerance, row.bits, lossless=lossless))
             for mark, row in zip(marks, rows, strict=True)
         )
         return Verification(

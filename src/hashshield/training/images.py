@@ -17,7 +17,9 @@ from hashshield.models.hash_files import upright_rgb, view_batches
 from hashshield.models.hashing import HashNet
 from hashshield.views import pillow_view, resized, short_side, to_image
 
-__all__ = ["epoch_batches", "view_features"]
+__all__ = ["Images", "view_features"]
+
+_KEPT_BYTES = 2**30
 
 
 @torch.no_grad()
@@ -28,37 +30,53 @@ def view_features(network: HashNet, paths: Sequence[Path], size: Input, *, devic
     return torch.cat([network.features(images.to(device)).cpu() for images in batches])
 
 
-def epoch_batches(
-    chunks: Sequence[Sequence[Path]], size: Input, augment: bool, generator: torch.Generator
-) -> Iterator[Tensor]:
-    """Yield one (N, 3, crop, crop) batch in [0, 1] per chunk of files, in order, one chunk decoded ahead.
+class Images:
+    """The files of a stage, decoded once where they fit in memory, as augmented batches."""
 
-    With `augment`: a random crop and a horizontal flip, drawn from `generator`.
-    """
-    draws = [torch.rand((len(chunk), 3), generator=generator).numpy() for chunk in chunks]
+    def __init__(self, paths: Sequence[Path], size: Input, *, augment: bool, pad: int = 0) -> None:
+        self._paths, self._size, self._augment, self._pad = paths, size, augment, pad
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._room = _KEPT_BYTES
 
-    def load(chunk: Sequence[Path], draw: NDArray[np.float32]) -> Tensor:
-        images = []
-        for path, (y, x, flip) in zip(chunk, draw, strict=True):
+    def batches(self, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+        """Yield one (N, 3, crop, crop) batch in [0, 1] per chunk of indices, in order, one chunk decoded ahead.
+
+        When augmenting: `pad` pixels are reflected around the resized photo, then a random crop and a horizontal flip
+        are drawn from `generator`.
+        """
+        draws = [torch.rand((len(chunk), 3), generator=generator).numpy() for chunk in chunks]
+
+        def load(chunk: Tensor, draw: NDArray[np.float32]) -> Tensor:
+            return torch.stack([self._image(int(i), row) for i, row in zip(chunk, draw, strict=True)])
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [pool.submit(load, chunk, draw) for chunk, draw in zip(chunks[:2], draws[:2], strict=True)]
+            for index in range(len(chunks)):
+                batch = ahead.pop(0).result()
+                if index + 2 < len(chunks):
+                    ahead.append(pool.submit(load, chunks[index + 2], draws[index + 2]))
+                yield batch
+
+    def _image(self, index: int, draw: NDArray[np.float32]) -> Tensor:
+        small = self._small(index)
+        if not self._augment:
+            return pillow_view(small, self._size)
+        if self._pad:
+            small = np.pad(small, ((self._pad, self._pad), (self._pad, self._pad), (0, 0)), mode="reflect")
+        y, x, flip = map(float, draw)
+        top = int(y * (small.shape[0] - self._size.crop + 1))
+        left = int(x * (small.shape[1] - self._size.crop + 1))
+        crop = small[top : top + self._size.crop, left : left + self._size.crop]
+        return to_image(crop[:, ::-1] if flip < 0.5 else crop)
+
+    def _small(self, index: int) -> NDArray[np.uint8]:
+        """The photo with its short side at the card's size."""
+        small = self._kept.get(index)
+        if small is None:
+            path = self._paths[index]
             pixels = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
-            if augment:
-                images.append(_augmented(pixels, size, float(y), float(x), bool(flip < 0.5)))
-            else:
-                images.append(pillow_view(pixels, size))
-        return torch.stack(images)
-
-    with ThreadPoolExecutor(1) as pool:
-        ahead = [pool.submit(load, chunk, draw) for chunk, draw in zip(chunks[:2], draws[:2], strict=True)]
-        for index in range(len(chunks)):
-            batch = ahead.pop(0).result()
-            if index + 2 < len(chunks):
-                ahead.append(pool.submit(load, chunks[index + 2], draws[index + 2]))
-            yield batch
-
-
-def _augmented(pixels: NDArray[np.uint8], size: Input, y: float, x: float, flip: bool) -> Tensor:
-    small = resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], size.resize))
-    top = int(y * (small.shape[0] - size.crop + 1))
-    left = int(x * (small.shape[1] - size.crop + 1))
-    crop = small[top : top + size.crop, left : left + size.crop]
-    return to_image(crop[:, ::-1] if flip else crop)
+            small = resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], self._size.resize))
+            if small.nbytes <= self._room:
+                self._kept[index] = small
+                self._room -= small.nbytes
+        return small

@@ -38,6 +38,8 @@ class Model:
     bits: tuple[int, ...]
     pretrained: bool = False
     hidden: int = 0
+    start: str = ""
+    """A checkpoint of the same shape whose weights to start from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class Stage:
     trunk_learning_rate: float | None = None
     augment: bool = True
     """With "all": random crop and horizontal flip."""
+    pad: int = 0
+    """With `augment`: pixels reflected around the resized photo before the random crop."""
+    adversarial_steps: int = 0
+    """With "all": steps of the attack each batch is made with before it is learnt from; 0 for none."""
+    adversarial_tau: float = 0.0
+    """Bound of that attack, in [0, 1] units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,9 @@ def _fault(recipe: Recipe) -> str | None:
             (f"{where}.batch", stage.batch, isinstance(stage.batch, int) and stage.batch >= 2),
             (f"{where}.learning_rate", stage.learning_rate, stage.learning_rate > 0),
             (f"{where}.dropout", stage.dropout, 0 <= stage.dropout < 1),
+            (f"{where}.pad", stage.pad, isinstance(stage.pad, int) and 0 <= stage.pad < size.resize),
+            (f"{where}.adversarial_steps", stage.adversarial_steps, stage.adversarial_steps in range(101)),
+            (f"{where}.adversarial_tau", stage.adversarial_tau, 0 <= stage.adversarial_tau <= 1),
         ]
     bad = next((f"{name} cannot be {value!r}" for name, value, good in rules if not good), None)
     return bad or size.fault()

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.file import read_card, with_map, write_checkpoint
+from hashshield.checkpoints.catalog import resolve
+from hashshield.checkpoints.file import read_card, read_checkpoint, with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
+from hashshield.errors import CheckpointError
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import mean_average_precision, relevance, unseen_map
 from hashshield.models.backbones import pretrained_state
@@ -24,7 +26,8 @@ from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
 from hashshield.models.load import open_models
-from hashshield.training.images import epoch_batches, view_features
+from hashshield.training.adversary import worst_images
+from hashshield.training.images import Images, view_features
 from hashshield.training.learner import Learner
 from hashshield.training.recipe import Recipe, Stage
 from hashshield.training.state import load_state, save_state
@@ -85,6 +88,8 @@ def train(
         mean=recipe.input.mean,
         std=recipe.input.std,
     )
+    if recipe.model.start:
+        _start_from(network, recipe.model.start)
     if recipe.model.pretrained:
         network.trunk.load_state_dict(pretrained_state(recipe.model.arch, network.trunk))
     learner = Learner(network, len(files.classes), recipe.loss).to(device)
@@ -120,6 +125,20 @@ def train(
     return card
 
 
+def _start_from(network: HashNet, model: str) -> None:
+    """Load the weights of another checkpoint of the same shape. Raises UnknownNameError, CheckpointError."""
+    path = resolve(model).path
+    weights = read_checkpoint(path).weights
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counters, **weights})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: its tensors do not fit the recipe ({str(error).splitlines()[-1].strip()[:200]}); start from a "
+            "checkpoint of the same architecture, code lengths and hidden width"
+        ) from error
+
+
 def _optimiser(learner: Learner, stage: Stage) -> torch.optim.AdamW:
     groups = [{"params": list(learner.head_parameters()), "lr": stage.learning_rate}]
     if stage.train == "all":
@@ -144,14 +163,17 @@ class _Run:
     seed: int
     device: str
     features: Tensor | None = None
+    images: Images | None = None
 
     def prepare(self) -> None:
         """Compute what does not change during the stage."""
         self.learner.dropout.p = self.stage.dropout
         heads_only = self.stage.train == "heads"
         self.learner.network.trunk.requires_grad_(not heads_only)
-        if heads_only:
-            paths = [self.files.root / p for p in self.files.paths]
+        paths = [self.files.root / p for p in self.files.paths]
+        if not heads_only:
+            self.images = Images(paths, self.recipe.input, augment=self.stage.augment, pad=self.stage.pad)
+        else:
             self.features = view_features(self.learner.network, paths, self.recipe.input, device=self.device)
             self.learner.standardise(self.features[torch.from_numpy(self.split.database)])
 
@@ -187,12 +209,19 @@ class _Run:
             for chunk in chunks:
                 yield self.features[chunk].to(self.device), labels[chunk].to(self.device)
             return
-        paths = [self.files.root / p for p in self.files.paths]
-        images = epoch_batches(
-            [[paths[i] for i in c] for c in chunks], self.recipe.input, self.stage.augment, generator
-        )
-        for chunk, batch in zip(chunks, images, strict=True):
-            yield self.learner.network.features(batch.to(self.device)), labels[chunk].to(self.device)
+        assert self.images is not None
+        for chunk, batch in zip(chunks, self.images.batches(chunks, generator), strict=True):
+            images, wanted = batch.to(self.device), labels[chunk].to(self.device)
+            if self.stage.adversarial_steps:
+                images = worst_images(
+                    self.learner,
+                    images,
+                    wanted,
+                    tau=self.stage.adversarial_tau,
+                    steps=self.stage.adversarial_steps,
+                    generator=generator,
+                )
+            yield self.learner.network.features(images), wanted
 
     @torch.inference_mode()
     def _quality(self, epoch: int) -> float | None:
@@ -226,7 +255,7 @@ def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split
             "queries": recipe.data.queries,
             "seed": recipe.data.split_seed,
             "database": len(split.database),
-            "protocol": "queries drawn without replacement, the rest is training set and database",
+            "protocol": files.protocol,
         },
         recipe={**recipe.as_dict(), "seed": seed},
         licence=recipe.licence,
