@@ -66,6 +66,10 @@ class Goal(Protocol):
         """(N,) bool: every margin is at least the kept margin."""
         ...
 
+    def settled(self, codes: Codes, /) -> Tensor:
+        """(N,) bool: reached, with all else the goal asks for; the search looks for the smallest such change."""
+        ...
+
 
 class Step(Protocol):
     """One move of the change, given the gradient downhill."""

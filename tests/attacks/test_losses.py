@@ -157,3 +157,20 @@ def test_losses_are_per_photo(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     assert together.shape == (2,)
     for row in range(2):
         assert float(loss(CODE[row : row + 1], WANTED[row : row + 1])) == pytest.approx(float(together[row]))
+
+
+def test_certainty_gap_pairs_sorted_margins() -> None:
+    margins = torch.tensor([[0.9, 0.1, 0.4, 0.2], [0.1, 0.5, 0.3, 0.2]], dtype=torch_double)
+    turned = torch.tensor([[True, True, False, False], [True, False, False, False]])
+    # 0.1 and 0.9 against 0.2 and 0.4; then 0.1 against the least certain of three.
+    assert losses.certainty_gap(margins, turned).tolist() == pytest.approx([0.1**2 + 0.5**2, 0.1**2])
+    found = gradient(lambda code: losses.certainty_gap(code, turned), margins)
+    assert found.tolist()[0] == pytest.approx([1.0, -0.2, -1.0, 0.2])
+    assert found.tolist()[1] == pytest.approx([-0.2, 0.0, 0.0, 0.2])
+
+
+def test_certainty_gap_without_turned_bits_is_nothing() -> None:
+    none = torch.zeros(2, K, dtype=torch.bool)
+    for turned in (none, ~none):
+        assert losses.certainty_gap(CODE, turned).tolist() == [0.0, 0.0]
+        assert gradient(lambda code, mask=turned: losses.certainty_gap(code, mask)).abs().max() == 0

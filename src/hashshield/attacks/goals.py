@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hashshield.attacks.losses import feature_similarity
+from hashshield.attacks.losses import certainty_gap, feature_similarity, signs
 from hashshield.errors import GoalError
 from hashshield.types import Codes
 
@@ -26,6 +26,7 @@ __all__ = [
     "in_band",
     "nearest_class",
     "photo_generator",
+    "predicted_flip",
     "stack",
 ]
 
@@ -49,12 +50,14 @@ class Aim:
     """(K,) in {-1, +1}"""
     original_features: Tensor | None = None
     """(D,) when the features should also leave the original's; None when only bits matter."""
+    own: Tensor | None = None
+    """(K,) the photo's own bits, when the code must not tell which of them were turned; None when it may."""
     kept: float = KEPT
 
     def to(self, device: torch.device | str) -> Aim:
         """The same aim on another device."""
-        features = None if self.original_features is None else self.original_features.to(device)
-        return Aim(self.wanted.to(device), features, self.kept)
+        features, own = (None if t is None else t.to(device) for t in (self.original_features, self.own))
+        return Aim(self.wanted.to(device), features, own, self.kept)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,33 +68,64 @@ class Wanted:
     kept: Tensor
     term: LossTerm
     steps: Tensor
-    features: Tensor | None
-    has_features: Tensor | None
-    feature_weight: float
+    features: Tensor
+    """(N, D)"""
+    leaving: Tensor
+    """(N,) weight of the cosine to `features`; 0 for aims that are about bits only."""
+    own: Tensor
+    """(N, K)"""
+    hiding: Tensor
+    """(N,) weight of the certainty gap; 0 for aims that have nothing to hide."""
 
     def loss(self, codes: Codes, /) -> Tensor:
-        """(N,): the method's term, and the cosine to the original's features where the aim wants that."""
+        """(N,): the method's term, and where the aim wants that, feature cosine and certainty gap.
+
+        The gap counts once every margin is kept: before that it would only hold bits back.
+        """
         loss = self.term(codes.code, self.bits, self.steps, self.kept + AHEAD)
-        if self.features is not None and self.has_features is not None:
-            loss = loss + self.feature_weight * self.has_features * feature_similarity(codes.features, self.features)
+        if bool(self.leaving.any()):
+            loss = loss + self.leaving * feature_similarity(codes.features, self.features)
+        if bool(self.hiding.any()):
+            gap = certainty_gap(codes.code * self.bits, self.bits != self.own)
+            loss = loss + self.hiding * self.reached(codes) * gap
         return loss
 
     def reached(self, codes: Codes, /) -> Tensor:
         """(N,) bool: every margin is at least the kept one."""
         return (codes.code * self.bits >= self.kept[:, None]).all(1)
 
+    def settled(self, codes: Codes, /) -> Tensor:
+        """(N,) bool: reached, and turning the less certain half over leads no nearer to the own code than `away` is."""
+        low, high = away_band(self.bits.shape[1])
+        distance = (predicted_flip(codes.code) != self.own).sum(1)
+        hidden = (self.hiding == 0) | ((distance >= low) & (distance <= high))
+        return self.reached(codes) & hidden
 
-def stack(aims: Sequence[Aim], term: LossTerm, steps: Tensor, *, feature_weight: float) -> Wanted:
+
+def stack(
+    aims: Sequence[Aim], term: LossTerm, steps: Tensor, *, feature_weight: float, certainty_weight: float
+) -> Wanted:
     """Put the aims of a batch at one network together."""
-    known = [aim.original_features for aim in aims]
-    present = [f for f in known if f is not None]
-    features = mask = None
-    if present and feature_weight > 0:
-        features = torch.stack([present[0] if f is None else f for f in known])
-        mask = torch.tensor([f is not None for f in known], dtype=features.dtype, device=features.device)
     wanted = torch.stack([aim.wanted for aim in aims])
-    kept = torch.tensor([aim.kept for aim in aims], device=wanted.device)
-    return Wanted(wanted, kept, term, steps, features, mask, feature_weight)
+    nothing = wanted.new_zeros(0)
+    present = next((aim.original_features for aim in aims if aim.original_features is not None), nothing)
+    return Wanted(
+        wanted,
+        wanted.new_tensor([aim.kept for aim in aims]),
+        term,
+        steps,
+        torch.stack([present if aim.original_features is None else aim.original_features for aim in aims]),
+        wanted.new_tensor([0.0 if aim.original_features is None else feature_weight for aim in aims]),
+        torch.stack([aim.wanted if aim.own is None else aim.own for aim in aims]),
+        wanted.new_tensor([0.0 if aim.own is None else certainty_weight for aim in aims]),
+    )
+
+
+def predicted_flip(code: Tensor) -> Tensor:
+    """(N, K) relaxed -> its bits with the less certain half turned over: a service's guess at the code from before."""
+    least = code.abs().argsort(1)[:, : code.shape[1] // 2]
+    bits = signs(code)
+    return bits.scatter(1, least, -bits.gather(1, least))
 
 
 def away_band(bits: int) -> tuple[int, int]:

@@ -61,6 +61,8 @@ class Found:
     """Gradient steps taken."""
     first_reached: int | None
     """Steps before the goal was first reached."""
+    last: Tensor
+    """(C, h, w): where the walk ended, which for methods that never shrink is further out than `delta`."""
 
 
 def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method, budget: Budget) -> Iterator[Found]:
@@ -76,15 +78,15 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     with lanes(budget.lanes) as pool:
         room = Room(budget.batch_size, budget.lanes, pool)
         while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
-            for walk, (loss, reached, gradient) in zip(walks, room.share(walks, slope), strict=True):
-                walk.remember(loss, reached)
-                walk.move(gradient, reached)
+            for walk, (loss, reached, settled, gradient) in zip(walks, room.share(walks, slope), strict=True):
+                walk.remember(loss, reached, settled)
+                walk.move(gradient, settled)
             yield from (walk.found() for walk in walks if walk.finished)
             walks = [walk for walk in walks if not walk.finished]
 
 
-Slope = tuple[float, bool, Tensor]
-"""Loss, whether the goal is reached, and the gradient of one photo's change."""
+Slope = tuple[float, bool, bool, Tensor]
+"""Loss, whether the goal is reached and settled, and the gradient of one photo's change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,20 @@ class _Slope:
         goals = [self._goal(walks, index, code) for index, code in enumerate(codes)]
         losses = torch.stack([goal.loss(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
+        settled = torch.stack([goal.settled(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
         gradients = torch.autograd.grad(losses.sum(), deltas)
-        return list(zip(losses.tolist(), reached.tolist(), gradients, strict=True))
+        return list(zip(losses.tolist(), reached.tolist(), settled.tolist(), gradients, strict=True))
 
     def _goal(self, walks: Sequence[_Walk], index: int, codes: Codes) -> Wanted:
         steps = torch.tensor([walk.taken for walk in walks], device=codes.code.device)
         aims = [walk.photo.aims[index] for walk in walks]
-        return stack(aims, self.method.term, steps, feature_weight=self.method.feature_weight)
+        return stack(
+            aims,
+            self.method.term,
+            steps,
+            feature_weight=self.method.feature_weight,
+            certainty_weight=self.method.certainty_weight,
+        )
 
 
 @dataclass(eq=False)
@@ -121,8 +130,8 @@ class _Walk:
     budget: Budget
     delta: Tensor = field(init=False)
     best: Tensor = field(init=False)
-    best_norm: float = float("inf")
-    best_loss: float = float("inf")
+    best_rank: tuple[int, float] = (0, float("inf"))
+    """Minus the stage (1 reached, 2 settled), then norm or loss: lower is better."""
     taken: int = 0
     first_reached: int | None = None
     finished: bool = False
@@ -134,23 +143,21 @@ class _Walk:
         self.delta = self.best = grid.project(start, self.budget.tau)
         self._step = self.method.step(self.budget.steps, min(grid.image.shape[1:]) / 256)
 
-    def remember(self, loss: float, reached: bool) -> None:
-        """Keep the smallest change that reaches the goal; until one does, the one with the lowest loss."""
-        if reached:
-            norm = float(self.delta.norm())
-            if self.first_reached is None:
-                self.first_reached = self.taken
-            if norm < self.best_norm:
-                self.best, self.best_norm = self.delta, norm
-        elif self.first_reached is None and loss < self.best_loss:
-            self.best, self.best_loss = self.delta, loss
+    def remember(self, loss: float, reached: bool, settled: bool) -> None:
+        """Keep the smallest change that settles the goal, or else reaches it; until one does, that of lowest loss."""
+        if reached and self.first_reached is None:
+            self.first_reached = self.taken
+        stage = reached + settled
+        rank = (-stage, float(self.delta.norm()) if stage else loss)
+        if rank < self.best_rank:
+            self.best, self.best_rank = self.delta, rank
 
-    def move(self, gradient: Tensor, reached: bool) -> None:
+    def move(self, gradient: Tensor, settled: bool) -> None:
         """Shrink or step, and stay within bounds; note when the walk is over."""
-        if self.taken >= self.budget.steps or (reached and self.method.stop == "first"):
+        if self.taken >= self.budget.steps or (settled and self.method.stop == "first"):
             self.finished = True
             return
-        if reached and self.method.shrink is not None:
+        if settled and self.method.shrink is not None:
             moved = self.delta * self.method.shrink
         else:
             moved = self._step(self.delta, gradient)
@@ -159,4 +166,5 @@ class _Walk:
 
     def found(self) -> Found:
         """What to hand back."""
-        return Found(self.photo.key, self.best, self.first_reached is not None, self.taken, self.first_reached)
+        reached = self.first_reached is not None
+        return Found(self.photo.key, self.best, reached, self.taken, self.first_reached, self.delta)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["feature_similarity", "hag", "inner_product", "margin", "relaxation_norm", "signs", "tanh_product"]
+__all__ = [
+    "certainty_gap",
+    "feature_similarity",
+    "hag",
+    "inner_product",
+    "margin",
+    "relaxation_norm",
+    "signs",
+    "tanh_product",
+]
 
 
 def signs(code: Tensor) -> Tensor:
@@ -62,3 +71,17 @@ def hag(code: Tensor, wanted: Tensor, alpha: Tensor) -> Tensor:
 def feature_similarity(features: Tensor, original: Tensor) -> Tensor:
     """Cosine of (N, D) features and the original's, -1 to 1."""
     return torch.nn.functional.cosine_similarity(features, original, dim=1)
+
+
+def certainty_gap(margins: Tensor, turned: Tensor) -> Tensor:
+    """How far (N, K) margins give away which bits were `turned` ((N, K) bool): a squared distance per photo, (N,).
+
+    The margins of turned bits and those of the others are sorted and held against each other, least certain first (the
+    2-Wasserstein distance of the two distributions). At zero a service that turns the least certain bits over, any
+    number of them, meets turned and kept ones alike. A bit that one side has more than the other is left out.
+    """
+    infinite = torch.full_like(margins, torch.inf)
+    sides = [torch.where(mask, margins, infinite).sort(1).values for mask in (turned, ~turned)]
+    paired = torch.isfinite(sides[0]) & torch.isfinite(sides[1])
+    one, other = (torch.where(paired, side, torch.zeros_like(side)) for side in sides)
+    return (one - other).square().sum(1)

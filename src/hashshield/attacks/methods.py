@@ -34,6 +34,8 @@ class Method:
     stop: Literal["budget", "first"] = "first"
     feature_weight: float = 0.0
     """Weight of the cosine to the original's features, for goals that ask for it."""
+    certainty_weight: float = 0.0
+    """Weight of the gap in certainty between turned and kept bits, for goals that hide which were turned."""
     noise: bool = False
     """No search: uniform noise in [-tau, tau] on the photo's own pixels."""
     retries: bool = True
@@ -78,9 +80,17 @@ METHODS: dict[str, Method] = {
             steps=40,
             shrink=0.85,
             stop="budget",
-            feature_weight=1.0,
+            feature_weight=2.0,
+            certainty_weight=1.0,
         ),
-        Method("rnm-first", _margin, lambda _t, _s: steps.Adam(2 / 255), steps=200, feature_weight=1.0),
+        Method(
+            "rnm-first",
+            _margin,
+            lambda _t, _s: steps.Adam(2 / 255),
+            steps=200,
+            feature_weight=1.0,
+            certainty_weight=1.0,
+        ),
         Method("rnm-paper", _paper(1.0), lambda _t, _s: steps.raw(1.0), steps=2000, stop="budget"),
         Method("rnm-paper-free", _paper(0.1), lambda _t, _s: steps.raw(1.0), steps=2000, stop="budget"),
         Method("tanh", _dhta, lambda _t, _s: steps.l2_normalised(1.0), steps=2000, stop="budget"),

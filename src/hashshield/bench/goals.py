@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from hashshield import imaging
+from hashshield.attacks.goals import predicted_flip
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.bench.photos import protect_all
@@ -151,11 +152,7 @@ def _features_of(results: Sequence[Result], model: OpenModel) -> Array:
 
 
 def _predicted_flip(codes: Array) -> NDArray[np.int8]:
-    """The bits with the less certain half turned over: what a service would try against a cheap flip."""
-    bits = bits_of(codes)
-    least = np.argsort(np.abs(codes), axis=1)[:, : codes.shape[1] // 2]
-    np.put_along_axis(bits, least, -np.take_along_axis(bits, least, axis=1), axis=1)
-    return bits
+    return predicted_flip(torch.from_numpy(codes)).numpy().astype(np.int8)
 
 
 def _cosine(a: Array, b: Array) -> Array:

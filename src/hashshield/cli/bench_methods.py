@@ -38,6 +38,7 @@ def bench_methods(
         "steps_to_goal_50",
         "steps_to_goal_95",
         "median_psnr_db",
+        "median_psnr_db_at_end",
         "median_ssim",
         "seconds",
     )

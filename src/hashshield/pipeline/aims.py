@@ -143,7 +143,11 @@ def aim_for(
     else:
         wanted = -_anchors(model, goal)[nearest_class(own, _anchors(model, goal))]
     away = goal.kind == "away"
-    aim = Aim(torch.from_numpy(wanted.astype(np.float32)), features if away else None)
+    aim = Aim(
+        torch.from_numpy(wanted.astype(np.float32)),
+        features if away else None,
+        torch.from_numpy(own.astype(np.float32)) if away else None,
+    )
     return Mark(model.name, own, wanted, nearest, away), aim
 
 
