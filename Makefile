@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-all check lint pages clean
+.PHONY: demo test test-all check lint pages catalog clean
 
 demo: $(STAMP)  ## protect an example photo in place with the embedded checkpoint, prove it, undo it
 	rm -rf demo && mkdir -p demo/photos
@@ -29,6 +29,9 @@ lint: $(STAMP)
 
 pages: $(STAMP)  ## write man pages and completions anew from the application
 	$(BIN)/python -m hashshield.cli.manpage man/ completions/
+
+catalog: $(STAMP)  ## write catalog.toml anew from the checkpoint files
+	$(BIN)/python -m hashshield.checkpoints.enter $(sort $(wildcard src/hashshield/checkpoints/bundled/*.safetensors checkpoints/*.safetensors))
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -37,8 +37,8 @@ class Setting(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
     range_text: str = ""
-    flag: str = ""
-    """The option that sets it; empty where it is the key with dashes."""
+    flag: str | None = ""
+    """The option that sets it; empty where it is the key with dashes, None where none does."""
 
     @property
     def env(self) -> str:
@@ -47,7 +47,9 @@ class Setting(NamedTuple):
 
     @property
     def option(self) -> str:
-        """The command-line option that sets it."""
+        """The command-line option that sets it; empty when none does."""
+        if self.flag is None:
+            return ""
         return self.flag or f"--{self.key.replace('_', '-')}"
 
     @property
@@ -119,6 +121,15 @@ SETTINGS: dict[str, Setting] = {
         Setting("strip_metadata", "switch", False, "remove all metadata but orientation and colour profile"),
         Setting("keep_mtime", "switch", False, "keep the modification time"),
         Setting("lossy_formats", "switch", False, "accept HEIC and AVIF, which lose a little with each writing"),
+        Setting("cache", "path", None, "folder of downloaded and imported networks", flag=None),
+        Setting(
+            "mirror",
+            "text",
+            None,
+            "where networks are downloaded from: an http or https address, or a folder",
+            flag=None,
+        ),
+        Setting("offline", "switch", False, "never ask the network for anything", flag=None),
     )
 }
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.checkpoints import catalog
+from file_server import entry_for
+from hashshield.checkpoints import cache, catalog
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, entries, find, full_name, resolve
+from hashshield.checkpoints.entry import remote, write_entry
 from hashshield.checkpoints.file import read_card
 from hashshield.errors import CheckpointError, UnknownNameError
 
@@ -76,8 +78,67 @@ def test_find_gives_the_entry() -> None:
     assert find("lite0-caltech101").name == "lite0-caltech101"
 
 
-def test_listing_needs_no_torch() -> None:
+@pytest.fixture
+def available(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
+    """A network of the catalogue that is not downloaded yet."""
+    entry = entry_for(b"body", name="net")
+    monkeypatch.setattr(catalog, "entries", lambda: (*EMBEDDED, entry))
+    return entry
+
+
+def test_a_network_that_is_not_downloaded(available: catalog.Entry, own_cache: Path) -> None:
+    assert catalog.state(available) == "available"
+    assert catalog.absent(["net", "net:16", "lite0-caltech101", "zzz", "a.safetensors"]) == (available,)
+    assert full_name("net") == "net:24", "naming it needs no file"
+    with pytest.raises(CheckpointError) as caught:
+        resolve("net:16")
+    for words in ("`hashshield models download net`", "HASHSHIELD_MIRROR", "checkpoints/ of a clone"):
+        assert words in str(caught.value)
+    assert caught.value.exit_code == 4
+    own_cache.mkdir()
+    (own_cache / "net.safetensors").write_bytes(b"body")
+    assert resolve("net:16").path == own_cache / "net.safetensors"
+    assert catalog.state(available) == "downloaded"
+    assert catalog.absent(["net"]) == ()
+
+
+def test_an_imported_network_is_found_by_name(available: catalog.Entry, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    own = entry_for(b"mine", name="mine", imported=True)
+    path = cache.install(tmp_path / "mine", own)
+    assert resolve("mine:16") == catalog.Reference("mine", path, 16, own)
+    assert full_name("mine") == "mine:24"
+    assert catalog.known() == (*EMBEDDED, available, own)
+    with pytest.raises(UnknownNameError, match="did you mean mine"):
+        find("mime")
+    shadowed = entry_for(b"mine", name="net", imported=True)
+    cache.install(tmp_path / "mine", shadowed)
+    assert find("net") == available, "the catalogue's name comes first"
+    assert shadowed not in catalog.known()
+
+
+def test_the_default_address_is_asked_before_an_entrys_own_mirrors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "catalog.toml").write_text(
+        'address = "https://example.org/"\n' + write_entry(entry_for(b"body", "https://example.net/"))
+    )
+    monkeypatch.setattr(catalog, "_HERE", tmp_path)
+    monkeypatch.setattr(catalog, "entries", catalog.entries.__wrapped__)
+    assert find("small").mirrors == ("https://example.org/", "https://example.net/")
+    (tmp_path / "catalog.toml").write_text("broken")
+    with pytest.raises(CheckpointError, match=r"catalog\.toml: no valid catalogue .*; reinstall hashshield"):
+        resolve("small")
+
+
+def test_every_download_of_the_catalogue_has_an_address() -> None:
+    assert all(remote(address) for entry in entries() for address in entry.mirrors)
+    assert all(entry.mirrors for entry in entries() if not entry.embedded)
+
+
+def test_listing_and_fetching_need_no_torch() -> None:
     code = (
-        "import sys; from hashshield.checkpoints.catalog import entries; entries(); assert 'torch' not in sys.modules"
+        "import sys; from hashshield.checkpoints import catalog, fetch; catalog.known(); "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -80,6 +80,7 @@ class Card:
             raw["input"] = Input(**{**size, "mean": _three(size["mean"]), "std": _three(size["std"])})
             raw["bits"] = tuple(int(k) for k in raw["bits"])
             raw["classes"] = tuple(str(c) for c in raw["classes"])
+            raw["map"] = {str(int(k)): float(v) for k, v in raw.get("map", {}).items()}
             card = cls(**raw)
             card._check(source)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -87,6 +88,9 @@ class Card:
         return card
 
     def _check(self, source: str) -> None:
+        for text in (self.name, self.arch, self.dataset, self.licence, self.attribution):
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} stands where a text should")
         if not self.bits or any(not 1 <= k <= 4096 for k in self.bits):
             raise CheckpointError(f"{source}: the card names no usable code length, found {self.bits}")
         if not isinstance(self.hidden, int) or not 0 <= self.hidden <= _WIDEST:

@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import difflib
-import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
+from hashshield.checkpoints import cache as stored
+from hashshield.checkpoints.entry import SUFFIX, Entry, read_entries
 from hashshield.errors import CheckpointError, UnknownNameError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = ["DEFAULT_MODEL", "Entry", "Reference", "entries", "find", "full_name", "resolve"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Entry",
+    "Reference",
+    "State",
+    "absent",
+    "entries",
+    "file_of",
+    "find",
+    "full_name",
+    "known",
+    "reference",
+    "resolve",
+    "state",
+]
 
 DEFAULT_MODEL = "lite0-caltech101:48"
+State = Literal["embedded", "downloaded", "available", "imported"]
 _HERE = Path(__file__).parent
-SUFFIX = ".safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One checkpoint of the catalogue."""
-
-    name: str
-    file: str
-    size: int
-    sha256: str
-    licence: str
-    summary: str
-    bits: tuple[int, ...]
-    classes: tuple[str, ...] = ()
-    map: dict[int, float] = field(default_factory=dict)
-    """Full-database MAP by code length."""
-    embedded: bool = False
-    """The file comes with the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +47,18 @@ class Reference:
 
 @cache
 def entries() -> tuple[Entry, ...]:
-    """All checkpoints known here, in the catalogue's order."""
-    raw = tomllib.loads((_HERE / "catalog.toml").read_text(encoding="utf-8"))
-    return tuple(
-        Entry(
-            name=name,
-            file=values["file"],
-            size=values["size"],
-            sha256=values["sha256"],
-            licence=values["licence"],
-            summary=values["summary"],
-            bits=tuple(values["bits"]),
-            classes=tuple(values.get("classes", ())),
-            map={int(k): v for k, v in values["map"].items()},
-            embedded=values["embedded"],
-        )
-        for name, values in raw["checkpoints"].items()
-    )
+    """All checkpoints of the catalogue, in its order; its default address is the first mirror of each.
+
+    Raises CheckpointError for a catalogue that is damaged.
+    """
+    address, found = read_entries(_HERE / "catalog.toml")
+    return tuple(replace(entry, mirrors=((address,) if address else ()) + entry.mirrors) for entry in found)
+
+
+def known() -> tuple[Entry, ...]:
+    """The catalogue's checkpoints and the imported ones. Raises CheckpointError for a damaged entry."""
+    names = {entry.name for entry in entries()}
+    return entries() + tuple(entry for entry in stored.imported() if entry.name not in names)
 
 
 def find(name: str) -> Entry:
@@ -77,21 +66,48 @@ def find(name: str) -> Entry:
     for entry in entries():
         if entry.name == name:
             return entry
-    known = [entry.name for entry in entries()]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
+    if (own := stored.imported_as(name)) is not None:
+        return own
+    names = [entry.name for entry in known()]
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(names)}"
     raise UnknownNameError(f"unknown model {name!r}; {hint} (or the path of a {SUFFIX} file)")
 
 
+def file_of(entry: Entry) -> Path:
+    """Where the entry's file is, or would be."""
+    if entry.embedded:
+        return _HERE / "bundled" / entry.file
+    return stored.folder(imported=entry.imported) / entry.file
+
+
+def state(entry: Entry) -> State:
+    """Whether the file came with the package, is in the cache, or can be had."""
+    if entry.embedded:
+        return "embedded"
+    if entry.imported:
+        return "imported"
+    return "downloaded" if stored.is_here(file_of(entry)) else "available"
+
+
+def absent(models: Iterable[str]) -> tuple[Entry, ...]:
+    """The entries among these models, named as for `resolve`, whose files are yet to be downloaded; each once."""
+    found: dict[str, Entry] = {}
+    for model in models:
+        name, _ = _parts(model)
+        found |= {entry.name: entry for entry in entries() if entry.name == name and state(entry) == "available"}
+    return tuple(found.values())
+
+
 def full_name(model: str) -> str:
-    """`checkpoint:bits` for any way of naming a model, as the ledger knows it.
+    """`checkpoint:bits` for any way of naming a model, as the ledger knows it; the file need not be downloaded.
 
     A file is named by its absolute path; without a length it stays without, which only its card could tell.
     Raises UnknownNameError, CheckpointError.
     """
-    reference = resolve(model)
-    bits = reference.bits or (max(reference.entry.bits) if reference.entry else None)
-    return reference.name if bits is None else f"{reference.name}:{bits}"
+    found = reference(model)
+    bits = found.bits or (max(found.entry.bits) if found.entry else None)
+    return found.name if bits is None else f"{found.name}:{bits}"
 
 
 def resolve(model: str) -> Reference:
@@ -99,9 +115,26 @@ def resolve(model: str) -> Reference:
 
     Raises UnknownNameError for a name or length that does not exist, CheckpointError for a missing file.
     """
+    found = reference(model)
+    if found.entry is not None and state(found.entry) == "available":
+        raise CheckpointError(
+            f"{found.name} is known but not here; fetch it with `hashshield models download {found.name}` "
+            f"({found.entry.size / 1e6:.1f} MB). Where that reaches no server, HASHSHIELD_MIRROR names a "
+            "mirror, or the folder checkpoints/ of a clone of the repository"
+        )
+    return found
+
+
+def _parts(model: str) -> tuple[str, int | None]:
+    """Name or path, and code length."""
     name, _, tail = model.rpartition(":")
     bits = int(tail) if name and tail.isascii() and tail.isdigit() else None
-    name = model if bits is None else name
+    return (model if bits is None else name), bits
+
+
+def reference(model: str) -> Reference:
+    """As `resolve`, for a catalogue's checkpoint whether its file is here or not."""
+    name, bits = _parts(model)
     if name.endswith(SUFFIX):
         path = Path(name)
         if not path.is_file():
@@ -111,4 +144,4 @@ def resolve(model: str) -> Reference:
     if bits is not None and bits not in entry.bits:
         lengths = ", ".join(str(k) for k in entry.bits)
         raise UnknownNameError(f"{name} has no code of {bits} bits; its lengths are {lengths}")
-    return Reference(name, _HERE / "bundled" / entry.file, bits, entry)
+    return Reference(name, file_of(entry), bits, entry)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.networks import require
 from hashshield.cli.output import Sink, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -23,12 +24,14 @@ def bench_map(
     device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    yes: o.Yes = False,
 ) -> None:
     """Mean average precision of a network, by the protocol of its card."""
     with Sink(
         "bench map", keyed("model", "bits", "split", "queries", "database", "map"), as_json=as_json, quiet=quiet
     ) as sink:
         settings = resolve({"model": model, "device": device})
+        require(settings["model"].value, sink, yes=yes)
 
         from hashshield.bench import map as bench
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.networks import require
 from hashshield.cli.output import Sink, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -29,6 +30,7 @@ def bench_methods(
     device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    yes: o.Yes = False,
 ) -> None:
     """Every method on the same photos and targets: success, steps until distance 0, PSNR, SSIM."""
     layout = keyed(
@@ -44,6 +46,7 @@ def bench_methods(
     )
     with Sink("bench methods", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
+        require(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import methods as bench
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.networks import require
 from hashshield.cli.output import Sink, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -24,11 +25,13 @@ def bench_speed(
     device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    yes: o.Yes = False,
 ) -> None:
     """Cost of a step over the bare gradient step, and of a whole run over what it cannot do without."""
     layout = keyed("model", "loop_over_floor", "photos", "photos_per_second", "whole_over_floor_decode_encode")
     with Sink("bench speed", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
+        require(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import speed as bench
 

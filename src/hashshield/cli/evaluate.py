@@ -9,6 +9,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import EVALUATE
+from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -28,10 +29,12 @@ def evaluate(
     device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    yes: o.Yes = False,
 ) -> None:
     """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances."""
     with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
+        require(settings["model"].value, sink, yes=yes)
 
         from hashshield.pipeline import evaluate as pipeline
 

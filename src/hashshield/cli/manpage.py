@@ -30,6 +30,8 @@ _FILES = {
     "On other systems the user's configuration folder; hashshield config show names it.",
     "~/.local/share/hashshield/": "The vault of originals, the ledger of what was done, and the key. "
     "On other systems the user's data folder; --vault and HASHSHIELD_VAULT name another.",
+    "~/.cache/hashshield/checkpoints/": "Networks that were downloaded or imported. "
+    "On other systems the user's cache folder; HASHSHIELD_CACHE names another.",
 }
 
 
@@ -157,11 +159,12 @@ def _settings() -> list[str]:
     for setting in SETTINGS.values():
         value = " | ".join(setting.choices) or setting.range_text or setting.kind
         default = f"Default: {setting.default_text}. " if setting.default_text else ""
+        option = f" Option: {setting.option}." if setting.option else ""
         lines += [
             ".TP",
             f".B {_text(setting.key)}",
             *_wrapped(f"{setting.help.capitalize()} ({value})."),
-            *_wrapped(f"{default}Environment: {setting.env}. Option: {setting.option}."),
+            *_wrapped(f"{default}Environment: {setting.env}.{option}"),
         ]
     return lines
 

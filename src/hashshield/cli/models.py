@@ -1,4 +1,4 @@
-"""`hashshield models list` and `hashshield models info`."""
+"""`hashshield models`: what is known of networks; what is done with their files is in `models_files`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hashshield.cli import models_files
 from hashshield.cli import options as o
 from hashshield.cli.output import Column, Layout, Sink, properties
 from hashshield.config import resolve
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List the networks that are known and say what they are.", no_args_is_help=True)
+app = typer.Typer(help="List, download and check the networks that are known.", no_args_is_help=True)
 
 _LIST = Layout(
     columns=(
@@ -24,7 +25,7 @@ _LIST = Layout(
         Column("MAP", lambda row: ", ".join(f"{value:.3f}" for value in row["map"].values()), right=True),
         Column("MB", lambda row: f"{row['size'] / 1e6:.1f}", right=True),
         Column("Licence", lambda row: row["licence"]),
-        Column("Where", lambda row: "in the package" if row["embedded"] else "to download"),
+        Column("State", lambda row: row["state"]),
         Column("What", lambda row: row["summary"]),
     )
 )
@@ -35,15 +36,19 @@ def list_(
     names: Annotated[bool, o.switch("--names", text="Only names, as --model takes them.", panel=o.REPORT)] = False,
     as_json: o.Json = False,
 ) -> None:
-    """List the networks in the catalogue: code lengths, MAP, size, licence."""
+    """List the networks of the catalogue and your own: code lengths, MAP, size, licence.
+
+    Embedded ones come with the package, downloaded and imported ones are in the cache, available ones can be
+    downloaded.
+    """
     with Sink("models list", _NAMES if names else _LIST, as_json=as_json) as sink:
         from hashshield.checkpoints import catalog
 
-        entries = catalog.entries()
+        entries = catalog.known()
         if names:
             sink.finish(name for entry in entries for name in _spellings(entry))
         else:
-            sink.finish(_row(entry) for entry in entries)
+            sink.finish({**_row(entry), "state": catalog.state(entry)} for entry in entries)
 
 
 def info(
@@ -61,6 +66,10 @@ def info(
 
         from hashshield.checkpoints import catalog
 
+        lacking = catalog.absent([wanted])
+        if lacking and not classes:
+            sink.finish([{**_row(lacking[0]), "state": "available", "mirrors": lacking[0].mirrors}])
+            return
         reference = catalog.resolve(wanted)
         if classes and reference.entry is not None and reference.entry.classes:
             # Without a look into the file: shells ask this at a TAB.
@@ -72,7 +81,9 @@ def info(
         from hashshield.checkpoints.file import read_card
 
         card = read_card(reference.path)
-        entry = {} if reference.entry is None else asdict(reference.entry)
+        entry: dict[str, Any] = {}
+        if reference.entry is not None:
+            entry = {**asdict(reference.entry), "state": catalog.state(reference.entry)}
         sink.finish(card.classes if classes else [{**entry, **asdict(card)}])
 
 
@@ -87,3 +98,4 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 o.register(app, list_, "list", o.examples("hashshield models list", "hashshield models list --json"))
 o.register(app, info, "info", o.examples("hashshield models info lite0-caltech101"))
+models_files.register(app)

@@ -13,11 +13,11 @@ from hashshield.cli.text import clean
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
     from hashshield.training.trainer import Epoch
 
-__all__ = ["EpochProgress", "PhotoProgress", "live_terminal"]
+__all__ = ["DownloadProgress", "EpochProgress", "PhotoProgress", "live_terminal"]
 
 
 def live_terminal() -> bool:
@@ -39,13 +39,13 @@ class _Live:
         if not self._shown or self._bar is not None:
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
         what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._bar = Progress(
             BarColumn(bar_width=20),
-            MofNCompleteColumn(),
+            self._counter(),
             TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[what]}", markup=False, table_column=what),
@@ -57,6 +57,11 @@ class _Live:
         self._task = self._bar.add_task("", total=total, rate="", what="")
         self._began = time.monotonic()
         self._bar.start()
+
+    def _counter(self) -> ProgressColumn:
+        from rich.progress import MofNCompleteColumn
+
+        return MofNCompleteColumn()
 
     def _update(self, *, what: str | None = None, done: int | None = None, unit: str = "") -> None:
         if self._bar is None or self._task is None:
@@ -113,6 +118,45 @@ class PhotoProgress(_Live):
         if text in self._told:
             return
         self._told.add(text)
+        self._tell(self._sink, text)
+
+
+class DownloadProgress(_Live):
+    """The catalogue's `FetchProgress`: bytes here, rate and time left of one file after the other."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(quiet=sink.quiet)
+        self._sink = sink
+        self._first: int | None = None
+
+    def __enter__(self) -> DownloadProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._end()
+
+    def _counter(self) -> ProgressColumn:
+        from rich.progress import DownloadColumn
+
+        return DownloadColumn()
+
+    def start(self, name: str, total: int) -> None:
+        """Announce a file of `total` bytes."""
+        self._end()
+        self._begin(total)
+        self._first = None
+        self._update(what=name)
+
+    def at(self, done: int) -> None:
+        """Report how many bytes are here; those that were here before the first report do not count for the rate."""
+        if self._first is None or done < self._first:
+            self._first = done
+        if self._bar is not None and self._task is not None:
+            rate = (done - self._first) / max(time.monotonic() - self._began, 1e-3)
+            self._bar.update(self._task, completed=done, rate=f"{rate / 1e6:.1f} MB/s")
+
+    def notice(self, text: str) -> None:
+        """Tell the user something."""
         self._tell(self._sink, text)
 
 

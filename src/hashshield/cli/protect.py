@@ -10,6 +10,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
+from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -138,12 +139,14 @@ def protect(
             seed=seed,
         )
         if piped:
-            _through_pipe(paths, request, sink)
+            _through_pipe(paths, request, sink, yes=yes)
             return
         if output is not None and output.exists() and not output.is_dir():
             raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
         if no_backup and output is None and not dry_run:
             o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
+        if not dry_run:
+            require(request.models, sink, yes=yes)
 
         from hashshield.pipeline import run
 
@@ -151,12 +154,13 @@ def protect(
             sink.finish(run.protect(paths, request, progress=progress, agree=lambda question: o.ask(question, yes=yes)))
 
 
-def _through_pipe(paths: list[Path], request: Request, sink: Sink) -> None:
+def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool) -> None:
     """Read one photo from standard input, write it to standard output; the report goes to standard error."""
     if len(paths) > 1 or request.output is not None or request.dry_run:
         raise UsageError("- stands for one photo through a pipe; give no other path, no --output and no --dry-run")
     if sys.stdout.isatty() or sys.stdin.isatty():
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
+    require(request.models, sink, yes=yes)
 
     from hashshield.pipeline import run
 

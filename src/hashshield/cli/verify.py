@@ -9,6 +9,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import VERIFY
+from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -47,6 +48,7 @@ def verify(
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    yes: o.Yes = False,
 ) -> None:
     """Hash photos again and say whether they are still protected.
 
@@ -58,6 +60,9 @@ def verify(
         if goal is not None and original is None:
             raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
         settings = resolve({"model": model, "tolerance": tolerance, "device": device, "vault": vault})
+        # The ledger names its own networks; a configured default must not take their place.
+        models = settings["model"].value if model or original else ()
+        require(models, sink, yes=yes)
 
         from hashshield.pipeline import verify as pipeline
 
@@ -65,8 +70,7 @@ def verify(
             sink.finish(
                 pipeline.verify(
                     paths,
-                    # The ledger names its own networks; a configured default must not take their place.
-                    models=settings["model"].value if model or original else (),
+                    models=models,
                     original=original,
                     goal=goal,
                     tolerance=settings["tolerance"].value,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.catalog import resolve
+from hashshield.checkpoints.catalog import Entry, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
@@ -54,7 +54,7 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
     for name in names:
         reference = resolve(name)
         if reference.entry is not None:
-            _check_digest(reference.path, reference.entry.sha256)
+            _check_digest(reference.path, reference.entry)
         checkpoint = _read(reference.path.resolve(), reference.path.stat().st_mtime_ns)
         lengths_of = built.get(reference.path)
         bits = reference.bits or max(checkpoint.card.bits)
@@ -107,18 +107,24 @@ def _read(path: Path, _mtime_ns: int) -> Checkpoint:
 
 @lru_cache(maxsize=16)
 def _digest(path: Path, _mtime_ns: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return digest_of(path)
 
 
-def _check_digest(path: Path, expected: str) -> None:
+def _check_digest(path: Path, entry: Entry) -> None:
+    if entry.embedded:
+        remedy = "reinstall hashshield"
+    elif entry.imported:
+        remedy = f"`hashshield models remove {entry.name}` and import it again"
+    else:
+        remedy = f"`hashshield models download {entry.name}` fetches it again"
     try:
         found = _digest(path, path.stat().st_mtime_ns)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); reinstall hashshield") from error
-    if found != expected:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    if found != entry.sha256:
         raise CheckpointError(
-            f"{path}: SHA-256 is {found}, the catalogue says {expected}; the file is damaged or another release's, "
-            "reinstall hashshield"
+            f"{path}: SHA-256 is {found}, the catalogue says {entry.sha256}; the file is damaged or another release's, "
+            f"{remedy}"
         )
 
 

@@ -26,11 +26,13 @@ __all__ = [
     "remove",
     "remove_attribute",
     "rename",
+    "reopen",
     "set_attribute",
     "set_times",
     "step",
     "sync",
     "sync_folder",
+    "truncate",
     "write",
 ]
 
@@ -44,6 +46,7 @@ DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _CREATE |= getattr(os, "O_BINARY", 0)
+_REOPEN = _CREATE & ~os.O_EXCL
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 _observer: Observer | None = None
@@ -65,6 +68,19 @@ def create(name: str, folder: int | None) -> int:
     """Create a file that did not exist, mode 0600, and return its descriptor."""
     step("create", name, folder)
     return os.open(name, _CREATE, 0o600, dir_fd=folder)
+
+
+def reopen(name: str, folder: int | None) -> int:
+    """Open a file for writing, made with mode 0600 if it is missing, and return its descriptor."""
+    step("reopen", name, folder)
+    return os.open(name, _REOPEN, 0o600, dir_fd=folder)
+
+
+def truncate(descriptor: int, length: int) -> None:
+    """Cut a file to `length` bytes and go on from there."""
+    step("truncate", descriptor, length)
+    os.ftruncate(descriptor, length)
+    os.lseek(descriptor, length, os.SEEK_SET)
 
 
 def write(descriptor: int, data: bytes) -> None:

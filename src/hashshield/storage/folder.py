@@ -119,6 +119,10 @@ class Folder:
         """Create a file, mode 0600; raises FileExistsError."""
         return calls.create(self._name(name), self.descriptor)
 
+    def reopen(self, name: str) -> int:
+        """Open a file for writing without following a link, made if it is missing; returns a descriptor."""
+        return calls.reopen(self._name(name), self.descriptor)
+
     def rename(self, source: str, target: str) -> None:
         """Put `source` in the place of `target`, both in this folder."""
         calls.rename(self._name(source), self._name(target), self.descriptor)

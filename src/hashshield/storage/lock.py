@@ -78,7 +78,7 @@ class Lock:
             except OSError as error:
                 if error.errno not in _BUSY:
                     raise StorageError(
-                        f"{self._path}: cannot be locked ({error.strerror}); choose a vault folder on a local disk"
+                        f"{self._path}: cannot be locked ({error.strerror}); choose a folder on a local disk"
                     ) from error
                 if time.monotonic() > deadline:
                     raise StorageError(

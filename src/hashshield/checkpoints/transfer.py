@@ -1,0 +1,171 @@
+"""Where bytes come from: a folder on an http or https server, or one of this machine. None of them is trusted.
+
+The standard library does it all. pooch, which was looked at, neither resumes nor stops at a known size, has no lock
+between processes and takes every failure for one worth repeating; what would be left of it is a temporary file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO, Any, BinaryIO, NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
+
+from hashshield.checkpoints.entry import Entry, remote
+
+__all__ = ["InterruptedSource", "Stream", "UselessSource", "opened", "where"]
+
+_LATER = {408, 425, 429}
+"""Answers below 500 that ask to come back."""
+
+
+class UselessSource(Exception):  # noqa: N818 - a source's answer, not a failure of the download
+    """The source does not have the file, or has another one; asking it again is no use."""
+
+
+class InterruptedSource(Exception):  # noqa: N818 - as above
+    """The source may do better when it is asked again."""
+
+    def __init__(self, reason: str, *, from_start: bool = False) -> None:
+        super().__init__(reason)
+        self.from_start = from_start
+        """What was received so far is no use to this source."""
+
+
+class Stream(NamedTuple):
+    """An answer that is being read."""
+
+    start: int
+    """The byte of the file its first byte is: the one asked for, or 0 from servers that cannot do that."""
+    read: Callable[[int], bytes]
+    """At most so many bytes, none at the end; raises InterruptedSource."""
+
+
+def where(source: str, entry: Entry) -> str:
+    """The address or path of a checkpoint's file at a source."""
+    return f"{source.rstrip('/')}/{entry.file}" if remote(source) else str(Path(source).expanduser() / entry.file)
+
+
+@contextmanager
+def opened(source: str, entry: Entry, *, offset: int, timeout_seconds: float) -> Iterator[Stream]:
+    """Ask a source for a checkpoint's file from byte `offset` on. Raises UselessSource, InterruptedSource."""
+    if not remote(source):
+        with _file(Path(where(source, entry)), entry, offset) as handle:
+            yield Stream(offset, _reader(handle))
+        return
+    # An open range only when there is something to go on with: some servers answer any other in odd ways.
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    try:
+        response = _opener().open(Request(where(source, entry), headers=headers), timeout=timeout_seconds)
+    except HTTPError as error:
+        error.close()
+        raise _refused(error) from error
+    except (OSError, HTTPException) as error:
+        raise _failed(error) from error
+    with response:
+        yield Stream(_start(response.status, response.headers, entry, offset), _reader(response))
+
+
+def _file(path: Path, entry: Entry, offset: int) -> BinaryIO:
+    try:
+        # Looked at first, because opening a pipe would wait for its other end.
+        if not path.is_file():
+            raise UselessSource("no such file")
+        _check_size(path.stat().st_size, entry)
+        handle = path.open("rb")
+        handle.seek(offset)
+    except OSError as error:
+        raise UselessSource(f"cannot be read ({error.strerror})") from error
+    return handle
+
+
+def _reader(stream: Any) -> Callable[[int], bytes]:
+    def read(most: int) -> bytes:
+        try:
+            found: bytes = stream.read(most)
+        except (OSError, HTTPException) as error:
+            raise InterruptedSource(f"the connection was cut ({_words(error)})") from error
+        return found
+
+    return read
+
+
+def _start(status: int, headers: Mapping[str, str], entry: Entry, offset: int) -> int:
+    """The byte an answer begins with, when the answer can be the file at all."""
+    if status == 200:
+        length = headers.get("Content-Length", "")
+        if length.isascii() and length.isdigit():
+            _check_size(int(length), entry)
+        return 0
+    part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""), re.ASCII)
+    if status != 206 or part is None or int(part[1]) != offset:
+        raise InterruptedSource(f"answered {status} with another part than was asked for", from_start=True)
+    if part[2] != "*":
+        _check_size(int(part[2]), entry)
+    return offset
+
+
+def _check_size(size: int, entry: Entry) -> None:
+    if size != entry.size:
+        raise UselessSource(f"has {size} bytes where the catalogue says {entry.size}: another file, or a part of it")
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows to http and https only: urllib itself would also go to ftp."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        if not remote(newurl):
+            raise HTTPError(req.full_url, code, "leads to what is no http or https address", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> OpenerDirector:
+    opener = OpenerDirector()
+    # ProxyHandler reads http_proxy, https_proxy and no_proxy. Without handlers for them, no other scheme opens.
+    for handler in (
+        ProxyHandler(),
+        HTTPHandler(),
+        HTTPSHandler(),
+        _Redirects(),
+        HTTPErrorProcessor(),
+        HTTPDefaultErrorHandler(),
+    ):
+        opener.add_handler(handler)
+    opener.addheaders = [("User-Agent", "hashshield"), ("Accept-Encoding", "identity")]
+    return opener
+
+
+def _refused(error: HTTPError) -> UselessSource | InterruptedSource:
+    answer = f"HTTP {error.code} {' '.join(str(error.reason).split())}".rstrip()
+    if error.code == 416:
+        return InterruptedSource(answer, from_start=True)
+    return InterruptedSource(answer) if error.code >= 500 or error.code in _LATER else UselessSource(answer)
+
+
+def _failed(error: OSError | HTTPException) -> UselessSource | InterruptedSource:
+    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
+    # A name that is not known or a server that refuses will still do so in a second.
+    if isinstance(cause, (TimeoutError, HTTPException)) or (
+        isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError)
+    ):
+        return InterruptedSource(_words(cause))
+    return UselessSource(f"does not answer ({_words(cause)})")
+
+
+def _words(error: Exception) -> str:
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
