@@ -46,7 +46,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield verify')
-        options='--original --target --target-set --target-class --model --tolerance --device --vault --json -q --quiet -h --help'
+        options='--original --target --target-set --target-class --model --tolerance --device --vault --json -q --quiet -y --yes -h --help'
         argument=file
         case $previous in
             --original) takes=file ;;
@@ -60,7 +60,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield evaluate')
-        options='--model --device --json -q --quiet -h --help'
+        options='--model --device --json -q --quiet -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -118,7 +118,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield models')
-        commands='list info'
+        commands='list info download verify remove path import'
         options='-h --help'
         ;;
     'hashshield models list')
@@ -128,12 +128,32 @@ __hashshield_case() {
         options='--classes --json -h --help'
         argument=model
         ;;
+    'hashshield models download')
+        options='--all --json -q --quiet -h --help'
+        argument=model
+        ;;
+    'hashshield models verify')
+        options='--json -q --quiet -h --help'
+        argument=model
+        ;;
+    'hashshield models remove')
+        options='--json -y --yes -h --help'
+        argument=model
+        ;;
+    'hashshield models path')
+        options='--json -h --help'
+        argument=model
+        ;;
+    'hashshield models import')
+        options='--json -h --help'
+        argument=file
+        ;;
     'hashshield bench')
         commands='map goals methods speed'
         options='-h --help'
         ;;
     'hashshield bench map')
-        options='--data --model --device --json -q --quiet -h --help'
+        options='--data --model --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             --model) takes=model ;;
@@ -141,7 +161,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench goals')
-        options='--data --goal --model --photos --steps --seed --device --json -q --quiet -h --help'
+        options='--data --goal --model --photos --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             --goal) takes=word ;;
@@ -153,7 +173,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench methods')
-        options='--data --model --photos --rival-photos --limit --seed --device --json -q --quiet -h --help'
+        options='--data --model --photos --rival-photos --limit --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             --model) takes=model ;;
@@ -165,7 +185,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench speed')
-        options='--model --batch-size --device --json -q --quiet -h --help'
+        options='--model --batch-size --device --json -q --quiet -y --yes -h --help'
         argument=folder
         case $previous in
             --model) takes=model ;;

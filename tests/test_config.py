@@ -146,3 +146,15 @@ def test_every_default_passes_its_own_check(setting: object, tmp_path: Path) -> 
     key = setting.key  # type: ignore[attr-defined]
     default = SETTINGS[key].default
     assert resolve({key: default}, environ={}, path=NO_FILE)[key].value == default
+
+
+def test_a_setting_without_an_option_is_set_by_environment_and_file(tmp_path: Path) -> None:
+    assert (SETTINGS["mirror"].option, SETTINGS["mirror"].env) == ("", "HASHSHIELD_MIRROR")
+    file = tmp_path / "config.toml"
+    file.write_text('mirror = "https://example.org/"\noffline = true\ncache = "~/networks"\n')
+    found = resolve(environ={"HASHSHIELD_OFFLINE": "0"}, path=file)
+    assert (found["mirror"].value, found["mirror"].where) == ("https://example.org/", str(file))
+    assert (found["offline"].value, found["offline"].source) == (False, "environment")
+    assert found["cache"].value == Path.home() / "networks"
+    with pytest.raises(UsageError, match="HASHSHIELD_OFFLINE is 'maybe'; write 1 or 0"):
+        resolve(environ={"HASHSHIELD_OFFLINE": "maybe"}, path=file)

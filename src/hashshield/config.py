@@ -129,7 +129,7 @@ SETTINGS: dict[str, Setting] = {
             "where networks are downloaded from: an http or https address, or a folder",
             flag=None,
         ),
-        Setting("offline", "switch", False, "never ask the network for anything", flag=None),
+        Setting("offline", "switch", False, "download nothing; only a folder may be the mirror", flag=None),
     )
 }
 

@@ -24,10 +24,13 @@ class Ended(NamedTuple):
 @pytest.fixture(autouse=True)
 def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees the settings of the machine; the path of the configuration file to write."""
-    for name in ("XDG_CONFIG_HOME", "APPDATA", "HOME"):
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "APPDATA", "LOCALAPPDATA", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     for setting in SETTINGS.values():
         monkeypatch.delenv(setting.env, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     path = config_path()

@@ -279,10 +279,11 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
 
 def test_models_list_and_names(run: Run, entry: catalog.Entry) -> None:
     assert run("models", "list").out == (
-        "lite0-caltech101\t16, 48\t0.900, 0.956\t8.0\tApache-2.0\tin the package\tEfficientNet-Lite0\n"
+        "lite0-caltech101\t16, 48\t0.900, 0.956\t8.0\tApache-2.0\tembedded\tEfficientNet-Lite0\n"
     )
     document = json.loads(run("models", "list", "--json").out)
     assert document["results"][0]["map"] == {"16": 0.9, "48": 0.956}
+    assert document["results"][0]["state"] == "embedded"
     names = run("models", "list", "--names").out.split()
     assert names == ["lite0-caltech101", "lite0-caltech101:16", "lite0-caltech101:48"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from hashshield.checkpoints.fetch import FetchProgress
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.output import Sink
-from hashshield.cli.progress import EpochProgress, PhotoProgress, live_terminal
+from hashshield.cli.progress import DownloadProgress, EpochProgress, PhotoProgress, live_terminal
 from hashshield.training.trainer import Epoch, Reporter
 from hashshield.types import Outcome, Progress
 
@@ -110,3 +111,31 @@ def test_training_shows_epochs_and_numbers(monkeypatch: pytest.MonkeyPatch) -> N
     assert "stage 1 of 1" in text
     assert "1/60" in text
     assert "loss 1.2346  MAP 0.9000" in text
+
+
+def test_downloads_show_bytes_and_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch)
+    with DownloadProgress(Sink("models download", PROTECT, data=io.StringIO())) as progress:
+        reporter: FetchProgress = progress
+        for name in ("first", "second"):
+            reporter.start(name, 4_000_000)
+            reporter.at(1_000_000)
+            reporter.at(3_000_000)
+            progress._bar.refresh()  # type: ignore[union-attr] # what the timer would do
+        reporter.at(0)
+        reporter.notice("https://example.org/[x]: HTTP 500; asking again in 1 s")
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert "3.0/4.0 MB" in text
+    assert "MB/s" in text
+    assert "first" in text
+    assert "second" in text
+    assert text.count("[x]: HTTP 500") == 1
+
+
+def test_downloads_off_a_terminal_say_only_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with DownloadProgress(Sink("models download", PROTECT, quiet=quiet)) as progress:
+            progress.start("net", 10)
+            progress.at(10)
+            progress.notice("asking again")
+    assert capsys.readouterr().err == "asking again\n"
