@@ -95,10 +95,13 @@ class Wanted:
         return (codes.code * self.bits >= self.kept[:, None]).all(1)
 
     def settled(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: reached, and turning the less certain half over leads no nearer to the own code than `away` is."""
-        low, high = away_band(self.bits.shape[1])
+        """(N,) bool: reached, and turning the less certain half over leads no nearer to the own code than chance does.
+
+        Half of the bits at least, not the band's lower end: the smallest change is found at the end it is held to.
+        """
+        length = self.bits.shape[1]
         distance = (predicted_flip(codes.code) != self.own).sum(1)
-        hidden = (self.hiding == 0) | ((distance >= low) & (distance <= high))
+        hidden = (self.hiding == 0) | ((2 * distance >= length) & (distance <= away_band(length)[1]))
         return self.reached(codes) & hidden
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from hashshield.attacks.band import Band, resampled
 from hashshield.views import resized, short_side, to_image
 
 __all__ = ["SHORT_SIDE", "Grid", "make_grid"]
@@ -23,14 +24,14 @@ class Grid:
     """A photo as the search sees it: displayed orientation, short side at most 256, aspect kept.
 
     A change on the grid is upsampled to the photo and comes back through the service's downsampling; both are linear
-    and separable, so `rows` (h, h) and `columns` (w, w) hold their product exactly, and no full-size pixel is
+    and separable, so `rows` (h, h) and `columns` (w, w) hold their product, and no full-size pixel is
     touched in the loop. Both are None where grid and photo are the same size.
     """
 
     image: Tensor
     """(3, h, w) in [0, 1]"""
-    rows: Tensor | None
-    columns: Tensor | None
+    rows: Band | None
+    columns: Band | None
     channels: int
     """3, or 1 for a greyscale photo, whose change is one plane."""
     opaque: Tensor | None
@@ -50,7 +51,7 @@ class Grid:
         if self.opaque is not None:
             delta = delta * self.opaque
         if self.rows is not None and self.columns is not None:
-            delta = self.rows @ delta @ self.columns.T
+            delta = resampled(delta, self.rows, self.columns)
         image = (self.image + delta).clamp(0, 1)
         if self.drift is not None:
             image = (image + self.drift).clamp(0, 1)
@@ -77,8 +78,8 @@ class Grid:
         return replace(
             self,
             image=image,
-            rows=moved(self.rows),
-            columns=moved(self.columns),
+            rows=None if self.rows is None else self.rows.to(device),
+            columns=None if self.columns is None else self.columns.to(device),
             opaque=moved(self.opaque),
             drift=moved(self.drift),
         )
@@ -98,7 +99,7 @@ def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[n
     return Grid(image, _round_trip(goal[0], height), _round_trip(goal[1], width), channels, seen)
 
 
-def _round_trip(small: int, full: int) -> Tensor:
+def _round_trip(small: int, full: int) -> Band:
     """(small, small): bilinear upsampling to `full` and antialiased downsampling back, along one axis."""
     up = interpolate(torch.eye(small)[None, None], (full, small), mode="bilinear", align_corners=False)
-    return interpolate(up, (small, small), mode="bilinear", align_corners=False, antialias=True)[0, 0]
+    return Band.of(interpolate(up, (small, small), mode="bilinear", align_corners=False, antialias=True)[0, 0])

@@ -74,29 +74,23 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     """
     waiting = iter(photos)
     walks: list[_Walk] = []
-    slope = _Slope(networks, method)
+    advance = _Advance(networks, method)
     with lanes(budget.lanes) as pool:
         room = Room(budget.batch_size, budget.lanes, pool)
         while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
-            for walk, (loss, reached, settled, gradient) in zip(walks, room.share(walks, slope), strict=True):
-                walk.remember(loss, reached, settled)
-                walk.move(gradient, settled)
+            room.share(walks, advance)
             yield from (walk.found() for walk in walks if walk.finished)
             walks = [walk for walk in walks if not walk.finished]
 
 
-Slope = tuple[float, bool, bool, Tensor]
-"""Loss, whether the goal is reached and settled, and the gradient of one photo's change."""
-
-
 @dataclass(frozen=True, slots=True)
-class _Slope:
-    """One forward and backward pass over a batch."""
+class _Advance:
+    """One step of some photos together: forward and backward pass, then each walk's own move."""
 
     networks: Sequence[Viewed]
     method: Method
 
-    def __call__(self, walks: Sequence[_Walk]) -> list[Slope]:
+    def __call__(self, walks: Sequence[_Walk]) -> Sequence[_Walk]:
         deltas = [walk.delta.detach().requires_grad_() for walk in walks]
         images = [walk.photo.grid.changed(delta) for walk, delta in zip(walks, deltas, strict=True)]
         # Half precision where it pays, and for the search only: receipts are always float32.
@@ -107,7 +101,12 @@ class _Slope:
         reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
         settled = torch.stack([goal.settled(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
         gradients = torch.autograd.grad(losses.sum(), deltas)
-        return list(zip(losses.tolist(), reached.tolist(), settled.tolist(), gradients, strict=True))
+        for walk, loss, reach, settle, gradient in zip(
+            walks, losses.tolist(), reached.tolist(), settled.tolist(), gradients, strict=True
+        ):
+            walk.remember(loss, reach, settle)
+            walk.move(gradient, settle)
+        return walks
 
     def _goal(self, walks: Sequence[_Walk], index: int, codes: Codes) -> Wanted:
         steps = torch.tensor([walk.taken for walk in walks], device=codes.code.device)

@@ -39,7 +39,7 @@ class Room:
     lanes: int = 1
     pool: Executor | None = None
 
-    def share(self, items: Sequence[T], work: Callable[[Sequence[T]], list[R]]) -> list[R]:
+    def share(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
         """Apply `work` to `items` in pieces, side by side where there are lanes; results in order.
 
         How items are put together depends on their number only, so results can be repeated. Raises

@@ -1,9 +1,9 @@
 """`bench methods`: every method on the same photos, targets and network.
 
-Each runs by its own published rule (steps until every bit is right, censored at its limit), and its loss once more under
-the step rule and minimum-norm search of `rnm`, so that a better loss is not confused with a better search. Targets are
-the codes of random photos of other classes. Distances, PSNR and SSIM are of the 8-bit pixels as written: of the
-smallest change that reached the target, and of the change the method ended with.
+Each runs by its own published rule (steps until every bit is right, censored at its limit), and its loss once more
+under the step rule and minimum-norm search of `rnm`, so that a better loss is not confused with a better search.
+Targets are the codes of random photos of other classes. Distances, PSNR and SSIM are of the 8-bit pixels as written:
+of the smallest change that reached the target, and of the change the method ended with.
 """
 
 from __future__ import annotations
