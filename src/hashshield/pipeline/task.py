@@ -125,9 +125,12 @@ def prepare(source: Source, tools: Tools) -> Task:
     photo = imaging.read(source.data, name=source.name)
     shown = upright_rgb(photo)
     opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
+    grid = make_grid(shown, channels=photo.pixels.shape[2], opaque=opaque)
+    if photo.lossless and _is_small(photo) and not tools.method.noise:
+        grid = _rounding(grid, photo, source, tools)
     return Task(
         source=source,
-        grid=make_grid(shown, channels=photo.pixels.shape[2], opaque=opaque),
+        grid=grid,
         views=tuple(pillow_view(shown, model.card.input) for model in tools.models),
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
@@ -167,9 +170,24 @@ def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
     return data, read_again(data, photo, tools.models, name=task.source.name), applied
 
 
-def _on_grid(data: bytes, source: Source, height: int, width: int) -> Tensor:
-    """(3, height, width) image that encoded bytes come to on the grid."""
-    return to_image(resized(upright_rgb(imaging.read(data, name=source.name)), height, width))
+def _on_grid(photo: imaging.Photo, grid: Grid) -> Tensor:
+    """(3, h, w) image that a photo comes to on the grid."""
+    return to_image(resized(upright_rgb(photo), *grid.image.shape[1:]))
+
+
+def _is_small(photo: imaging.Photo) -> bool:
+    height, width = photo.pixels.shape[:2]
+    return bool(height * width <= _CODEC_IN_LOOP)
+
+
+def _rounding(grid: Grid, photo: imaging.Photo, source: Source, tools: Tools) -> Grid:
+    """A grid that sees each change as rounding leaves it, which is all that a lossless format does to it."""
+
+    def written(change: Tensor) -> Tensor:
+        pixels = _changed_pixels(photo, change, source, tools)
+        return _on_grid(replace(photo, pixels=pixels), grid).to(change.device)
+
+    return replace(grid, written=written)
 
 
 def aware(task: Task, data: bytes, delta: Tensor, tools: Tools) -> Grid:
@@ -178,15 +196,16 @@ def aware(task: Task, data: bytes, delta: Tensor, tools: Tools) -> Grid:
     `data` is what was written.
     """
     # The function below outlives this call inside the grid; it must not hold the task, which holds the grid.
-    photo, source = task.photo, task.source
-    height, width = task.grid.image.shape[1:]
-    if photo is None or photo.pixels.shape[0] * photo.pixels.shape[1] > _CODEC_IN_LOOP:
-        meant = replace(task.grid, drift=None).changed(delta)[0]
-        return replace(task.grid, drift=_on_grid(data, source, height, width) - meant)
+    photo, source, grid = task.photo, task.source, task.grid
+    if photo is None or not _is_small(photo):
+        meant = replace(grid, drift=None).changed(delta)[0]
+        return replace(grid, drift=_on_grid(imaging.read(data, name=source.name), grid) - meant)
+    if photo.lossless:
+        return grid
 
     def written(change: Tensor) -> Tensor:
         pixels = _changed_pixels(photo, change, source, tools)
-        image = _on_grid(imaging.write(photo, pixels, strip=tools.strip), source, height, width)
-        return image.to(change.device)
+        encoded = imaging.write(photo, pixels, strip=tools.strip)
+        return _on_grid(imaging.read(encoded, name=source.name), grid).to(change.device)
 
-    return replace(task.grid, written=written)
+    return replace(grid, written=written)
