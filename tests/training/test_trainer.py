@@ -10,7 +10,7 @@ import pytest
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import read_card, read_checkpoint
 from hashshield.datasets import open_dataset
-from hashshield.errors import UsageError
+from hashshield.errors import CheckpointError, UnknownNameError, UsageError
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import map_floor, mean_average_precision, relevance
 from hashshield.models.hash_files import hash_files
@@ -127,6 +127,7 @@ def test_a_small_training_learns(folder: Path, tmp_path: Path) -> None:
         ((HEADS, ALL), 3),
         ((HEADS, ALL), 4),
         ((ALL, HEADS), 3),
+        ((replace(ALL, pad=3, adversarial_steps=1, adversarial_tau=0.03),), 1),
     ],
 )
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
@@ -152,6 +153,70 @@ def test_a_seed_gives_one_result_and_another_seed_another(folder: Path, tmp_path
     one, again, other = (path.read_bytes() for path in paths)
     assert one == again
     assert one != other
+
+
+def test_a_start_is_where_training_goes_on_from(folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    run(RECIPE, folder, first)
+    still = replace(RECIPE, stages=(replace(HEADS, epochs=1, learning_rate=1e-12),))
+    run(replace(still, model=replace(RECIPE.model, start=str(first))), folder, second)
+    one, other = read_checkpoint(first), read_checkpoint(second)
+    for key, value in one.weights.items():
+        # Standardised and folded again, and rounded to float16 again.
+        assert other.weights[key].allclose(value, rtol=5e-3, atol=5e-3), key
+        if key.startswith("trunk."):
+            assert other.weights[key].equal(value), key
+    anew = tmp_path / "anew.safetensors"
+    run(still, folder, anew, seed=1)
+    assert not read_checkpoint(anew).weights["heads.8.weight"].allclose(one.weights["heads.8.weight"], atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "start", "error", "says"),
+    [
+        (Model(ARCH, (8,)), "tiny", CheckpointError, r"tiny\.safetensors: its tensors do not fit the recipe"),
+        (Model(ARCH, (16, 24), hidden=4), "tiny", CheckpointError, "same architecture, code lengths and hidden width"),
+        (Model("shufflenet_v2_x1_0", (16, 24)), "tiny", CheckpointError, "do not fit the recipe"),
+        (Model(ARCH, (8,)), "nowhere.safetensors", CheckpointError, "no such checkpoint file"),
+        (Model(ARCH, (8,)), "lite9-caltech101", UnknownNameError, "did you mean lite0-caltech101"),
+    ],
+)
+def test_a_start_that_does_not_fit(
+    model: Model, start: str, error: type[Exception], says: str, folder: Path, tiny: Path, tmp_path: Path
+) -> None:
+    start = str(tiny) if start == "tiny" else start
+    with pytest.raises(error, match=says):
+        run(replace(RECIPE, model=replace(model, start=start)), folder, tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_padding_and_an_adversary_change_what_is_learnt(folder: Path, tmp_path: Path) -> None:
+    stages = (ALL, replace(ALL, pad=4), replace(ALL, adversarial_steps=2, adversarial_tau=0.05))
+    weights, losses = [], []
+    for number, stage in enumerate(stages):
+        path = tmp_path / f"{number}.safetensors"
+        _, reporter = run(replace(RECIPE, stages=(replace(stage, epochs=1),)), folder, path)
+        weights.append(read_checkpoint(path).weights["heads.16.weight"])
+        losses.append(reporter.epochs[0].loss)
+    plain, padded, hard = weights
+    assert not plain.equal(padded)
+    assert not plain.equal(hard)
+    assert losses[2] > losses[0]
+
+
+def test_queries_of_an_official_test_part(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cifar10"
+    for part, numbers in (("test", range(4)), ("train", range(4, 12))):
+        for old, new in (("down", "airplane"), ("grey", "bird"), ("left", "cat"), ("red", "truck")):
+            (root / part / new).mkdir(parents=True)
+            for path in sorted((folder / old).iterdir()):
+                if int(path.stem.partition("-")[2]) in numbers:
+                    (root / part / new / path.name).write_bytes(path.read_bytes())
+    recipe = replace(RECIPE, data=Data("cifar10", queries=10), stages=(replace(HEADS, epochs=1),))
+    card, _ = run(recipe, root, tmp_path / "a.safetensors")
+    assert card.split["database"] == 32
+    assert card.split["queries"] == 10
+    assert "official test part" in card.split["protocol"]
 
 
 def test_a_state_of_another_training_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.catalog import Entry, resolve
+from hashshield.checkpoints.catalog import Entry, Reference, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 
-__all__ = ["OpenModel", "build", "open_models"]
+__all__ = ["OpenModel", "build", "open_checkpoint", "open_models"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,10 +52,7 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
     opened: dict[str, OpenModel] = {}
     built: dict[Path, dict[int, FrozenHash]] = {}
     for name in names:
-        reference = resolve(name)
-        if reference.entry is not None:
-            _check_digest(reference.path, reference.entry)
-        checkpoint = _read(reference.path.resolve(), reference.path.stat().st_mtime_ns)
+        reference, checkpoint = open_checkpoint(name)
         lengths_of = built.get(reference.path)
         bits = reference.bits or max(checkpoint.card.bits)
         if bits not in checkpoint.card.bits:
@@ -70,6 +67,14 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
         _look_at(model, f"{reference.path}:{bits}", checkpoint.card.input.crop)
         opened[full] = OpenModel(full, model.to(device), checkpoint.card, checkpoint.anchors.get(bits))
     return list(opened.values())
+
+
+def open_checkpoint(model: str) -> tuple[Reference, Checkpoint]:
+    """Read the file of a model; one of the catalogue must have its digest. Raises UnknownNameError, CheckpointError."""
+    reference = resolve(model)
+    if reference.entry is not None:
+        _check_digest(reference.path, reference.entry)
+    return reference, _read(reference.path.resolve(), reference.path.stat().st_mtime_ns)
 
 
 def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:

@@ -55,10 +55,19 @@ class Learner(nn.Module):
         yield from self.network.heads.parameters()
         yield from self.classifiers.parameters()
 
-    def standardise(self, features: Tensor) -> None:
-        """Learn from here on with zero mean and unit variance per feature, as measured on (N, D) `features`."""
+    @torch.no_grad()
+    def standardise(self, features: Tensor, *, learnt: bool) -> None:
+        """Learn from here on with zero mean and unit variance per feature, as measured on (N, D) `features`.
+
+        Layers that have `learnt` something of raw features are moved along, so that codes stay what they are; new
+        ones expect features of this scale as they are.
+        """
         self.feature_mean.copy_(features.mean(0))
         self.feature_std.copy_(features.std(0).clamp_min(_SMALLEST_STD))
+        if learnt:
+            for layer in self._first_layers():
+                layer.bias.add_(layer.weight @ self.feature_mean)
+                layer.weight *= self.feature_std
 
     @torch.no_grad()
     def fold_standardisation(self) -> None:

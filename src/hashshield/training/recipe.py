@@ -137,11 +137,13 @@ def _fault(recipe: Recipe) -> str | None:
     rules = [
         ("model.bits", model.bits, model.bits and all(isinstance(k, int) and 1 <= k <= 4096 for k in model.bits)),
         ("model.hidden", model.hidden, isinstance(model.hidden, int) and model.hidden >= 0),
+        ("model.start", model.start, isinstance(model.start, str)),
+        ("model.start beside model.pretrained", model.start, not (model.start and model.pretrained)),
         ("data.queries", data.queries, isinstance(data.queries, int) and data.queries >= 1),
         ("loss.positive_share", recipe.loss.positive_share, 0 <= recipe.loss.positive_share <= 1),
     ]
     for index, stage in enumerate(recipe.stages):
-        where = f"stages[{index}]"
+        where, on_images, steps = f"stages[{index}]", stage.train == "all", stage.adversarial_steps
         # A pairwise loss needs two photos.
         rules += [
             (f"{where}.epochs", stage.epochs, isinstance(stage.epochs, int) and stage.epochs >= 1),
@@ -149,8 +151,16 @@ def _fault(recipe: Recipe) -> str | None:
             (f"{where}.learning_rate", stage.learning_rate, stage.learning_rate > 0),
             (f"{where}.dropout", stage.dropout, 0 <= stage.dropout < 1),
             (f"{where}.pad", stage.pad, isinstance(stage.pad, int) and 0 <= stage.pad < size.resize),
-            (f"{where}.adversarial_steps", stage.adversarial_steps, stage.adversarial_steps in range(101)),
+            (f"{where}.adversarial_steps", steps, isinstance(steps, int) and 0 <= steps <= 100),
             (f"{where}.adversarial_tau", stage.adversarial_tau, 0 <= stage.adversarial_tau <= 1),
+            # What a stage would not listen to, it refuses: the figures would be taken for those of what was asked.
+            (f"{where}.pad without augmented images", stage.pad, not stage.pad or (on_images and stage.augment)),
+            (f"{where}.adversarial_steps without images", steps, not steps or on_images),
+            (
+                f"{where}.adversarial_tau beside {steps} steps",
+                stage.adversarial_tau,
+                (stage.adversarial_tau > 0) == (steps > 0),
+            ),
         ]
     bad = next((f"{name} cannot be {value!r}" for name, value, good in rules if not good), None)
     return bad or size.fault()

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.catalog import resolve
-from hashshield.checkpoints.file import read_card, read_checkpoint, with_map, write_checkpoint
+from hashshield.checkpoints.file import read_card, with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.errors import CheckpointError
 from hashshield.metrics.hamming import bits_of, hamming
@@ -25,7 +24,7 @@ from hashshield.models.backbones import pretrained_state
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
-from hashshield.models.load import open_models
+from hashshield.models.load import open_checkpoint, open_models
 from hashshield.training.adversary import worst_images
 from hashshield.training.images import Images, view_features
 from hashshield.training.learner import Learner
@@ -107,7 +106,8 @@ def train(
                 first.restore(optimiser)
             run = _Run(recipe, stage, index, files, split, learner, optimiser, seed, device)
             reporter.note(f"stage {index + 1} of {len(recipe.stages)}: {stage.train}, {stage.epochs} epochs")
-            run.prepare()
+            learnt = index > 0 or bool(recipe.model.start)
+            run.prepare(learnt=learnt and start == 0)
             for epoch in range(max(start, 0), stage.epochs):
                 began = time.monotonic()
                 loss, quality = run.epoch(epoch)
@@ -127,15 +127,14 @@ def train(
 
 def _start_from(network: HashNet, model: str) -> None:
     """Load the weights of another checkpoint of the same shape. Raises UnknownNameError, CheckpointError."""
-    path = resolve(model).path
-    weights = read_checkpoint(path).weights
+    reference, checkpoint = open_checkpoint(model)
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     try:
-        network.load_state_dict({**counters, **weights})
+        network.load_state_dict({**counters, **checkpoint.weights})
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path}: its tensors do not fit the recipe ({str(error).splitlines()[-1].strip()[:200]}); start from a "
-            "checkpoint of the same architecture, code lengths and hidden width"
+            f"{reference.path}: its tensors do not fit the recipe ({str(error).splitlines()[-1].strip()[:200]}); start "
+            "from a checkpoint of the same architecture, code lengths and hidden width"
         ) from error
 
 
@@ -165,8 +164,8 @@ class _Run:
     features: Tensor | None = None
     images: Images | None = None
 
-    def prepare(self) -> None:
-        """Compute what does not change during the stage."""
+    def prepare(self, *, learnt: bool) -> None:
+        """Compute what does not change during the stage; `learnt` tells whether the heads come from an earlier one."""
         self.learner.dropout.p = self.stage.dropout
         heads_only = self.stage.train == "heads"
         self.learner.network.trunk.requires_grad_(not heads_only)
@@ -175,7 +174,7 @@ class _Run:
             self.images = Images(paths, self.recipe.input, augment=self.stage.augment, pad=self.stage.pad)
         else:
             self.features = view_features(self.learner.network, paths, self.recipe.input, device=self.device)
-            self.learner.standardise(self.features[torch.from_numpy(self.split.database)])
+            self.learner.standardise(self.features[torch.from_numpy(self.split.database)], learnt=learnt)
 
     def epoch(self, epoch: int) -> tuple[float, float | None]:
         """Run one epoch; return the mean loss and the MAP where it was measured."""
