@@ -145,8 +145,11 @@ __hashshield_case() {
         argument=model
         ;;
     'hashshield models import')
-        options='--json -h --help'
+        options='--card --json -h --help'
         argument=file
+        case $previous in
+            --card) takes=file ;;
+        esac
         ;;
     'hashshield bench')
         commands='map goals methods speed'

@@ -145,7 +145,7 @@ complete -c hashshield -n '__hashshield_at models' -f -a download -d 'Download n
 complete -c hashshield -n '__hashshield_at models' -f -a verify -d 'Check networks that are here: the digest, and that every code length loads, is finite and reacts to images.'
 complete -c hashshield -n '__hashshield_at models' -f -a remove -d 'Remove downloaded and imported networks, and what is left of a download that was cut off.'
 complete -c hashshield -n '__hashshield_at models' -f -a path -d 'Print the path of a network\'s file; without a name, the folder of the cache.'
-complete -c hashshield -n '__hashshield_at models' -f -a import -d 'Copy a checkpoint of your own into the cache, so that its card\'s name can stand for it.'
+complete -c hashshield -n '__hashshield_at models' -f -a import -d 'Take a checkpoint of your own into the cache, so that its card\'s name can stand for it.'
 complete -c hashshield -n '__hashshield_at models' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at models list' -f
 complete -c hashshield -n '__hashshield_at models list' -l names -d 'Only names, as --model takes them.'
@@ -172,6 +172,7 @@ complete -c hashshield -n '__hashshield_at models path' -f -a '(__hashshield_mod
 complete -c hashshield -n '__hashshield_at models path' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at models path' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at models import' -F
+complete -c hashshield -n '__hashshield_at models import' -l card -r -F -d 'For ONNX: what the network reads and gives, in TOML.'
 complete -c hashshield -n '__hashshield_at models import' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at models import' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at bench' -f -a map -d 'Mean average precision of a network, by the protocol of its card.'
