@@ -20,7 +20,7 @@ def learner() -> Learner:
     network = HashNet(ARCH, CARD.bits, mean=SIZE.mean, std=SIZE.std)
     network.load_state_dict(tiny_weights()[0], strict=False)
     torch.manual_seed(0)
-    made = Learner(network, len(CLASSES), Loss(classification=1.0))
+    made = Learner(network, len(CLASSES), Loss(classification=1.0), several=False)
     made.dropout.p = 0.5
     return made.train()
 

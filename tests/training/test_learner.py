@@ -10,9 +10,9 @@ from hashshield.training.recipe import Loss
 from tiny_net import ARCH
 
 
-def learner(hidden: int = 0, **loss: float) -> Learner:
+def learner(hidden: int = 0, several: bool = False, **loss: float) -> Learner:
     torch.manual_seed(0)
-    return Learner(HashNet(ARCH, (8, 12), hidden=hidden), 3, Loss(**loss)).eval()
+    return Learner(HashNet(ARCH, (8, 12), hidden=hidden), 3, Loss(**loss), several=several).eval()
 
 
 @pytest.mark.parametrize("hidden", [0, 10])
@@ -56,12 +56,12 @@ def test_the_loss_is_the_mean_over_code_lengths() -> None:
     assert float(made(features, labels)) == pytest.approx(float(sum(parts, torch.zeros(()))) / 2)
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(("several", "second"), [(False, False), (True, True), (True, False)])
 @torch.no_grad()
-def test_classification_counts_one_label_or_several(several: bool) -> None:
-    made, plain = learner(classification=1.0), learner(classification=0.0)
+def test_classification_counts_one_label_or_several(several: bool, second: bool) -> None:
+    made, plain = learner(several=several, classification=1.0), learner(classification=0.0)
     features, labels = torch.randn(4, 1024), torch.eye(3)[[0, 1, 2, 0]]
-    if several:
+    if second:
         labels[0, 1] = 1
     extra = float(made(features, labels)) - float(plain(features, labels))
     expected = 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import official_trees
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import read_card, read_checkpoint
 from hashshield.datasets import open_dataset
@@ -48,6 +49,18 @@ class Quiet:
         self.epochs.append(epoch)
         if epoch.epoch == self.stop_after:
             raise KeyboardInterrupt
+
+
+class Silent:
+    """A bench's progress that nobody watches."""
+
+    def start(self, total: int) -> None: ...
+
+    def photo(self, path: str) -> None: ...
+
+    def done(self, outcome: object) -> None: ...
+
+    def notice(self, text: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +230,51 @@ def test_queries_of_an_official_test_part(folder: Path, tmp_path: Path) -> None:
     assert card.split["database"] == 32
     assert card.split["queries"] == 10
     assert "official test part" in card.split["protocol"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "data"),
+    [
+        ("flickr25k", Data("flickr25k", queries=20, split="paper")),
+        ("flickr25k", Data("flickr25k", queries=17, training=30, split="1700-5000")),
+        ("nuswide", Data("nuswide", queries=20, split="paper")),
+        ("nuswide", Data("nuswide", queries=21, training=42, split="tc21")),
+    ],
+)
+def test_datasets_of_several_labels_by_their_protocols(dataset: str, data: Data, tmp_path: Path) -> None:
+    from hashshield.bench import map as bench
+
+    root, output = tmp_path / "data", tmp_path / "a.safetensors"
+    {"flickr25k": official_trees.flickr, "nuswide": official_trees.nuswide}[dataset](root)
+    card, _ = run(replace(RECIPE, data=data, stages=(replace(HEADS, epochs=1),)), root, output)
+    split = open_dataset(dataset, root, split=data.split).split(seed=0, queries=data.queries, training=data.training)
+    assert card.split["name"] == data.split
+    assert card.split["queries"] == data.queries == len(split.queries)
+    assert card.split["database"] == len(split.database)
+    assert card.split.get("training", len(split.database)) == len(split.training)
+    assert card.split["protocol"] == split.protocol
+    assert len(card.classes) == {"flickr25k": 38, "nuswide": 21 if data.split == "tc21" else 81}[dataset]
+    rows = bench.run(models=[f"{output}:16"], data=root, device="cpu", progress=Silent())
+    assert rows[0]["map"] == pytest.approx(card.map["16"], abs=1e-4)
+    assert (rows[0]["queries"], rows[0]["database"]) == (len(split.queries), len(split.database))
+    assert card.map["16"] > rows[0]["map_lowest"]
+
+
+@pytest.mark.parametrize("stage", [HEADS, replace(ALL, augment=False)])
+def test_only_the_training_part_is_learnt_from(stage: Stage, tmp_path: Path) -> None:
+    data = Data("flickr25k", queries=17, training=30, split="1700-5000")
+    recipe = replace(RECIPE, data=data, stages=(replace(stage, epochs=1),))
+    weights = []
+    for turn in range(2):
+        root = tmp_path / f"{turn}"
+        official_trees.flickr(root)
+        files = open_dataset("flickr25k", root, split="1700-5000")
+        split = files.split(seed=0, queries=17, training=30)
+        for index in set(range(len(files.paths))) - set(split.training) if turn else ():
+            (files.root / files.paths[index]).write_bytes(official_trees.colour([index % 38], 1000 + index))
+        run(recipe, root, tmp_path / f"{turn}.safetensors")
+        weights.append(read_checkpoint(tmp_path / f"{turn}.safetensors").weights)
+    assert [key for key, value in weights[0].items() if not value.equal(weights[1][key])] == []
 
 
 def test_a_state_of_another_training_is_refused(folder: Path, tmp_path: Path) -> None:

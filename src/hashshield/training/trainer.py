@@ -18,8 +18,8 @@ from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import read_card, with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.errors import CheckpointError
-from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import mean_average_precision, relevance, unseen_map
+from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import hamming_map, unseen_map
 from hashshield.models.backbones import pretrained_state
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
@@ -77,8 +77,8 @@ def train(
     """
     device = choose_device(device)
     keep_freed_memory()
-    files = open_dataset(recipe.data.dataset, data)
-    split = files.split(queries=recipe.data.queries, seed=recipe.data.split_seed)
+    files = open_dataset(recipe.data.dataset, data, split=recipe.data.split)
+    split = files.split(seed=recipe.data.split_seed, queries=recipe.data.queries, training=recipe.data.training)
     torch.manual_seed(seed)
     network = HashNet(
         recipe.model.arch,
@@ -91,7 +91,8 @@ def train(
         _start_from(network, recipe.model.start)
     if recipe.model.pretrained:
         network.trunk.load_state_dict(pretrained_state(recipe.model.arch, network.trunk))
-    learner = Learner(network, len(files.classes), recipe.loss).to(device)
+    several = bool((files.labels.sum(1) > 1).any())
+    learner = Learner(network, len(files.classes), recipe.loss, several=several).to(device)
     # Here and not where it first pays, so that a resumed training computes in the same layout from the start.
     network.to(memory_format=torch.channels_last)
     state_file = output.with_name(output.name + ".state")
@@ -174,7 +175,7 @@ class _Run:
             self.images = Images(paths, self.recipe.input, augment=self.stage.augment, pad=self.stage.pad)
         else:
             self.features = view_features(self.learner.network, paths, self.recipe.input, device=self.device)
-            self.learner.standardise(self.features[torch.from_numpy(self.split.database)], learnt=learnt)
+            self.learner.standardise(self.features[torch.from_numpy(self.split.training)], learnt=learnt)
 
     def epoch(self, epoch: int) -> tuple[float, float | None]:
         """Run one epoch; return the mean loss and the MAP where it was measured."""
@@ -202,7 +203,7 @@ class _Run:
 
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         labels = torch.from_numpy(self.files.labels).float()
-        order = torch.from_numpy(self.split.database)[torch.randperm(len(self.split.database), generator=generator)]
+        order = torch.from_numpy(self.split.training)[torch.randperm(len(self.split.training), generator=generator)]
         chunks = [c for c in torch.split(order, self.stage.batch) if len(c) > 1]
         if self.features is not None:
             for chunk in chunks:
@@ -232,8 +233,8 @@ class _Run:
 
 
 def _map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
-    relevant = relevance(files.labels[split.queries], files.labels[split.database])
-    return mean_average_precision(hamming(bits[split.queries], bits[split.database]), relevant)
+    queries, database = split.queries, split.database
+    return hamming_map(bits[queries], bits[database], files.labels[queries], files.labels[database])
 
 
 def _anchors(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> Tensor:
@@ -251,10 +252,12 @@ def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split
         classes=files.classes,
         dataset=recipe.data.dataset,
         split={
-            "queries": recipe.data.queries,
+            **({"name": recipe.data.split} if recipe.data.split else {}),
+            "queries": len(split.queries),
             "seed": recipe.data.split_seed,
             "database": len(split.database),
-            "protocol": files.protocol,
+            **({"training": len(split.training)} if len(split.training) < len(split.database) else {}),
+            "protocol": split.protocol,
         },
         recipe={**recipe.as_dict(), "seed": seed},
         licence=recipe.licence,
