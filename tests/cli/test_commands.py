@@ -240,6 +240,9 @@ def test_train(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe.model.bits == (16, 48)
     assert {stage.epochs for stage in recipe.stages} == {3}
     assert recipe.data == read_recipe("lite0-caltech101").data
+    run("train", "own", "--data", "d.csv", "--output", "o", "--queries", "7", "--name", "mine")
+    recipe, _ = calls.pop()
+    assert (recipe.data.dataset, recipe.data.queries, recipe.name) == ("own", 7, "mine")
     document = json.loads(run("train", "lite0-caltech101", "--data", "d", "--output", "o", "--json").out)
     assert document["results"][0]["map"] == {"16": 0.9}
     assert calls[1][0] == read_recipe("lite0-caltech101")

@@ -16,7 +16,7 @@ from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import map_floor, mean_average_precision, relevance
 from hashshield.models.hash_files import hash_files
 from hashshield.models.load import open_models
-from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage
+from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage, read_recipe
 from hashshield.training.trainer import Epoch, train
 from tiny_net import ARCH, SIZE, encoded
 
@@ -201,6 +201,47 @@ def test_a_start_that_does_not_fit(
     with pytest.raises(error, match=says):
         run(replace(RECIPE, model=replace(model, start=start)), folder, tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trunk_is_taken_over_and_the_heads_are_new(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    model = Model(ARCH, (8,), hidden=12, trunk=str(tiny))
+    run(replace(RECIPE, model=model, stages=(replace(HEADS, epochs=1),)), folder, output)
+    theirs, ours = read_checkpoint(tiny).weights, read_checkpoint(output).weights
+    trunk = {key for key in theirs if key.startswith("trunk.")}
+    assert trunk == {key for key in ours if key.startswith("trunk.")}
+    assert [key for key in trunk if not theirs[key].equal(ours[key])] == []
+    assert {key for key in ours if key not in trunk} == {
+        *("neck.0.weight", "neck.0.bias", "heads.8.weight", "heads.8.bias")
+    }
+    assert read_card(output).recipe["model"]["trunk"] == str(tiny)
+
+
+def test_a_trunk_that_does_not_fit(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    model = Model("shufflenet_v2_x1_0", (8,), trunk=str(tiny))
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors.*start from a checkpoint of the same architecture$"):
+        run(replace(RECIPE, model=model), folder, tmp_path / "a.safetensors")
+    size = replace(SIZE, mean=(0.4, 0.5, 0.5))
+    with pytest.raises(UsageError, match=r"reads images with mean \(0\.5, 0\.5, 0\.5\).*take over the former"):
+        run(replace(RECIPE, model=Model(ARCH, (8,), trunk=str(tiny)), input=size), folder, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_the_recipe_for_own_photos_runs_on_what_is_there(kind: str, tmp_path: Path) -> None:
+    root, output = tmp_path / "photos", tmp_path / "mine.safetensors"
+    lines = ["path,labels"]
+    for index in range(12):
+        path = root / ("light" if index % 2 else "dark") / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(official_trees.colour([index % 2 * 15], index))
+        lines.append(f"{path.relative_to(root)},{path.parent.name}{';third' if index % 3 == 0 else ''}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    plan = read_recipe("own")
+    plan = replace(plan, data=replace(plan.data, queries=4), stages=(replace(plan.stages[0], epochs=2),))
+    card, _ = run(plan, root if kind == "folder" else root / "labels.csv", output)
+    assert card.classes == (("dark", "light") if kind == "folder" else ("dark", "light", "third"))
+    assert card.split["queries"] == 4
+    assert [m.bits for m in open_models([f"{output}:16", str(output)])] == [16, 48]
 
 
 def test_padding_and_an_adversary_change_what_is_learnt(folder: Path, tmp_path: Path) -> None:

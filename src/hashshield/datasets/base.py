@@ -141,9 +141,10 @@ class Split:
 def open_dataset(name: str, root: Path, *, split: str | None = None) -> LabelledFiles:
     """Open a dataset by name, to be split by its scheme `split` where one is named.
 
+    `root` is a folder, or the CSV file of a `table`; `own` is either a folder of classes or a table.
     Raises UnknownNameError, UsageError naming the first thing that is missing.
     """
-    from hashshield.datasets import caltech101, cifar10, flickr25k, folder, nuswide
+    from hashshield.datasets import caltech101, cifar10, flickr25k, folder, nuswide, table
 
     known: dict[str, Callable[[Path], LabelledFiles]] = {
         "caltech101": caltech101.read,
@@ -151,10 +152,12 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> Labelled
         "flickr25k": flickr25k.read,
         "folder": folder.read,
         "nuswide": nuswide.read,
+        "own": lambda path: (table if path.is_file() else folder).read(path),
+        "table": table.read,
     }
     if name not in known:
         raise UnknownNameError(f"unknown dataset {name!r}; known are {', '.join(sorted(known))}")
-    if not root.is_dir():
+    if not root.is_dir() and not (root.is_file() and name in ("own", "table")):
         raise UsageError(f"{root}: no such folder; unpack the dataset there or name another one")
     files = known[name](root)
     return files if split is None else files.under(split)

@@ -19,7 +19,7 @@ __all__ = ["Data", "Loss", "Model", "Recipe", "Stage", "read_recipe", "recipe_na
 
 _RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
-_SILENT = {"data": ("queries", "split", "training")}
+_SILENT = {"data": ("queries", "split", "training"), "model": ("trunk",)}
 """Entries that came later: left out where empty, so that older cards and states still mean the same recipe."""
 
 
@@ -47,6 +47,8 @@ class Model:
     hidden: int = 0
     start: str = ""
     """A checkpoint of the same shape whose weights to start from."""
+    trunk: str = ""
+    """A checkpoint of the same architecture whose trunk alone to start from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +146,13 @@ def read_recipe(source: str | Path) -> Recipe:
 def _fault(recipe: Recipe) -> str | None:
     """What would end the training hours later; None when nothing would. Raises TypeError for values of another type."""
     model, data, size = recipe.model, recipe.data, recipe.input
+    origins = (model.start, model.trunk, model.pretrained)
     rules = [
         ("model.bits", model.bits, model.bits and all(isinstance(k, int) and 1 <= k <= 4096 for k in model.bits)),
         ("model.hidden", model.hidden, _whole(model.hidden, 0)),
         ("model.start", model.start, isinstance(model.start, str)),
-        ("model.start beside model.pretrained", model.start, not (model.start and model.pretrained)),
+        ("model.trunk", model.trunk, isinstance(model.trunk, str)),
+        ("model.start, trunk and pretrained, of which one counts,", origins, sum(map(bool, origins)) <= 1),
         ("data.queries", data.queries, data.queries is None or _whole(data.queries, 1)),
         ("data.training", data.training, data.training is None or _whole(data.training, 2)),
         ("data.split", data.split, data.split is None or isinstance(data.split, str)),

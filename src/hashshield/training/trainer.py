@@ -17,18 +17,17 @@ from torch import Tensor
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import read_card, with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
-from hashshield.errors import CheckpointError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.retrieval import hamming_map, unseen_map
-from hashshield.models.backbones import pretrained_state
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
-from hashshield.models.load import open_checkpoint, open_models
+from hashshield.models.load import open_models
 from hashshield.training.adversary import worst_images
 from hashshield.training.images import Images, view_features
 from hashshield.training.learner import Learner
 from hashshield.training.recipe import Recipe, Stage
+from hashshield.training.start import give_start
 from hashshield.training.state import load_state, save_state
 
 __all__ = ["Epoch", "Reporter", "train"]
@@ -87,10 +86,7 @@ def train(
         mean=recipe.input.mean,
         std=recipe.input.std,
     )
-    if recipe.model.start:
-        _start_from(network, recipe.model.start)
-    if recipe.model.pretrained:
-        network.trunk.load_state_dict(pretrained_state(recipe.model.arch, network.trunk))
+    give_start(network, recipe)
     several = bool((files.labels.sum(1) > 1).any())
     learner = Learner(network, len(files.classes), recipe.loss, several=several).to(device)
     # Here and not where it first pays, so that a resumed training computes in the same layout from the start.
@@ -124,19 +120,6 @@ def train(
     card = _finish(learner.network, recipe, files, split, output, seed)
     state_file.unlink(missing_ok=True)
     return card
-
-
-def _start_from(network: HashNet, model: str) -> None:
-    """Load the weights of another checkpoint of the same shape. Raises UnknownNameError, CheckpointError."""
-    reference, checkpoint = open_checkpoint(model)
-    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
-    try:
-        network.load_state_dict({**counters, **checkpoint.weights})
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{reference.path}: its tensors do not fit the recipe ({str(error).splitlines()[-1].strip()[:200]}); start "
-            "from a checkpoint of the same architecture, code lengths and hidden width"
-        ) from error
 
 
 def _optimiser(learner: Learner, stage: Stage) -> torch.optim.AdamW:
