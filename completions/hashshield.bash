@@ -75,13 +75,15 @@ __hashshield_case() {
         esac
         ;;
     'hashshield train')
-        options='--data -o --output --bits --epochs --seed --device --resume --json -q --quiet -h --help'
+        options='--data -o --output --bits --epochs --queries --name --seed --device --resume --json -q --quiet -h --help'
         argument=file
         case $previous in
-            --data) takes=folder ;;
+            --data) takes=file ;;
             -o|--output) takes=file ;;
             --bits) takes=other ;;
             --epochs) takes=other ;;
+            --queries) takes=other ;;
+            --name) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
@@ -145,8 +147,11 @@ __hashshield_case() {
         argument=model
         ;;
     'hashshield models import')
-        options='--json -h --help'
+        options='--card --json -h --help'
         argument=file
+        case $previous in
+            --card) takes=file ;;
+        esac
         ;;
     'hashshield bench')
         commands='map goals methods speed'
@@ -155,7 +160,7 @@ __hashshield_case() {
     'hashshield bench map')
         options='--data --model --device --json -q --quiet -y --yes -h --help'
         case $previous in
-            --data) takes=folder ;;
+            --data) takes=file ;;
             --model) takes=model ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac

@@ -99,10 +99,12 @@ complete -c hashshield -n '__hashshield_at restore' -l json -d 'Print one JSON d
 complete -c hashshield -n '__hashshield_at restore' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at restore' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at train' -F
-complete -c hashshield -n '__hashshield_at train' -l data -x -a '(__fish_complete_directories)' -d 'The dataset in its official layout.'
+complete -c hashshield -n '__hashshield_at train' -l data -r -F -d 'The dataset in its official layout, or your own.'
 complete -c hashshield -n '__hashshield_at train' -s o -l output -r -F -d 'The checkpoint to write.'
 complete -c hashshield -n '__hashshield_at train' -l bits -x -d 'Code length; repeat for several heads.'
 complete -c hashshield -n '__hashshield_at train' -l epochs -x -d 'Epochs of each stage, for a trial.'
+complete -c hashshield -n '__hashshield_at train' -l queries -x -d 'Photos kept apart to measure with.'
+complete -c hashshield -n '__hashshield_at train' -l name -x -d 'Of the checkpoint; otherwise the recipe\'s.'
 complete -c hashshield -n '__hashshield_at train' -l seed -x -d 'Of the training; the split is the recipe\'s.'
 complete -c hashshield -n '__hashshield_at train' -l device -x -a 'auto cpu cuda mps' -d 'Where the networks run: auto, cpu, cuda or mps.'
 complete -c hashshield -n '__hashshield_at train' -l resume -d 'Go on after an interruption.'
@@ -145,7 +147,7 @@ complete -c hashshield -n '__hashshield_at models' -f -a download -d 'Download n
 complete -c hashshield -n '__hashshield_at models' -f -a verify -d 'Check networks that are here: the digest, and that every code length loads, is finite and reacts to images.'
 complete -c hashshield -n '__hashshield_at models' -f -a remove -d 'Remove downloaded and imported networks, and what is left of a download that was cut off.'
 complete -c hashshield -n '__hashshield_at models' -f -a path -d 'Print the path of a network\'s file; without a name, the folder of the cache.'
-complete -c hashshield -n '__hashshield_at models' -f -a import -d 'Copy a checkpoint of your own into the cache, so that its card\'s name can stand for it.'
+complete -c hashshield -n '__hashshield_at models' -f -a import -d 'Take a checkpoint of your own into the cache, so that its card\'s name can stand for it.'
 complete -c hashshield -n '__hashshield_at models' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at models list' -f
 complete -c hashshield -n '__hashshield_at models list' -l names -d 'Only names, as --model takes them.'
@@ -172,6 +174,7 @@ complete -c hashshield -n '__hashshield_at models path' -f -a '(__hashshield_mod
 complete -c hashshield -n '__hashshield_at models path' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at models path' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at models import' -F
+complete -c hashshield -n '__hashshield_at models import' -l card -r -F -d 'For ONNX: what the network reads and gives, in TOML.'
 complete -c hashshield -n '__hashshield_at models import' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at models import' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at bench' -f -a map -d 'Mean average precision of a network, by the protocol of its card.'
@@ -180,7 +183,7 @@ complete -c hashshield -n '__hashshield_at bench' -f -a methods -d 'Every method
 complete -c hashshield -n '__hashshield_at bench' -f -a speed -d 'Cost of a step over the bare gradient step, and of a whole run over what it cannot do without.'
 complete -c hashshield -n '__hashshield_at bench' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at bench map' -f
-complete -c hashshield -n '__hashshield_at bench map' -l data -x -a '(__fish_complete_directories)' -d 'The dataset in its official layout.'
+complete -c hashshield -n '__hashshield_at bench map' -l data -r -F -d 'The dataset it was trained on.'
 complete -c hashshield -n '__hashshield_at bench map' -l model -x -a '(__hashshield_models)' -d 'Network to search against, as NAME or NAME:BITS; repeat for several.'
 complete -c hashshield -n '__hashshield_at bench map' -l device -x -a 'auto cpu cuda mps' -d 'Where the networks run: auto, cpu, cuda or mps.'
 complete -c hashshield -n '__hashshield_at bench map' -l json -d 'Print one JSON document.'

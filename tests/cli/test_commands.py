@@ -17,6 +17,7 @@ from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Card, Input
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import CodeRow, Evaluation, GoalSpec, Restoration, Verification
+from onnx_nets import hash_net, written
 
 Run = Callable[..., Any]
 StandIn = Callable[..., None]
@@ -239,9 +240,35 @@ def test_train(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe.model.bits == (16, 48)
     assert {stage.epochs for stage in recipe.stages} == {3}
     assert recipe.data == read_recipe("lite0-caltech101").data
+    run("train", "own", "--data", "d.csv", "--output", "o", "--queries", "7", "--name", "mine")
+    recipe, _ = calls.pop()
+    assert (recipe.data.dataset, recipe.data.queries, recipe.name) == ("own", 7, "mine")
     document = json.loads(run("train", "lite0-caltech101", "--data", "d", "--output", "o", "--json").out)
     assert document["results"][0]["map"] == {"16": 0.9}
     assert calls[1][0] == read_recipe("lite0-caltech101")
+
+
+def test_models_import_of_onnx(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
+    path, card = written(tmp_path, hash_net(side=48, channels=4), side=48)
+    document = json.loads(run("models", "import", path, "--card", card, "--json").out)
+    assert document["command"] == "models import"
+    assert (document["results"][0]["name"], document["results"][0]["status"]) == ("foreign", "imported")
+    ended = run("models", "info", "foreign")
+    assert ended.code == 0
+    assert "bits\t96\n" in ended.out
+    assert run("models", "verify", "foreign").code == 0
+    card.write_text(card.read_text().replace("foreign", "lite0-caltech101"))
+    ended = run("models", "import", path, "--card", card)
+    assert ended.code == 4
+    assert f"{path}: lite0-caltech101 comes with the package already; give it another name in {card}" in ended.err
+    card.write_text(card.read_text().replace("lite0-caltech101", "../escape"))
+    assert run("models", "import", path, "--card", card).code == 4
+    assert run("models", "import", path).code == 2
+    assert run("models", "import", tmp_path / "a.safetensors", "--card", card).code == 2
+    path.write_bytes(b"no network")
+    assert run("models", "import", path, "--card", tmp_path / "none.toml").code == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "card.toml", "home", "model.onnx", "projection.npy"]
 
 
 def test_an_unknown_recipe_is_a_usage_error(run: Run) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,65 @@ def test_caltech_in_another_layout_is_named(names: tuple[str, ...], tmp_path: Pa
     assert str(tmp_path) in str(caught.value)
 
 
+CIFAR = ("airplane/1.jpg", "airplane/2.jpg", "truck/1.jpg", "truck/3.jpg")
+
+
+@pytest.mark.parametrize("prefix", ["", "cifar10/"])
+def test_cifar_has_its_test_part_first_and_apart(prefix: str, tmp_path: Path) -> None:
+    tree(tmp_path, *(f"{prefix}{part}/{name}" for part in ("train", "test") for name in CIFAR))
+    tree(tmp_path, f"{prefix}train/truck/4.jpg")
+    found = open_dataset("cifar10", tmp_path)
+    assert found.classes == ("airplane", "truck")
+    assert found.paths == (*(f"test/{n}" for n in CIFAR), *(f"train/{n}" for n in CIFAR), "train/truck/4.jpg")
+    assert all((found.root / path).is_file() for path in found.paths)
+    assert found.labels.argmax(1).tolist() == [0, 0, 1, 1, 0, 0, 1, 1, 1]
+    assert found.official_test is not None
+    assert found.official_test.tolist() == [0, 1, 2, 3]
+    assert "official test part" in found.split(queries=2, seed=0).protocol
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ((), "train/airplane/ and so on, which is missing; get it at"),
+        (("train/airplane/1.jpg",), "test/airplane/ and so on, which is missing"),
+        (("data_batch_1",), "save each picture as a file"),
+        (("train/airplane/1.jpg", "train/bird/1.jpg", "test/airplane/1.jpg", "test/cat/1.jpg"), "the class bird is in"),
+        (("train/airplane/1.jpg", "test/airplane/1.jpg"), "expected one folder per class"),
+    ],
+)
+def test_cifar_in_another_layout_is_named(names: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    tree(tmp_path, *names)
+    with pytest.raises(UsageError, match=says) as caught:
+        open_dataset("cifar10", tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("queries", [1, 7, 20])
+def test_queries_of_an_official_test_part_come_from_it_and_its_rest_is_left_out(queries: int) -> None:
+    test = np.arange(100)[5:25]
+    files = replace(labelled(100), official_test=test)
+    split = files.split(queries=queries, seed=4)
+    assert len(split.queries) == queries
+    assert set(split.queries) <= set(test)
+    assert (np.diff(split.queries) > 0).all()
+    assert split.database.tolist() == [*range(5), *range(25, 100)]
+    assert split.queries.tolist() == files.split(queries=queries, seed=4).queries.tolist()
+    # Frozen: published figures stand and fall with this draw.
+    assert split.queries.tolist() == sorted(np.random.default_rng(4).permutation(test)[:queries])
+    with pytest.raises(UsageError, match="21 queries asked of 20 files"):
+        files.split(queries=21, seed=0)
+
+
+def test_a_bench_draws_its_photos_from_the_queries() -> None:
+    split = labelled(100).split(queries=30, seed=0)
+    drawn = split.sample(10, seed=1)
+    assert set(drawn) <= set(split.queries)
+    assert len(set(drawn)) == 10
+    assert drawn.tolist() != split.queries[:10].tolist()
+    assert len(split.sample(99, seed=1)) == 30
+
+
 @pytest.mark.parametrize("names", [(), ("1.jpg",), ("one/1.jpg",), ("one/1.jpg", "two/notes.txt")])
 def test_fewer_than_two_classes_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
     tree(tmp_path, *names)
@@ -100,7 +160,9 @@ def test_fewer_than_two_classes_are_refused(names: tuple[str, ...], tmp_path: Pa
 
 
 def test_unknown_names_and_missing_folders(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown dataset 'imagenet'; known are caltech101, cifar10, folder"):
+    with pytest.raises(
+        UnknownNameError, match="unknown dataset 'imagenet'; known are caltech101, cifar10, flickr25k, folder, nuswide"
+    ):
         open_dataset("imagenet", tmp_path)
     for root in (tmp_path / "nowhere", tree(tmp_path, "file") / "file"):
         with pytest.raises(UsageError, match="no such folder; unpack the dataset there"):

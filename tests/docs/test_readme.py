@@ -18,6 +18,7 @@ from hashshield.cli.app import app
 from hashshield.cli.describe import describe
 from hashshield.cli.manpage import pages
 from hashshield.config import SETTINGS, read_file
+from hashshield.datasets import open_dataset
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.models.load import open_models
@@ -103,6 +104,18 @@ def test_the_example_of_a_configuration_file_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(example)
     assert read_file(path)["tau"] == 0.02
+
+
+def test_the_example_of_a_table_is_taken(tmp_path: Path) -> None:
+    (example,) = blocks(README, "csv")
+    path = tmp_path / "photos.csv"
+    path.write_text(example)
+    for name in ("garden/rose.jpg", "harbour.jpg", "unknown.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = open_dataset("own", path)
+    assert found.classes == ("boat", "flower", "garden", "sea")
+    assert found.labels.sum(1).tolist() == [2, 2, 0]
 
 
 def test_maps_are_those_of_the_card() -> None:

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hashshield.metrics.hamming import hamming
 from hashshield.metrics.retrieval import (
     average_precision,
+    hamming_map,
     map_floor,
     mean_average_precision,
     relevance,
@@ -95,3 +97,14 @@ def test_unseen_map_leaves_each_query_out_of_its_own_gallery() -> None:
     labels[[1, 2]] = labels[[2, 1]]
     # First query: distances 1, 3, 3 with the partner at rank 2; third: 3, 4, 2 with the partner at rank 2.
     assert unseen_map(bits, labels) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("queries", [1, 99, 100, 101, 250])
+def test_blocks_of_queries_give_the_same_map(queries: int) -> None:
+    draw = np.random.default_rng(queries)
+    bits = np.where(draw.random((queries + 60, 8)) < 0.5, -1, 1).astype(np.int8)
+    labels = draw.random((queries + 60, 5)) < 0.2
+    at_once = mean_average_precision(
+        hamming(bits[:queries], bits[queries:]), relevance(labels[:queries], labels[queries:])
+    )
+    assert hamming_map(bits[:queries], bits[queries:], labels[:queries], labels[queries:]) == at_once

@@ -19,7 +19,15 @@ from hashshield.models.lite import LiteTrunk
 
 @pytest.mark.parametrize(
     ("name", "features"),
-    [("efficientnet_lite0", 1280), ("efficientnet_lite2", 1280), ("resnet18", 512), ("mobilenet_v3_small", 1024)],
+    [
+        ("efficientnet_lite0", 1280),
+        ("efficientnet_lite2", 1280),
+        ("resnet18", 512),
+        ("mobilenet_v3_small", 1024),
+        ("vgg11_bn.features", 512),
+        ("mobilenet_v2.features", 1280),
+        ("densenet121.features", 1024),
+    ],
 )
 def test_a_backbone_gives_features(name: str, features: int) -> None:
     network, width = backbone(name)
@@ -35,6 +43,11 @@ def test_a_backbone_gives_features(name: str, features: int) -> None:
         ("zzzz", "unknown backbone 'zzzz'$"),
         ("fcn_resnet50", "unknown backbone"),
         ("squeezenet1_0", "squeezenet1_0 ends in no linear layer"),
+        ("vgg12.features", "unknown backbone 'vgg12'; did you mean vgg1"),
+        ("resnet18.features", "resnet18 keeps no convolutions apart; leave out '.features'"),
+        ("efficientnet_lite0.features", "efficientnet_lite0 keeps no convolutions apart"),
+        ("swin_t.features", "swin_t keeps no convolutions apart"),
+        ("vgg11.classifier", "unknown backbone 'vgg11.classifier'"),
     ],
 )
 def test_unknown_backbones_name_the_nearest(name: str, says: str) -> None:
@@ -72,6 +85,23 @@ def test_torchvisions_weights_are_read_as_tensors_with_their_digest(monkeypatch:
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(trunk.eval()(image), whole.eval()(image))
+
+
+def test_convolutions_are_averaged_over_the_picture_and_take_their_part_of_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(5)
+    whole = vision.vgg11_bn()
+    use(monkeypatch, Weights(dict(whole.state_dict())))
+    trunk, _ = backbone("vgg11_bn.features")
+    assert trunk.training
+    assert all(module.training for module in trunk.modules())
+    assert not any(key.startswith("classifier") for key in trunk.state_dict())
+    trunk.load_state_dict(pretrained_state("vgg11_bn.features", trunk))
+    # Smaller than the network was made for: no layer there is that would mind.
+    image = torch.rand(2, 3, 40, 64)
+    with torch.inference_mode():
+        assert torch.equal(trunk.eval()(image), whole.eval().features(image).mean((2, 3)))
 
 
 def test_weights_of_another_network_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ from hashshield.training.recipe import Loss
 from tiny_net import ARCH
 
 
-def learner(hidden: int = 0, **loss: float) -> Learner:
+def learner(hidden: int = 0, several: bool = False, **loss: float) -> Learner:
     torch.manual_seed(0)
-    return Learner(HashNet(ARCH, (8, 12), hidden=hidden), 3, Loss(**loss)).eval()
+    return Learner(HashNet(ARCH, (8, 12), hidden=hidden), 3, Loss(**loss), several=several).eval()
 
 
 @pytest.mark.parametrize("hidden", [0, 10])
@@ -20,7 +20,7 @@ def test_folding_the_standardisation_keeps_the_codes(hidden: int) -> None:
     made = learner(hidden)
     features = torch.randn(50, 1024) * torch.rand(1024) * 5 + torch.randn(1024) * 3
     features[:, 7] = 2.0
-    made.standardise(features)
+    made.standardise(features, learnt=False)
     assert torch.allclose(((features - made.feature_mean) / made.feature_std).mean(0), torch.zeros(1024), atol=1e-4)
     before = made.codes(features)
     made.fold_standardisation()
@@ -30,6 +30,18 @@ def test_folding_the_standardisation_keeps_the_codes(hidden: int) -> None:
         assert torch.allclose(before[bits], made.codes(features)[bits], rtol=1e-3, atol=1e-3)
     made.fold_standardisation()
     assert torch.equal(direct[8], made.network.codes(features)[8]), "a second time does nothing"
+
+
+@pytest.mark.parametrize("hidden", [0, 10])
+def test_standardising_layers_that_have_learnt_keeps_their_codes(hidden: int) -> None:
+    made = learner(hidden)
+    features = torch.randn(50, 1024) * torch.rand(1024) * 5 + torch.randn(1024) * 3
+    before, untouched = made.codes(features), learner(hidden)
+    made.standardise(features, learnt=True)
+    untouched.standardise(features, learnt=False)
+    for bits in (8, 12):
+        assert torch.allclose(before[bits], made.codes(features)[bits], rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(before[bits], untouched.codes(features)[bits], rtol=0.1, atol=0.1)
 
 
 @torch.no_grad()
@@ -44,12 +56,12 @@ def test_the_loss_is_the_mean_over_code_lengths() -> None:
     assert float(made(features, labels)) == pytest.approx(float(sum(parts, torch.zeros(()))) / 2)
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(("several", "second"), [(False, False), (True, True), (True, False)])
 @torch.no_grad()
-def test_classification_counts_one_label_or_several(several: bool) -> None:
-    made, plain = learner(classification=1.0), learner(classification=0.0)
+def test_classification_counts_one_label_or_several(several: bool, second: bool) -> None:
+    made, plain = learner(several=several, classification=1.0), learner(classification=0.0)
     features, labels = torch.randn(4, 1024), torch.eye(3)[[0, 1, 2, 0]]
-    if several:
+    if second:
         labels[0, 1] = 1
     extra = float(made(features, labels)) - float(plain(features, labels))
     expected = 0.0

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import tomllib
+import torch
+import torchvision
 
 from hashshield.checkpoints.card import Input
 from hashshield.errors import UnknownNameError, UsageError
@@ -38,7 +40,8 @@ def test_shipped_recipes_are_valid(name: str) -> None:
     assert recipe.name == name
     assert recipe.attribution
     assert recipe.licence
-    backbone(recipe.model.arch)
+    with torch.device("meta"):
+        backbone(recipe.model.arch)
     assert recipe.input.crop <= recipe.input.resize
 
 
@@ -54,6 +57,28 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
     assert recipe.as_dict()["data"] == {"dataset": "folder", "queries": 8, "split_seed": 0}
 
 
+def test_what_says_nothing_is_not_in_the_card(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace("queries = 8", 'split = "paper"\ntraining = 5'))
+    assert read_recipe(path).as_dict()["data"] == {
+        "dataset": "folder",
+        "split": "paper",
+        "split_seed": 0,
+        "training": 5,
+    }
+
+
+@pytest.mark.parametrize("name", [n for n in recipe_names() if "flickr" in n or "nuswide" in n])
+def test_recipes_of_the_papers_set_up(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.model.bits == (16, 24, 32, 48)
+    assert recipe.model.pretrained
+    assert recipe.data.split == "paper"
+    assert [stage.train for stage in recipe.stages] == ["heads", "all"]
+    arch = recipe.model.arch
+    assert torchvision.models.get_model_weights(arch)["DEFAULT"].value.meta["num_params"] > 10**7
+
+
 def test_what_a_card_holds_of_a_recipe_survives_json(tmp_path: Path) -> None:
     import json
 
@@ -65,7 +90,11 @@ def test_what_a_card_holds_of_a_recipe_survives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("queries = 8", "querys = 8", r"data has no entry 'querys'; known are dataset, queries, split_seed"),
+        (
+            "queries = 8",
+            "querys = 8",
+            r"data has no entry 'querys'; known are dataset, queries, split, split_seed, training",
+        ),
         ("epochs = 3", "epoch = 3", r"stages\[0\] has no entry 'epoch'"),
         ('arch = "', 'architecture = "', "model has no entry 'architecture'"),
         ('name = "mine"', 'name = "mine"\nauthor = "x"', "recipe has no entry 'author'"),
@@ -85,6 +114,28 @@ def test_what_a_card_holds_of_a_recipe_survives_json(tmp_path: Path) -> None:
         ("epochs = 3", "epochs = 3\nlearning_rate = '1e-3'", "wrong type"),
         ('[data]\ndataset = "folder"\nqueries = 8', "data = 3", "data must be a table"),
         ("epochs = 3", "epochs = 3\nbatch = 1", "batch"),
+        ("bits = [8, 16]", "bits = [8, 16]\nstart = 3", "model.start cannot be 3"),
+        ("bits = [8, 16]", "bits = [8, 16]\ntrunk = 3", "model.trunk cannot be 3"),
+        ("bits = [8, 16]", "bits = [8, 16]\ntrunk = 'a'\nstart = 'a'", "of which one counts"),
+        (
+            "bits = [8, 16]",
+            "bits = [8, 16]\npretrained = true\nstart = 'a'",
+            "of which one counts",
+        ),
+        ("queries = 8", "queries = 0", "data.queries cannot be 0"),
+        ("queries = 8", "queries = 8\ntraining = 1", "data.training cannot be 1"),
+        ("queries = 8", "queries = 8\nsplit = 2", "data.split cannot be 2"),
+        ("queries = 8", "queries = 8\nsplit_seed = -1", "data.split_seed cannot be -1"),
+        ("epochs = 3", "epochs = 3\npad = 4", r"pad without augmented images cannot be 4"),
+        ("epochs = 3", "epochs = 3\nadversarial_steps = 2\nadversarial_tau = 0.1", "adversarial_steps without images"),
+        ('train = "heads"', 'train = "all"\npad = 4\naugment = false', "pad without augmented images cannot be 4"),
+        ('train = "heads"', 'train = "all"\npad = 36', r"stages\[0\].pad cannot be 36"),
+        ('train = "heads"', 'train = "all"\npad = -1', "pad cannot be -1"),
+        ('train = "heads"', 'train = "all"\nadversarial_steps = 2.0', "adversarial_steps cannot be 2.0"),
+        ('train = "heads"', 'train = "all"\nadversarial_steps = 101', "adversarial_steps cannot be 101"),
+        ('train = "heads"', 'train = "all"\nadversarial_steps = 2', "adversarial_tau beside 2 steps cannot be 0.0"),
+        ('train = "heads"', 'train = "all"\nadversarial_tau = 0.1', "adversarial_tau beside 0 steps cannot be 0.1"),
+        ('train = "heads"', 'train = "all"\nadversarial_tau = 2.0', "adversarial_tau cannot be 2.0"),
         ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.25]", "std"),
     ],
 )

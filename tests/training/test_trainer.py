@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import official_trees
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import read_card, read_checkpoint
 from hashshield.datasets import open_dataset
-from hashshield.errors import UsageError
+from hashshield.errors import CheckpointError, UnknownNameError, UsageError
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import map_floor, mean_average_precision, relevance
 from hashshield.models.hash_files import hash_files
 from hashshield.models.load import open_models
-from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage
+from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage, read_recipe
 from hashshield.training.trainer import Epoch, train
 from tiny_net import ARCH, SIZE, encoded
 
@@ -48,6 +49,18 @@ class Quiet:
         self.epochs.append(epoch)
         if epoch.epoch == self.stop_after:
             raise KeyboardInterrupt
+
+
+class Silent:
+    """A bench's progress that nobody watches."""
+
+    def start(self, total: int) -> None: ...
+
+    def photo(self, path: str) -> None: ...
+
+    def done(self, outcome: object) -> None: ...
+
+    def notice(self, text: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +140,7 @@ def test_a_small_training_learns(folder: Path, tmp_path: Path) -> None:
         ((HEADS, ALL), 3),
         ((HEADS, ALL), 4),
         ((ALL, HEADS), 3),
+        ((replace(ALL, pad=3, adversarial_steps=1, adversarial_tau=0.03),), 1),
     ],
 )
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
@@ -152,6 +166,156 @@ def test_a_seed_gives_one_result_and_another_seed_another(folder: Path, tmp_path
     one, again, other = (path.read_bytes() for path in paths)
     assert one == again
     assert one != other
+
+
+def test_a_start_is_where_training_goes_on_from(folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    run(RECIPE, folder, first)
+    still = replace(RECIPE, stages=(replace(HEADS, epochs=1, learning_rate=1e-12),))
+    run(replace(still, model=replace(RECIPE.model, start=str(first))), folder, second)
+    one, other = read_checkpoint(first), read_checkpoint(second)
+    for key, value in one.weights.items():
+        # Standardised and folded again, and rounded to float16 again.
+        assert other.weights[key].allclose(value, rtol=5e-3, atol=5e-3), key
+        if key.startswith("trunk."):
+            assert other.weights[key].equal(value), key
+    anew = tmp_path / "anew.safetensors"
+    run(still, folder, anew, seed=1)
+    assert not read_checkpoint(anew).weights["heads.8.weight"].allclose(one.weights["heads.8.weight"], atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "start", "error", "says"),
+    [
+        (Model(ARCH, (8,)), "tiny", CheckpointError, r"tiny\.safetensors: its tensors do not fit the recipe"),
+        (Model(ARCH, (16, 24), hidden=4), "tiny", CheckpointError, "same architecture, code lengths and hidden width"),
+        (Model("shufflenet_v2_x1_0", (16, 24)), "tiny", CheckpointError, "do not fit the recipe"),
+        (Model(ARCH, (8,)), "nowhere.safetensors", CheckpointError, "no such checkpoint file"),
+        (Model(ARCH, (8,)), "lite9-caltech101", UnknownNameError, "did you mean lite0-caltech101"),
+    ],
+)
+def test_a_start_that_does_not_fit(
+    model: Model, start: str, error: type[Exception], says: str, folder: Path, tiny: Path, tmp_path: Path
+) -> None:
+    start = str(tiny) if start == "tiny" else start
+    with pytest.raises(error, match=says):
+        run(replace(RECIPE, model=replace(model, start=start)), folder, tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trunk_is_taken_over_and_the_heads_are_new(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    model = Model(ARCH, (8,), hidden=12, trunk=str(tiny))
+    run(replace(RECIPE, model=model, stages=(replace(HEADS, epochs=1),)), folder, output)
+    theirs, ours = read_checkpoint(tiny).weights, read_checkpoint(output).weights
+    trunk = {key for key in theirs if key.startswith("trunk.")}
+    assert trunk == {key for key in ours if key.startswith("trunk.")}
+    assert [key for key in trunk if not theirs[key].equal(ours[key])] == []
+    assert {key for key in ours if key not in trunk} == {
+        *("neck.0.weight", "neck.0.bias", "heads.8.weight", "heads.8.bias")
+    }
+    assert read_card(output).recipe["model"]["trunk"] == str(tiny)
+
+
+def test_a_trunk_that_does_not_fit(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    model = Model("shufflenet_v2_x1_0", (8,), trunk=str(tiny))
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors.*start from a checkpoint of the same architecture$"):
+        run(replace(RECIPE, model=model), folder, tmp_path / "a.safetensors")
+    size = replace(SIZE, mean=(0.4, 0.5, 0.5))
+    with pytest.raises(UsageError, match=r"reads images with mean \(0\.5, 0\.5, 0\.5\).*take over the former"):
+        run(replace(RECIPE, model=Model(ARCH, (8,), trunk=str(tiny)), input=size), folder, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_the_recipe_for_own_photos_runs_on_what_is_there(kind: str, tmp_path: Path) -> None:
+    root, output = tmp_path / "photos", tmp_path / "mine.safetensors"
+    lines = ["path,labels"]
+    for index in range(12):
+        path = root / ("light" if index % 2 else "dark") / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(official_trees.colour([index % 2 * 15], index))
+        lines.append(f"{path.relative_to(root)},{path.parent.name}{';third' if index % 3 == 0 else ''}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    plan = read_recipe("own")
+    plan = replace(plan, data=replace(plan.data, queries=4), stages=(replace(plan.stages[0], epochs=2),))
+    card, _ = run(plan, root if kind == "folder" else root / "labels.csv", output)
+    assert card.classes == (("dark", "light") if kind == "folder" else ("dark", "light", "third"))
+    assert card.split["queries"] == 4
+    assert [m.bits for m in open_models([f"{output}:16", str(output)])] == [16, 48]
+
+
+def test_padding_and_an_adversary_change_what_is_learnt(folder: Path, tmp_path: Path) -> None:
+    stages = (ALL, replace(ALL, pad=4), replace(ALL, adversarial_steps=2, adversarial_tau=0.05))
+    weights, losses = [], []
+    for number, stage in enumerate(stages):
+        path = tmp_path / f"{number}.safetensors"
+        _, reporter = run(replace(RECIPE, stages=(replace(stage, epochs=1),)), folder, path)
+        weights.append(read_checkpoint(path).weights["heads.16.weight"])
+        losses.append(reporter.epochs[0].loss)
+    plain, padded, hard = weights
+    assert not plain.equal(padded)
+    assert not plain.equal(hard)
+    assert losses[2] > losses[0]
+
+
+def test_queries_of_an_official_test_part(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cifar10"
+    for part, numbers in (("test", range(4)), ("train", range(4, 12))):
+        for old, new in (("down", "airplane"), ("grey", "bird"), ("left", "cat"), ("red", "truck")):
+            (root / part / new).mkdir(parents=True)
+            for path in sorted((folder / old).iterdir()):
+                if int(path.stem.partition("-")[2]) in numbers:
+                    (root / part / new / path.name).write_bytes(path.read_bytes())
+    recipe = replace(RECIPE, data=Data("cifar10", queries=10), stages=(replace(HEADS, epochs=1),))
+    card, _ = run(recipe, root, tmp_path / "a.safetensors")
+    assert card.split["database"] == 32
+    assert card.split["queries"] == 10
+    assert "official test part" in card.split["protocol"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "data"),
+    [
+        ("flickr25k", Data("flickr25k", queries=20, split="paper")),
+        ("flickr25k", Data("flickr25k", queries=17, training=30, split="1700-5000")),
+        ("nuswide", Data("nuswide", queries=20, split="paper")),
+        ("nuswide", Data("nuswide", queries=21, training=42, split="tc21")),
+    ],
+)
+def test_datasets_of_several_labels_by_their_protocols(dataset: str, data: Data, tmp_path: Path) -> None:
+    from hashshield.bench import map as bench
+
+    root, output = tmp_path / "data", tmp_path / "a.safetensors"
+    {"flickr25k": official_trees.flickr, "nuswide": official_trees.nuswide}[dataset](root)
+    card, _ = run(replace(RECIPE, data=data, stages=(replace(HEADS, epochs=1),)), root, output)
+    split = open_dataset(dataset, root, split=data.split).split(seed=0, queries=data.queries, training=data.training)
+    assert card.split["name"] == data.split
+    assert card.split["queries"] == data.queries == len(split.queries)
+    assert card.split["database"] == len(split.database)
+    assert card.split.get("training", len(split.database)) == len(split.training)
+    assert card.split["protocol"] == split.protocol
+    assert len(card.classes) == {"flickr25k": 38, "nuswide": 21 if data.split == "tc21" else 81}[dataset]
+    rows = bench.run(models=[f"{output}:16"], data=root, device="cpu", progress=Silent())
+    assert rows[0]["map"] == pytest.approx(card.map["16"], abs=1e-4)
+    assert (rows[0]["queries"], rows[0]["database"]) == (len(split.queries), len(split.database))
+    assert card.map["16"] > rows[0]["map_lowest"]
+
+
+@pytest.mark.parametrize("stage", [HEADS, replace(ALL, augment=False)])
+def test_only_the_training_part_is_learnt_from(stage: Stage, tmp_path: Path) -> None:
+    data = Data("flickr25k", queries=17, training=30, split="1700-5000")
+    recipe = replace(RECIPE, data=data, stages=(replace(stage, epochs=1),))
+    weights = []
+    for turn in range(2):
+        root = tmp_path / f"{turn}"
+        official_trees.flickr(root)
+        files = open_dataset("flickr25k", root, split="1700-5000")
+        split = files.split(seed=0, queries=17, training=30)
+        for index in set(range(len(files.paths))) - set(split.training) if turn else ():
+            (files.root / files.paths[index]).write_bytes(official_trees.colour([index % 38], 1000 + index))
+        run(recipe, root, tmp_path / f"{turn}.safetensors")
+        weights.append(read_checkpoint(tmp_path / f"{turn}.safetensors").weights)
+    assert [key for key, value in weights[0].items() if not value.equal(weights[1][key])] == []
 
 
 def test_a_state_of_another_training_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hashshield.datasets import LabelledFiles, Split, open_dataset
-from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import map_floor, mean_average_precision, relevance, unseen_map
+from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import hamming_map, map_floor, relevance, unseen_map
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import hash_files
 from hashshield.models.load import OpenModel, open_models
@@ -36,8 +36,8 @@ def run(*, models: Sequence[str], data: Path, device: str = "auto", progress: Pr
             batch_size=_BATCH,
             tick=lambda _done: progress.done(None),
         )
-        relevant = relevance(files.labels[split.queries], files.labels[split.database])
-        floor = map_floor(relevant)
+        labels = files.labels[split.queries], files.labels[split.database]
+        floor = map_floor(relevance(*labels))
         for model, code in zip(group, codes, strict=True):
             bits = bits_of(code)
             rows.append(
@@ -47,9 +47,7 @@ def run(*, models: Sequence[str], data: Path, device: str = "auto", progress: Pr
                     "split": f"{files.name}, seed {model.card.split['seed']}",
                     "queries": len(split.queries),
                     "database": len(split.database),
-                    "map": round(
-                        mean_average_precision(hamming(bits[split.queries], bits[split.database]), relevant), 4
-                    ),
+                    "map": round(hamming_map(bits[split.queries], bits[split.database], *labels), 4),
                     "map_unseen_gallery": round(unseen_map(bits[split.queries], files.labels[split.queries]), 4),
                     "map_random": round(floor.random, 4),
                     "map_lowest": round(floor.lowest, 4),
@@ -60,8 +58,9 @@ def run(*, models: Sequence[str], data: Path, device: str = "auto", progress: Pr
 
 def open_protocol(model: OpenModel, data: Path) -> tuple[LabelledFiles, Split]:
     """The dataset and split that a checkpoint's card names. Raises UsageError."""
-    files = open_dataset(model.card.dataset, data)
-    return files, files.split(queries=model.card.split["queries"], seed=model.card.split["seed"])
+    said = model.card.split
+    files = open_dataset(model.card.dataset, data, split=said.get("name"))
+    return files, files.split(seed=said["seed"], queries=said["queries"], training=said.get("training"))
 
 
 def _by_checkpoint(models: Sequence[OpenModel]) -> list[list[OpenModel]]:

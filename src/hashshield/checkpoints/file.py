@@ -74,12 +74,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(card, weights, anchors)
 
 
-def write_checkpoint(path: Path, card: Card, weights: Mapping[str, Tensor], anchors: Mapping[int, Tensor]) -> None:
-    """Write atomically; floating tensors become float16. Raises CheckpointError when one does not fit float16."""
+def write_checkpoint(
+    path: Path, card: Card, weights: Mapping[str, Tensor], anchors: Mapping[int, Tensor], *, exact: bool = False
+) -> None:
+    """Write atomically; floating tensors become float16, or stay as they are where they must be `exact`.
+
+    Raises CheckpointError when one does not fit float16.
+    """
     tensors: dict[str, Tensor] = {}
     for key, tensor in weights.items():
-        small = tensor.detach().cpu().half() if tensor.is_floating_point() else tensor.detach().cpu()
-        if small.is_floating_point() and not bool(torch.isfinite(small).all()):
+        small = tensor.detach().cpu()
+        if small.is_floating_point() and not exact:
+            small = small.half()
+        if small.is_floating_point() and not exact and not bool(torch.isfinite(small).all()):
             raise CheckpointError(f"{path}: tensor {key} does not fit float16; it was not written")
         tensors[key] = small.contiguous()
     for bits, anchor in anchors.items():

@@ -19,7 +19,7 @@ EXAMPLES = o.examples("hashshield bench map --model lite0-caltech101:48 --data c
 
 
 def bench_map(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset in its official layout.")],
+    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="The dataset it was trained on.")],
     model: o.Models = None,
     device: o.Device = None,
     as_json: o.Json = False,

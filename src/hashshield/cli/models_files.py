@@ -149,18 +149,23 @@ def path(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint, such as `hashshield train` writes.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint, or a hash network in ONNX.")],
+    card: Annotated[
+        Path | None, typer.Option("--card", metavar="FILE", help="For ONNX: what the network reads and gives, in TOML.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Copy a checkpoint of your own into the cache, so that its card's name can stand for it.
+    """Take a checkpoint of your own into the cache, so that its card's name can stand for it.
 
     It is looked at first, as models verify does. A file of the catalogue, however it came here, counts as downloaded.
+    ONNX is translated (needs the extra onnx): data outside the file is refused, and so is a network that does not
+    agree with onnxruntime to 1e-4.
     """
     with Sink("models import", _STATUS, as_json=as_json) as sink:
         from hashshield.checkpoints import catalog
         from hashshield.models.own import import_model
 
-        entry = import_model(file)
+        entry = import_model(file, card=card)
         sink.finish([_row(entry, catalog.state(entry))])
 
 
@@ -179,4 +184,12 @@ def register(app: typer.Typer) -> None:
     o.register(app, verify, "verify", o.examples("hashshield models verify"))
     o.register(app, remove, "remove", o.examples("hashshield models remove vgg11-cifar10"))
     o.register(app, path, "path", o.examples("hashshield models path lite0-caltech101"))
-    o.register(app, import_, "import", o.examples("hashshield models import mine.safetensors"))
+    o.register(
+        app,
+        import_,
+        "import",
+        o.examples(
+            "hashshield models import mine.safetensors",
+            "hashshield models import model.onnx --card card.toml",
+        ),
+    )

@@ -16,6 +16,7 @@ __all__ = ["EXAMPLES", "train"]
 
 EXAMPLES = o.examples(
     "hashshield train lite0-caltech101 --data caltech101/ -o new.safetensors",
+    "hashshield train own --data photos/ --queries 40 --name mine -o mine.safetensors",
     "hashshield train mine.toml --data photos/ -o new.safetensors --resume",
 )
 _TRAIN = properties()._replace(resume="the last complete epoch is kept; run the same command with --resume")
@@ -23,13 +24,21 @@ _TRAIN = properties()._replace(resume="the last complete epoch is kept; run the 
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or a TOML file.")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset in its official layout.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="PATH", help="The dataset in its official layout, or your own.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The checkpoint to write.")],
     bits: Annotated[
         list[int] | None, typer.Option("--bits", metavar="N", min=1, help="Code length; repeat for several heads.")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of each stage, for a trial.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option("--queries", metavar="N", min=1, help="Photos kept apart to measure with.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="TEXT", help="Of the checkpoint; otherwise the recipe's.")
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, help="Of the training; the split is the recipe's.")
@@ -51,6 +60,10 @@ def train(
         plan = read_recipe(recipe)
         if bits:
             plan = replace(plan, model=replace(plan.model, bits=tuple(bits)))
+        if queries:
+            plan = replace(plan, data=replace(plan.data, queries=queries))
+        if name:
+            plan = replace(plan, name=name)
         if epochs:
             plan = replace(plan, stages=tuple(replace(stage, epochs=epochs) for stage in plan.stages))
         with EpochProgress(sink) as progress:

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from hashshield.metrics.hamming import hamming
 
-__all__ = ["MapFloor", "average_precision", "map_floor", "mean_average_precision", "relevance", "unseen_map"]
+__all__ = [
+    "MapFloor",
+    "average_precision",
+    "hamming_map",
+    "map_floor",
+    "mean_average_precision",
+    "relevance",
+    "unseen_map",
+]
+
+_BLOCK = 100
 
 
 def relevance(queries: NDArray[np.bool_], database: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -42,6 +52,20 @@ def mean_average_precision(
 ) -> float:
     """Mean of `average_precision` over the queries, 0 to 1."""
     return float(average_precision(distances, relevant, top=top).mean())
+
+
+def hamming_map(
+    queries: NDArray[np.int8], database: NDArray[np.int8], query_labels: NDArray[np.bool_], labels: NDArray[np.bool_]
+) -> float:
+    """MAP of (Q, K) query bits over (N, K) bits ranked by Hamming distance; a shared label is relevant.
+
+    By blocks of queries: the rankings of 2,100 over 193,734 photos at once are 3 GB several times over.
+    """
+    scores = []
+    for start in range(0, len(queries), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        scores.append(average_precision(hamming(queries[rows], database), relevance(query_labels[rows], labels)))
+    return float(np.concatenate(scores).mean())
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,11 +53,23 @@ def _convolutions(name: str) -> tuple[nn.Module, int]:
     """Convolutions of a torchvision network that keeps them in `features`, then global average pooling."""
     network, _ = backbone(name.removesuffix(_FEATURES))
     features = getattr(network, "features", None)
-    widths = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
-    if not isinstance(features, nn.Sequential):
+    widths = _widths(features) if isinstance(features, nn.Sequential) else set()
+    if not isinstance(features, nn.Sequential) or len(widths) != 1:
         raise UnknownNameError(f"{name.removesuffix(_FEATURES)} keeps no convolutions apart; leave out {_FEATURES!r}")
     stages = {"features": features, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    return nn.Sequential(OrderedDict(stages)), widths[-1]
+    return nn.Sequential(OrderedDict(stages)), widths.pop()
+
+
+@torch.inference_mode()
+def _widths(features: nn.Sequential) -> set[int]:
+    """Channels that come out; asked of the network, as its last convolution need not give them all (DenseNet).
+
+    One number, or several where what comes out is not laid out as (N, C, H, W) (Swin).
+    """
+    training = features.training
+    found = {features.eval()(torch.zeros(1, 3, side, side)).shape[1] for side in (64, 96)}
+    features.train(training)
+    return found
 
 
 def pretrained_state(name: str, trunk: nn.Module) -> dict[str, Tensor]:

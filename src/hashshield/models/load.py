@@ -8,16 +8,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.catalog import Entry, resolve
+from hashshield.checkpoints.catalog import Entry, Reference, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 
-__all__ = ["OpenModel", "build", "open_models"]
+__all__ = ["OpenModel", "build", "open_checkpoint", "open_models"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,10 +53,7 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
     opened: dict[str, OpenModel] = {}
     built: dict[Path, dict[int, FrozenHash]] = {}
     for name in names:
-        reference = resolve(name)
-        if reference.entry is not None:
-            _check_digest(reference.path, reference.entry)
-        checkpoint = _read(reference.path.resolve(), reference.path.stat().st_mtime_ns)
+        reference, checkpoint = open_checkpoint(name)
         lengths_of = built.get(reference.path)
         bits = reference.bits or max(checkpoint.card.bits)
         if bits not in checkpoint.card.bits:
@@ -72,12 +70,22 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
     return list(opened.values())
 
 
+def open_checkpoint(model: str) -> tuple[Reference, Checkpoint]:
+    """Read the file of a model; one of the catalogue must have its digest. Raises UnknownNameError, CheckpointError."""
+    reference = resolve(model)
+    if reference.entry is not None:
+        _check_digest(reference.path, reference.entry)
+    return reference, _read(reference.path.resolve(), reference.path.stat().st_mtime_ns)
+
+
 def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
     """Make each code length of a checkpoint ready for use; `source` is what messages call it.
 
     Raises CheckpointError when tensors and card disagree.
     """
     card = checkpoint.card
+    if card.arch == GRAPH_ARCH:
+        return _foreign(checkpoint, source)
     try:
         network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
     except UnknownNameError as error:
@@ -98,6 +106,25 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
         raise CheckpointError(
             f"{source}: {card.arch} cannot read {card.input.crop} pixels ({error}); fetch it again"
         ) from error
+
+
+def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:
+    """A network that was imported: its graph, and its projection as the code layer."""
+    card, found = checkpoint.card, {}
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (card.input.mean, card.input.std))
+    try:
+        trunk = GraphTrunk(read_graph(checkpoint.weights))
+        with torch.inference_mode():
+            width = trunk(torch.zeros(2, 3, card.input.crop, card.input.crop)).shape[1]
+        for bits in card.bits:
+            head = nn.Linear(width, bits, bias=False)
+            head.load_state_dict({"weight": checkpoint.weights[f"heads.{bits}.weight"]})
+            found[bits] = FrozenHash(trunk, nn.Sequential(), head, mean, std)
+    # Operators that get what they cannot take say so in their own ways.
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"{source}: its graph cannot be run ({first}); import it again") from error
+    return found
 
 
 @lru_cache(maxsize=4)

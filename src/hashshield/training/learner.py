@@ -23,9 +23,11 @@ class Learner(nn.Module):
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, network: HashNet, classes: int, loss: Loss) -> None:
+    def __init__(self, network: HashNet, classes: int, loss: Loss, *, several: bool) -> None:
         super().__init__()
         self.network, self.loss = network, loss
+        self.several = several
+        """Photos may have several labels. Told by the dataset: a batch that has none by chance is no other task."""
         self.dropout = nn.Dropout(0.0)
         self.classifiers = nn.ModuleDict({k: nn.Linear(int(k), classes) for k in network.heads})
         width = self._first_layers()[0].in_features
@@ -46,7 +48,7 @@ class Learner(nn.Module):
             total = total + self.loss.quantisation * quantisation(code)
             if self.loss.classification:
                 scores = self.classifiers[str(bits)](torch.tanh(code))
-                total = total + self.loss.classification * _classification(scores, labels)
+                total = total + self.loss.classification * _classification(scores, labels, several=self.several)
         return total / len(self.network.heads)
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
@@ -55,10 +57,19 @@ class Learner(nn.Module):
         yield from self.network.heads.parameters()
         yield from self.classifiers.parameters()
 
-    def standardise(self, features: Tensor) -> None:
-        """Learn from here on with zero mean and unit variance per feature, as measured on (N, D) `features`."""
+    @torch.no_grad()
+    def standardise(self, features: Tensor, *, learnt: bool) -> None:
+        """Learn from here on with zero mean and unit variance per feature, as measured on (N, D) `features`.
+
+        Layers that have `learnt` something of raw features are moved along, so that codes stay what they are; new
+        ones expect features of this scale as they are.
+        """
         self.feature_mean.copy_(features.mean(0))
         self.feature_std.copy_(features.std(0).clamp_min(_SMALLEST_STD))
+        if learnt:
+            for layer in self._first_layers():
+                layer.bias.add_(layer.weight @ self.feature_mean)
+                layer.weight *= self.feature_std
 
     @torch.no_grad()
     def fold_standardisation(self) -> None:
@@ -74,8 +85,8 @@ class Learner(nn.Module):
         return layers[:1] or [m for m in self.network.heads.values() if isinstance(m, nn.Linear)]
 
 
-def _classification(scores: Tensor, labels: Tensor) -> Tensor:
+def _classification(scores: Tensor, labels: Tensor, *, several: bool) -> Tensor:
     """Cross-entropy for one label a photo, binary cross-entropy for several (DSDH, Li et al. 2017)."""
-    if bool((labels.sum(1) == 1).all()):
-        return cross_entropy(scores, labels.argmax(1))
-    return binary_cross_entropy_with_logits(scores, labels)
+    if several:
+        return binary_cross_entropy_with_logits(scores, labels)
+    return cross_entropy(scores, labels.argmax(1))

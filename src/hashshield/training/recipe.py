@@ -19,6 +19,8 @@ __all__ = ["Data", "Loss", "Model", "Recipe", "Stage", "read_recipe", "recipe_na
 
 _RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
+_SILENT = {"data": ("queries", "split", "training"), "model": ("trunk",)}
+"""Entries that came later: left out where empty, so that older cards and states still mean the same recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,13 @@ class Data:
     """Which dataset, and how it is split."""
 
     dataset: str
-    queries: int = 500
+    queries: int | None = None
+    """None: as many as the split has; 500 where none is named."""
     split_seed: int = 0
+    split: str | None = None
+    """One of the dataset's own ways of being split."""
+    training: int | None = None
+    """Photos of the database to learn from. None: as many as the split has; all where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Model:
     hidden: int = 0
     start: str = ""
     """A checkpoint of the same shape whose weights to start from."""
+    trunk: str = ""
+    """A checkpoint of the same architecture whose trunk alone to start from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +96,11 @@ class Recipe:
     loss: Loss = field(default_factory=Loss)
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-ready values, for the card."""
-        return asdict(self)
+        """The recipe as JSON-ready values, for the card; what says nothing in `data` and `model` is left out."""
+        raw = asdict(self)
+        for part, names in _SILENT.items():
+            raw[part] = {key: value for key, value in raw[part].items() if value or key not in names}
+        return raw
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -134,26 +146,45 @@ def read_recipe(source: str | Path) -> Recipe:
 def _fault(recipe: Recipe) -> str | None:
     """What would end the training hours later; None when nothing would. Raises TypeError for values of another type."""
     model, data, size = recipe.model, recipe.data, recipe.input
+    origins = (model.start, model.trunk, model.pretrained)
     rules = [
         ("model.bits", model.bits, model.bits and all(isinstance(k, int) and 1 <= k <= 4096 for k in model.bits)),
-        ("model.hidden", model.hidden, isinstance(model.hidden, int) and model.hidden >= 0),
-        ("data.queries", data.queries, isinstance(data.queries, int) and data.queries >= 1),
+        ("model.hidden", model.hidden, _whole(model.hidden, 0)),
+        ("model.start", model.start, isinstance(model.start, str)),
+        ("model.trunk", model.trunk, isinstance(model.trunk, str)),
+        ("model.start, trunk and pretrained, of which one counts,", origins, sum(map(bool, origins)) <= 1),
+        ("data.queries", data.queries, data.queries is None or _whole(data.queries, 1)),
+        ("data.training", data.training, data.training is None or _whole(data.training, 2)),
+        ("data.split", data.split, data.split is None or isinstance(data.split, str)),
+        ("data.split_seed", data.split_seed, _whole(data.split_seed, 0)),
         ("loss.positive_share", recipe.loss.positive_share, 0 <= recipe.loss.positive_share <= 1),
     ]
     for index, stage in enumerate(recipe.stages):
-        where = f"stages[{index}]"
+        where, on_images, steps = f"stages[{index}]", stage.train == "all", stage.adversarial_steps
         # A pairwise loss needs two photos.
         rules += [
-            (f"{where}.epochs", stage.epochs, isinstance(stage.epochs, int) and stage.epochs >= 1),
-            (f"{where}.batch", stage.batch, isinstance(stage.batch, int) and stage.batch >= 2),
+            (f"{where}.epochs", stage.epochs, _whole(stage.epochs, 1)),
+            (f"{where}.batch", stage.batch, _whole(stage.batch, 2)),
             (f"{where}.learning_rate", stage.learning_rate, stage.learning_rate > 0),
             (f"{where}.dropout", stage.dropout, 0 <= stage.dropout < 1),
-            (f"{where}.pad", stage.pad, isinstance(stage.pad, int) and 0 <= stage.pad < size.resize),
-            (f"{where}.adversarial_steps", stage.adversarial_steps, stage.adversarial_steps in range(101)),
+            (f"{where}.pad", stage.pad, _whole(stage.pad, 0) and stage.pad < size.resize),
+            (f"{where}.adversarial_steps", steps, _whole(steps, 0) and steps <= 100),
             (f"{where}.adversarial_tau", stage.adversarial_tau, 0 <= stage.adversarial_tau <= 1),
+            # What a stage would not listen to, it refuses: the figures would be taken for those of what was asked.
+            (f"{where}.pad without augmented images", stage.pad, not stage.pad or (on_images and stage.augment)),
+            (f"{where}.adversarial_steps without images", steps, not steps or on_images),
+            (
+                f"{where}.adversarial_tau beside {steps} steps",
+                stage.adversarial_tau,
+                (stage.adversarial_tau > 0) == (steps > 0),
+            ),
         ]
     bad = next((f"{name} cannot be {value!r}" for name, value, good in rules if not good), None)
     return bad or size.fault()
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and value >= least
 
 
 def _make(kind: type[T], values: Any, where: str, path: Path) -> T:

@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.catalog import resolve
-from hashshield.checkpoints.file import read_card, read_checkpoint, with_map, write_checkpoint
+from hashshield.checkpoints.file import read_card, with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
-from hashshield.errors import CheckpointError
-from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import mean_average_precision, relevance, unseen_map
-from hashshield.models.backbones import pretrained_state
+from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import hamming_map, unseen_map
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
@@ -30,6 +27,7 @@ from hashshield.training.adversary import worst_images
 from hashshield.training.images import Images, view_features
 from hashshield.training.learner import Learner
 from hashshield.training.recipe import Recipe, Stage
+from hashshield.training.start import give_start
 from hashshield.training.state import load_state, save_state
 
 __all__ = ["Epoch", "Reporter", "train"]
@@ -78,8 +76,8 @@ def train(
     """
     device = choose_device(device)
     keep_freed_memory()
-    files = open_dataset(recipe.data.dataset, data)
-    split = files.split(queries=recipe.data.queries, seed=recipe.data.split_seed)
+    files = open_dataset(recipe.data.dataset, data, split=recipe.data.split)
+    split = files.split(seed=recipe.data.split_seed, queries=recipe.data.queries, training=recipe.data.training)
     torch.manual_seed(seed)
     network = HashNet(
         recipe.model.arch,
@@ -88,11 +86,9 @@ def train(
         mean=recipe.input.mean,
         std=recipe.input.std,
     )
-    if recipe.model.start:
-        _start_from(network, recipe.model.start)
-    if recipe.model.pretrained:
-        network.trunk.load_state_dict(pretrained_state(recipe.model.arch, network.trunk))
-    learner = Learner(network, len(files.classes), recipe.loss).to(device)
+    give_start(network, recipe)
+    several = bool((files.labels.sum(1) > 1).any())
+    learner = Learner(network, len(files.classes), recipe.loss, several=several).to(device)
     # Here and not where it first pays, so that a resumed training computes in the same layout from the start.
     network.to(memory_format=torch.channels_last)
     state_file = output.with_name(output.name + ".state")
@@ -107,7 +103,8 @@ def train(
                 first.restore(optimiser)
             run = _Run(recipe, stage, index, files, split, learner, optimiser, seed, device)
             reporter.note(f"stage {index + 1} of {len(recipe.stages)}: {stage.train}, {stage.epochs} epochs")
-            run.prepare()
+            learnt = index > 0 or bool(recipe.model.start)
+            run.prepare(learnt=learnt and start == 0)
             for epoch in range(max(start, 0), stage.epochs):
                 began = time.monotonic()
                 loss, quality = run.epoch(epoch)
@@ -123,20 +120,6 @@ def train(
     card = _finish(learner.network, recipe, files, split, output, seed)
     state_file.unlink(missing_ok=True)
     return card
-
-
-def _start_from(network: HashNet, model: str) -> None:
-    """Load the weights of another checkpoint of the same shape. Raises UnknownNameError, CheckpointError."""
-    path = resolve(model).path
-    weights = read_checkpoint(path).weights
-    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
-    try:
-        network.load_state_dict({**counters, **weights})
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: its tensors do not fit the recipe ({str(error).splitlines()[-1].strip()[:200]}); start from a "
-            "checkpoint of the same architecture, code lengths and hidden width"
-        ) from error
 
 
 def _optimiser(learner: Learner, stage: Stage) -> torch.optim.AdamW:
@@ -165,8 +148,8 @@ class _Run:
     features: Tensor | None = None
     images: Images | None = None
 
-    def prepare(self) -> None:
-        """Compute what does not change during the stage."""
+    def prepare(self, *, learnt: bool) -> None:
+        """Compute what does not change during the stage; `learnt` tells whether the heads come from an earlier one."""
         self.learner.dropout.p = self.stage.dropout
         heads_only = self.stage.train == "heads"
         self.learner.network.trunk.requires_grad_(not heads_only)
@@ -175,7 +158,7 @@ class _Run:
             self.images = Images(paths, self.recipe.input, augment=self.stage.augment, pad=self.stage.pad)
         else:
             self.features = view_features(self.learner.network, paths, self.recipe.input, device=self.device)
-            self.learner.standardise(self.features[torch.from_numpy(self.split.database)])
+            self.learner.standardise(self.features[torch.from_numpy(self.split.training)], learnt=learnt)
 
     def epoch(self, epoch: int) -> tuple[float, float | None]:
         """Run one epoch; return the mean loss and the MAP where it was measured."""
@@ -203,7 +186,7 @@ class _Run:
 
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         labels = torch.from_numpy(self.files.labels).float()
-        order = torch.from_numpy(self.split.database)[torch.randperm(len(self.split.database), generator=generator)]
+        order = torch.from_numpy(self.split.training)[torch.randperm(len(self.split.training), generator=generator)]
         chunks = [c for c in torch.split(order, self.stage.batch) if len(c) > 1]
         if self.features is not None:
             for chunk in chunks:
@@ -233,8 +216,8 @@ class _Run:
 
 
 def _map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
-    relevant = relevance(files.labels[split.queries], files.labels[split.database])
-    return mean_average_precision(hamming(bits[split.queries], bits[split.database]), relevant)
+    queries, database = split.queries, split.database
+    return hamming_map(bits[queries], bits[database], files.labels[queries], files.labels[database])
 
 
 def _anchors(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> Tensor:
@@ -252,10 +235,12 @@ def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split
         classes=files.classes,
         dataset=recipe.data.dataset,
         split={
-            "queries": recipe.data.queries,
+            **({"name": recipe.data.split} if recipe.data.split else {}),
+            "queries": len(split.queries),
             "seed": recipe.data.split_seed,
             "database": len(split.database),
-            "protocol": files.protocol,
+            **({"training": len(split.training)} if len(split.training) < len(split.database) else {}),
+            "protocol": split.protocol,
         },
         recipe={**recipe.as_dict(), "seed": seed},
         licence=recipe.licence,

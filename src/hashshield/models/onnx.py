@@ -1,0 +1,170 @@
+"""Import a foreign hash network from ONNX: read, translated, compared with onnxruntime, stored as a checkpoint.
+
+The packages onnx and onnxruntime are needed for the import only; what it leaves is run by torch alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hashshield.checkpoints.card import Card, Input
+from hashshield.checkpoints.entry import SUFFIX, checked_name
+from hashshield.checkpoints.file import write_checkpoint
+from hashshield.errors import CheckpointError, UsageError
+from hashshield.models.graph import GRAPH_ARCH, graph_tensors
+from hashshield.models.load import open_models
+from hashshield.models.onnx_reader import LARGEST_FILE, packages, read_onnx
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["ForeignCard", "import_onnx", "read_foreign_card"]
+
+_AGREEMENT = 1e-4
+_PROBES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCard:
+    """What a card.toml says of a network that is to be imported."""
+
+    name: str
+    licence: str
+    attribution: str
+    input: Input
+    projection: str = ""
+    """File of a (bits, features) matrix beside the card, which multiplies the network's output; empty for none."""
+
+
+def import_onnx(model: Path, card: Path, output: Path) -> Card:
+    """Translate `model` as `card` describes it and write the checkpoint `output`, which every command can use.
+
+    The stored file answers as onnxruntime does, to 1e-4 of the largest value, or it is not written.
+    Raises CheckpointError for a network that cannot be taken over, UsageError for a card that cannot be meant so.
+    """
+    if output.suffix != SUFFIX:
+        raise UsageError(f"{output}: a checkpoint's name ends with {SUFFIX}")
+    _, runtime = packages()
+    foreign = read_foreign_card(card)
+    checked_name(foreign.name, source=str(card))
+    data, graph, width = read_onnx(model, side=foreign.input.crop)
+    matrix = _projection(card, foreign, width)
+    stored = Card(
+        name=foreign.name,
+        arch=GRAPH_ARCH,
+        bits=(len(matrix),),
+        hidden=0,
+        input=foreign.input,
+        classes=(),
+        dataset="none",
+        split={},
+        recipe={"imported": model.name},
+        licence=foreign.licence,
+        attribution=foreign.attribution,
+    )
+    trial = output.with_name(f".{output.stem}.trial{SUFFIX}")
+    tensors = {**graph_tensors(graph), f"heads.{len(matrix)}.weight": torch.from_numpy(matrix)}
+    try:
+        write_checkpoint(trial, stored, tensors, {}, exact=True)
+        _compare(runtime, data, model, trial, foreign.input, matrix)
+        try:
+            trial.replace(output)
+        except OSError as error:
+            raise UsageError(f"{output}: cannot be written ({error.strerror}); name another file") from error
+    finally:
+        trial.unlink(missing_ok=True)
+    return stored
+
+
+def read_foreign_card(path: Path) -> ForeignCard:
+    """Read a card.toml. Raises UsageError naming the wrong entry."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        size = raw.pop("input")
+        known = {field.name for field in fields(ForeignCard)}
+        if unknown := sorted(raw.keys() - known):
+            raise UsageError(f"{path}: no entry {unknown[0]!r} is known; known are {', '.join(sorted(known))}")
+        three = {key: tuple(map(float, size[key])) for key in ("mean", "std")}
+        card = ForeignCard(**raw, input=Input(**{**size, **three}))
+        fault = card.input.fault()
+        words = [f.name for f in fields(card) if f.name != "input" and not isinstance(getattr(card, f.name), str)]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a card ({error})") from error
+    except KeyError as error:
+        raise UsageError(f"{path}: the card lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: the card cannot be meant so ({error})") from error
+    if fault or words or not card.name:
+        raise UsageError(f"{path}: {fault or (words or ['name'])[0] + ' must be a text'}")
+    return card
+
+
+def _projection(card: Path, foreign: ForeignCard, width: int) -> NDArray[np.float32]:
+    """(bits, width): the matrix of the card, or ones on the diagonal where the output is the code already."""
+    if not foreign.projection:
+        return np.eye(width, dtype=np.float32)
+    path = card.parent / foreign.projection
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise CheckpointError(f"{path}: too large for a projection; up to {LARGEST_FILE} bytes are read")
+        if path.suffix == ".npy":
+            matrix = np.load(path, allow_pickle=False)
+        else:
+            matrix = np.fromfile(path, dtype="<f4")
+            matrix = matrix.reshape(-1, width) if len(matrix) % width == 0 else matrix
+    except (OSError, ValueError, EOFError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a matrix ({error})") from error
+    if matrix.ndim != 2 or matrix.shape[1] != width or not 1 <= len(matrix) <= 4096 or matrix.dtype.kind != "f":
+        raise CheckpointError(
+            f"{path}: holds {matrix.dtype} of shape {matrix.shape}; expected floats of shape (bits, {width}), as "
+            f"the network gives {width} values: in .npy, or else raw little-endian float32, one row of {width} per bit"
+        )
+    if not np.isfinite(matrix).all():
+        raise CheckpointError(f"{path}: holds NaN or infinite values")
+    return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def _compare(
+    runtime: ModuleType, data: bytes, model: Path, stored: Path, size: Input, matrix: NDArray[np.float32]
+) -> None:
+    """Hold the stored file's codes of random pictures against onnxruntime's. Raises CheckpointError."""
+    (opened,) = open_models([str(stored)])
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand((_PROBES, 3, 12, 12), generator=generator)
+    pictures = torch.nn.functional.interpolate(coarse, (size.crop, size.crop), mode="bicubic", align_corners=False)
+    pictures = (pictures + 0.1 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (size.mean, size.std))
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    state = runtime.capi.onnxruntime_pybind11_state
+    try:
+        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        (entry,) = session.get_inputs()
+        rows = [session.run(None, {entry.name: ((p[None] - mean) / std).numpy()})[0].reshape(1, -1) for p in pictures]
+    except (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.NotImplemented,
+        state.RuntimeException,
+    ) as error:
+        raise CheckpointError(f"{model}: onnxruntime does not run it ({str(error)[:200]}); export it again") from error
+    expected = np.concatenate(rows) @ matrix.T
+    with torch.inference_mode():
+        found = opened.model(pictures).code.numpy()
+    apart = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+    if not apart <= _AGREEMENT:
+        raise CheckpointError(
+            f"{model}: its codes differ from onnxruntime's by {apart:.2g} of the largest, more than {_AGREEMENT}; "
+            "an operator in it means something else here, and what is built on it would be wrong. Nothing was written"
+        )

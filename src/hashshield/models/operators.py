@@ -1,0 +1,299 @@
+"""Operators of foreign networks: what a convolutional net in ONNX needs, written on torch.
+
+Each takes its node's attributes and input tensors (None for one that is left out) and follows the ONNX operator
+specification, opsets 9 to 28. An operator that is not here is refused when a network is imported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["OPERATORS", "Operator"]
+
+Attributes = dict[str, Any]
+Operator = Callable[..., Tensor]
+"""(attributes, *inputs) -> the first output; nets in use need no other."""
+
+
+def _ints(value: Tensor | Sequence[int]) -> list[int]:
+    """Whole numbers, which older opsets keep in an attribute and newer ones in an input."""
+    return [int(v) for v in (value.reshape(-1).tolist() if isinstance(value, Tensor) else value)]
+
+
+def _axes(a: Attributes, given: Tensor | None) -> list[int] | None:
+    found = given if given is not None else a.get("axes")
+    return None if found is None else _ints(found)
+
+
+def _edges(a: Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
+    """Zeros around the picture as (left, right, top, bottom)."""
+    strides, dilations = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
+    mode = a.get("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
+        return [left, right, top, bottom]
+    edges = []
+    for axis in (1, 0):
+        size, reach = x.shape[2 + axis], (kernel[axis] - 1) * dilations[axis] + 1
+        total = max((math.ceil(size / strides[axis]) - 1) * strides[axis] + reach - size, 0) if mode != "VALID" else 0
+        near = total // 2 if mode != "SAME_LOWER" else total - total // 2
+        edges += [near, total - near]
+    return edges
+
+
+def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    left, right, top, bottom = _edges(a, x, weight.shape[2:])
+    # Symmetric zeros are the convolution's own: a padded copy of a large picture costs as much as a layer.
+    inside = (top, left) if (left, top) == (right, bottom) else (0, 0)
+    if inside == (0, 0):
+        x = functional.pad(x, (left, right, top, bottom))
+    return functional.conv2d(
+        x, weight, bias, a.get("strides", 1), inside, a.get("dilations", 1), groups=a.get("group", 1)
+    )
+
+
+def _padded_for_pool(a: Attributes, x: Tensor, value: float) -> Tensor:
+    kernel, strides = a["kernel_shape"], a.get("strides", [1, 1])
+    left, right, top, bottom = _edges(a, x, kernel)
+    if a.get("ceil_mode"):
+        # As many more as the last, partial window needs; a window that begins in the padding does not count.
+        more = []
+        for axis, before, after in ((3, left, right), (2, top, bottom)):
+            size, reach = (
+                x.shape[axis] + before + after,
+                (kernel[axis - 2] - 1) * a.get("dilations", [1, 1])[axis - 2] + 1,
+            )
+            windows = math.ceil((size - reach) / strides[axis - 2]) + 1
+            windows -= (windows - 1) * strides[axis - 2] >= x.shape[axis] + before
+            more.append(max((windows - 1) * strides[axis - 2] + reach - size, 0))
+        right, bottom = right + more[0], bottom + more[1]
+    return functional.pad(x, (left, right, top, bottom), value=value)
+
+
+def _max_pool(a: Attributes, x: Tensor) -> Tensor:
+    padded = _padded_for_pool(a, x, -math.inf)
+    return functional.max_pool2d(padded, a["kernel_shape"], a.get("strides", 1), 0, a.get("dilations", 1))
+
+
+def _average_pool(a: Attributes, x: Tensor) -> Tensor:
+    if max(a.get("dilations", [1])) > 1:
+        raise ValueError("an average over dilated windows is not supported")
+    strides = a.get("strides", 1)
+    ones = torch.ones_like(x[:1, :1])
+    if a.get("count_include_pad"):
+        ones = functional.pad(ones, _edges(a, x, a["kernel_shape"]), value=1.0)
+        beyond = {**a, "pads": [0, 0, 0, 0], "auto_pad": "NOTSET"}
+        padded = _padded_for_pool(beyond, functional.pad(x, _edges(a, x, a["kernel_shape"])), 0.0)
+        counted = _padded_for_pool(beyond, ones, 0.0)
+    else:
+        padded, counted = _padded_for_pool(a, x, 0.0), _padded_for_pool(a, ones, 0.0)
+    return functional.avg_pool2d(padded, a["kernel_shape"], strides) / functional.avg_pool2d(
+        counted, a["kernel_shape"], strides
+    )
+
+
+def _batch_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    return functional.batch_norm(x, mean, variance, scale, bias, eps=a.get("epsilon", 1e-5))
+
+
+def _layer_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    axis = a.get("axis", -1) % x.dim()
+    return functional.layer_norm(x, x.shape[axis:], scale, bias, eps=a.get("epsilon", 1e-5))
+
+
+def _clip(a: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    least, most = (a.get(k) if v is None else float(v) for k, v in (("min", low), ("max", high)))
+    return x if least is None and most is None else x.clamp(least, most)
+
+
+def _prelu(_a: Attributes, x: Tensor, slope: Tensor) -> Tensor:
+    return torch.where(x < 0, x * slope, x)
+
+
+def _gelu(a: Attributes, x: Tensor) -> Tensor:
+    found: Tensor = functional.gelu(x, approximate=a.get("approximate", "none"))
+    return found
+
+
+def _hard_sigmoid(a: Attributes, x: Tensor) -> Tensor:
+    alpha, beta = float(a.get("alpha", 0.2)), float(a.get("beta", 0.5))
+    return (alpha * x + beta).clamp(0, 1)
+
+
+def _gemm(a: Attributes, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
+    left, right = (x.T if a.get("transA") else x), (y.T if a.get("transB") else y)
+    out: Tensor = a.get("alpha", 1.0) * (left @ right)
+    return out if bias is None else out + a.get("beta", 1.0) * bias
+
+
+def _flatten(a: Attributes, x: Tensor) -> Tensor:
+    axis = a.get("axis", 1)
+    return x.reshape(math.prod(x.shape[: axis if axis >= 0 else axis + x.dim()]), -1)
+
+
+def _reshape(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
+    wanted = _ints(shape)
+    if not a.get("allowzero"):
+        wanted = [x.shape[i] if size == 0 else size for i, size in enumerate(wanted)]
+    return x.reshape(wanted)
+
+
+def _squeeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    found = _axes(a, axes)
+    return x.squeeze() if found is None else x.squeeze(tuple(found))
+
+
+def _unsqueeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    found = _axes(a, axes) or []
+    for axis in sorted(axis % (x.dim() + len(found)) for axis in found):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _pad(a: Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Any = None) -> Tensor:
+    widths = _ints(a["pads"] if pads is None else pads)
+    over = [axis % x.dim() for axis in _ints(axes)] if axes is not None else list(range(x.dim()))
+    around = dict(zip(over, zip(widths[: len(over)], widths[len(over) :], strict=True), strict=True))
+    mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[a.get("mode", "constant")]
+    # torch reads from the last axis on; only zeros know of more than the picture's two.
+    edges = [edge for axis in reversed(range(x.dim())) for edge in around.get(axis, (0, 0))]
+    if mode == "constant":
+        return functional.pad(x, edges, value=float(a.get("value", 0.0) if value is None else value))
+    if any(edges[4:]):
+        raise ValueError(f"padding of kind {mode} is for the two last axes only")
+    return functional.pad(x, edges[:4], mode=mode)
+
+
+def _reduced(how: Callable[..., Tensor]) -> Operator:
+    def operator(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        found = _axes(a, axes)
+        if found is None and a.get("noop_with_empty_axes"):
+            return x
+        return how(x, dim=found or list(range(x.dim())), keepdim=bool(a.get("keepdims", 1)))
+
+    return operator
+
+
+def _norm(x: Tensor, *, dim: list[int], keepdim: bool, order: float = 2) -> Tensor:
+    found: Tensor = torch.linalg.vector_norm(x, order, dim=dim, keepdim=keepdim)
+    return found
+
+
+def _lp_normalised(a: Attributes, x: Tensor) -> Tensor:
+    return x / _norm(x, dim=[a.get("axis", -1)], keepdim=True, order=a.get("p", 2))
+
+
+def _slice(
+    a: Attributes, x: Tensor, starts: Tensor | None = None, ends: Any = None, axes: Any = None, steps: Any = None
+) -> Tensor:
+    first, last = (_ints(a[k] if v is None else v) for k, v in (("starts", starts), ("ends", ends)))
+    over = _axes(a, axes) or list(range(len(first)))
+    strides = _ints(steps) if steps is not None else [1] * len(first)
+    if min(strides) < 1:
+        raise ValueError("a slice that runs backwards is not supported")
+    index = [slice(None)] * x.dim()
+    for axis, start, end, stride in zip(over, first, last, strides, strict=True):
+        index[axis % x.dim()] = slice(start, end, stride)
+    return x[tuple(index)]
+
+
+def _gather(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
+    axis = a.get("axis", 0) % x.dim()
+    found = x.index_select(axis, indices.reshape(-1).long() % x.shape[axis])
+    return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+
+def _cast(a: Attributes, x: Tensor) -> Tensor:
+    return x.to({1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool}[a["to"]])
+
+
+def _softmax(a: Attributes, x: Tensor) -> Tensor:
+    return x.softmax(a.get("axis", -1))
+
+
+def _concat(a: Attributes, *parts: Tensor) -> Tensor:
+    return torch.cat(parts, a["axis"])
+
+
+def _transpose(a: Attributes, x: Tensor) -> Tensor:
+    return x.permute(a.get("perm", list(reversed(range(x.dim())))))
+
+
+def _shape(a: Attributes, x: Tensor) -> Tensor:
+    return torch.tensor(x.shape[a.get("start", 0) : a.get("end")], device=x.device)
+
+
+def _plain(how: Callable[..., Tensor]) -> Operator:
+    return lambda _a, *inputs: how(*inputs)
+
+
+def _divided(x: Tensor, y: Tensor) -> Tensor:
+    # Whole numbers, which sizes are, are divided towards zero.
+    return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
+
+
+def _same(x: Tensor, *_others: Tensor | None) -> Tensor:
+    return x
+
+
+OPERATORS: dict[str, Operator] = {
+    "Abs": _plain(torch.abs),
+    "Add": _plain(torch.add),
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Conv": _conv,
+    "Div": _plain(_divided),
+    "Dropout": _plain(_same),
+    "Elu": lambda a, x: functional.elu(x, a.get("alpha", 1.0)),
+    "Erf": _plain(torch.erf),
+    "Exp": _plain(torch.exp),
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gelu": _gelu,
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda _a, x: x.mean((2, 3), keepdim=True),
+    "GlobalMaxPool": lambda _a, x: x.amax((2, 3), keepdim=True),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _plain(functional.hardswish),
+    "Identity": _plain(_same),
+    "LayerNormalization": _layer_norm,
+    "LeakyRelu": lambda a, x: functional.leaky_relu(x, a.get("alpha", 0.01)),
+    "LpNormalization": _lp_normalised,
+    "MatMul": _plain(torch.matmul),
+    "Max": lambda _a, *parts: reduce(torch.maximum, parts),
+    "MaxPool": _max_pool,
+    "Min": lambda _a, *parts: reduce(torch.minimum, parts),
+    "Mul": _plain(torch.mul),
+    "Neg": _plain(torch.neg),
+    "PRelu": _prelu,
+    "Pad": _pad,
+    "Pow": _plain(torch.pow),
+    "Reciprocal": _plain(torch.reciprocal),
+    "ReduceL2": _reduced(_norm),
+    "ReduceMax": _reduced(torch.amax),
+    "ReduceMean": _reduced(torch.mean),
+    "ReduceSum": _reduced(torch.sum),
+    "Relu": _plain(torch.relu),
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Sigmoid": _plain(torch.sigmoid),
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "Softplus": _plain(functional.softplus),
+    "Sqrt": _plain(torch.sqrt),
+    "Squeeze": _squeeze,
+    "Sub": _plain(torch.sub),
+    "Tanh": _plain(torch.tanh),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hashshield import imaging
+from hashshield.errors import PhotoError
+from hashshield.models.hash_files import upright_rgb
+from hashshield.training import images as module
+from hashshield.training.images import Images
+from hashshield.views import pillow_view
+from tiny_net import SIZE, encoded, picture
+
+SHAPES = ((48, 64), (64, 48), (36, 36), (50, 50), (37, 120), (36, 41))
+CHUNKS = [torch.tensor(c) for c in ([3, 0], [5, 1, 2], [4], [0, 3])]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Upright and lying, of the card's size already, grey."""
+    root = tmp_path_factory.mktemp("images")
+    found = []
+    for number, (height, width) in enumerate(SHAPES):
+        found.append(root / f"{number}.png")
+        channels = 1 if number == 3 else 3
+        found[-1].write_bytes(encoded(picture(height, width, seed=number, channels=channels)))
+    return found
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batches(images: Images, *, seed: int = 0) -> list[Tensor]:
+    return list(images.batches(CHUNKS, seeded(seed)))
+
+
+def by_hand(path: Path, draw: list[float], pad: int) -> np.ndarray:
+    """The augmented photo by Pillow and index arithmetic alone."""
+    photo = Image.open(path).convert("RGB")
+    scale = SIZE.resize / min(photo.size)
+    photo = photo.resize((int(photo.width * scale + 1e-9), int(photo.height * scale + 1e-9)), Image.Resampling.BILINEAR)
+    small = np.asarray(photo)
+
+    def mirrored(index: int, size: int) -> int:
+        index = abs(index)
+        return index if index < size else 2 * (size - 1) - index
+
+    y, x, flip = draw
+    top = int(y * (small.shape[0] + 2 * pad - SIZE.crop + 1)) - pad
+    left = int(x * (small.shape[1] + 2 * pad - SIZE.crop + 1)) - pad
+    rows = [mirrored(i, small.shape[0]) for i in range(top, top + SIZE.crop)]
+    columns = [mirrored(i, small.shape[1]) for i in range(left, left + SIZE.crop)]
+    crop = small[np.ix_(rows, columns)]
+    return crop[:, ::-1] if flip < 0.5 else crop
+
+
+@pytest.mark.parametrize("pad", [0, 4, 20])
+def test_a_crop_and_a_flip_are_drawn_for_each_photo(paths: list[Path], pad: int) -> None:
+    found = batches(Images(paths, SIZE, augment=True, pad=pad))
+    generator = seeded()
+    for chunk, batch in zip(CHUNKS, found, strict=True):
+        draws = torch.rand((len(chunk), 3), generator=generator).tolist()
+        assert batch.shape == (len(chunk), 3, SIZE.crop, SIZE.crop)
+        for index, draw, image in zip(chunk.tolist(), draws, batch, strict=True):
+            pixels = (image * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
+            assert np.array_equal(pixels, by_hand(paths[index], draw, pad)), (index, draw)
+
+
+@pytest.mark.parametrize("pad", [0, 4])
+def test_a_seed_gives_the_same_batches_and_another_seed_others(paths: list[Path], pad: int) -> None:
+    images = Images(paths, SIZE, augment=True, pad=pad)
+    one, again, other = batches(images), batches(images), batches(images, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True)), "whether decoded or kept"
+    assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_without_augmentation_it_is_the_cards_view(paths: list[Path]) -> None:
+    images = Images(paths, SIZE, augment=False)
+    for _ in ("decoded", "kept"):
+        for chunk, batch in zip(CHUNKS, batches(images), strict=True):
+            for index, image in zip(chunk.tolist(), batch, strict=True):
+                photo = imaging.read(paths[index].read_bytes(), name="x")
+                assert torch.equal(image, pillow_view(upright_rgb(photo), SIZE))
+
+
+def test_a_photo_is_decoded_once(paths: list[Path], tmp_path: Path) -> None:
+    copies = [tmp_path / path.name for path in paths]
+    for path, copy in zip(paths, copies, strict=True):
+        copy.write_bytes(path.read_bytes())
+    images = Images(copies, SIZE, augment=True)
+    before = batches(images)
+    for copy in copies:
+        copy.unlink()
+    assert all(torch.equal(a, b) for a, b in zip(before, batches(images), strict=True))
+
+
+@pytest.mark.parametrize("room", [0, 10_000])
+def test_what_does_not_fit_in_memory_is_decoded_again(
+    room: int, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = batches(Images(paths, SIZE, augment=True, pad=2))
+    monkeypatch.setattr(module, "_KEPT_BYTES", room)
+    images = Images(paths, SIZE, augment=True, pad=2)
+    for _ in range(2):
+        assert all(torch.equal(a, b) for a, b in zip(expected, batches(images), strict=True))
+    kept = sum(pixels.nbytes for pixels in images._kept.values())
+    assert kept <= room
+    assert len(images._kept) < len(paths)
+    assert bool(images._kept) == bool(room)
+
+
+def test_a_broken_photo_is_named(paths: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(paths[0].read_bytes()[:200])
+    images = Images([paths[0], broken], SIZE, augment=True)
+    found = images.batches([torch.tensor([0]), torch.tensor([0]), torch.tensor([1, 0])], seeded())
+    assert len(next(found)) == len(next(found)) == 1
+    with pytest.raises(PhotoError, match=r"broken\.png"):
+        next(found)
+
+
+def test_no_batch_of_no_chunk(paths: list[Path]) -> None:
+    assert list(Images(paths, SIZE, augment=True).batches([], seeded())) == []
