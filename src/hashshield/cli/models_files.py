@@ -176,13 +176,13 @@ def register(app: typer.Typer) -> None:
         download,
         "download",
         o.examples(
-            "hashshield models download vgg11-cifar10",
+            "hashshield models download lite2-caltech101",
             "hashshield models download --all",
             "HASHSHIELD_MIRROR=checkpoints/ hashshield models download --all   # from a clone",
         ),
     )
     o.register(app, verify, "verify", o.examples("hashshield models verify"))
-    o.register(app, remove, "remove", o.examples("hashshield models remove vgg11-cifar10"))
+    o.register(app, remove, "remove", o.examples("hashshield models remove lite2-caltech101"))
     o.register(app, path, "path", o.examples("hashshield models path lite0-caltech101"))
     o.register(
         app,
