@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hashshield.attacks import loop
-from hashshield.pipeline.run import make_tools
+from hashshield.pipeline.execute import make_tools
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
 from hashshield.types import Request

@@ -133,7 +133,7 @@ def test_forget_finds_a_moved_file_and_spares_what_others_need(vault: Path, phot
 def test_forget_cut_short_can_be_finished(vault: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hashshield.storage.ledger import Ledger
 
-    def interrupted(self: Ledger, numbers: object) -> None:
+    def interrupted(self: Ledger, numbers: object, *attempts: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -22,7 +22,7 @@ from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, GoalError, UnknownNameError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
-from hashshield.pipeline import run
+from hashshield.pipeline import execute
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.run import protect_bytes
 from hashshield.storage import Store
@@ -508,14 +508,14 @@ def test_a_photo_that_changes_meanwhile_is_left(
 ) -> None:
     path = put(photos, "a.png")
     edited = encoded(picture(96, 128, seed=9))
-    real = run.work
+    real = execute.work
 
     def edited_while_working(*given: Any) -> Any:
         for result in real(*given):
             path.write_bytes(edited)
             yield result
 
-    monkeypatch.setattr(run, "work", edited_while_working)
+    monkeypatch.setattr(execute, "work", edited_while_working)
     (row,) = protect_now(path, accept_best=True)
     assert row.status == "failed"
     assert row.reason is not None

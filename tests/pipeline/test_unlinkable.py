@@ -10,7 +10,7 @@ from hashshield import imaging
 from hashshield.checkpoints.catalog import DEFAULT_MODEL
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.hash_files import upright_rgb
-from hashshield.pipeline.run import make_tools
+from hashshield.pipeline.execute import make_tools
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
 from hashshield.types import Request

@@ -13,7 +13,7 @@ import pytest
 
 from hashshield import imaging
 from hashshield.attacks.loop import Budget
-from hashshield.pipeline.run import make_tools
+from hashshield.pipeline.execute import make_tools
 from hashshield.pipeline.work import Result, Source, Tools, work
 from hashshield.storage import digest
 from hashshield.types import GoalSpec, Request

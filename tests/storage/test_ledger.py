@@ -138,7 +138,7 @@ def test_the_file_is_private_and_in_the_right_mode(tmp_path: Path) -> None:
         ledger.close()
         with sqlite3.connect(ledger.path) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == (mode,)
-            assert db.execute("PRAGMA user_version").fetchone() == (1,)
+            assert db.execute("PRAGMA user_version").fetchone() == (2,)
         db.close()
 
 

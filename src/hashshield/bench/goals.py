@@ -26,7 +26,7 @@ from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import average_precision, map_floor, relevance
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.run import make_tools
+from hashshield.pipeline.execute import make_tools
 from hashshield.pipeline.work import Result
 from hashshield.types import GoalKind, GoalSpec, Progress, Request
 from hashshield.views import pillow_view

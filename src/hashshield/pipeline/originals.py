@@ -62,6 +62,7 @@ class Forgotten:
 
     path: str
     rows: int
+    """Records of changes, and of attempts that fell short."""
     originals: tuple[str, ...]
     shared: tuple[str, ...]
     """Vault ids that stay because other files need them."""
@@ -85,7 +86,8 @@ def prune(
     """Delete originals and mark their rows as not restorable; by default only say which.
 
     `older_than_days` and `restored_only` (every file that needed it was restored) narrow the choice; `unrecorded`
-    takes files that no row refers to instead. Raises StorageError.
+    takes files that no row refers to instead. What is recorded stays, attempts that fell short too; `forget` deletes
+    it. Raises StorageError.
     """
     with Store.open(vault) as store, store.lock:
         limit = None if older_than_days is None else datetime.now(timezone.utc) - timedelta(days=older_than_days)
@@ -139,7 +141,9 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
         sha256 = read_snapshot(path, follow=True).sha256 if path.is_file() else None
         real = Path(os.path.realpath(path))
         rows = store.ledger.touching(real, sha256)
-        if not rows:
+        contents = {c for row in rows for c in (row.sha256_before, row.sha256_after)} | ({sha256} if sha256 else set())
+        attempts = store.ledger.attempts.touching(real, contents)
+        if not rows and not attempts:
             raise StorageError(f"{path}: nothing is recorded about this path or its content")
         numbers = {row.id for row in rows}
         mine = _needed(rows)
@@ -148,8 +152,8 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
         if not dry_run:
             # Files first: should this be cut short, the rows still lead to what is left to delete.
             _delete(store, gone)
-            store.ledger.erase(sorted(numbers))
-        return Forgotten(str(path), len(rows), gone, tuple(sorted(mine & others)), dry_run)
+            store.ledger.erase(sorted(numbers), attempts)
+        return Forgotten(str(path), len(rows) + len(attempts), gone, tuple(sorted(mine & others)), dry_run)
 
 
 def _delete(store: Store, names: Iterable[str]) -> None:

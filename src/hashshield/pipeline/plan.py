@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError
 from hashshield.imaging import sniff
+from hashshield.pipeline.attempts import Attempts
 from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import Outcome, Request
 
-__all__ = ["Job", "Plan", "already", "goal_name", "model_names", "plan"]
+__all__ = ["Job", "Plan", "already", "asked_for", "goal_name", "model_names", "plan", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,10 @@ def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
     """Walk, sniff, drop files named twice, and ask the ledger.
 
     Folders are walked without following links. What is no image and was met in a folder is `skipped`; a named file
-    that cannot be read is `failed`. Nothing is decoded here.
+    that cannot be read is `failed`; a photo that fell short before under the same settings is `short` again, unless
+    `force` or `accept_best` asks for a new try. Nothing is decoded here. Raises UnknownNameError, CheckpointError.
     """
+    attempts = Attempts(request, store)
     jobs: list[Job] = []
     settled: list[Outcome] = []
     seen: dict[tuple[int, int], Path] = {}
@@ -68,6 +72,11 @@ def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
             settled.append(already(path, record, request))
             continue
         output = None if request.output is None else request.output / _relative(path, within)
+        short = attempts.before(snapshot.sha256)
+        if short is not None:
+            asked = asked_for(path, output, snapshot.sha256, request)
+            settled.append(Outcome(status="short", **asked, **short))
+            continue
         jobs.append(Job(path, within, snapshot.size, output, again=record))
     return Plan(tuple(jobs), tuple(settled))
 
@@ -88,6 +97,24 @@ def already(path: Path, record: Record, request: Request) -> Outcome:
         hint = f"protected earlier with {was}; --force starts again from the original"
     fields = {k: details[k] for k in ("model", "bits", "method", "goal", "tau") if k in details}
     return Outcome(str(path), "already", reason=hint, sha256_after=record.sha256_after, **fields)
+
+
+def asked_for(path: Path, output: Path | None, sha256: str, request: Request) -> dict[str, Any]:
+    """What the row of a photo says whatever becomes of it. Raises UnknownNameError, CheckpointError."""
+    return {
+        "path": str(path),
+        "output": text_of(output),
+        "model": model_names(request),
+        "method": request.method,
+        "goal": goal_name(request),
+        "tau": request.tau,
+        "sha256_before": sha256,
+    }
+
+
+def text_of(path: Path | None) -> str | None:
+    """A path as rows hold it."""
+    return None if path is None else str(path)
 
 
 def model_names(request: Request) -> str:

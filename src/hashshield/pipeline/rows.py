@@ -7,12 +7,12 @@ from typing import Any
 
 from hashshield.attacks.finish import levels_of
 from hashshield.attacks.methods import Method, method
-from hashshield.pipeline.plan import goal_name, model_names
+from hashshield.pipeline.plan import asked_for
 from hashshield.pipeline.task import Result
 from hashshield.storage import digest
 from hashshield.types import Outcome, Receipt, Request
 
-__all__ = ["details_of", "method_of", "row_of", "text_of"]
+__all__ = ["details_of", "method_of", "row_of"]
 
 
 def method_of(request: Request) -> Method:
@@ -25,13 +25,7 @@ def method_of(request: Request) -> Method:
 def row_of(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
     """The row of a worked-on photo, before it is written."""
     common: dict[str, Any] = {
-        "path": str(path),
-        "output": text_of(output),
-        "model": model_names(request),
-        "method": request.method,
-        "goal": goal_name(request),
-        "tau": request.tau,
-        "sha256_before": result.source.sha256,
+        **asked_for(path, output, result.source.sha256, request),
         "steps": result.steps,
         "seconds": round(result.seconds, 3),
     }
@@ -82,8 +76,3 @@ def details_of(result: Result, row: Outcome, request: Request) -> dict[str, Any]
         "status": row.status,
         "marks": [mark.as_details() for mark in result.marks],
     }
-
-
-def text_of(path: Path | None) -> str | None:
-    """A path as rows hold it."""
-    return None if path is None else str(path)

@@ -16,11 +16,11 @@ from hashshield.attacks.goals import Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget
 from hashshield.attacks.methods import Method
-from hashshield.errors import UnsupportedError
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark
+from hashshield.pipeline.look import open_photo
 from hashshield.pipeline.receipt import Reread, read_again
 from hashshield.types import GoalSpec, Receipt
 from hashshield.views import pillow_view, resized, to_image
@@ -115,14 +115,7 @@ class Task:
 
 def prepare(source: Source, tools: Tools) -> Task:
     """Decode a photo and make what the search needs of it. Raises PhotoError."""
-    container = imaging.sniff(source.data[:64])
-    lossy_format = container in imaging.LOSSY_FORMATS
-    if lossy_format and not tools.lossy_formats:
-        raise UnsupportedError(
-            f"{source.name}: {str(container).upper()} loses a little with each writing; accept that with "
-            "--lossy-formats, or convert it to JPEG, PNG or WebP first"
-        )
-    photo = imaging.read(source.data, name=source.name)
+    photo = open_photo(source.data, name=source.name, lossy_formats=tools.lossy_formats)
     shown = upright_rgb(photo)
     opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
     grid = make_grid(shown, channels=photo.pixels.shape[2], opaque=opaque)
@@ -135,7 +128,7 @@ def prepare(source: Source, tools: Tools) -> Task:
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
         already=_result_before(photo, tools),
-        lossy_format=lossy_format,
+        lossy_format=photo.container in imaging.LOSSY_FORMATS,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hashshield.errors import StorageError
 from hashshield.storage import calls
+from hashshield.storage.attempts import Attempts
 from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
 from hashshield.storage.records import Entry, Record
@@ -50,6 +51,8 @@ class Ledger:
         except BaseException:
             self._db.close()
             raise
+        self.attempts = Attempts(self._db, self._transaction, self._errors)
+        """What was tried without success; neither `restore` nor `verify` asks."""
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -125,10 +128,11 @@ class Ledger:
         with self._transaction("mark_pruned"):
             self._db.executemany("UPDATE originals SET pruned = ? WHERE id = ?", [(when, name) for name in names])
 
-    def erase(self, numbers: Sequence[int]) -> None:
-        """Delete rows for good, and what is known of originals that no row refers to any more."""
+    def erase(self, numbers: Sequence[int], attempts: Sequence[int] = ()) -> None:
+        """Delete rows and attempts for good, and what is known of originals that no row refers to any more."""
         with self._transaction("erase"):
             self._db.executemany("DELETE FROM records WHERE id = ?", [(number,) for number in numbers])
+            self._db.executemany("DELETE FROM attempts WHERE id = ?", [(number,) for number in attempts])
             self._db.execute(
                 "DELETE FROM originals WHERE NOT EXISTS"
                 " (SELECT 1 FROM records WHERE records.original = originals.id OR records.kept = originals.id)"

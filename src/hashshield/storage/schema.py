@@ -49,6 +49,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX records_open ON records (id) WHERE state = 'intent'",
         f"CREATE TABLE temporaries (path BLOB PRIMARY KEY) {_STRICT}",
     ),
+    (
+        f"""CREATE TABLE attempts (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            sha256 TEXT NOT NULL,
+            settings TEXT NOT NULL,
+            path BLOB NOT NULL,
+            details TEXT NOT NULL,
+            UNIQUE (sha256, settings)
+        ) {_STRICT}""",
+        "CREATE INDEX attempts_path ON attempts (path)",
+    ),
 )
 
 SELECT = (

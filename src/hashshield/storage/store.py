@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from hashshield.errors import StorageError
 from hashshield.storage import place, recover, restoring, secret
@@ -100,6 +102,11 @@ class Store:
     def record_for_original(self, sha256: str) -> Record | None:
         """Newest row whose original is this content."""
         return self.ledger.by_original(sha256)
+
+    def remember_short(self, path: Path, sha256: str, settings: str, details: Mapping[str, Any]) -> None:
+        """Note that a search on this content, under settings of this digest, fell short. Raises StorageError."""
+        with self.lock:
+            self.ledger.attempts.add(sha256, settings, path, details)
 
     def original(self, record: Record) -> bytes:
         """Return the original a row goes back to, its digest checked; raises StorageError if it is gone."""

@@ -1,0 +1,116 @@
+"""Attempts that fell short, remembered: the same search on the same photo would only fall short again.
+
+A search is decided by photo, key and settings. What it says about them is one digest, which any difference changes;
+the code of the search itself is part of it, so that an update of HashShield tries again by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hashshield.checkpoints.catalog import full_name, resolve
+from hashshield.storage import Store, digest, walk
+from hashshield.types import Outcome, Request
+
+__all__ = ["Attempts", "asked_now", "kept_of"]
+
+_KEPT = (
+    "reason",
+    "bits",
+    "linf_levels",
+    "linf_levels_written",
+    "distance_from_original",
+    "distance_to_goal",
+    "psnr_db",
+    "ssim",
+)
+_CODE = ("attacks", "checkpoints", "imaging", "metrics", "models", "pipeline", "views")
+"""Packages that take part in what comes out."""
+_LIBRARIES = ("hashshield", "numpy", "pillow", "torch", "torchvision")
+
+
+class Attempts:
+    """The attempts of earlier runs under the settings of this one."""
+
+    def __init__(self, request: Request, store: Store) -> None:
+        self._request, self._store = request, store
+        self._settings: str | None = None
+
+    def before(self, sha256: str) -> Mapping[str, Any] | None:
+        """What the row of a photo that fell short before says of it; None where something new is to be tried."""
+        attempts = self._store.ledger.attempts
+        if self._request.force or self._request.accept_best or not attempts.about(sha256):
+            return None
+        if self._settings is None:
+            self._settings = asked_now(self._request, self._store.key())
+        kept = attempts.find(sha256, self._settings)
+        if kept is None:
+            return None
+        again = "same settings as before: nothing new was tried; --force tries again"
+        return {**kept, "reason": f"{kept['reason']} ({again})"}
+
+
+def kept_of(row: Outcome) -> dict[str, Any]:
+    """What is remembered of a photo that fell short."""
+    return {name: getattr(row, name) for name in _KEPT}
+
+
+def asked_now(request: Request, key: bytes) -> str:
+    """Digest of everything but the photo that decides what comes out. Raises UnknownNameError, CheckpointError."""
+    goal = request.goal
+    asked = {
+        "models": [(full_name(name), _checkpoint(name)) for name in request.models],
+        "goal": (goal.kind, goal.value, _target(goal.value) if goal.kind in ("image", "set") else None),
+        "method": (request.method, request.stop, request.steps),
+        "tau": request.tau,
+        "tolerance": request.tolerance,
+        # Neither decides much, but who changes one of them means to try something.
+        "device": (request.device, request.batch_size),
+        "key": key.hex() if request.seed is None else request.seed,
+        "code": _code(),
+    }
+    return digest(json.dumps(asked, sort_keys=True).encode())
+
+
+def _checkpoint(name: str) -> str:
+    reference = resolve(name)
+    return reference.entry.sha256 if reference.entry is not None else _content(reference.path)
+
+
+def _target(value: str | None) -> list[str]:
+    """The contents aimed at: one photo, or all files of a folder."""
+    path = Path(str(value))
+    return sorted(_content(file) for file in walk(path)) if path.is_dir() else [_content(path)]
+
+
+def _content(path: Path) -> str:
+    """Digest of a file; of one that cannot be read its name, and opening it for the search will say why."""
+    try:
+        return digest(path.read_bytes())
+    except OSError:
+        return str(path)
+
+
+@cache
+def _code() -> str:
+    package = Path(__file__).parents[1]
+    total = hashlib.sha256()
+    for file in sorted(file for name in _CODE for file in (package / name).rglob("*.py")):
+        total.update(file.read_bytes())
+    for name in _LIBRARIES:
+        total.update(f" {name} {_version(name)}".encode())
+    return total.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        # Run from a source tree that was never installed.
+        return "unknown"

@@ -1,0 +1,160 @@
+"""Carrying a plan out: networks, work, and writing what passed. Only this process writes; the work returns bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from hashshield import imaging
+from hashshield.attacks.loop import Budget
+from hashshield.errors import ChangedError, HashshieldError
+from hashshield.models.device import choose_device, keep_freed_memory
+from hashshield.models.load import open_models
+from hashshield.pipeline.aims import fixed_bits
+from hashshield.pipeline.attempts import asked_now, kept_of
+from hashshield.pipeline.plan import Job, already
+from hashshield.pipeline.rows import details_of, method_of, row_of
+from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
+from hashshield.types import Outcome, Progress, Request
+
+__all__ = ["carry_out", "make_tools"]
+
+_BATCH = 8
+
+
+def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
+    """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
+    keep_freed_memory()
+    chosen = method_of(request)
+    device = choose_device(request.device)
+    models = tuple(open_models(request.models, device=device))
+    return Tools(
+        models=models,
+        method=chosen,
+        budget=Budget(
+            request.tau,
+            chosen.steps if request.steps is None else request.steps,
+            request.batch_size or _BATCH,
+            lanes=torch.get_num_threads() if device == "cpu" else 1,
+        ),
+        goal=request.goal,
+        fixed=fixed_bits(request.goal, models),
+        secret=secret if request.seed is None else str(request.seed).encode(),
+        tolerance=request.tolerance,
+        strip=imaging.Strip(
+            copies=bool(request.options.get("strip_copies")),
+            gps=bool(request.options.get("strip_gps")),
+            metadata=bool(request.options.get("strip_metadata")),
+        ),
+        lossy_formats=bool(request.options.get("lossy_formats")),
+        jobs=request.jobs or 2,
+        notice=notice,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a source came from; its bytes are not held a second time."""
+
+    job: Job
+    snapshot: Snapshot
+
+
+def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
+    """Work on each job and write what passed; a row as each finishes. Raises as `make_tools` does."""
+    tools = make_tools(request, store.key(), progress.notice)
+    # Before the work: a checkpoint or target that is exchanged meanwhile must not be taken for what was tried.
+    settings = asked_now(request, store.key())
+    if not request.force:
+        tools = replace(tools, results_before=store.ledger.result_pixels())
+    trouble: list[Outcome] = []
+    for result in work(_sources(jobs, request, store, trouble, progress), tools):
+        yield from _taken(trouble)
+        origin = result.source.key
+        assert isinstance(origin, _Origin)
+        row = _store(result, origin.job, origin.snapshot, request, store)
+        if row.status == "short":
+            try:
+                store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
+            except HashshieldError as error:
+                progress.notice(f"{row.path}: that it fell short could not be noted ({error})")
+        yield row
+    yield from _taken(trouble)
+
+
+def _taken(rows: list[Outcome]) -> list[Outcome]:
+    taken = list(rows)
+    rows.clear()
+    return taken
+
+
+def _sources(
+    jobs: Sequence[Job], request: Request, store: Store, trouble: list[Outcome], progress: Progress
+) -> Iterator[Source]:
+    """Read each photo as it is needed; what cannot be read goes to `trouble`."""
+    for job in jobs:
+        progress.photo(str(job.path))
+        try:
+            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+            data, sha256 = snapshot.data, snapshot.sha256
+            known = store.known(sha256)
+            if known is not None and job.again is None:
+                trouble.append(already(job.path, known, request))
+                continue
+            again = job.again
+            if again is None and request.force and store.ledger.holds_pixels():
+                # Only the metadata may have been edited: then too the original is the place to start from.
+                again = store.known(sha256, imaging.pixel_digest(imaging.read(data, name=str(job.path))))
+                job = replace(job, again=again)
+            if again is not None:
+                data, sha256 = store.original(again), again.sha256_before
+        except HashshieldError as error:
+            trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
+            continue
+        yield Source(str(job.path), data, sha256, _Origin(job, replace(snapshot, data=b"")))
+
+
+def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
+    """Write what passed (or the best, when told so) and report it."""
+    if result.already is not None:
+        earlier = store.known(snapshot.sha256, result.already)
+        if earlier is not None:
+            return already(job.path, earlier, request)
+    row = row_of(result, job.path, job.output, request)
+    if row.status not in ("protected", "partial") or result.data is None:
+        return row
+    try:
+        known = None if job.again is not None else store.known(snapshot.sha256)
+        if known is not None:
+            return already(job.path, known, request)
+        # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
+        current = read_snapshot(job.path, follow=job.within is None, within=job.within)
+        if current.sha256 != snapshot.sha256:
+            raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")
+        record = NewRecord(result.pixels_after, details_of(result, row, request), job.again)
+        options = request.options
+        if job.output is None:
+            store.replace(
+                current,
+                result.data,
+                record,
+                backup=request.backup,
+                keep_mtime=bool(options.get("keep_mtime")),
+                break_links=bool(options.get("break_links")),
+                allow_root=bool(options.get("allow_root")),
+            )
+        else:
+            store.write_new(
+                job.output,
+                result.data,
+                like=current,
+                record=record,
+                keep_mtime=bool(options.get("keep_mtime")),
+                overwrite=request.force,
+            )
+    except HashshieldError as error:
+        return replace(row, status="failed", reason=str(error), sha256_after=None)
+    return row

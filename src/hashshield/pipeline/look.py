@@ -1,0 +1,56 @@
+"""A look at photos before any network is opened: what decoding alone can settle needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hashshield import imaging
+from hashshield.errors import HashshieldError, UnsupportedError
+from hashshield.pipeline.plan import Job, already, asked_for
+from hashshield.storage import Store, read_snapshot
+from hashshield.types import Outcome, Request
+
+__all__ = ["look", "open_photo"]
+
+
+def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
+    """Decode a photo to be protected; HEIC and AVIF only where they were asked for. Raises PhotoError."""
+    container = imaging.sniff(data[:64])
+    if container in imaging.LOSSY_FORMATS and not lossy_formats:
+        raise UnsupportedError(
+            f"{name}: {str(container).upper()} loses a little with each writing; accept that with "
+            "--lossy-formats, or convert it to JPEG, PNG or WebP first"
+        )
+    return imaging.read(data, name=name)
+
+
+def look(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Outcome]) -> Sequence[Job]:
+    """Settle photos, from the first on, until one needs the networks; its row goes to `rows`, the rest is returned.
+
+    Not all of them, because each would be decoded twice. With `force` nothing is settled: an edited file may stand for
+    an original in the vault, which only the work finds out. Raises UnknownNameError, CheckpointError.
+    """
+    results = frozenset() if request.force else store.ledger.result_pixels()
+    for index, job in enumerate(jobs):
+        row = None if request.force else _settled(job, request, store, results)
+        if row is None:
+            return jobs[index:]
+        rows[row.path] = row
+    return ()
+
+
+def _settled(job: Job, request: Request, store: Store, results: frozenset[str]) -> Outcome | None:
+    """The row of a photo that cannot be decoded, or of which only the metadata was edited since; None for others."""
+    try:
+        snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+    except HashshieldError as error:
+        return Outcome(str(job.path), "failed", reason=str(error))
+    try:
+        lossy_formats = bool(request.options.get("lossy_formats"))
+        photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
+    except HashshieldError as error:
+        return Outcome(status="failed", reason=str(error), **asked_for(job.path, job.output, snapshot.sha256, request))
+    if not results:
+        return None
+    known = store.known(snapshot.sha256, imaging.pixel_digest(photo))
+    return None if known is None else already(job.path, known, request)
