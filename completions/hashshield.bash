@@ -154,7 +154,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed'
+        commands='map goals methods speed size'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -195,6 +195,15 @@ __hashshield_case() {
         case $previous in
             --model) takes=model ;;
             --batch-size) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench size')
+        options='--megapixels --model --device --json -q --quiet -h --help'
+        argument=other
+        case $previous in
+            --megapixels) takes=other ;;
+            --model) takes=model ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;

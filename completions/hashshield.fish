@@ -181,6 +181,7 @@ complete -c hashshield -n '__hashshield_at bench' -f -a map -d 'Mean average pre
 complete -c hashshield -n '__hashshield_at bench' -f -a goals -d 'Judge goals by retrieval: what a service still finds with a protected photo, asked in five ways.'
 complete -c hashshield -n '__hashshield_at bench' -f -a methods -d 'Every method on the same photos and targets: success, steps until distance 0, PSNR, SSIM.'
 complete -c hashshield -n '__hashshield_at bench' -f -a speed -d 'Cost of a step over the bare gradient step, and of a whole run over what it cannot do without.'
+complete -c hashshield -n '__hashshield_at bench' -f -a size -d 'Time and memory that a large photo takes more than a small one.'
 complete -c hashshield -n '__hashshield_at bench' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at bench map' -f
 complete -c hashshield -n '__hashshield_at bench map' -l data -r -F -d 'The dataset it was trained on.'
@@ -222,6 +223,13 @@ complete -c hashshield -n '__hashshield_at bench speed' -l json -d 'Print one JS
 complete -c hashshield -n '__hashshield_at bench speed' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at bench speed' -s y -l yes -d 'Do not ask.'
 complete -c hashshield -n '__hashshield_at bench speed' -s h -l help -d 'Show a summary and exit.'
+complete -c hashshield -n '__hashshield_at bench size' -f
+complete -c hashshield -n '__hashshield_at bench size' -l megapixels -x -d 'A size to time; 0.2 and 24 by default.'
+complete -c hashshield -n '__hashshield_at bench size' -l model -x -a '(__hashshield_models)' -d 'Network to search against, as NAME or NAME:BITS; repeat for several.'
+complete -c hashshield -n '__hashshield_at bench size' -l device -x -a 'auto cpu cuda mps' -d 'Where the networks run: auto, cpu, cuda or mps.'
+complete -c hashshield -n '__hashshield_at bench size' -l json -d 'Print one JSON document.'
+complete -c hashshield -n '__hashshield_at bench size' -s q -l quiet -d 'Say only what went wrong.'
+complete -c hashshield -n '__hashshield_at bench size' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at config' -f -a show -d 'Print every setting, its value and its source: environment, configuration file or default.'
 complete -c hashshield -n '__hashshield_at config' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at config show' -f

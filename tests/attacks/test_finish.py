@@ -66,6 +66,17 @@ def test_rounding_keeps_the_mean(value: float) -> None:
     assert found.mean() == pytest.approx(value, abs=5 * math.sqrt(share * (1 - share) / found.size))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_size_of_the_parts_changes_nothing(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, delta = picture(90, 70, channels=channels), change((channels, 30, 24), 0.02)
+    opaque = np.tile(np.array([0, 255], np.uint8), (90, 35))
+    results = []
+    for size in (1, 700, 10**6):
+        monkeypatch.setattr(finish, "_CACHED_VALUES", size)
+        results.append(apply(pixels, delta, tau=0.032, orientation=1, generator=seeded(), opaque=opaque))
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
 def test_no_change_changes_nothing() -> None:
     pixels = picture(50, 70)
     result = apply(pixels, torch.zeros(3, 20, 28), tau=0.032, orientation=1, generator=seeded())

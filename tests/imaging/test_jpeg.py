@@ -226,3 +226,12 @@ def _renamed(data: bytes, factors: tuple[int, int], size: tuple[int, int] | None
             item = segment(item.marker, bytes(body))
         out.append(item)
     return markers.join(out)
+
+
+def test_the_size_of_strips_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = imaging.read(jpeg(scene(150, 90), subsampling=2), name="a")
+    written = []
+    for rows in (2, 16, 50, 256):
+        monkeypatch.setattr(sampling, "_ROWS", rows)
+        written.append(imaging.write(photo, change(photo.pixels)))
+    assert len(set(written)) == 1

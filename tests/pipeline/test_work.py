@@ -125,6 +125,13 @@ def test_the_threads_change_nothing(tools: Tools) -> None:
     assert one == [r.data for r in work([source(2)], replace(tools, jobs=4))]
 
 
+def test_how_much_threads_may_hold_changes_nothing(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = replace(tools, budget=Budget(0.05, 3, 2))
+    freely = {r.source.key: r.data for r in work([source(i) for i in range(4)], few)}
+    monkeypatch.setattr(sys.modules[work.__module__], "_BYTES_OF_A_THREAD", 1)
+    assert {r.source.key: r.data for r in work([source(i) for i in range(4)], few)} == freely, "one after another"
+
+
 def test_results_of_earlier_runs_are_left_alone(tools: Tools) -> None:
     mine = source(0)
     pixels = imaging.pixel_digest(imaging.read(mine.data, name="x"))

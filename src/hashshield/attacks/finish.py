@@ -15,6 +15,8 @@ from hashshield.imaging import stored
 __all__ = ["apply", "levels_of", "uniform_noise"]
 
 _STRIP_VALUES = 4_000_000
+"""Values whose random numbers are drawn at once; another size would draw other numbers for the same seed."""
+_CACHED_VALUES = 300_000
 
 
 def levels_of(tau: float) -> int:
@@ -45,15 +47,20 @@ def apply(
     result = np.empty_like(pixels)
     step = max(1, _STRIP_VALUES // (width * pixels.shape[2]))
     for top in range(0, height, step):
-        rows = slice(top, min(top + step, height))
-        part = share[rows, None]
-        strip = wide[:, above[rows]] * (1 - part) + wide[:, below[rows]] * part
-        noise = torch.rand(strip.shape, generator=generator)
-        # Above as well: the largest noise added to a whole level rounds to the next one, about once in two million.
-        levels = torch.floor(strip.clamp(-limit, limit) + noise).clamp_max(limit).permute(1, 2, 0).numpy()
-        if opaque is not None:
-            levels = np.where(opaque[rows, :, None] > 0, levels, 0)
-        result[rows] = np.clip(pixels[rows] + levels, 0, 255).astype(np.uint8)
+        # The numbers drawn follow the large strip; the work on them runs in small ones, which stay in the cache.
+        noise = torch.rand((len(grid), min(step, height - top), width), generator=generator)
+        part = max(1, _CACHED_VALUES // (width * pixels.shape[2]))
+        for first in range(0, noise.shape[1], part):
+            drawn = noise[:, first : first + part]
+            rows = slice(top + first, top + first + drawn.shape[1])
+            levels = wide[:, above[rows]].mul_(1 - share[rows, None])
+            levels.add_(wide[:, below[rows]].mul_(share[rows, None]))
+            # Limited twice: the largest noise added to a whole level rounds to the next, about once in two million.
+            levels.clamp_(-limit, limit).add_(drawn).floor_().clamp_max_(limit)
+            whole = levels.to(torch.int16).permute(1, 2, 0).numpy()
+            if opaque is not None:
+                whole = np.where(opaque[rows, :, None] > 0, whole, np.int16(0))
+            result[rows] = np.clip(pixels[rows] + whole, 0, 255)
     return result
 
 

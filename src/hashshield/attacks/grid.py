@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from hashshield.attacks.band import Band, resampled
 from hashshield.views import resized, short_side, to_image
 
-__all__ = ["SHORT_SIDE", "Grid", "make_grid"]
+__all__ = ["SHORT_SIDE", "Grid", "grid_size", "make_grid"]
 
 SHORT_SIDE = 256
 
@@ -85,10 +85,15 @@ class Grid:
         )
 
 
+def grid_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the grid of a photo shown at that size."""
+    return short_side(height, width, min(SHORT_SIDE, height, width))
+
+
 def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[np.uint8] | None = None) -> Grid:
     """Build the grid of upright (H, W, 3) `pixels`; `opaque` is the upright (H, W) alpha plane."""
     height, width = pixels.shape[:2]
-    goal = short_side(height, width, min(SHORT_SIDE, height, width))
+    goal = grid_size(height, width)
     image = to_image(resized(pixels, *goal))
     seen = None
     if opaque is not None:

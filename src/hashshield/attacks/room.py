@@ -12,6 +12,10 @@ import torch
 
 __all__ = ["Room", "lanes"]
 
+_PIECE = 2
+"""Photos a lane takes at once: a step of eight together is not quicker per photo on a processor core, and holds four
+times the activations (measured: 50 MB a photo, EfficientNet-Lite0)."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -46,9 +50,12 @@ class Room:
         torch.OutOfMemoryError when not even one item fits.
         """
         if self.pool is not None and len(items) > 1:
-            size = -(-len(items) // self.lanes)
-            pieces = [items[first : first + size] for first in range(0, len(items), size)]
-            return [result for piece in self.pool.map(work, pieces) for result in piece]
+
+            def lane(share: Sequence[T]) -> list[R]:
+                return [result for piece in _pieces(share, _PIECE) for result in work(piece)]
+
+            shares = _pieces(items, -(-len(items) // self.lanes))
+            return [result for share in self.pool.map(lane, shares) for result in share]
         results: list[R] = []
         while len(results) < len(items):
             piece = items[len(results) : len(results) + self.size]
@@ -61,3 +68,7 @@ class Room:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         return results
+
+
+def _pieces(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[first : first + size] for first in range(0, len(items), size)]

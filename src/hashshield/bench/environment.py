@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["environment"]
+__all__ = ["environment", "peak_mib"]
 
 
 def environment(**settings: Any) -> dict[str, Any]:
@@ -28,6 +28,18 @@ def environment(**settings: Any) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **settings,
     }
+
+
+def peak_mib() -> float:
+    """Largest resident size of this process so far, in MiB."""
+    if platform.system() == "Linux":
+        # The figure of getrusage is handed down by the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
 def _version(package: str) -> str:

@@ -7,9 +7,7 @@ because machines are noisy.
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,7 +24,7 @@ from hashshield.attacks.grid import make_grid
 from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS
 from hashshield.attacks.room import Room, lanes
-from hashshield.bench.environment import environment
+from hashshield.bench.environment import environment, peak_mib
 from hashshield.errors import UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
@@ -72,7 +70,7 @@ def run(
             "encode_seconds": round(encode, 3),
             "read_again_seconds": round(again, 3),
             "whole_over_floor_decode_encode": round(whole["seconds"] / (floor_total + decode + encode), 3),
-            "peak_memory_mib": round(_peak_mib(), 1),
+            "peak_memory_mib": round(peak_mib(), 1),
             "environment": environment(batch_size=batch_size),
         }
     ]
@@ -162,9 +160,3 @@ def _timed(work: Callable[[], None]) -> float:
     began = time.monotonic()
     work()
     return time.monotonic() - began
-
-
-def _peak_mib() -> float:
-    """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

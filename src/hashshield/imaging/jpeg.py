@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 
-import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -100,9 +99,7 @@ class JpegEncoding:
             if _seen(s)
         ]
         image = decode(JpegImageFile, markers.join(patched), name=self.name, ycc=self.header.colour == "ycc")
-        planes = [np.asarray(image.getchannel(i)) for i in range(len(self.header.factors))]
-        del image
-        return sampling.recover(planes, layout, self.header.factors)
+        return sampling.recover((to_array(image.getchannel(i))[..., 0] for i in range(len(image.getbands()))), layout)
 
     def _compress(self, image: Image.Image, layout: sampling.Layout) -> bytes:
         # Components that share a table must share it here too, or the encoder would write it several times.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from hashshield.imaging.photo import Pixels
 __all__ = ["Layout", "arrange", "choose", "recover"]
 
 Ratio = tuple[int, int]
+
+_ROWS = 256
+"""Rows worked on at once; even."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +62,25 @@ def choose(factors: tuple[Ratio, ...], *, odd_allowed: bool) -> Layout:
     return Layout(((1, 1),) * 3, (1, 1))
 
 
-def recover(planes: list[Pixels], layout: Layout, source: tuple[Ratio, ...]) -> list[Pixels]:
-    """Turn decoded full-size planes into coded ones: padded to whole MCUs, chroma at its own size."""
+def recover(planes: Iterable[Pixels], layout: Layout) -> list[Pixels]:
+    """Turn decoded full-size planes into coded ones: padded to whole MCUs, chroma at its own size.
+
+    Planes are taken one at a time, because each is as large as the photo.
+    """
     across, down = layout.ratio
-    height, width = planes[0].shape
-    pad = ((0, -height % (8 * down)), (0, -width % (8 * across)))
-    if layout.disguise == layout.ratio:
-        pad = ((0, -height % down), (0, -width % across))
-    if pad[0][1] or pad[1][1]:
-        planes = [np.pad(plane, pad, mode="edge") for plane in planes]
-    luma, chroma = planes[0].copy(), planes[1:]
-    if layout.ratio == (1, 1):
-        return [luma, *(plane.copy() for plane in chroma)]
-    if max(layout.ratio) > 2:
-        # The decoder repeats samples at these ratios.
-        return [luma, *(plane[::down, ::across].copy() for plane in chroma)]
-    return [luma, *(_undo_triangle(plane, across, down) for plane in chroma)]
+    step = (down, across) if layout.disguise == layout.ratio else (8 * down, 8 * across)
+    coded: list[Pixels] = []
+    for plane in planes:
+        pad = [(0, -side % unit) for side, unit in zip(plane.shape, step, strict=True)]
+        whole = np.pad(plane, pad, mode="edge") if any(after for _, after in pad) else plane
+        if not coded or layout.ratio == (1, 1):
+            coded.append(whole)
+        elif max(layout.ratio) > 2:
+            # The decoder repeats samples at these ratios.
+            coded.append(whole[::down, ::across].copy())
+        else:
+            coded.append(_undo_triangle(whole, across, down))
+    return coded
 
 
 def _undo_triangle(plane: Pixels, across: int, down: int) -> Pixels:
@@ -82,9 +89,17 @@ def _undo_triangle(plane: Pixels, across: int, down: int) -> Pixels:
     With p, a | b, n the decoded samples around a pair, both 1.5 a - 0.5 p and 1.5 b - 0.5 n are the coded one; their
     mean, (3 (a + b) - p - n) / 4, is what remains of the rounding. With one doubled axis it need not remain at all.
     """
-    work: NDArray[np.int16] = plane.astype(np.int16)
     if down == 2 and across == 2:
-        return _round(_pairs(_pairs(work).T).T, 16)
+        height, width = plane.shape
+        small = np.empty((height // 2, width // 2), dtype=np.uint8)
+        for top in range(0, height, _ROWS):
+            # One row more above and below, of which the estimates are not used.
+            first, last = max(0, top - 2), min(top + _ROWS + 2, height)
+            part = _round(_pairs(_pairs(plane[first:last].astype(np.int16)).T).T, 16)
+            kept = part[(top - first) // 2 :][: _ROWS // 2]
+            small[top // 2 :][: len(kept)] = kept
+        return small
+    work: NDArray[np.int16] = plane.astype(np.int16)
     if across == 2:
         turned: Pixels = _undo_exactly(work.T).T
         return turned

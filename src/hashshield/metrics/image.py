@@ -1,4 +1,4 @@
-"""How far two photos are apart: PSNR, SSIM and L-infinity on 8-bit pixels, in strips so that memory stays flat."""
+"""How far two photos are apart: PSNR, SSIM and L-infinity on 8-bit pixels, in strips that stay in the cache."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 __all__ = ["linf_levels", "psnr_db", "ssim"]
 
 Pixels = NDArray[np.uint8]
 
-_STRIP_VALUES = 2_000_000
+_STRIP_VALUES = 400_000
+"""A few such strips of float32 fit a core's cache; from memory the same sums take several times as long."""
 _RADIUS, _SIGMA = 5, 1.5
 
 
@@ -25,7 +25,11 @@ def linf_levels(a: Pixels, b: Pixels) -> int:
 
 def psnr_db(a: Pixels, b: Pixels) -> float:
     """Peak signal-to-noise ratio in dB over all values, peak 255; infinite for equal arrays."""
-    total = sum(int(np.square(_difference(x, y), dtype=np.int64).sum()) for x, y in _strips(a, b))
+    total = 0.0
+    for x, y in _strips(a, b):
+        # Whole numbers far below 2^53: the sum is exact.
+        difference = _difference(x, y).ravel().astype(np.float64)
+        total += float(difference @ difference)
     return math.inf if total == 0 else 10 * math.log10(255**2 * a.size / total)
 
 
@@ -37,35 +41,53 @@ def ssim(a: Pixels, b: Pixels) -> float:
     """
     if min(a.shape[:2]) < 2 * _RADIUS + 1:
         raise ValueError(f"SSIM needs 11 pixels a side, found {a.shape[:2]}")
-    offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float32)
-    window = torch.exp(-offsets.square() / (2 * _SIGMA**2))
-    window = window / window.sum()
     height, width, channels = a.shape
-    step = max(32, _STRIP_VALUES // (width * channels))
+    step = max(2 * _RADIUS, _STRIP_VALUES // (width * channels))
     total = 0.0
     for top in range(0, height - 2 * _RADIUS, step):
         rows = slice(top, min(top + step + 2 * _RADIUS, height))
-        total += float(_ssim_map(_planes(a[rows]), _planes(b[rows]), window).sum(dtype=torch.float64))
+        total += float(_ssim_map(_rows(a[rows]), _rows(b[rows]), channels).sum(dtype=torch.float64))
     mean: float = total / (channels * (height - 2 * _RADIUS) * (width - 2 * _RADIUS))
     return mean
 
 
-def _ssim_map(x: Tensor, y: Tensor, window: Tensor) -> Tensor:
-    def blur(plane: Tensor) -> Tensor:
-        return conv2d(conv2d(plane, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
-
+def _ssim_map(x: Tensor, y: Tensor, channels: int) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
-    mx, my = blur(x), blur(y)
-    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
-    return ((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    mx, my = _blur(x, channels), _blur(y, channels)
+    product, squares = mx * my, mx * mx + my * my
+    covariance = _blur(x * y, channels) - product
+    variances = _blur(x * x + y * y, channels) - squares
+    return ((2 * product + c1) * (2 * covariance + c2)) / ((squares + c1) * (variances + c2))
 
 
-def _planes(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[:, None].float() / 255
+def _blur(plane: Tensor, channels: int) -> Tensor:
+    """Gaussian mean of each window; sums of shifted strips, because convolutions of one channel are not vectorised."""
+    for axis, stride in ((0, 1), (1, channels)):
+        size = plane.shape[axis] - 2 * _RADIUS * stride
+        total = plane.narrow(axis, 0, size) * _WINDOW[0]
+        for k in range(1, len(_WINDOW)):
+            total.add_(plane.narrow(axis, k * stride, size), alpha=_WINDOW[k])
+        plane = total
+    return plane
 
 
-def _difference(a: Pixels, b: Pixels) -> NDArray[np.int16]:
-    return np.abs(a.astype(np.int16) - b.astype(np.int16))
+def _window() -> list[float]:
+    weights = [math.exp(-(offset**2) / (2 * _SIGMA**2)) for offset in range(-_RADIUS, _RADIUS + 1)]
+    return [weight / sum(weights) for weight in weights]
+
+
+_WINDOW = _window()
+
+
+def _rows(pixels: Pixels) -> Tensor:
+    """(H, W, C) -> (H, W * C) in [0, 1]: neighbours of one channel are C apart."""
+    return torch.from_numpy(pixels.astype(np.float32).reshape(len(pixels), -1)).div_(255)
+
+
+def _difference(a: Pixels, b: Pixels) -> Pixels:
+    larger: Pixels = np.maximum(a, b)
+    larger -= np.minimum(a, b)
+    return larger
 
 
 def _strips(a: Pixels, b: Pixels) -> list[tuple[Pixels, Pixels]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield import imaging
+from hashshield.attacks.grid import grid_size
 from hashshield.errors import BrokenPhotoError
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.models.hash_files import shared_codes, upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark, measure
 from hashshield.types import Receipt, SurvivalRow
-from hashshield.views import pillow_view
+from hashshield.views import cropped, resized, short_side
 
 __all__ = ["CARD_VIEW", "JPEG_Q75", "Reread", "judge", "read_again", "tolerance_for"]
 
@@ -37,6 +39,8 @@ class Reread:
     """Per model, the card's view (3, h, w)."""
     survival: tuple[tuple[str, tuple[Tensor, ...]], ...]
     """Transform name and its views per model."""
+    on_grid: Pixels
+    """(h, w, 3): what the written photo comes to on the search's grid."""
     psnr_db: float
     ssim: float
     linf_levels_written: int
@@ -59,11 +63,16 @@ def read_again(data: bytes, original: imaging.Photo, models: Sequence[OpenModel]
     )
     if photo.pixels.shape != original.pixels.shape or photo.orientation != original.orientation or not same_alpha:
         raise BrokenPhotoError(f"{name}: encoding changed size, orientation or transparency; the file was left alone")
-    shown = upright_rgb(photo)
-    recoded = np.asarray(Image.open(io.BytesIO(_jpeg(shown, 75)), formats=["JPEG"]))
+    # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
+    shown = Image.fromarray(upright_rgb(photo))
+    on_grid = resized(shown, *grid_size(shown.height, shown.width))
+    views = _views(shown, models)
+    coded = _jpeg(shown, 75)
+    del shown
     return Reread(
-        views=_views(shown, models),
-        survival=((JPEG_Q75, _views(recoded, models)),),
+        views=views,
+        survival=((JPEG_Q75, _views(Image.open(io.BytesIO(coded), formats=["JPEG"]), models)),),
+        on_grid=on_grid,
         psnr_db=psnr_db(photo.pixels, original.pixels),
         ssim=ssim(photo.pixels, original.pixels),
         linf_levels_written=linf_levels(photo.pixels, original.pixels),
@@ -122,12 +131,14 @@ def _codes(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray
     return found
 
 
-def _views(shown: Pixels, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
-    return tuple(pillow_view(shown, model.card.input) for model in models)
+def _views(shown: Image.Image, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
+    """The card's view for each model; what several have in common is made once."""
+    small = cache(lambda side: resized(shown, *short_side(shown.height, shown.width, side)))
+    return tuple(cropped(small(model.card.input.resize), model.card.input) for model in models)
 
 
-def _jpeg(pixels: Pixels, quality: int) -> bytes:
+def _jpeg(shown: Image.Image, quality: int) -> bytes:
     """Encode as a service would: Pillow's defaults at that quality."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    shown.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

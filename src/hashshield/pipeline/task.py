@@ -16,6 +16,7 @@ from hashshield.attacks.goals import Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget
 from hashshield.attacks.methods import Method
+from hashshield.checkpoints.card import Input
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
@@ -23,7 +24,7 @@ from hashshield.pipeline.aims import Mark
 from hashshield.pipeline.look import open_photo
 from hashshield.pipeline.receipt import Reread, read_again
 from hashshield.types import GoalSpec, Receipt
-from hashshield.views import pillow_view, resized, to_image
+from hashshield.views import centre, pillow_view, resized, short_side, to_image
 
 __all__ = ["Result", "Source", "Task", "Tools", "aware", "prepare", "write"]
 
@@ -97,6 +98,8 @@ class Task:
     photo: imaging.Photo | None
     """The decoded photo while it is small enough to keep."""
     lossless: bool
+    pixels: int
+    """How many the photo has."""
     already: str | None = None
     lossy_format: bool = False
     """Whether its container is one that has to be asked for."""
@@ -124,12 +127,22 @@ def prepare(source: Source, tools: Tools) -> Task:
     return Task(
         source=source,
         grid=grid,
-        views=tuple(pillow_view(shown, model.card.input) for model in tools.models),
+        views=tuple(_view(shown, grid, model.card.input) for model in tools.models),
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
+        pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
         already=_result_before(photo, tools),
         lossy_format=photo.container in imaging.LOSSY_FORMATS,
     )
+
+
+def _view(shown: NDArray[np.uint8], grid: Grid, size: Input) -> Tensor:
+    """The card's view of the original; out of the grid where both resize alike, which saves a pass over the photo."""
+    height, width = grid.image.shape[1:]
+    if (height, width) != short_side(shown.shape[0], shown.shape[1], size.resize):
+        return pillow_view(shown, size)
+    rows, columns = centre(height, width, size.crop)
+    return grid.image[:, rows, columns]
 
 
 def _result_before(photo: imaging.Photo, tools: Tools) -> str | None:
@@ -183,16 +196,16 @@ def _rounding(grid: Grid, photo: imaging.Photo, source: Source, tools: Tools) ->
     return replace(grid, written=written)
 
 
-def aware(task: Task, data: bytes, delta: Tensor, tools: Tools) -> Grid:
+def aware(task: Task, reread: Reread, delta: Tensor, tools: Tools) -> Grid:
     """The task's grid, knowing what writing does: at every step for small photos, for large from what `delta` became.
 
-    `data` is what was written.
+    `reread` is what was written.
     """
     # The function below outlives this call inside the grid; it must not hold the task, which holds the grid.
     photo, source, grid = task.photo, task.source, task.grid
     if photo is None or not _is_small(photo):
         meant = replace(grid, drift=None).changed(delta)[0]
-        return replace(grid, drift=_on_grid(imaging.read(data, name=source.name), grid) - meant)
+        return replace(grid, drift=to_image(reread.on_grid) - meant)
     if photo.lossless:
         return grid
 

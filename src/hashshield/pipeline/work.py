@@ -10,14 +10,18 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from hashshield.attacks.goals import KEPT
 from hashshield.attacks.loop import Found, Search, Viewed, search
 from hashshield.errors import HashshieldError
+from hashshield.models.device import return_freed_memory
 from hashshield.pipeline.aims import aim_for
+from hashshield.pipeline.gate import Gate
 from hashshield.pipeline.receipt import Reread, judge
 from hashshield.pipeline.task import Result, Source, Task, Tools, aware, prepare, write
 from hashshield.types import Receipt
@@ -32,6 +36,16 @@ _KEPT_WRITTEN = (KEPT, 0.2)
 """Of later tries that write at every step: what is reached there is reached in the file."""
 _KEPT_DRIFT = (0.2, 0.5)
 """Of later tries that know only the last write."""
+
+_BYTES_OF_A_THREAD = 150_000_000
+"""What each thread that decodes and encodes may hold on average."""
+_PREPARING = 40
+"""Bytes that decoding takes per byte of a file: seven a pixel, and a camera needs a fifth of a byte a pixel or more."""
+_WRITING = 16
+"""Bytes that writing and reading again take per pixel."""
+
+_LARGE = 50_000_000
+"""Bytes from which on what was held is given back to the system at once."""
 
 
 def work(sources: Iterable[Source], tools: Tools) -> Iterator[Result]:
@@ -54,6 +68,7 @@ class _Flow:
 
     def __init__(self, sources: Iterable[Source], tools: Tools, pool: ThreadPoolExecutor) -> None:
         self.tools, self.pool = tools, pool
+        self.gate = Gate(tools.jobs * _BYTES_OF_A_THREAD)
         self.sources = iter(sources)
         self.device = tools.models[0].model.mean.device
         self.networks = [Viewed(m.model, card_view(m.card.input)) for m in tools.models]
@@ -103,7 +118,22 @@ class _Flow:
             source = next(self.sources, None)
             if source is None:
                 return
-            self.prepared.append((source, self.pool.submit(prepare, source, self.tools)))
+            self.prepared.append((source, self.pool.submit(self._prepare, source)))
+
+    def _prepare(self, source: Source) -> Task:
+        with self._room(len(source.data) * _PREPARING):
+            return prepare(source, self.tools)
+
+    def _write(self, task: Task, delta: Tensor) -> tuple[bytes, Reread, int]:
+        with self._room(task.pixels * _WRITING):
+            return write(task, delta, self.tools)
+
+    @contextmanager
+    def _room(self, size: int) -> Iterator[None]:
+        with self.gate.held(size):
+            yield
+            if size > _LARGE:
+                return_freed_memory()
 
     def _next_search(self) -> Search | None:
         """The next photo for the search: one to try again, else a new one; None when neither is waiting."""
@@ -168,7 +198,7 @@ class _Flow:
         task.seconds += time.monotonic()
         task.steps += found.steps
         task.delta = found.delta.cpu()
-        self.writing.append((self.written, task, self.pool.submit(write, task, task.delta, self.tools)))
+        self.writing.append((self.written, task, self.pool.submit(self._write, task, task.delta)))
         self.written += 1
 
     def _release(self, count: int) -> None:
@@ -206,7 +236,7 @@ class _Flow:
             task.best = (data, receipt, reread)
         if not receipt.passed and task.tries < _TRIES and self.tools.method.retries:
             assert task.delta is not None
-            task.grid = aware(task, data, task.delta, self.tools)
+            task.grid = aware(task, reread, task.delta, self.tools)
             self.missed[number] = task
             return
         data, receipt, reread = task.best

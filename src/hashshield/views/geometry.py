@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from hashshield.checkpoints.card import Input
 from hashshield.types import View
 
-__all__ = ["card_view", "centre", "pillow_view", "resized", "short_side", "to_image"]
+__all__ = ["card_view", "centre", "cropped", "pillow_view", "resized", "short_side", "to_image"]
 
 
 def short_side(height: int, width: int, size: int) -> tuple[int, int]:
@@ -26,11 +26,16 @@ def short_side(height: int, width: int, size: int) -> tuple[int, int]:
     return int(size * height / width), size
 
 
-def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(H, W, 3) -> (height, width, 3), Pillow's antialiased bilinear, rounded to 8 bits as a service gets it."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+def resized(pixels: NDArray[np.uint8] | Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """(H, W, 3) or RGB image -> (height, width, 3), Pillow's antialiased bilinear, rounded to 8 bits.
+
+    That is what a service gets. An image is for those who need several sizes of a large photo: making one is a copy.
+    """
+    if isinstance(pixels, np.ndarray):
+        if pixels.shape[:2] == (height, width):
+            return pixels
+        pixels = Image.fromarray(pixels)
+    return np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def centre(height: int, width: int, size: int) -> tuple[slice, slice]:
@@ -46,7 +51,11 @@ def to_image(pixels: NDArray[np.uint8]) -> Tensor:
 
 def pillow_view(pixels: NDArray[np.uint8], size: Input) -> Tensor:
     """Upright (H, W, 3) pixels -> (3, crop, crop) image in [0, 1], by the card's geometry."""
-    small = resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], size.resize))
+    return cropped(resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], size.resize)), size)
+
+
+def cropped(small: NDArray[np.uint8], size: Input) -> Tensor:
+    """The end of `pillow_view`, for pixels that are resized already."""
     rows, columns = centre(small.shape[0], small.shape[1], size.crop)
     return to_image(small[rows, columns])
 
