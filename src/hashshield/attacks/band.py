@@ -48,7 +48,7 @@ def _product(x: Tensor, offsets: tuple[int, ...], weights: Tensor, *, dim: int) 
     shape = [size if i == dim else 1 for i in range(x.ndim)]
     factors = {offset: row.view(shape) for offset, row in zip(offsets, weights, strict=True)}
     # The main diagonal starts the sum: one pass over memory less than from zeros.
-    out = x * factors.pop(0, x.new_zeros(shape))
+    out: Tensor = x * factors.pop(0, x.new_zeros(shape))
     for offset, row in factors.items():
         first, count = max(0, -offset), size - abs(offset)
         out.narrow(dim, first, count).addcmul_(x.narrow(dim, first + offset, count), row.narrow(dim, first, count))
