@@ -66,8 +66,8 @@ class Goal(Protocol):
         """(N,) bool: every margin is at least the kept margin."""
         ...
 
-    def settled(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: reached, with all else the goal asks for; the search looks for the smallest such change."""
+    def exposed(self, codes: Codes, /) -> Tensor:
+        """(N,) whole bits by which a code gives away what it was made from; 0 for goals that hide nothing."""
         ...
 
 

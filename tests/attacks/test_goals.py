@@ -154,27 +154,27 @@ def hiding(*code: float) -> tuple[Wanted, Codes]:
 def test_certainty_gives_nothing_away() -> None:
     # The four least certain bits are two turned and two kept ones: turning them over leads nowhere.
     goal, codes = hiding(0.1, 0.2, 0.5, 0.6, 0.1, 0.2, 0.5, 0.6)
-    assert goal.settled(codes).tolist() == [True]
+    assert goal.exposed(codes).tolist() == [0]
     assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + AHEAD)])
 
 
-def test_least_certain_bits_that_were_turned_are_not_settled() -> None:
+def test_least_certain_bits_that_were_turned_expose_the_own_code() -> None:
     goal, codes = hiding(0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 0.6, 0.6)
     assert goal.reached(codes).tolist() == [True]
-    assert goal.settled(codes).tolist() == [False]
+    assert goal.exposed(codes).tolist() == [4]
     assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + AHEAD) + 2.0 * 4 * 0.16], rel=1e-5)
 
 
 def test_hiding_waits_until_the_bits_are_right() -> None:
     goal, codes = hiding(-0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 0.6, 0.6)
     assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + AHEAD)])
-    assert goal.settled(codes).tolist() == [False]
+    assert goal.exposed(codes).tolist() == [3]
 
 
-def test_a_goal_with_nothing_to_hide_is_settled_when_reached() -> None:
+def test_a_goal_with_nothing_to_hide_exposes_nothing() -> None:
     goal = stack([Aim(torch.ones(4))], unused, torch.tensor([0]), feature_weight=1.0, certainty_weight=1.0)
     codes = Codes(torch.tensor([[0.1, 0.2, 0.9, 0.9]]), torch.zeros(1, 3))
-    assert goal.settled(codes).tolist() == goal.reached(codes).tolist() == [True]
+    assert goal.exposed(codes).tolist() == [0]
 
 
 def test_the_predicted_flip_turns_the_less_certain_half() -> None:

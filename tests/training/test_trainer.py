@@ -191,7 +191,7 @@ def test_a_start_is_where_training_goes_on_from(folder: Path, tmp_path: Path) ->
         (Model(ARCH, (16, 24), hidden=4), "tiny", CheckpointError, "same architecture, code lengths and hidden width"),
         (Model("shufflenet_v2_x1_0", (16, 24)), "tiny", CheckpointError, "do not fit the recipe"),
         (Model(ARCH, (8,)), "nowhere.safetensors", CheckpointError, "no such checkpoint file"),
-        (Model(ARCH, (8,)), "lite9-caltech101", UnknownNameError, "did you mean lite0-caltech101"),
+        (Model(ARCH, (8,)), "lite00-caltech101", UnknownNameError, "did you mean lite0-caltech101"),
     ],
 )
 def test_a_start_that_does_not_fit(

@@ -94,15 +94,15 @@ class Wanted:
         """(N,) bool: every margin is at least the kept one."""
         return (codes.code * self.bits >= self.kept[:, None]).all(1)
 
-    def settled(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: reached, and turning the less certain half over leads no nearer to the own code than chance does.
+    def exposed(self, codes: Codes, /) -> Tensor:
+        """(N,): by how many bits turning the less certain half over leads nearer to the own code than chance; 0 is none.
 
-        Half of the bits at least, not the band's lower end: the smallest change is found at the end it is held to.
+        Chance is half of the bits, not the band's lower end: the smallest change is found at the end it is held to.
         """
         length = self.bits.shape[1]
         distance = (predicted_flip(codes.code) != self.own).sum(1)
-        hidden = (self.hiding == 0) | ((2 * distance >= length) & (distance <= away_band(length)[1]))
-        return self.reached(codes) & hidden
+        outside = (-(-length // 2) - distance).clamp_min(0) + (distance - away_band(length)[1]).clamp_min(0)
+        return outside * (self.hiding != 0)
 
 
 def stack(

@@ -99,13 +99,13 @@ class _Advance:
         goals = [self._goal(walks, index, code) for index, code in enumerate(codes)]
         losses = torch.stack([goal.loss(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
-        settled = torch.stack([goal.settled(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
+        exposed = torch.stack([goal.exposed(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         gradients = torch.autograd.grad(losses.sum(), deltas)
-        for walk, loss, reach, settle, gradient in zip(
-            walks, losses.tolist(), reached.tolist(), settled.tolist(), gradients, strict=True
+        for walk, loss, reach, bits, gradient in zip(
+            walks, losses.tolist(), reached.tolist(), exposed.tolist(), gradients, strict=True
         ):
-            walk.remember(loss, reach, settle)
-            walk.move(gradient, settle)
+            walk.remember(loss, reach, bits)
+            walk.move(gradient, reach and not bits)
         return walks
 
     def _goal(self, walks: Sequence[_Walk], index: int, codes: Codes) -> Wanted:
@@ -129,8 +129,8 @@ class _Walk:
     budget: Budget
     delta: Tensor = field(init=False)
     best: Tensor = field(init=False)
-    best_rank: tuple[int, float] = (0, float("inf"))
-    """Minus the stage (1 reached, 2 settled), then norm or loss: lower is better."""
+    best_rank: tuple[int, float, float] = (1, 0, float("inf"))
+    """Not reached, bits exposed, norm or loss: lower is better."""
     taken: int = 0
     first_reached: int | None = None
     finished: bool = False
@@ -142,12 +142,11 @@ class _Walk:
         self.delta = self.best = grid.project(start, self.budget.tau)
         self._step = self.method.step(self.budget.steps, min(grid.image.shape[1:]) / 256)
 
-    def remember(self, loss: float, reached: bool, settled: bool) -> None:
-        """Keep the smallest change that settles the goal, or else reaches it; until one does, that of lowest loss."""
+    def remember(self, loss: float, reached: bool, exposed: int) -> None:
+        """Keep the smallest of the changes that reach the goal and expose least; until one does, that of lowest loss."""
         if reached and self.first_reached is None:
             self.first_reached = self.taken
-        stage = reached + settled
-        rank = (-stage, float(self.delta.norm()) if stage else loss)
+        rank = (0, exposed, float(self.delta.norm())) if reached else (1, 0, loss)
         if rank < self.best_rank:
             self.best, self.best_rank = self.delta, rank
 
