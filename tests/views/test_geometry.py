@@ -73,8 +73,10 @@ def test_tensors_and_pillow_agree_on_real_photos(name: str, data: Path) -> None:
     geometry = model.card.input
     by_tensor = card_view(geometry)(to_image(pixels)[None])[0]
     by_pillow = pillow_view(pixels, geometry)
-    # Pillow rounds to 8 bits after each of its two passes, tensors not at all.
-    assert float((by_tensor - by_pillow).abs().max()) <= 1.51 / 255
+    # Both round to 8 bits after each of two passes; now and then a tie falls otherwise.
+    off = (by_tensor - by_pillow).abs() * 255
+    assert float(off.max()) <= 1.01
+    assert float((off > 0.01).float().mean()) <= 0.02
     with torch.inference_mode():
         codes = model.model(torch.stack([by_tensor, by_pillow])).code
     assert (bits_of(codes[0].numpy()) == bits_of(codes[1].numpy())).all()
@@ -88,7 +90,9 @@ def test_tensors_and_pillow_agree_at_any_size(height: int, width: int) -> None:
     geometry = size(64, 56)
     by_tensor = card_view(geometry)(to_image(pixels)[None])[0]
     assert by_tensor.shape == (3, 56, 56)
-    assert float((by_tensor - pillow_view(pixels, geometry)).abs().max()) <= 1.51 / 255
+    off = (by_tensor - pillow_view(pixels, geometry)).abs() * 255
+    assert float(off.max()) <= 2.01
+    assert float((off > 0.01).float().mean()) <= 0.02
 
 
 def test_a_view_lets_gradients_through() -> None:

@@ -17,6 +17,9 @@ from hashshield.types import Codes, HashModel, Step, View
 
 __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
 
+_ROUNDS = 2
+"""How often a walk may take the budget's steps, which shrink to nothing, when the code still gives something away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
@@ -134,13 +137,15 @@ class _Walk:
     taken: int = 0
     first_reached: int | None = None
     finished: bool = False
+    rounds: int = 1
+    """How often it may take the budget's steps."""
     _step: Step = field(init=False)
 
     def __post_init__(self) -> None:
         grid = self.photo.grid
         start = grid.start() if self.photo.start is None else self.photo.start
         self.delta = self.best = grid.project(start, self.budget.tau)
-        self._step = self.method.step(self.budget.steps, min(grid.image.shape[1:]) / 256)
+        self._step = self._first_step()
 
     def remember(self, loss: float, reached: bool, exposed: int) -> None:
         """Keep the smallest of the changes that reach the goal and expose least; until one does, that of lowest loss."""
@@ -152,15 +157,29 @@ class _Walk:
 
     def move(self, gradient: Tensor, settled: bool) -> None:
         """Shrink or step, and stay within bounds; note when the walk is over."""
-        if self.taken >= self.budget.steps or (settled and self.method.stop == "first"):
+        if settled and self.method.stop == "first":
             self.finished = True
             return
+        if self.taken >= self.rounds * self.budget.steps:
+            if self.rounds == _ROUNDS or not self._unfinished():
+                self.finished = True
+                return
+            self.rounds += 1
+            self._step = self._first_step()
         if settled and self.method.shrink is not None:
             moved = self.delta * self.method.shrink
         else:
             moved = self._step(self.delta, gradient)
         self.delta = self.photo.grid.project(moved, self.budget.tau).detach()
         self.taken += 1
+
+    def _first_step(self) -> Step:
+        return self.method.step(self.budget.steps, min(self.photo.grid.image.shape[1:]) / 256)
+
+    def _unfinished(self) -> bool:
+        """Whether a code that should hide something misses the goal, or exposes bits, where that is seen as written."""
+        hides = any(aim.own is not None for aim in self.photo.aims)
+        return hides and self.best_rank[:2] > (0, 0) and self.photo.grid.written is not None
 
     def found(self) -> Found:
         """What to hand back."""

@@ -66,9 +66,23 @@ def card_view(size: Input) -> View:
     def view(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         goal = short_side(height, width, size.resize)
-        if (height, width) != goal:
-            images = interpolate(images, goal, mode="bilinear", align_corners=False, antialias=True)
+        # As Pillow does it to 8-bit pixels: one axis after the other, rounded after each.
+        if width != goal[1]:
+            images = _to_levels(_bilinear(images, height, goal[1]))
+        if height != goal[0]:
+            images = _to_levels(_bilinear(images, *goal))
         rows, columns = centre(*goal, size.crop)
         return images[..., rows, columns]
 
     return view
+
+
+def _bilinear(images: Tensor, height: int, width: int) -> Tensor:
+    return interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _to_levels(images: Tensor) -> Tensor:
+    """Round to 8-bit levels; the gradient goes straight through."""
+    plain = images.detach()
+    # Pillow's ties go up; 1e-4 keeps float32's own error from deciding them.
+    return images + (torch.floor(plain * 255 + (0.5 + 1e-4)) / 255 - plain)
