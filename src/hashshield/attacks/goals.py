@@ -95,7 +95,7 @@ class Wanted:
         return (codes.code * self.bits >= self.kept[:, None]).all(1)
 
     def exposed(self, codes: Codes, /) -> Tensor:
-        """(N,): by how many bits turning the less certain half over leads nearer to the own code than chance; 0 is none.
+        """(N,): by how many bits turning the less certain half over leads nearer to the own code than chance does.
 
         Chance is half of the bits, not the band's lower end: the smallest change is found at the end it is held to.
         """

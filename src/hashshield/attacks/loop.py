@@ -148,7 +148,7 @@ class _Walk:
         self._step = self._first_step()
 
     def remember(self, loss: float, reached: bool, exposed: int) -> None:
-        """Keep the smallest of the changes that reach the goal and expose least; until one does, that of lowest loss."""
+        """Keep the smallest change that reaches the goal and exposes least; until one does, that of lowest loss."""
         if reached and self.first_reached is None:
             self.first_reached = self.taken
         rank = (0, exposed, float(self.delta.norm())) if reached else (1, 0, loss)
