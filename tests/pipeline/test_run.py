@@ -248,8 +248,11 @@ def test_output_leaves_the_originals_alone(photos: Path, tmp_path: Path, protect
     assert written == {tmp_path / "out" / "sub" / "a.png", tmp_path / "out" / "b.jpg"}
     for row in rows:
         assert hashlib.sha256(Path(str(row.output)).read_bytes()).hexdigest() == row.sha256_after
+    other = tmp_path / "out" / "sub" / "a.png"
+    other.write_bytes(before[named])
     again = protect_now(photos, output=tmp_path / "out", accept_best=True, tau=0.02)
-    assert [r.status for r in again] == ["failed"], "what is there is not overwritten without --force"
+    assert [r.status for r in again] == ["failed"], "other content is not overwritten without --force"
+    assert other.read_bytes() == before[named]
     assert told.notices == []
 
 
