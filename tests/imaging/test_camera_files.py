@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from imaging_samples import psnr
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from camera_files import check_metadata, files, named_folder
 from hashshield import imaging
 from hashshield.errors import PhotoError
-from hashshield.imaging import markers
 from hashshield.imaging.isobmff import parse
 
 pytestmark = pytest.mark.files
@@ -23,14 +22,7 @@ pytestmark = pytest.mark.files
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    named = os.environ.get("HASHSHIELD_TEST_CAMERA_FILES")
-    if not named:
-        pytest.skip("HASHSHIELD_TEST_CAMERA_FILES does not name the folder of camera files")
-    return Path(named)
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix and p.suffix != ".rst")
+    return named_folder()
 
 
 def outcome(data: bytes, name: str) -> tuple[str, float, float, imaging.Photo | None]:
@@ -51,21 +43,6 @@ def outcome(data: bytes, name: str) -> tuple[str, float, float, imaging.Photo | 
     notes = [*(f"copy: {c}" for c in photo.unprotected_copies), *(f"link: {c}" for c in photo.links_to_owner)]
     line = f"written: {decibels:.1f} dB, size x{len(written) / len(data):.3f}" + "".join(f"; {n}" for n in notes)
     return line, decibels, len(written) / len(data), photo
-
-
-def check_metadata(photo: imaging.Photo, written: bytes) -> None:
-    """Segments are the same bytes in the same order, the bytes of re-made thumbnails apart."""
-    plan = photo.encoding.plan  # type: ignore[attr-defined]
-    before = [(i, s) for i, s in enumerate(markers.walk(photo.source, name="x")[0]) if markers.is_metadata(s.marker)]
-    after = [s for s in markers.walk(written, name="x")[0] if markers.is_metadata(s.marker)]
-    assert [s.marker for _, s in before] == [s.marker for s in after]
-    for (index, old), new in zip(before, after, strict=True):
-        expected, found = bytearray(old.data), bytearray(new.data)
-        assert len(expected) == len(found)
-        for spot in plan.spots[index]:
-            for held in (expected, found):
-                held[4 + spot.start : 4 + spot.end] = bytes(spot.end - spot.start)
-        assert expected == found
 
 
 def shown_by_pillow(data: bytes) -> NDArray[np.uint8]:
