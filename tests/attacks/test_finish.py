@@ -56,6 +56,31 @@ def test_no_level_is_above_tau_in_a_large_saturated_photo() -> None:
         assert np.mean(found == 8 * sign) > 0.999999
 
 
+@pytest.mark.parametrize("shape", [(20, 30), (97, 131)])
+def test_numbers_drawn_once_serve_again(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "_STRIP_VALUES", 131 * 3 * 40)
+    pixels = picture(*shape)
+    drawn: dict[int, torch.Tensor] = {}
+    for seed in (1, 2):
+        delta = change((3, 20, 30), 0.03, seed)
+        plain = apply(pixels, delta, tau=0.032, orientation=1, generator=seeded())
+        kept = apply(pixels, delta, tau=0.032, orientation=1, generator=seeded(), drawn=drawn)
+        assert np.array_equal(plain, kept)
+    assert sum(len(noise[0]) for noise in drawn.values()) == shape[0]
+
+
+def test_upsampling_is_bilinear() -> None:
+    """Held against torch's own interpolation, which is slower: without rounding noise the levels are its floor."""
+    delta = change((3, 13, 12), 8 / 255)
+    pixels = np.full((40, 37, 3), 100, np.uint8)
+    wide = torch.nn.functional.interpolate(delta[None] * 255, (40, 37), mode="bilinear", align_corners=False)[0]
+    zeros = {0: torch.zeros(3, 40, 37)}
+    found = levels(pixels, apply(pixels, delta, tau=0.05, orientation=1, generator=seeded(), drawn=zeros))
+    expected = wide.permute(1, 2, 0).numpy()
+    assert np.abs(found - np.floor(expected)).max() <= 1
+    assert np.mean(found != np.floor(expected)) < 0.001
+
+
 @pytest.mark.parametrize("value", [0.1, 0.37, 0.5, 2.25, 7.9, -0.1, -0.5, -3.3, -7.9])
 def test_rounding_keeps_the_mean(value: float) -> None:
     pixels = np.full((300, 400, 3), 100, np.uint8)

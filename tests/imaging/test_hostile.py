@@ -170,7 +170,7 @@ sys.path.insert(0, sys.argv[1])
 from mutations import mutate
 from test_hostile import exercise
 files = sorted(p for p in Path(sys.argv[2]).rglob("*") if p.is_file())
-generator, outcomes, slowest = random.Random(int(sys.argv[4])), {}, (0.0, "")
+generator, outcomes, slowest, hung = random.Random(int(sys.argv[4])), {}, (0.0, ""), []
 for number in range(int(sys.argv[3])):
     path = files[number % len(files)]
     data = mutate(path.read_bytes(), generator)
@@ -180,9 +180,12 @@ for number in range(int(sys.argv[3])):
         print("file", path, "number", number, file=sys.stderr)
         raise
     slowest = max(slowest, (seconds, path.name))
+    # Coding a whole HEIC of 16 megapixels may take as long; a hang is more than the undamaged file takes.
+    if seconds >= 10 and seconds > 2 * exercise(path.read_bytes())[1]:
+        hung.append((path.name, number, seconds))
     outcomes[outcome] = outcomes.get(outcome, 0) + 1
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps({"outcomes": outcomes, "slowest": slowest, "peak_mb": peak}))
+print(json.dumps({"outcomes": outcomes, "slowest": slowest, "hung": hung, "peak_mb": peak}))
 """
 
 
@@ -204,7 +207,7 @@ def test_two_thousand_mutated_camera_files() -> None:
     told = json.loads(done.stdout)
     print(told)
     assert sum(told["outcomes"].values()) == 2000
-    assert told["slowest"][0] < 10
+    assert told["hung"] == []
     assert told["peak_mb"] < 2000
 
 

@@ -99,6 +99,27 @@ def test_unchanged_pixels_come_back(subsampling: int, progressive: bool, size: t
     assert len(written) < 1.01 * len(data)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    options=options,
+    height=st.integers(32, 90),
+    width=st.integers(32, 90),
+    channels=st.sampled_from([1, 3]),
+    orientation=st.sampled_from([1, 6]),
+    seed=st.integers(0, 5),
+)
+def test_a_preview_is_what_a_written_file_decodes_to(
+    options: dict[str, Any], height: int, width: int, channels: int, orientation: int, seed: int
+) -> None:
+    pixels = scene(height, width, channels, seed)
+    block = exif_block(orientation=orientation, thumbnail=jpeg(scene(30, 40)))
+    photo = imaging.read(with_segments(jpeg(pixels, **options), exif_segment(block)), name="x")
+    preview = imaging.previewer(photo)
+    for each in (seed, seed + 1):
+        wanted = change(photo.pixels, each)
+        assert np.array_equal(preview(wanted), imaging.read(imaging.write(photo, wanted), name="x").pixels)
+
+
 def test_change_lands_nearer_than_through_rgb() -> None:
     """Adding to the source's own samples must not do worse than an ordinary save with the same tables."""
     for seed in range(4):
@@ -141,7 +162,9 @@ def test_samplings_pillow_cannot_write_are_kept(factors: tuple[int, int]) -> Non
     assert psnr(photo.pixels, again.pixels) > 45
     assert len(written) < 1.05 * len(data)
     wanted = change(photo.pixels)
-    assert psnr(wanted, imaging.read(imaging.write(photo, wanted), name="x").pixels) > 34
+    again = imaging.read(imaging.write(photo, wanted), name="x")
+    assert psnr(wanted, again.pixels) > 34
+    assert np.array_equal(imaging.previewer(photo)(wanted), again.pixels)
 
 
 def test_odd_sampling_of_odd_sizes() -> None:

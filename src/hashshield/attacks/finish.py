@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from hashshield.imaging import stored
 
@@ -32,35 +31,41 @@ def apply(
     orientation: int,
     generator: torch.Generator,
     opaque: NDArray[np.uint8] | None = None,
+    drawn: dict[int, Tensor] | None = None,
 ) -> NDArray[np.uint8]:
     """Add `delta` (C, h, w), displayed orientation, [0, 1] units, to stored (H, W, C) `pixels`.
 
     The change is upsampled, clipped to tau, and rounded up or down at random in proportion to its fraction: plain
     rounding would erase a change below half a level, this keeps its mean. Pixels where `opaque` (stored (H, W)
-    alpha) is 0 keep their values.
+    alpha) is 0 keep their values. `drawn` keeps the random numbers from one call to the next, which then draws none.
     """
     limit = levels_of(tau)
     grid = torch.from_numpy(stored(delta.permute(1, 2, 0).cpu().numpy(), orientation).copy()).permute(2, 0, 1) * 255
     height, width = pixels.shape[:2]
-    wide = interpolate(grid[None], (grid.shape[1], width), mode="bilinear", align_corners=False)[0]
-    above, below, share = _rows(grid.shape[1], height)
+    # Picking lines and blending them is several times as quick as torch's own interpolation, above all along rows.
+    wide = _bilinear(grid.transpose(1, 2).contiguous(), *_lines(grid.shape[2], width)).transpose(1, 2).contiguous()
+    above, below, share = _lines(grid.shape[1], height)
+    stored_pixels = torch.from_numpy(pixels)
     result = np.empty_like(pixels)
     step = max(1, _STRIP_VALUES // (width * pixels.shape[2]))
     for top in range(0, height, step):
         # The numbers drawn follow the large strip; the work on them runs in small ones, which stay in the cache.
-        noise = torch.rand((len(grid), min(step, height - top), width), generator=generator)
+        noise = None if drawn is None else drawn.get(top)
+        if noise is None:
+            noise = torch.rand((len(grid), min(step, height - top), width), generator=generator)
+        if drawn is not None:
+            drawn[top] = noise
         part = max(1, _CACHED_VALUES // (width * pixels.shape[2]))
         for first in range(0, noise.shape[1], part):
-            drawn = noise[:, first : first + part]
-            rows = slice(top + first, top + first + drawn.shape[1])
-            levels = wide[:, above[rows]].mul_(1 - share[rows, None])
-            levels.add_(wide[:, below[rows]].mul_(share[rows, None]))
+            some = noise[:, first : first + part]
+            rows = slice(top + first, top + first + some.shape[1])
+            levels = _bilinear(wide, above[rows], below[rows], share[rows])
             # Limited twice: the largest noise added to a whole level rounds to the next, about once in two million.
-            levels.clamp_(-limit, limit).add_(drawn).floor_().clamp_max_(limit)
-            whole = levels.to(torch.int16).permute(1, 2, 0).numpy()
+            levels.clamp_(-limit, limit).add_(some).floor_().clamp_max_(limit)
+            whole = levels.to(torch.int16).permute(1, 2, 0)
             if opaque is not None:
-                whole = np.where(opaque[rows, :, None] > 0, whole, np.int16(0))
-            result[rows] = np.clip(pixels[rows] + whole, 0, 255)
+                whole = whole * torch.from_numpy(opaque[rows, :, None] > 0)
+            result[rows] = (stored_pixels[rows] + whole).clamp_(0, 255).numpy()
     return result
 
 
@@ -81,8 +86,13 @@ def uniform_noise(
     return result
 
 
-def _rows(small: int, full: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Bilinear interpolation along one axis: the two source rows of each row, and the second one's share."""
+def _lines(small: int, full: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Bilinear interpolation along one axis: the two source lines of each line, and the second one's share."""
     centres = ((torch.arange(full, dtype=torch.float32) + 0.5) * (small / full) - 0.5).clamp(0, small - 1)
-    above = centres.floor().long()
-    return above, (above + 1).clamp_max(small - 1), centres - above
+    first = centres.floor().long()
+    return first, (first + 1).clamp_max(small - 1), centres - first
+
+
+def _bilinear(lines: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Blend (C, n, w) lines to (C, m, w)."""
+    return lines.index_select(1, first).lerp_(lines.index_select(1, second), share[:, None])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hashshield.errors import NotAPhotoError, UnsupportedError
 from hashshield.imaging.formats import LOSSY_FORMATS, SUPPORTED, UNSUPPORTED_NAMES, sniff
 from hashshield.imaging.photo import MAX_PIXELS, MIN_SIDE, Photo, Pixels, Strip, pixel_digest, stored, upright
@@ -15,6 +17,7 @@ __all__ = [
     "Pixels",
     "Strip",
     "pixel_digest",
+    "previewer",
     "read",
     "sniff",
     "stored",
@@ -56,3 +59,14 @@ def write(photo: Photo, pixels: Pixels, *, strip: Strip = Strip()) -> bytes:  # 
     if pixels.shape != photo.pixels.shape or pixels.dtype != photo.pixels.dtype:
         raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, the photo's {photo.pixels.shape} uint8")
     return photo.encoding.encode(photo, pixels, strip)
+
+
+def previewer(photo: Photo) -> Callable[[Pixels], Pixels]:
+    """Return a quicker `read(write(photo, pixels)).pixels`, for those who ask it again and again."""
+    from hashshield.imaging.jpeg import JpegEncoding
+
+    if photo.lossless:
+        return lambda pixels: pixels
+    if isinstance(photo.encoding, JpegEncoding):
+        return photo.encoding.previewer(photo)
+    return lambda pixels: read(write(photo, pixels), name="preview").pixels

@@ -123,7 +123,7 @@ def prepare(source: Source, tools: Tools) -> Task:
     opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
     grid = make_grid(shown, channels=photo.pixels.shape[2], opaque=opaque)
     if photo.lossless and _is_small(photo) and not tools.method.noise:
-        grid = _rounding(grid, photo, source, tools)
+        grid = _with_codec(grid, photo, source, tools)
     return Task(
         source=source,
         grid=grid,
@@ -150,8 +150,13 @@ def _result_before(photo: imaging.Photo, tools: Tools) -> str | None:
     return digest if digest in tools.results_before else None
 
 
-def _changed_pixels(photo: imaging.Photo, delta: Tensor, source: Source, tools: Tools) -> NDArray[np.uint8]:
-    """Pixels after `delta`; the rounding draws the same numbers each time, so a change that passed passes again."""
+def _changed_pixels(
+    photo: imaging.Photo, delta: Tensor, source: Source, tools: Tools, drawn: dict[int, Tensor] | None = None
+) -> NDArray[np.uint8]:
+    """Pixels after `delta`; the rounding draws the same numbers each time, so a change that passed passes again.
+
+    `drawn` keeps them between calls.
+    """
     seed = int(photo_generator(tools.secret, source.sha256, "rounding").integers(2**62))
     if tools.method.noise:
         generator = torch.Generator().manual_seed(seed)
@@ -163,6 +168,7 @@ def _changed_pixels(photo: imaging.Photo, delta: Tensor, source: Source, tools: 
         orientation=photo.orientation,
         generator=torch.Generator().manual_seed(seed),
         opaque=photo.alpha,
+        drawn=drawn,
     )
 
 
@@ -186,12 +192,14 @@ def _is_small(photo: imaging.Photo) -> bool:
     return bool(height * width <= _CODEC_IN_LOOP)
 
 
-def _rounding(grid: Grid, photo: imaging.Photo, source: Source, tools: Tools) -> Grid:
-    """A grid that sees each change as rounding leaves it, which is all that a lossless format does to it."""
+def _with_codec(grid: Grid, photo: imaging.Photo, source: Source, tools: Tools) -> Grid:
+    """A grid that sees each change as writing leaves it; for a lossless format, as rounding does."""
+    drawn: dict[int, Tensor] = {}
+    preview = imaging.previewer(photo)
 
     def written(change: Tensor) -> Tensor:
-        pixels = _changed_pixels(photo, change, source, tools)
-        return _on_grid(replace(photo, pixels=pixels), grid).to(change.device)
+        pixels = _changed_pixels(photo, change, source, tools, drawn)
+        return _on_grid(replace(photo, pixels=preview(pixels)), grid).to(change.device)
 
     return replace(grid, written=written)
 
@@ -201,17 +209,7 @@ def aware(task: Task, reread: Reread, delta: Tensor, tools: Tools) -> Grid:
 
     `reread` is what was written.
     """
-    # The function below outlives this call inside the grid; it must not hold the task, which holds the grid.
-    photo, source, grid = task.photo, task.source, task.grid
-    if photo is None or not _is_small(photo):
-        meant = replace(grid, drift=None).changed(delta)[0]
-        return replace(grid, drift=to_image(reread.on_grid) - meant)
-    if photo.lossless:
-        return grid
-
-    def written(change: Tensor) -> Tensor:
-        pixels = _changed_pixels(photo, change, source, tools)
-        encoded = imaging.write(photo, pixels, strip=tools.strip)
-        return _on_grid(imaging.read(encoded, name=source.name), grid).to(change.device)
-
-    return replace(grid, written=written)
+    if task.photo is None or not _is_small(task.photo):
+        meant = replace(task.grid, drift=None).changed(delta)[0]
+        return replace(task.grid, drift=to_image(reread.on_grid) - meant)
+    return task.grid if task.lossless else _with_codec(task.grid, task.photo, task.source, tools)
