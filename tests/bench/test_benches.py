@@ -89,6 +89,8 @@ def test_speed_counts_every_photo(model: str, tmp_path: Path, silent: Silent) ->
     assert row["photos"] == 3
     assert row["loop_over_floor"] > 0
     assert row["steps"] > 0
+    for stage in ("attack", "decode", "grid", "finish", "encode", "receipt", "ledger"):
+        assert row[f"{stage}_seconds"] > 0, stage
 
 
 def test_speed_of_an_empty_folder_says_so(model: str, tmp_path: Path, silent: Silent) -> None:

@@ -11,10 +11,8 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.attacks.finish import apply
 from hashshield.bench.environment import environment, peak_mib
+from hashshield.bench.stopwatch import Stopwatch
 from hashshield.errors import PhotoError, UsageError
 from hashshield.metrics.image import linf_levels, ssim
 from hashshield.models.hash_files import upright_rgb
@@ -86,21 +85,15 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     data = path.read_bytes()
     source = Source(path.name, data, digest(data))
-    spent: defaultdict[str, list[float]] = defaultdict(list)
-
-    @contextmanager
-    def spending(name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        spent[name].append(time.monotonic() - began)
+    watch = Stopwatch()
 
     for _ in range(_ROUNDS):
-        with spending("decode"):
+        with watch.timing("decode"):
             task = prepare(source, tools)
             # Large photos are not kept decoded while they are searched.
             photo = task.decoded()
         change = torch.randn(task.grid.start().shape, generator=torch.Generator().manual_seed(0)) * 0.003
-        with spending("finish"):
+        with watch.timing("finish"):
             pixels = apply(
                 photo.pixels,
                 change,
@@ -108,16 +101,16 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
                 orientation=photo.orientation,
                 generator=torch.Generator().manual_seed(0),
             )
-        with spending("encode"):
+        with watch.timing("encode"):
             written = imaging.write(photo, pixels)
-        with spending("receipt"):
+        with watch.timing("receipt"):
             linf_levels(pixels, photo.pixels)
             del pixels
             read_again(written, photo, tools.models, name=path.name)
         again = imaging.read(written, name=path.name).pixels
-        with spending("ssim"):
+        with watch.timing("ssim"):
             ssim(again, photo.pixels)
-    median = {name: statistics.median(seconds) for name, seconds in spent.items()}
+    median = {name: statistics.median(seconds) for name, seconds in watch.seconds.items()}
     median["receipt"] -= median["ssim"]
     total = sum(seconds for name, seconds in median.items() if name != "ssim")
     return {

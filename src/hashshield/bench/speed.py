@@ -10,33 +10,36 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hashshield import imaging
+from hashshield.attacks.finish import apply
 from hashshield.attacks.goals import Aim
 from hashshield.attacks.grid import make_grid
 from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS
 from hashshield.attacks.room import Room, lanes
 from hashshield.bench.environment import environment, peak_mib
+from hashshield.bench.stopwatch import Stopwatch
 from hashshield.errors import UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
+from hashshield.pipeline.execute import make_tools
+from hashshield.pipeline.receipt import read_again
 from hashshield.pipeline.run import protect
-from hashshield.storage import walk
+from hashshield.storage import NewRecord, Store, read_snapshot, walk
 from hashshield.types import Outcome, Progress, Request
 from hashshield.views import card_view, pillow_view
 
 __all__ = ["run"]
 
 _STEPS = 5
+_TAU = 0.032
 
 
 def run(
@@ -58,18 +61,19 @@ def run(
     batch = [files[i % len(files)] for i in range(batch_size)]
     step = _steps(opened, batch, rounds, progress)
     whole = _whole(model, files, batch_size, device, progress)
-    decode, encode, again = _codec_seconds(files)
-    floor_total = whole["steps"] * step["floor_seconds_per_photo"]
+    stages = _stages(model, files, device)
+    # One pass more than there are steps: the last change is looked at too.
+    attack = (whole["steps"] + whole["photos"]) * step["loop_seconds_per_photo"]
+    needed = whole["steps"] * step["floor_seconds_per_photo"] + stages["decode"] + stages["encode"]
     return [
         {
             "model": opened.name,
             "batch_size": batch_size,
             **step,
             **whole,
-            "decode_seconds": round(decode, 3),
-            "encode_seconds": round(encode, 3),
-            "read_again_seconds": round(again, 3),
-            "whole_over_floor_decode_encode": round(whole["seconds"] / (floor_total + decode + encode), 3),
+            "attack_seconds": round(attack, 3),
+            **{f"{name}_seconds": round(seconds, 3) for name, seconds in stages.items()},
+            "whole_over_floor_decode_encode": round(whole["seconds"] / needed, 3),
             "peak_memory_mib": round(peak_mib(), 1),
             "environment": environment(batch_size=batch_size),
         }
@@ -96,7 +100,7 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
                 room.share(list(inputs), bare)
 
     def loop() -> None:
-        budget = Budget(0.032, _STEPS, len(batch), lanes=count)
+        budget = Budget(_TAU, _STEPS, len(batch), lanes=count)
         for _ in search(iter(searches), [network], METHODS["rnm"], budget):
             pass
 
@@ -135,25 +139,41 @@ def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, prog
     }
 
 
-def _codec_seconds(files: Sequence[Path]) -> tuple[float, float, float]:
-    """Seconds in one thread to decode, to encode, and to decode again all photos."""
-    spent: defaultdict[str, float] = defaultdict(float)
+def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
+    """Seconds in one thread that all photos take on each stage around the search."""
+    tools = make_tools(Request(models=(model,), seed=0, device=device), b"")
+    watch = Stopwatch()
 
-    @contextmanager
-    def spending(name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        spent[name] += time.monotonic() - began
-
-    for path in files:
-        data = path.read_bytes()
-        with spending("decode"):
-            photo = imaging.read(data, name=path.name)
-        with spending("encode"):
-            written = imaging.write(photo, photo.pixels)
-        with spending("again"):
-            imaging.read(written, name=path.name)
-    return spent["decode"], spent["encode"], spent["again"]
+    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "vault") as store:
+        photos = Path(folder) / "photos"
+        photos.mkdir(mode=0o700)
+        for index, path in enumerate(files):
+            data, copy = path.read_bytes(), photos / f"{index:05d}{path.suffix}"
+            copy.write_bytes(data)
+            with watch.timing("decode"):
+                photo = imaging.read(data, name=path.name)
+            with watch.timing("grid"):
+                grid = make_grid(upright_rgb(photo), channels=photo.pixels.shape[2])
+            generator = torch.Generator().manual_seed(index)
+            delta = torch.randn(grid.start().shape, generator=generator) / 255
+            with watch.timing("finish"):
+                pixels = apply(
+                    photo.pixels,
+                    delta,
+                    tau=0.032,
+                    orientation=photo.orientation,
+                    generator=generator,
+                    opaque=photo.alpha,
+                )
+            with watch.timing("encode"):
+                written = imaging.write(photo, pixels)
+            with watch.timing("receipt"), torch.inference_mode():
+                again = read_again(written, photo, tools.models, name=path.name)
+                for views in (again.views, *(views for _, views in again.survival)):
+                    tools.models[0].model(views[0][None].to(tools.models[0].model.mean.device))
+            with watch.timing("ledger"):
+                store.replace(read_snapshot(copy, follow=False, within=photos), written, NewRecord(), allow_root=True)
+    return {name: sum(seconds) for name, seconds in watch.seconds.items()}
 
 
 def _timed(work: Callable[[], None]) -> float:
