@@ -178,13 +178,14 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench methods')
-        options='--data --model --photos --rival-photos --limit --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data --model --photos --rival-photos --limit --only --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             --model) takes=model ;;
             --photos) takes=other ;;
             --rival-photos) takes=other ;;
             --limit) takes=other ;;
+            --only) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac

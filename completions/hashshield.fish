@@ -209,6 +209,7 @@ complete -c hashshield -n '__hashshield_at bench methods' -l model -x -a '(__has
 complete -c hashshield -n '__hashshield_at bench methods' -l photos -x -d 'Queries for rnm.'
 complete -c hashshield -n '__hashshield_at bench methods' -l rival-photos -x -d 'Queries for the other methods.'
 complete -c hashshield -n '__hashshield_at bench methods' -l limit -x -d 'Steps of the other methods.'
+complete -c hashshield -n '__hashshield_at bench methods' -l only -x -d 'This method: rnm or a rival\'s name; repeat for several.'
 complete -c hashshield -n '__hashshield_at bench methods' -l seed -x -d 'Repeatable codes; for benches only.'
 complete -c hashshield -n '__hashshield_at bench methods' -l device -x -a 'auto cpu cuda mps' -d 'Where the networks run: auto, cpu, cuda or mps.'
 complete -c hashshield -n '__hashshield_at bench methods' -l json -d 'Print one JSON document.'

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hashshield.attacks.steps import Adam, Momentum, constant, cosine, l2_normalised, raw, sign
+from hashshield.attacks.steps import Adam, L2Momentum, Momentum, constant, cosine, decaying, l2_normalised, raw, sign
 from hashshield.types import Step
 
 DELTA = torch.tensor([[0.1, -0.2], [0.0, 0.3]], dtype=torch.float64)
@@ -37,6 +37,22 @@ def test_momentum_gathers_l1_normalised_gradients() -> None:
     step(first, -2 * GRAD)
     assert step.gathered is not None
     assert torch.allclose(step.gathered, GRAD / 4.75 * (0.5 - 1))
+
+
+def test_l2_momentum_gathers_directions_and_moves_by_one_length() -> None:
+    step = L2Momentum(0.5, decay=0.5)
+    first = step(DELTA, GRAD)
+    assert torch.allclose(first, DELTA - 0.5 * GRAD / 13)
+    across = torch.tensor([[4.0, 3.0], [0.0, 0.0]], dtype=torch.float64)
+    second = step(first, 100 * across)
+    gathered = 0.5 * GRAD / 13 + across / 5
+    assert torch.allclose(second, first - 0.5 * gathered / gathered.norm())
+    assert float((second - first).norm()) == pytest.approx(0.5)
+
+
+def test_decaying_ends_at_its_least() -> None:
+    schedule = decaying(0.5, 0.2)
+    assert [schedule(t) for t in range(4)] == [1.0, 0.5, 0.25, 0.2]
 
 
 @pytest.mark.parametrize("schedule", [constant, cosine(10)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from hashshield.bench import goals, methods, size, speed
 from hashshield.bench import map as bench_map
-from hashshield.errors import UsageError
+from hashshield.errors import UnknownNameError, UsageError
 from tiny_net import encoded, picture, write_tiny
 
 
@@ -70,6 +71,17 @@ def test_goals_compare_with_the_unprotected_photo(model: str, classes: Path, sil
     assert opposite["mean_distance_from_original"] >= away["mean_distance_from_original"]
     assert away["largest_levels"] <= 8
     assert silent.count <= silent.total
+
+
+def test_methods_can_be_run_one_by_one(model: str, classes: Path, silent: Silent) -> None:
+    def rows(*only: str) -> list[dict[str, Any]]:
+        return methods.run(
+            model=model, data=classes, photos=2, rival_photos=2, limit=3, only=only, device="cpu", progress=silent
+        )
+
+    assert [row["method"] for row in rows("hag")] == ["hag, own rule", "hag, minimum norm, 40 steps"]
+    with pytest.raises(UnknownNameError, match="unknown method 'gah'; known are rnm"):
+        rows("rnm", "gah")
 
 
 def test_methods_censor_what_is_not_reached(model: str, classes: Path, silent: Silent) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hashshield.attacks import losses, steps
-from hashshield.attacks.goals import LossTerm
+from hashshield.attacks.goals import KEPT, LossTerm
 from hashshield.errors import UnknownNameError
 from hashshield.types import Step
 
@@ -32,6 +32,8 @@ class Method:
     """The method's own budget."""
     shrink: float | None = None
     stop: Literal["budget", "first"] = "first"
+    kept: float = KEPT
+    """What every margin must keep where the search sees the pixels as they are written."""
     feature_weight: float = 0.0
     """Weight of the cosine to the original's features, for goals that ask for it."""
     certainty_weight: float = 0.0
@@ -76,7 +78,7 @@ METHODS: dict[str, Method] = {
         Method(
             "rnm",
             _margin,
-            lambda total, scale: steps.l2_normalised(0.35 * scale, steps.cosine(total)),
+            lambda total, scale: steps.l2_normalised(0.5 * scale, steps.cosine(total)),
             steps=40,
             shrink=0.85,
             stop="budget",
@@ -86,8 +88,9 @@ METHODS: dict[str, Method] = {
         Method(
             "rnm-first",
             _margin,
-            lambda _t, _s: steps.Adam(2 / 255),
+            lambda _total, scale: steps.L2Momentum(5 * scale, 0.9, steps.decaying(0.93, 0.15)),
             steps=200,
+            kept=0.02,
             feature_weight=1.0,
             certainty_weight=1.0,
         ),

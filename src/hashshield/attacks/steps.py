@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["Adam", "Momentum", "Schedule", "Scheduled", "constant", "cosine", "l2_normalised", "raw", "sign"]
+__all__ = [
+    "Adam",
+    "L2Momentum",
+    "Momentum",
+    "Schedule",
+    "Scheduled",
+    "constant",
+    "cosine",
+    "decaying",
+    "l2_normalised",
+    "raw",
+    "sign",
+]
 
 Schedule = Callable[[int], float]
 """Step number, from 0 -> factor of the step's size."""
@@ -28,6 +40,11 @@ def constant(_t: int) -> float:
 def cosine(total: int) -> Schedule:
     """From the full size at step 0 towards none at step `total`."""
     return lambda t: (1 + math.cos(math.pi * min(t / total, 1.0))) / 2
+
+
+def decaying(rate: float, least: float) -> Schedule:
+    """The full size times `rate` to the power of the step number, and never less than `least` of it."""
+    return lambda t: max(least, float(rate**t))
 
 
 @dataclass
@@ -74,6 +91,27 @@ class Momentum:
         scaled = grad / grad.abs().mean().clamp_min(_TINY)
         self.gathered = scaled if self.gathered is None else self.decay * self.gathered + scaled
         return delta - self.size * self.gathered.sign()
+
+
+@dataclass
+class L2Momentum:
+    """Step of a scheduled Euclidean length along accumulated, L2-normalised gradients (MI-FGM, Dong et al. 2018)."""
+
+    size: float
+    decay: float
+    schedule: Schedule = constant
+    t: int = 0
+    gathered: Tensor | None = None
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta - size * m / norm(m), m = decay * m + grad / norm(grad)."""
+        scaled = grad / grad.norm().clamp_min(_TINY)
+        gathered = scaled if self.gathered is None else self.decay * self.gathered + scaled
+        self.gathered = gathered
+        size = self.size * self.schedule(self.t)
+        self.t += 1
+        moved: Tensor = delta - size * gathered / gathered.norm().clamp_min(_TINY)
+        return moved
 
 
 @dataclass

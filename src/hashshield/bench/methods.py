@@ -2,6 +2,7 @@
 
 Each runs by its own published rule (steps until every bit is right, censored at its limit), and its loss once more
 under the step rule and minimum-norm search of `rnm`, so that a better loss is not confused with a better search.
+Ours see the pixels rounded at every step, as `protect` lets them; what follows a published rule does not.
 Targets are the codes of random photos of other classes. Distances, PSNR and SSIM are of the 8-bit pixels as written:
 of the smallest change that reached the target, and of the change the method ended with.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,21 @@ from numpy.typing import NDArray
 
 from hashshield import imaging
 from hashshield.attacks.finish import apply
-from hashshield.attacks.goals import KEPT, Aim
-from hashshield.attacks.grid import make_grid
+from hashshield.attacks.goals import Aim
+from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.datasets import LabelledFiles
+from hashshield.errors import UnknownNameError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import psnr_db, ssim
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.types import Progress
-from hashshield.views import card_view, pillow_view
+from hashshield.views import card_view, pillow_view, resized, to_image
 
 __all__ = ["RIVALS", "run"]
 
@@ -50,37 +52,57 @@ def run(
     photos: int = 100,
     rival_photos: int = 20,
     limit: int = 2000,
+    only: Sequence[str] = (),
     tau: float = 0.032,
     seed: int = 0,
     device: str = "auto",
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """One row per method and way of running it. Raises UsageError, CheckpointError."""
+    """One row per method and way of running it; of the methods in `only`, where it names some.
+
+    Raises UsageError, CheckpointError, UnknownNameError.
+    """
+    unknown = set(only) - {"rnm", *RIVALS}
+    if unknown:
+        raise UnknownNameError(f"unknown method {min(unknown)!r}; known are {', '.join(('rnm', *RIVALS))}")
     keep_freed_memory()
     (opened,) = open_models([model], device=choose_device(device))
     files, split = open_protocol(opened, data)
     pairs = _targets(files, split.queries, split.sample(photos, seed=seed), seed)
     tests = _Tests(opened, files, pairs, tau, seed, progress)
-    plans = list(_plans(photos, min(rival_photos, photos), limit))
-    progress.start(sum(count for _, _, count, _, _ in plans))
+    plans = [p for p in _plans(photos, min(rival_photos, photos), limit) if not only or p.name.split(",")[0] in only]
+    progress.start(sum(plan.photos for plan in plans))
     known = environment(model=opened.name, tau=tau, seed=seed, limit=limit, batch_size=_BATCH)
     rows = []
-    for name, method, count, steps, kept in plans:
-        progress.photo(name)
-        rows.append({"method": name, **tests.measure(method, count, steps, kept), "environment": known})
+    for plan in plans:
+        progress.photo(plan.name)
+        rows.append({"method": plan.name, **tests.measure(plan), "environment": known})
     return rows
 
 
-def _plans(photos: int, rivals: int, limit: int) -> Iterator[tuple[str, Method, int, int, float]]:
-    ours = METHODS["rnm"]
-    yield "rnm, stop first", METHODS["rnm-first"], photos, METHODS["rnm-first"].steps, KEPT
-    yield "rnm, 40 steps", ours, photos, 40, KEPT
-    yield "rnm, 80 steps", ours, photos, 80, KEPT
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One way of running a method."""
+
+    name: str
+    method: Method
+    photos: int
+    steps: int
+    kept: float = 0.0
+    rounds: bool = True
+    """Whether the search sees the pixels rounded as they will be written, as `protect` does for small photos."""
+
+
+def _plans(photos: int, rivals: int, limit: int) -> Iterator[_Plan]:
+    ours, first = METHODS["rnm"], METHODS["rnm-first"]
+    yield _Plan("rnm, stop first", first, photos, first.steps, first.kept)
+    yield _Plan("rnm, 40 steps", ours, photos, 40, ours.kept)
+    yield _Plan("rnm, 80 steps", ours, photos, 80, ours.kept)
     for name in RIVALS:
-        yield f"{name}, own rule", METHODS[name], rivals, min(limit, METHODS[name].steps), 0.0
+        yield _Plan(f"{name}, own rule", METHODS[name], rivals, min(limit, METHODS[name].steps), rounds=False)
     for name in RIVALS:
         wrapped = replace(METHODS[name], step=ours.step, shrink=ours.shrink, stop="budget")
-        yield f"{name}, minimum norm, 40 steps", wrapped, rivals, 40, KEPT
+        yield _Plan(f"{name}, minimum norm, 40 steps", wrapped, rivals, 40, ours.kept)
 
 
 def _targets(
@@ -118,20 +140,21 @@ class _Tests:
             code = model.model.codes(features).code.cpu().numpy()
         self.wanted = bits_of(code)
 
-    def measure(self, method: Method, count: int, steps: int, kept: float) -> dict[str, Any]:
-        """Run one method over the first `count` photos."""
+    def measure(self, plan: _Plan) -> dict[str, Any]:
+        """Run one method over its share of the photos."""
+        count, steps = plan.photos, plan.steps
         network = Viewed(self.model.model, card_view(self.model.card.input))
         searches = (
             Search(
-                make_grid(self.pixels[i]).to(self.device),
-                [Aim(torch.from_numpy(self.wanted[i]).float().to(self.device), kept=kept)],
+                self._grid(i, rounds=plan.rounds),
+                [Aim(torch.from_numpy(self.wanted[i]).float().to(self.device), kept=plan.kept)],
                 key=i,
             )
             for i in range(count)
         )
         found: list[Found] = []
         began = time.monotonic()
-        for item in search(searches, [network], method, Budget(self.tau, steps, _BATCH, lanes=self.lanes)):
+        for item in search(searches, [network], plan.method, Budget(self.tau, steps, _BATCH, lanes=self.lanes)):
             found.append(item)
             self.progress.done(None)
         seconds = time.monotonic() - began
@@ -159,13 +182,28 @@ class _Tests:
             "seconds_per_step_and_photo": round(seconds / max(1, sum(f.steps + 1 for f in found)), 5),
         }
 
+    def _grid(self, index: int, *, rounds: bool) -> Grid:
+        grid = make_grid(self.pixels[index]).to(self.device)
+        if not rounds:
+            return grid
+        drawn: dict[int, torch.Tensor] = {}
+
+        def written(change: torch.Tensor) -> torch.Tensor:
+            pixels = self._applied(index, change, drawn)
+            return to_image(resized(pixels, *grid.image.shape[1:])).to(change.device)
+
+        return replace(grid, written=written)
+
+    def _applied(self, index: int, delta: torch.Tensor, drawn: dict[int, torch.Tensor] | None = None) -> Pixels:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + index)
+        return apply(self.pixels[index], delta, tau=self.tau, orientation=1, generator=generator, drawn=drawn)
+
     @torch.inference_mode()
     def _write(self, index: object, delta: torch.Tensor) -> tuple[int, float, float]:
         """Distance to the goal, PSNR and SSIM of the pixels as a PNG would hold them."""
         assert isinstance(index, int)
         before = self.pixels[index]
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + index)
-        after = apply(before, delta, tau=self.tau, orientation=1, generator=generator)
+        after = self._applied(index, delta)
         image = pillow_view(after, self.model.card.input)[None].to(self.device)
         bits = bits_of(self.model.model(image).code[0].float().cpu().numpy())
         return int(np.count_nonzero(bits != self.wanted[index])), psnr_db(after, before), ssim(after, before)

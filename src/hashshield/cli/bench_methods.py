@@ -26,6 +26,10 @@ def bench_methods(
         int, typer.Option("--rival-photos", metavar="N", min=1, help="Queries for the other methods.")
     ] = 20,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Steps of the other methods.")] = 2000,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="METHOD", help="This method: rnm or a rival's name; repeat for several."),
+    ] = None,
     seed: o.Seed = 0,
     device: o.Device = None,
     as_json: o.Json = False,
@@ -58,6 +62,7 @@ def bench_methods(
                     photos=photos,
                     rival_photos=rival_photos,
                     limit=limit,
+                    only=only or (),
                     seed=seed or 0,
                     device=settings["device"].value,
                     progress=progress,

@@ -30,8 +30,8 @@ from hashshield.views import card_view
 __all__ = ["Result", "Source", "Tools", "work"]
 
 _TRIES = 3
-_KEPT_FIRST = {True: KEPT, False: 0.15}
-"""Kept margin of the first try, which knows nothing of writing, by losslessness."""
+_KEPT_UNSEEN = {True: KEPT, False: 0.15}
+"""Kept margin of a first try that knows nothing of writing, by losslessness."""
 _KEPT_WRITTEN = (KEPT, 0.2)
 """Of later tries that write at every step: what is reached there is reached in the file."""
 _KEPT_DRIFT = (0.2, 0.5)
@@ -182,7 +182,7 @@ class _Flow:
         task.views = ()
 
     def _start(self, task: Task) -> Search:
-        kept = _KEPT_FIRST[task.lossless]
+        kept = _KEPT_UNSEEN[task.lossless] if task.grid.written is None else self.tools.method.kept
         if task.tries:
             kept = (_KEPT_DRIFT if task.grid.written is None else _KEPT_WRITTEN)[task.tries - 1]
         task.seconds -= time.monotonic()
