@@ -11,7 +11,7 @@ from file_server import entry_for
 from hashshield.checkpoints import cache, catalog
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, entries, find, full_name, resolve
 from hashshield.checkpoints.entry import remote, write_entry
-from hashshield.checkpoints.file import read_card
+from hashshield.checkpoints.header import read_card
 from hashshield.errors import CheckpointError, UnknownNameError
 
 EMBEDDED = [entry for entry in entries() if entry.embedded]

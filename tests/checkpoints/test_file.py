@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.file import read_card, read_checkpoint, with_map, write_checkpoint
+from hashshield.checkpoints.file import read_checkpoint, with_map, write_checkpoint
+from hashshield.checkpoints.header import read_card
 from hashshield.errors import CheckpointError
 from tiny_net import CARD, CLASSES, tiny_weights, write_tiny
 

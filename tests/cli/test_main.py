@@ -39,18 +39,23 @@ for path in {COMMANDS!r}:
     assert ended.stdout.count("Usage: hashshield") == len(COMMANDS)
 
 
-def test_the_names_a_shell_asks_for_import_no_network_library() -> None:
+@pytest.mark.parametrize(
+    ("words", "line", "absent"),
+    [(["models", "list", "--names"], "lite0-caltech101:48", 4), (["models", "info", "--classes"], "sunflower", 2)],
+)
+def test_the_names_a_shell_asks_for_import_no_network_library(words: list[str], line: str, absent: int) -> None:
     code = f"""
 import sys
 from hashshield.cli.app import app
 try:
-    app(["models", "list", "--names"], prog_name="hashshield")
+    app({words!r}, prog_name="hashshield")
 except SystemExit as ended:
     assert ended.code in (0, None), ended.code
-assert not [name for name in {HEAVY[:4]!r} if name in sys.modules]
+assert not [name for name in {HEAVY[:absent]!r} if name in sys.modules]
 """
     ended = python("-W", "error", "-c", code)
     assert ended.returncode == 0, ended.stderr
+    assert line in ended.stdout.splitlines()
 
 
 @pytest.mark.parametrize("module", ["hashshield", "hashshield.__main__"])

@@ -93,7 +93,7 @@ def test_environment_variables_are_in_the_page_of_the_command_that_reads_them() 
 def test_pages_pass_the_linter(name: str, tmp_path: Path) -> None:
     linter = shutil.which("mandoc")
     if linter is None:
-        pytest.skip("mandoc is not installed")
+        pytest.skip("mandoc is not installed (.ci/run installs it where it can)")
     (tmp_path / name).write_text(PAGES[name])
     ended = subprocess.run([linter, "-T", "lint", tmp_path / name], capture_output=True, text=True)
     assert ended.stdout == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
 from hashshield.cli.app import app
@@ -34,37 +32,12 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def shell_lines(program: str) -> list[str]:
-    found = [line for path in DOCUMENTS for block in blocks(path.read_text(), "console") for line in block.splitlines()]
-    return sorted({line for line in found if line.startswith(f"{program} ")})
-
-
 def rows(heading: str, table: int = 0) -> list[list[str]]:
     """Cells of the body of a section's table, backquotes removed."""
     (section,) = re.findall(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", README, re.MULTILINE | re.DOTALL)
     tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
     lines = tables[table].splitlines()[2:]
     return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
-
-
-@pytest.mark.parametrize("line", shell_lines("hashshield"))
-def test_command_lines_are_taken_by_the_parser(line: str) -> None:
-    words = shlex.split(re.sub(r"[<>]\s*\S+", "", line), comments=True)[1:]
-    command: Any = typer.main.get_command(app)
-    context = None
-    while hasattr(command, "resolve_command"):
-        context = command.make_context(command.name, words[:1], parent=context)
-        name, command, words = command.resolve_command(context, words)
-    taken = command.make_context(name, words, parent=context)
-    for key, value in taken.params.items():
-        if key in SETTINGS and SETTINGS[key].choices and value is not None:
-            assert set(value if isinstance(value, list) else [value]) <= set(SETTINGS[key].choices)
-
-
-@pytest.mark.parametrize("line", shell_lines("make"))
-def test_make_targets_exist(line: str) -> None:
-    target = line.partition("#")[0].split()[1]
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def test_the_excerpt_of_help_is_what_help_says() -> None:

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hashshield import imaging
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.file import read_card, read_checkpoint, write_checkpoint
+from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
+from hashshield.checkpoints.header import read_card
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models import onnx_reader

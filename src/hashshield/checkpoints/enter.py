@@ -14,7 +14,7 @@ from pathlib import Path
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.entry import Entry, checked, checked_name, read_entries, write_entry
-from hashshield.checkpoints.file import read_card
+from hashshield.checkpoints.header import read_card
 from hashshield.errors import HashshieldError, UsageError
 
 __all__ = ["catalogue", "entry_of", "main"]

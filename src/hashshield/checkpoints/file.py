@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.header import read_card
 from hashshield.errors import CheckpointError
 
-__all__ = ["Checkpoint", "read_card", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
 
-_LARGEST_HEADER = 16 * 1024 * 1024
 ANCHOR = "anchor."
 
 
@@ -30,19 +29,6 @@ class Checkpoint:
 
     def __init__(self, card: Card, weights: dict[str, Tensor], anchors: dict[int, Tensor]) -> None:
         self.card, self.weights, self.anchors = card, weights, anchors
-
-
-def read_card(path: Path) -> Card:
-    """Read only the card. Raises CheckpointError."""
-    _check_header(path)
-    try:
-        with safe_open(path, framework="numpy") as handle:
-            metadata = handle.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
-    if "card" not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file without a hashshield card; write it with `hashshield train`")
-    return Card.from_json(metadata["card"], source=str(path))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -113,21 +99,3 @@ def with_map(path: Path, measured: Mapping[int, float], unseen: Mapping[int, flo
     )
     anchors = {int(k.removeprefix(ANCHOR)): v for k, v in tensors.items() if k.startswith(ANCHOR)}
     write_checkpoint(path, card, {k: v for k, v in tensors.items() if not k.startswith(ANCHOR)}, anchors)
-
-
-def _check_header(path: Path) -> None:
-    """Look at the first bytes before any library does: a pickle or an absurd header is named as such."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as handle:
-            head = handle.read(16)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    # A safetensors header may begin with these bytes too: its length comes first, and then always a brace.
-    if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
-        raise CheckpointError(f"{path}: this is a pickle, which can run code; only safetensors files are loaded")
-    if len(head) < 16:
-        raise CheckpointError(f"{path}: {size} bytes are no safetensors file; fetch it again")
-    (length,) = struct.unpack("<Q", head[:8])
-    if length > min(size - 8, _LARGEST_HEADER):
-        raise CheckpointError(f"{path}: the header claims {length} bytes of a file of {size}; fetch it again")

@@ -72,13 +72,12 @@ def info(
             return
         reference = catalog.resolve(wanted)
         if classes and reference.entry is not None and reference.entry.classes:
-            # Without a look into the file: shells ask this at a TAB.
             sink.finish(reference.entry.classes)
             return
 
         from dataclasses import asdict
 
-        from hashshield.checkpoints.file import read_card
+        from hashshield.checkpoints.header import read_card
 
         card = read_card(reference.path)
         entry: dict[str, Any] = {}

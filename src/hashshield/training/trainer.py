@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.file import read_card, with_map, write_checkpoint
+from hashshield.checkpoints.file import with_map, write_checkpoint
+from hashshield.checkpoints.header import read_card
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.retrieval import hamming_map, unseen_map
