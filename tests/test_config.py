@@ -158,3 +158,35 @@ def test_a_setting_without_an_option_is_set_by_environment_and_file(tmp_path: Pa
     assert found["cache"].value == Path.home() / "networks"
     with pytest.raises(UsageError, match="HASHSHIELD_OFFLINE is 'maybe'; write 1 or 0"):
         resolve(environ={"HASHSHIELD_OFFLINE": "maybe"}, path=file)
+
+
+def test_arguments_of_a_call_go_before_the_environment_and_are_named_as_they_are(tmp_path: Path) -> None:
+    found = resolve(
+        arguments={"tau": 1, "model": "a:16", "vault": tmp_path, "steps": None},
+        environ={"HASHSHIELD_TAU": "0.5", "HASHSHIELD_STEPS": "7"},
+        path=NO_FILE,
+    )
+    assert (found["tau"].value, found["tau"].source, found["tau"].where) == (1.0, "argument", "tau")
+    assert found["model"].value == ("a:16",)
+    assert found["vault"].value == tmp_path
+    assert (found["steps"].value, found["steps"].source) == (7, "environment")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tau": "0.02"}, "tau is '0.02'; it must be a number"),
+        ({"tau": True}, "tau is True; it must be a number"),
+        ({"tau": 8}, "tau is 8.0, out of range; it must be between 1/255"),
+        ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
+        ({"model": ()}, "model names nothing"),
+        ({"model": ("a", 1)}, "it must be a name or a list of names"),
+        ({"goal": "awya"}, "goal is 'awya', which is unknown; choose one of away"),
+        ({"strip_gps": 1}, "strip_gps is 1; it must be true or false"),
+        ({"vault": 3}, "vault is 3; it must be a string"),
+    ],
+)
+def test_arguments_of_a_call_are_of_any_type_and_are_checked(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        resolve(arguments=arguments, environ={}, path=NO_FILE)
+    assert str(raised.value).startswith(message) or message in str(raised.value)

@@ -1,4 +1,4 @@
-"""Settings, resolved once: flag, then environment, then the user's TOML file, then the default.
+"""Settings, resolved once: flag or argument, then environment, then the user's TOML file, then the default.
 
 The file is read from the user's configuration folder only, never from the working folder or a photo folder:
 a file planted beside photos must not be able to change what is done to them.
@@ -18,7 +18,7 @@ from hashshield.errors import UsageError
 
 __all__ = ["SETTINGS", "Setting", "Settings", "Source", "Value", "config_path", "nearest", "read_file", "resolve"]
 
-Source = Literal["flag", "environment", "file", "default"]
+Source = Literal["flag", "argument", "environment", "file", "default"]
 Kind = Literal["number", "integer", "text", "names", "switch", "path"]
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -68,7 +68,7 @@ class Value(NamedTuple):
     value: Any
     source: Source
     where: str
-    """The option, the variable, or the file, as a message would name it."""
+    """The option, the argument, the variable, or the file, as a message would name it."""
 
 
 Settings = dict[str, Value]
@@ -181,14 +181,17 @@ def read_file(path: Path) -> dict[str, Any]:
 def resolve(
     flags: Mapping[str, Any] | None = None,
     *,
+    arguments: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     path: Path | None = None,
 ) -> Settings:
-    """Every setting with its source; flags that are None were not given.
+    """Every setting with its source; flags and arguments that are None were not given.
 
-    Raises UsageError naming the option, variable or file that holds a value that cannot be meant.
+    Flags are of types the command line has checked, arguments of a Python call are anything. Raises UsageError naming
+    the option, argument, variable or file that holds a value that cannot be meant.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
+    called = {key: value for key, value in (arguments or {}).items() if value is not None}
     environ = os.environ if environ is None else environ
     path = config_path() if path is None else path
     stored = read_file(path)
@@ -198,6 +201,8 @@ def resolve(
         if key in given:
             where = setting.option
             found[key] = Value(_checked(setting, given[key], where), "flag", where)
+        elif key in called:
+            found[key] = Value(_checked(setting, _typed(setting, called[key], key), key), "argument", key)
         elif text:
             where = setting.env
             found[key] = Value(_checked(setting, _from_text(setting, text, where), where), "environment", where)
@@ -226,20 +231,26 @@ def _from_text(setting: Setting, text: str, where: str) -> Any:
 
 def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
     """The value a TOML key holds; its type must be the setting's own."""
+    found = _typed(setting, value, f"{path}: {setting.key}")
+    if setting.kind == "path" and not Path(value).expanduser().is_absolute():
+        raise UsageError(f"{path}: {setting.key} is {value!r}; it must be an absolute path or start with ~")
+    return found
+
+
+def _typed(setting: Setting, value: Any, label: str) -> Any:
+    """The value, if its type is one the setting can be written in."""
     expected: dict[Kind, tuple[str, tuple[type, ...]]] = {
         "number": ("a number", (int, float)),
         "integer": ("a whole number", (int,)),
         "switch": ("true or false", (bool,)),
-        "names": ("a name or a list of names", (str, list)),
+        "names": ("a name or a list of names", (str, list, tuple)),
         "text": ("a string", (str,)),
-        "path": ("a string", (str,)),
+        "path": ("a string", (str, os.PathLike)),
     }
     words, types = expected[setting.kind]
     fits = isinstance(value, types) and (setting.kind == "switch" or not isinstance(value, bool))
-    if not fits or (isinstance(value, list) and not all(isinstance(name, str) for name in value)):
-        raise UsageError(f"{path}: {setting.key} is {value!r}; it must be {words}")
-    if setting.kind == "path" and not Path(value).expanduser().is_absolute():
-        raise UsageError(f"{path}: {setting.key} is {value!r}; it must be an absolute path or start with ~")
+    if not fits or (isinstance(value, (list, tuple)) and not all(isinstance(name, str) for name in value)):
+        raise UsageError(f"{label} is {value!r}; it must be {words}")
     if setting.kind == "names" and isinstance(value, str):
         return (value,)
     return float(value) if setting.kind == "number" else value
@@ -247,7 +258,7 @@ def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
 
 def _checked(setting: Setting, value: Any, where: str) -> Any:
     """The value in its final type, or a UsageError that names its range or choices."""
-    label = where if where in (setting.option, setting.env) else f"{where}: {setting.key}"
+    label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
     if setting.choices and value not in setting.choices:
         raise UsageError(f"{label} is {value!r}, which is unknown; choose one of {', '.join(setting.choices)}")
     if setting.kind in ("number", "integer") and not setting.low <= value <= setting.high:

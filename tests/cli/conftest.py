@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -62,6 +63,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         package, _, last = name.rpartition(".")
         module, parent = ModuleType(name), ModuleType(package)
         module.__dict__.update(functions)
+        # Its other modules stay the real ones.
+        parent.__path__ = list(getattr(sys.modules.get(package) or import_module(package), "__path__", []))
         parent.__dict__[last] = module
         monkeypatch.setitem(sys.modules, name, module)
         if package != "hashshield":

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command turns them into a goal and a request.
+"""Options that several commands share, and how a command turns them into a goal.
 
 An option whose name is a key of `config.SETTINGS` has no default here: None means "not given", and the
 environment, the configuration file and the default are asked in that order.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashshield.config import SETTINGS, Settings
+from hashshield.config import SETTINGS
 from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
-    from hashshield.types import GoalKind, GoalSpec, Request
+    from hashshield.types import GoalSpec
 
 __all__ = [
     "AllowRoot",
@@ -43,16 +43,12 @@ __all__ = [
     "examples",
     "goal_of",
     "register",
-    "request_of",
     "setting",
     "switch",
     "words",
 ]
 
 AIM, SEARCH, FILES, REPORT = "What to aim at", "Search", "Files", "Report"
-
-OPTIONS = ("strip_copies", "strip_gps", "strip_metadata", "keep_mtime", "lossy_formats")
-"""Settings that travel in `Request.options`."""
 
 
 def default_note(key: str) -> str:
@@ -145,48 +141,9 @@ def goal_of(
     target: Path | None, target_set: Path | None, target_class: str | None, goal: str | None
 ) -> GoalSpec | None:
     """The goal the flags spell, or None when none was given. Raises UsageError when they exclude each other."""
-    from hashshield.types import GoalSpec
+    from hashshield.pipeline import request
 
-    given = {
-        "--target": None if target is None else GoalSpec("image", str(target)),
-        "--target-set": None if target_set is None else GoalSpec("set", str(target_set)),
-        "--target-class": None if target_class is None else GoalSpec("class", target_class),
-        "--goal": None if goal is None else goal_named(goal),
-    }
-    found = {option: spec for option, spec in given.items() if spec is not None}
-    if len(found) > 1:
-        raise UsageError(f"{' and '.join(found)} exclude each other; a photo gets one code, so keep one of them")
-    return next(iter(found.values()), None)
-
-
-def goal_named(name: str) -> GoalSpec:
-    """An untargeted goal by a word that `config.resolve` has checked."""
-    from hashshield.types import GoalSpec
-
-    return GoalSpec(cast("GoalKind", name))
-
-
-def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[str, bool], **rest: Any) -> Request:
-    """The request: resolved settings, the goal asked for, and what has no setting (`output`, `force`, ...)."""
-    from hashshield.types import Request
-
-    value = {key: found.value for key, found in settings.items()}
-    return Request(
-        models=value["model"],
-        goal=goal or goal_named(value["goal"]),
-        method=value["method"],
-        tau=value["tau"],
-        steps=value["steps"],
-        stop=value["stop"],
-        tolerance=value["tolerance"],
-        accept_best=value["accept_best"],
-        vault=value["vault"],
-        device=value["device"],
-        batch_size=value["batch_size"],
-        jobs=value["jobs"],
-        options={**{key: value[key] for key in OPTIONS}, **options},
-        **rest,
-    )
+    return request.goal_of(target, target_set, target_class, goal, spelled=lambda key: f"--{key.replace('_', '-')}")
 
 
 def ask(question: str, *, yes: bool) -> None:

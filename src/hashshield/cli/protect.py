@@ -128,7 +128,9 @@ def protect(
                 "lossy_formats": lossy_formats or None,
             }
         )
-        request = o.request_of(
+        from hashshield.pipeline.request import request_of
+
+        request = request_of(
             settings,
             o.goal_of(target, target_set, target_class, goal),
             options={"break_links": break_links, "allow_root": allow_root},
