@@ -38,8 +38,8 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("photos", "export", "DCIM/100_PANA", "originals", "protected"):
         (work / name).mkdir(parents=True)
     copies = {
-        "lotus.jpg": ("a.jpg", "photos/a.jpg", "export/lotus.jpg", "DCIM/100_PANA/P1000001.JPG"),
-        "sunflower.jpg": ("b.jpg", "other.jpg", "photos/b.jpg", "private.jpg"),
+        "lotus.jpg": ("a.jpg", "photos/a.jpg", "export/lotus.jpg", "other.jpg", "DCIM/100_PANA/P1000001.JPG"),
+        "sunflower.jpg": ("b.jpg", "photos/b.jpg", "private.jpg"),
         "../../docs/images/original.jpg": ("mine.jpg", "original.jpg", "originals/kangaroo.jpg"),
         "../../docs/images/protected.jpg": ("online.jpg", "protected.jpg", "protected/kangaroo.jpg"),
     }
@@ -86,7 +86,7 @@ def test_sections_with_blocks_have_names_of_their_own() -> None:
 def test_what_is_not_run_says_what_it_would_need() -> None:
     left = {block.reason for block in BLOCKS} - {""}
     assert left
-    assert all(re.search(r"\b(needs?|takes|downloads|installs|publishes)\b", reason) for reason in left), left
+    assert all(re.search(r"\b(needs?|takes|downloads|installs|writes)\b", reason) for reason in left), left
 
 
 @pytest.mark.parametrize("line", sorted({line for line in LINES if "hashshield " in line}))
@@ -95,8 +95,12 @@ def test_command_lines_are_taken_by_the_parser(line: str) -> None:
     if program != "hashshield":
         pytest.skip(f"a line of {program}")
     command: Any = typer.main.get_command(app)
+    if words == ["--version"]:
+        with pytest.raises(typer.Exit):
+            command.make_context(program, words)
+        return
     context = None
-    while hasattr(command, "resolve_command") and words[0] != "--version":
+    while hasattr(command, "resolve_command"):
         context = command.make_context(command.name, words[:1], parent=context)
         name, command, words = command.resolve_command(context, words)
     taken = command.make_context(name, words, parent=context)

@@ -42,7 +42,7 @@ def test_asked_for_and_back(
     assert path.read_bytes() == before
     goal = GoalSpec("class", "teapot")
     # Their coders, run on several threads, do not give the same bytes twice: asked is what any of them can carry.
-    (row,) = protect_now(path, goal=goal, tolerance=4, steps=40, options={"lossy_formats": True})
+    (row,) = protect_now(path, goal=goal, tolerance=4, steps=80, options={"lossy_formats": True})
     assert row.status == "protected", row.reason
     assert any("lose a little" in text for text in told.notices)
     assert path.read_bytes() != before
