@@ -20,7 +20,7 @@ from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import OpenModel, open_models
-from hashshield.types import Codes
+from hashshield.types import Codes, Step
 from hashshield.views import card_view
 from tiny_net import picture
 
@@ -106,6 +106,28 @@ def test_the_lowest_loss_is_kept_although_later_steps_are_worse() -> None:
     assert losses == sorted(losses, reverse=True)
     code = Toy()(photo.grid.changed(found.delta)).code
     assert float(torch.relu(KEPT + 0.25 - code * photo.aims[0].wanted).square().sum()) == pytest.approx(losses[-1])
+
+
+def test_a_walk_that_leads_nowhere_begins_again_another_way() -> None:
+    stuck = replace(RNM, step=lambda _total, _scale: steps.raw(0.0))
+    assert not run([toy_photo("a")], replace(stuck, escape=None))["a"].reached
+    found = run([toy_photo("a")], stuck)["a"]
+    assert found.first_reached is not None
+    assert found.first_reached > 14, "a third of the steps belong to the method's own rule"
+    assert (found.reached, found.steps) == (True, 40)
+    assert float(found.delta.norm()) < float(run([toy_photo("a")], method("rnm-first"))["a"].delta.norm())
+
+
+def test_a_walk_that_began_again_goes_on_with_its_own_steps() -> None:
+    sizes: list[int] = []
+
+    def counted(total: int, scale: float) -> Step:
+        sizes.append(total)
+        return RNM.step(total, scale) if len(sizes) > 1 else steps.raw(0.0)
+
+    found = run([toy_photo("a")], replace(RNM, step=counted))["a"]
+    assert found.first_reached is not None
+    assert sizes == [40, 40 - found.first_reached]
 
 
 def test_stop_first_is_out_at_the_first_reach() -> None:

@@ -20,6 +20,9 @@ __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
 _ROUNDS = 2
 """How often a walk may take the budget's steps, which shrink to nothing, when the code still gives something away."""
 
+_PATIENCE = 0.35
+"""The share of its steps after which a walk that has not reached its goal once tries another way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
@@ -139,12 +142,12 @@ class _Walk:
     finished: bool = False
     rounds: int = 1
     """How often it may take the budget's steps."""
+    escaping: bool = False
+    """Whether it has left a place where the loss is lowest and the goal is not reached, and is not there yet."""
     _step: Step = field(init=False)
 
     def __post_init__(self) -> None:
-        grid = self.photo.grid
-        start = grid.start() if self.photo.start is None else self.photo.start
-        self.delta = self.best = grid.project(start, self.budget.tau)
+        self.delta = self.best = self.photo.grid.project(self._start(), self.budget.tau)
         self._step = self._first_step()
 
     def remember(self, loss: float, reached: bool, exposed: int) -> None:
@@ -166,15 +169,37 @@ class _Walk:
                 return
             self.rounds += 1
             self._step = self._first_step()
-        if settled and self.method.shrink is not None:
-            moved = self.delta * self.method.shrink
-        else:
-            moved = self._step(self.delta, gradient)
-        self.delta = self.photo.grid.project(moved, self.budget.tau).detach()
+        self.delta = self.photo.grid.project(self._moved(gradient, settled), self.budget.tau).detach()
         self.taken += 1
 
+    def _moved(self, gradient: Tensor, settled: bool) -> Tensor:
+        """One move, unprojected: shrink, step, or begin again another way when a third of the steps reached nothing.
+
+        Where the gradient alone leads, a few photos end where all bits hang on nothing and it vanishes.
+        """
+        left = self.budget.steps - self.taken
+        if self.escaping and self.first_reached is not None:
+            self._step, self.escaping = self.method.step(max(left, 1), self._scale()), False
+        elif self._lost():
+            assert self.method.escape is not None
+            self._step, self.escaping = self.method.escape(left, self._scale()), True
+            return self._start()
+        if settled and self.method.shrink is not None:
+            return self.delta * self.method.shrink
+        return self._step(self.delta, gradient)
+
+    def _lost(self) -> bool:
+        out = self.method.escape is not None and self.first_reached is None
+        return out and self.taken == round(_PATIENCE * self.budget.steps)
+
+    def _start(self) -> Tensor:
+        return self.photo.grid.start() if self.photo.start is None else self.photo.start
+
     def _first_step(self) -> Step:
-        return self.method.step(self.budget.steps, min(self.photo.grid.image.shape[1:]) / 256)
+        return self.method.step(self.budget.steps, self._scale())
+
+    def _scale(self) -> float:
+        return min(self.photo.grid.image.shape[1:]) / 256
 
     def _unfinished(self) -> bool:
         """Whether a code that should hide something misses the goal, or exposes bits, where that is seen as written."""

@@ -30,6 +30,8 @@ class Method:
     step: Callable[[int, float], Step]
     steps: int
     """The method's own budget."""
+    escape: Callable[[int, float], Step] | None = None
+    """The rule of a search that has spent a third of its steps without success, until it succeeds."""
     shrink: float | None = None
     stop: Literal["budget", "first"] = "first"
     kept: float = KEPT
@@ -72,6 +74,11 @@ def _hag(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
     return losses.hag(code, wanted, alphas[((at - 1000) // 200 + 1).clamp(0, 5)])
 
 
+def _gathering(_total: int, scale: float) -> Step:
+    """Long steps along gathered directions, which go through where the gradient alone vanishes."""
+    return steps.L2Momentum(5 * scale, 0.9, steps.decaying(0.93, 0.15))
+
+
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
@@ -80,6 +87,7 @@ METHODS: dict[str, Method] = {
             _margin,
             lambda total, scale: steps.l2_normalised(0.5 * scale, steps.cosine(total)),
             steps=40,
+            escape=_gathering,
             shrink=0.85,
             stop="budget",
             feature_weight=2.0,
@@ -88,7 +96,7 @@ METHODS: dict[str, Method] = {
         Method(
             "rnm-first",
             _margin,
-            lambda _total, scale: steps.L2Momentum(5 * scale, 0.9, steps.decaying(0.93, 0.15)),
+            _gathering,
             steps=200,
             kept=0.02,
             feature_weight=1.0,
