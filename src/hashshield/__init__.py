@@ -1,1 +1,27 @@
-"""HashShield keeps photos out of image-hash search."""
+"""HashShield keeps photos out of image-hash search.
+
+From Python: `protect`, `verify`, `evaluate`, `restore` and `load_model`, as `hashshield.api` describes them. They are
+loaded when first used, so that `import hashshield` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hashshield.api import Network, Protected, evaluate, load_model, protect, restore, verify
+
+__all__ = ["Network", "Protected", "evaluate", "load_model", "protect", "restore", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'hashshield' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module("hashshield.api"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -192,6 +192,9 @@ def resolve(
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     called = {key: value for key, value in (arguments or {}).items() if value is not None}
+    for key in called:
+        if key not in SETTINGS:
+            raise UsageError(f"unknown argument {key!r}; {nearest(key, tuple(SETTINGS))}")
     environ = os.environ if environ is None else environ
     path = config_path() if path is None else path
     stored = read_file(path)

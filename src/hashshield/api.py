@@ -1,0 +1,302 @@
+"""The Python interface: what the commands do, for a path, encoded bytes, a Pillow image or a tensor.
+
+Arguments have the names and ranges of the options, and what is not given comes from the environment, the user's file
+or the default, as on the command line. Nothing is written unless `output` or `in_place` says so.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from hashshield import imaging
+from hashshield.config import resolve
+from hashshield.errors import PhotoError, UsageError
+from hashshield.models.device import choose_device
+from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hashing import FrozenHash
+from hashshield.models.load import open_models
+from hashshield.pipeline import evaluate as _evaluate
+from hashshield.pipeline import restore as _restore
+from hashshield.pipeline import run
+from hashshield.pipeline import verify as _verify
+from hashshield.pipeline.request import goal_of, request_of
+from hashshield.storage import read_snapshot
+from hashshield.types import Evaluation, Outcome, Restoration, Verification
+from hashshield.views import pillow_view
+
+__all__ = ["Network", "Photo", "Protected", "evaluate", "load_model", "protect", "restore", "verify"]
+
+Photo = str | os.PathLike[str] | bytes | Image.Image | Tensor
+"""A path, an encoded file, a Pillow image, or (C, H, W): uint8, or float in [0, 1]; C is 1, 3 or 4."""
+
+PathLike = str | os.PathLike[str]
+
+_log = logging.getLogger("hashshield")
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What became of one photo."""
+
+    outcome: Outcome
+    """The receipt: the row that `hashshield protect --json` prints."""
+    data: bytes | None
+    """The protected photo, encoded as it came in (images and tensors: PNG); None when the goal was not reached."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The protected pixels, decoded. Raises PhotoError when there are none."""
+        image = Image.open(io.BytesIO(self._bytes()))
+        image.load()
+        return image
+
+    @property
+    def tensor(self) -> Tensor:
+        """(C, H, W) float in [0, 1], as stored: not turned by an EXIF orientation. Raises PhotoError."""
+        pixels = np.array(self.image)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+    def _bytes(self) -> bytes:
+        if self.data is None:
+            raise PhotoError(f"{self.outcome.path}: {self.outcome.status}, so there is no photo; {self.outcome.reason}")
+        return self.data
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A hash network and how it looks at a photo."""
+
+    name: str
+    """`checkpoint:bits`"""
+    module: FrozenHash
+    """(N, 3, s, s) in [0, 1] -> Codes; differentiable."""
+    _view: Any
+
+    @property
+    def bits(self) -> int:
+        """Code length."""
+        return self.module.bits
+
+    def view(self, photo: Photo) -> Tensor:
+        """(3, s, s) in [0, 1]: what the network sees of a photo, by Pillow's resizing. Raises PhotoError."""
+        name, data = _encoded(photo)
+        return self._view(upright_rgb(imaging.read(data, name=name)))  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def code(self, photo: Photo) -> NDArray[np.int8]:
+        """(K,) in {-1, +1}. Raises PhotoError."""
+        image = self.view(photo)[None].to(self.module.mean.device)
+        relaxed = self.module(image).code[0].float().cpu().numpy()
+        return np.where(relaxed >= 0, 1, -1).astype(np.int8)
+
+
+def protect(
+    photo: Photo,
+    *,
+    model: str | Iterable[str] | None = None,
+    goal: str | None = None,
+    target: PathLike | None = None,
+    target_set: PathLike | None = None,
+    target_class: str | None = None,
+    output: PathLike | None = None,
+    in_place: bool = False,
+    backup: bool = True,
+    force: bool = False,
+    seed: int | None = None,
+    **settings: Any,
+) -> Protected:
+    """Change a photo so that its image-hash code no longer matches; `settings` are those of `hashshield config show`.
+
+    A path is written only with `output` (the folder that receives the copy) or `in_place`; the original then goes to
+    the vault unless `backup` is off. Raises UsageError (also for a photo in memory that is to be written),
+    PhotoError for a photo that cannot be protected, CheckpointError, StorageError.
+    """
+    writes = in_place or output is not None
+    if in_place and output is not None:
+        raise UsageError("in_place and output exclude each other; a photo is written to one place")
+    if writes and not isinstance(photo, str | os.PathLike):
+        raise UsageError(f"output and in_place write files; {type(photo).__name__} is no path, so take .data instead")
+    request = request_of(
+        _settings(model=model, goal=goal, **settings),
+        goal_of(_path(target), _path(target_set), target_class, goal),
+        options={"break_links": False, "allow_root": False},
+        output=_path(output),
+        backup=backup,
+        dry_run=False,
+        force=force,
+        seed=seed,
+    )
+    if writes:
+        path = Path(os.fspath(photo))  # type: ignore[arg-type]
+        if not path.is_file():
+            raise UsageError(f"{path}: no such photo; a call protects one, hashshield protect a folder")
+        (row,) = run.protect([path], request, progress=_Log())
+        _raise_failed(row)
+        written = path if row.output is None else Path(row.output)
+        return Protected(row, written.read_bytes() if row.status in ("protected", "partial", "already") else None)
+    name, data = _encoded(photo)
+    protected, row = run.protect_bytes(data, request, name=name)
+    _raise_failed(row)
+    return Protected(row, protected)
+
+
+def verify(
+    photo: Photo,
+    *,
+    original: Photo | None = None,
+    model: str | Iterable[str] | None = None,
+    target: PathLike | None = None,
+    target_set: PathLike | None = None,
+    target_class: str | None = None,
+    **settings: Any,
+) -> Verification:
+    """Hash a photo again and compare, with `original` or else with what the ledger knows.
+
+    Raises UsageError, PhotoError, CheckpointError.
+    """
+    goal = goal_of(_path(target), _path(target_set), target_class, None)
+    if goal is not None and original is None:
+        raise UsageError("a target needs original too; without it the ledger says what each photo was aimed at")
+    found = _settings(model=model, **settings)
+    with _as_file(photo) as path, _as_file(original) as before:
+        (row,) = _verify.verify(
+            [path],
+            models=found["model"].value if model is not None or original is not None else (),
+            original=before if original is not None else None,
+            goal=goal,
+            tolerance=found["tolerance"].value,
+            vault=found["vault"].value,
+            device=found["device"].value,
+            progress=_Log(),
+        )
+    _raise_failed(row)
+    return row
+
+
+def evaluate(
+    original: Photo, protected: Photo, *, model: str | Iterable[str] | None = None, device: str | None = None
+) -> Evaluation:
+    """Compare a photo with its protected copy: PSNR in dB, SSIM, largest change, Hamming distances.
+
+    Raises UsageError, PhotoError (sizes that differ among them), CheckpointError.
+    """
+    found = _settings(model=model, device=device)
+    with _as_file(original) as before, _as_file(protected) as after:
+        if before.is_dir() or after.is_dir():
+            raise UsageError(f"{before if before.is_dir() else after}: is a folder; a call compares two photos")
+        (row,) = _evaluate.evaluate(
+            before, after, models=found["model"].value, device=found["device"].value, progress=_Log()
+        )
+    _raise_failed(row)
+    return row
+
+
+def restore(*paths: PathLike, vault: PathLike | None = None) -> list[Restoration]:
+    """Bring originals back from the vault, byte for byte; one row per file, also for those that cannot be.
+
+    Raises UsageError, StorageError.
+    """
+    return _restore.restore([Path(path) for path in paths], vault=_settings(vault=_path(vault))["vault"].value)
+
+
+def load_model(name: str, *, device: str | None = None) -> Network:
+    """Open a network by name (`checkpoint` or `checkpoint:bits`) or by file.
+
+    Raises UnknownNameError, CheckpointError, UsageError for a device that is not there.
+    """
+    (opened,) = open_models([name], device=choose_device(_settings(device=device)["device"].value))
+    return Network(opened.name, opened.model, lambda pixels: pillow_view(pixels, opened.card.input))
+
+
+class _Log:
+    """Progress for a program: notices go to the logger `hashshield`."""
+
+    def start(self, total: int) -> None:
+        pass
+
+    def photo(self, path: str) -> None:
+        pass
+
+    def done(self, outcome: object) -> None:
+        pass
+
+    def notice(self, text: str) -> None:
+        _log.info(text)
+
+
+def _settings(**arguments: Any) -> Any:
+    return resolve(arguments=arguments)
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _raise_failed(row: Outcome | Verification | Evaluation) -> None:
+    if row.status == "failed":
+        raise PhotoError(str(row.reason))
+
+
+def _encoded(photo: Photo) -> tuple[str, bytes]:
+    """What messages call the photo, and its file's bytes. Raises PhotoError, UsageError."""
+    if isinstance(photo, bytes):
+        return "the photo", photo
+    if isinstance(photo, Image.Image):
+        return "the image", _png(photo)
+    if isinstance(photo, Tensor):
+        return "the tensor", _png(_pictured(photo))
+    path = Path(photo)
+    return str(path), read_snapshot(path, follow=True).data
+
+
+def _png(image: Image.Image) -> bytes:
+    """Encoded without loss, with what decides how pixels are shown. Raises PhotoError."""
+    out = io.BytesIO()
+    try:
+        image.save(out, "PNG", exif=image.getexif(), icc_profile=image.info.get("icc_profile"))
+    except OSError as error:
+        raise PhotoError(f"the image: {error}; convert it to RGB, RGBA or L first") from error
+    return out.getvalue()
+
+
+def _pictured(tensor: Tensor) -> Image.Image:
+    """(C, H, W) as an image of 8 bits. Raises UsageError for what is no picture."""
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
+        raise UsageError(f"a tensor is (C, H, W) with 1, 3 or 4 channels; this one is {tuple(tensor.shape)}")
+    pixels = tensor.detach().cpu()
+    if pixels.dtype != torch.uint8:
+        if not pixels.is_floating_point():
+            raise UsageError(f"a tensor is uint8, or float in [0, 1]; this one is {pixels.dtype}")
+        if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+            raise UsageError("a float tensor has its values in [0, 1]; this one leaves that range; divide by 255?")
+        pixels = (pixels * 255).round().to(torch.uint8)
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+@contextmanager
+def _as_file(photo: Photo | None) -> Iterator[Path]:
+    """A path to the photo; what is only in memory is put into a private file for as long."""
+    if isinstance(photo, str | os.PathLike):
+        yield Path(photo)
+        return
+    with tempfile.TemporaryDirectory(prefix="hashshield-") as folder:
+        path = Path(folder) / "photo"
+        if photo is not None:
+            path.write_bytes(_encoded(photo)[1])
+        yield path
