@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import hardtanh, interpolate
 
 from hashshield.attacks.band import Band, resampled
 from hashshield.views import resized, short_side, to_image
@@ -17,6 +17,9 @@ from hashshield.views import resized, short_side, to_image
 __all__ = ["SHORT_SIDE", "Grid", "grid_size", "make_grid"]
 
 SHORT_SIDE = 256
+
+_HAIR = 1e-6
+"""How far beyond [0, 1] an image may be, so that its darkest and lightest pixels keep their gradient."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +54,10 @@ class Grid:
         if self.opaque is not None:
             delta = delta * self.opaque
         if self.rows is not None and self.columns is not None:
-            delta = resampled(delta, self.rows, self.columns)
-        image = (self.image + delta).clamp(0, 1)
+            # The gradient of hardtanh is one pass over memory, that of clamp four; but it has none at its bounds.
+            image = hardtanh(self.image + resampled(delta, self.rows, self.columns), -_HAIR, 1 + _HAIR)
+        else:
+            image = self.image + delta  # in [0, 1] as projected
         if self.drift is not None:
             image = (image + self.drift).clamp(0, 1)
         if self.written is not None:
@@ -60,10 +65,10 @@ class Grid:
             image = image + (self.written(change.detach()) - image).detach()
         return image[None]
 
-    def project(self, delta: Tensor, tau: float) -> Tensor:
-        """Nearest change within tau that keeps the image in [0, 1]; for grey photos the plane's own range."""
+    def bounds(self, tau: float) -> tuple[Tensor, Tensor]:
+        """Least and largest change of each pixel within tau that keeps the image in [0, 1]: two (channels, h, w)."""
         image = self.image[: self.channels]
-        return delta.clamp(-tau, tau).clamp(-image, 1 - image)
+        return (-image).clamp_min(-tau), (1 - image).clamp_max(tau)
 
     def to(self, device: torch.device | str) -> Grid:
         """The same grid on another device; to a GPU without waiting for the copy."""

@@ -20,8 +20,11 @@ __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
 _ROUNDS = 2
 """How often a walk may take the budget's steps, which shrink to nothing, when the code still gives something away."""
 
-_PATIENCE = 0.35
-"""The share of its steps after which a walk that has not reached its goal once tries another way."""
+_HANGING = 0.35
+"""The share of its steps after which a walk whose code hangs at nothing tries another way."""
+
+_LOST = 0.65
+"""The share after which any walk does that has not reached its goal once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,13 @@ class _Advance:
         losses = torch.stack([goal.loss(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
         exposed = torch.stack([goal.exposed(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
+        hanging = torch.stack([goal.hanging(code) for goal, code in zip(goals, codes, strict=True)]).any(0)
         gradients = torch.autograd.grad(losses.sum(), deltas)
-        for walk, loss, reach, bits, gradient in zip(
-            walks, losses.tolist(), reached.tolist(), exposed.tolist(), gradients, strict=True
+        for walk, loss, reach, bits, hangs, gradient in zip(
+            walks, losses.tolist(), reached.tolist(), exposed.tolist(), hanging.tolist(), gradients, strict=True
         ):
             walk.remember(loss, reach, bits)
+            walk.hanging = hangs
             walk.move(gradient, reach and not bits)
         return walks
 
@@ -142,12 +147,17 @@ class _Walk:
     finished: bool = False
     rounds: int = 1
     """How often it may take the budget's steps."""
+    hanging: bool = False
+    """Whether some network's code is, by the loss, no better than one whose bits are all undecided."""
     escaping: bool = False
     """Whether it has left a place where the loss is lowest and the goal is not reached, and is not there yet."""
     _step: Step = field(init=False)
+    _bounds: tuple[Tensor, Tensor] = field(init=False)
+    """Kept, because making them anew costs more than the projection itself."""
 
     def __post_init__(self) -> None:
-        self.delta = self.best = self.photo.grid.project(self._start(), self.budget.tau)
+        self._bounds = self.photo.grid.bounds(self.budget.tau)
+        self.delta = self.best = self._start().clamp(*self._bounds)
         self._step = self._first_step()
 
     def remember(self, loss: float, reached: bool, exposed: int) -> None:
@@ -169,13 +179,13 @@ class _Walk:
                 return
             self.rounds += 1
             self._step = self._first_step()
-        self.delta = self.photo.grid.project(self._moved(gradient, settled), self.budget.tau).detach()
+        self.delta = self._moved(gradient, settled).clamp(*self._bounds).detach()
         self.taken += 1
 
     def _moved(self, gradient: Tensor, settled: bool) -> Tensor:
-        """One move, unprojected: shrink, step, or begin again another way when a third of the steps reached nothing.
+        """One move, unprojected: shrink, step, or begin again another way when the steps led nowhere.
 
-        Where the gradient alone leads, a few photos end where all bits hang on nothing and it vanishes.
+        Where the gradient alone leads, a few photos end where all bits hang at nothing and it vanishes.
         """
         left = self.budget.steps - self.taken
         if self.escaping and self.first_reached is not None:
@@ -189,8 +199,10 @@ class _Walk:
         return self._step(self.delta, gradient)
 
     def _lost(self) -> bool:
-        out = self.method.escape is not None and self.first_reached is None
-        return out and self.taken == round(_PATIENCE * self.budget.steps)
+        if self.method.escape is None or self.first_reached is not None or self.escaping:
+            return False
+        hanging = self.hanging and self.taken == round(_HANGING * self.budget.steps)
+        return hanging or self.taken == round(_LOST * self.budget.steps)
 
     def _start(self) -> Tensor:
         return self.photo.grid.start() if self.photo.start is None else self.photo.start

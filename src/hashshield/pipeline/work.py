@@ -1,7 +1,7 @@
 """The work itself, pure: photos' bytes in, protected bytes and receipts out. Nothing here touches a file.
 
-Threads decode and encode; the networks run in the calling thread and its lanes only, so that two teams of compute
-threads never fight over the cores.
+Threads decode and encode, and on the CPU hash what they read, on one core each: while the calling thread did that, the
+search waited. The search runs in the calling thread's lanes, and on a GPU so does every network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,17 @@ def work(sources: Iterable[Source], tools: Tools) -> Iterator[Result]:
         torch.set_num_threads(threads)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Written:
+    """What a thread wrote, read again and, on the CPU, hashed."""
+
+    data: bytes
+    reread: Reread
+    applied: int
+    """Largest change in levels that was meant."""
+    receipt: Receipt | None
+
+
 class _Flow:
     """Photos streaming through: decoded ahead, searched together, written behind."""
 
@@ -76,7 +87,7 @@ class _Flow:
         self.again: deque[Task] = deque()
         self.missed: dict[int, Task] = {}
         self.written = 0
-        self.writing: deque[tuple[int, Task, Future[tuple[bytes, Reread, int]]]] = deque()
+        self.writing: deque[tuple[int, Task, Future[_Written]]] = deque()
         self.results: deque[Result] = deque()
         self.searching: list[Task] = []
         self.warned = False
@@ -122,11 +133,21 @@ class _Flow:
 
     def _prepare(self, source: Source) -> Task:
         with self._room(len(source.data) * _PREPARING):
-            return prepare(source, self.tools)
+            task = prepare(source, self.tools)
+            if self._hashing_in_threads and task.already is None:
+                self._aim(task)
+            return task
 
-    def _write(self, task: Task, delta: Tensor) -> tuple[bytes, Reread, int]:
+    def _write(self, task: Task, delta: Tensor) -> _Written:
         with self._room(task.pixels * _WRITING):
-            return write(task, delta, self.tools)
+            written = _Written(*write(task, delta, self.tools), None)
+            if self._hashing_in_threads:
+                return replace(written, receipt=self._judge(task, written))
+            return written
+
+    @property
+    def _hashing_in_threads(self) -> bool:
+        return self.device.type == "cpu"
 
     @contextmanager
     def _room(self, size: int) -> Iterator[None]:
@@ -149,7 +170,8 @@ class _Flow:
                     self.results.append(Result(source, already=task.already))
                     continue
                 self._warn(task)
-                self._aim(task)
+                if not task.aims:
+                    self._aim(task)
             except HashshieldError as error:
                 self.results.append(Result(source, reason=str(error)))
                 continue
@@ -216,19 +238,22 @@ class _Flow:
         while self.writing and (self.writing[0][0] < until or self.writing[0][2].done()):
             number, task, future = self.writing.popleft()
             try:
-                data, reread, applied = future.result()
+                written = future.result()
             except HashshieldError as error:
                 self.results.append(Result(task.source, reason=str(error)))
                 continue
-            receipt = judge(
-                reread,
-                task.marks,
-                self.tools.models,
-                linf_applied=applied,
-                tolerance=self.tools.tolerance,
-                lossless=task.lossless,
-            )
-            self._settle(number, task, data, reread, receipt)
+            receipt = self._judge(task, written) if written.receipt is None else written.receipt
+            self._settle(number, task, written.data, written.reread, receipt)
+
+    def _judge(self, task: Task, written: _Written) -> Receipt:
+        return judge(
+            written.reread,
+            task.marks,
+            self.tools.models,
+            linf_applied=written.applied,
+            tolerance=self.tools.tolerance,
+            lossless=task.lossless,
+        )
 
     def _settle(self, number: int, task: Task, data: bytes, reread: Reread, receipt: Receipt) -> None:
         task.tries += 1

@@ -6,6 +6,9 @@ Tensor resizing matches Pillow only with `antialias=True`. Sizes follow torchvis
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,17 +67,50 @@ def card_view(size: Input) -> View:
     """The card's geometry on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
 
     def view(images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        goal = short_side(height, width, size.resize)
-        # As Pillow does it to 8-bit pixels: one axis after the other, rounded after each.
-        if width != goal[1]:
-            images = _to_levels(_bilinear(images, height, goal[1]))
-        if height != goal[0]:
-            images = _to_levels(_bilinear(images, *goal))
-        rows, columns = centre(*goal, size.crop)
-        return images[..., rows, columns]
+        goal = short_side(images.shape[-2], images.shape[-1], size.resize)
+        seen: Tensor = _Shrunk.apply(images, goal, centre(*goal, size.crop))
+        return seen
 
     return view
+
+
+class _Shrunk(torch.autograd.Function):
+    """Resized as Pillow does it to 8-bit pixels, one axis after the other and rounded after each, then cropped.
+
+    The gradient goes straight through the rounding. It is a product with the resampling matrices of what the crop
+    keeps: torch's own for antialiased resizing costs three times as much, a tenth of a gradient step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, goal: tuple[int, int], crop: tuple[slice, slice]) -> Tensor:
+        ctx.size, ctx.goal, ctx.crop = images.shape[-2:], goal, crop
+        if images.shape[-1] != goal[1]:
+            images = _to_levels(_bilinear(images, images.shape[-2], goal[1]))
+        images = images[..., crop[1]]
+        if images.shape[-2] != goal[0]:
+            images = _to_levels(_bilinear(images, goal[0], images.shape[-1]))
+        return images[..., crop[0], :].contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (height, width), (tall, wide), (rows, columns) = ctx.size, ctx.goal, ctx.crop
+        found = gradients[0]
+        if height != tall:
+            found = _resampling(height, tall, rows.start, rows.stop, found.device).T @ found
+        if width != wide:
+            found = found @ _resampling(width, wide, columns.start, columns.stop, found.device)
+        left, top = (0 if width != wide else columns.start), (0 if height != tall else rows.start)
+        if found.shape[-2:] != (height, width):
+            whole = found.new_zeros((*found.shape[:-2], height, width))
+            whole[..., top : top + found.shape[-2], left : left + found.shape[-1]] = found
+            found = whole
+        return found, None, None
+
+
+@lru_cache(maxsize=64)
+def _resampling(size: int, goal: int, first: int, last: int, device: torch.device) -> Tensor:
+    """(last - first, size): the rows of the matrix that resizes `size` pixels to `goal` which the crop keeps."""
+    return _bilinear(torch.eye(size)[None, None], size, goal)[0, 0, :, first:last].T.contiguous().to(device)
 
 
 def _bilinear(images: Tensor, height: int, width: int) -> Tensor:
@@ -82,7 +118,6 @@ def _bilinear(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def _to_levels(images: Tensor) -> Tensor:
-    """Round to 8-bit levels; the gradient goes straight through."""
-    plain = images.detach()
+    """Round to 8-bit levels."""
     # Pillow's ties go up; 1e-4 keeps float32's own error from deciding them.
-    return images + (torch.floor(plain * 255 + (0.5 + 1e-4)) / 255 - plain)
+    return images.mul_(255).add_(0.5 + 1e-4).floor_().div_(255)
