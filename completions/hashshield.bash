@@ -20,11 +20,11 @@ __hashshield_case() {
     commands='' options='' argument='' takes='' words=''
     case $path in
     'hashshield')
-        commands='protect verify evaluate restore train originals models bench config'
+        commands='protect verify evaluate restore train doctor originals models bench config'
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --json -q --quiet -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -43,10 +43,12 @@ __hashshield_case() {
             --seed) takes=other ;;
             -o|--output) takes=folder ;;
             --vault) takes=folder ;;
+            --sample) takes=other ;;
+            --exclude) takes=other ;;
         esac
         ;;
     'hashshield verify')
-        options='--original --target --target-set --target-class --model --tolerance --device --vault --json -q --quiet -y --yes -h --help'
+        options='--original --target --target-set --target-class --model --tolerance --device --vault --exclude --json -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --original) takes=file ;;
@@ -57,10 +59,11 @@ __hashshield_case() {
             --tolerance) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
             --vault) takes=folder ;;
+            --exclude) takes=other ;;
         esac
         ;;
     'hashshield evaluate')
-        options='--model --device --json -q --quiet -y --yes -h --help'
+        options='--model --device --json -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -86,6 +89,12 @@ __hashshield_case() {
             --name) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield doctor')
+        options='--thorough --vault --json -h --help'
+        case $previous in
+            --vault) takes=folder ;;
         esac
         ;;
     'hashshield originals')

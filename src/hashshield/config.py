@@ -121,6 +121,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("strip_metadata", "switch", False, "remove all metadata but orientation and colour profile"),
         Setting("keep_mtime", "switch", False, "keep the modification time"),
         Setting("lossy_formats", "switch", False, "accept HEIC and AVIF, which lose a little with each writing"),
+        Setting("exclude", "names", (), "shell patterns of files and folders to pass over"),
         Setting("cache", "path", None, "folder of downloaded and imported networks", flag=None),
         Setting(
             "mirror",

@@ -14,6 +14,7 @@ __all__ = [
     "CodeRow",
     "Codes",
     "Evaluation",
+    "Finding",
     "Goal",
     "GoalKind",
     "GoalSpec",
@@ -111,6 +112,10 @@ class Request:
     dry_run: bool = False
     output: Path | None = None
     """Folder that receives protected copies; None protects in place."""
+    exclude: tuple[str, ...] = ()
+    """Shell patterns of files and folders to pass over; see `storage.excluded`."""
+    sample: int | None = None
+    """Only this many of the photos, evenly over all; with `output`, because in place nothing is tried."""
     vault: Path | None = None
     device: str = "auto"
     batch_size: int | None = None
@@ -234,6 +239,17 @@ class Restoration:
     status: Literal["restored", "planned", "skipped", "failed"]
     reason: str | None = None
     sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `doctor` found of one thing."""
+
+    check: str
+    status: Literal["ok", "warning", "failed"]
+    found: str
+    advice: str | None = None
+    """What to do about it, where `found` does not say so itself."""
 
 
 class Progress(Protocol):

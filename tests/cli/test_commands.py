@@ -40,6 +40,7 @@ def test_verify_leaves_the_networks_to_the_ledger(run: Run, stand_in: StandIn) -
     ended = run("verify", "a.jpg")
     assert ended.code == 0
     nothing = {"models": (), "original": None, "goal": None, "tolerance": None, "vault": None, "device": "auto"}
+    nothing["exclude"] = ()
     assert verify == [(([Path("a.jpg")],), nothing)]
     assert ended.err == "1 protected.\n"
 
@@ -87,6 +88,7 @@ def test_verify_with_an_original_hashes_with_the_configured_networks(run: Run, s
         "tolerance": 3,
         "vault": Path("v"),
         "device": "cpu",
+        "exclude": (),
     }
     assert run("verify", "a.jpg", "--model", "m:16").code == 3
     assert verify[1][1]["models"] == ("m:16",)

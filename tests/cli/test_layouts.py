@@ -71,8 +71,11 @@ def test_protect_numbers(outcome: Make) -> None:
         "median_psnr_db": 50.0,
         "least_distance_from_original": 21,
         "worst_distance_to_goal": 3,
+        "planned_seconds": None,
         "after_reencoding": {"transform": "jpeg q75", "passed": 1, "measured": 2},
     }
+    planned = [outcome(status="planned", seconds=1.5), outcome(status="planned", seconds=2.0)]
+    assert PROTECT.numbers(planned)["planned_seconds"] == 3.5
 
 
 def cells(layout: Any, row: object) -> dict[str, str]:

@@ -58,7 +58,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
         f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
         f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
-        "--lossy-formats --allow-root --no-backup --yes --json --quiet"
+        "--lossy-formats --allow-root --no-backup --yes --json --quiet --exclude *.png --exclude thumbs --sample 3"
     )
     ended = run("protect", *words.split(), "a.jpg")
     assert ended.code == 0
@@ -78,6 +78,8 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         dry_run=True,
         output=tmp_path / "out",
         vault=tmp_path / "v",
+        exclude=("*.png", "thumbs"),
+        sample=3,
         device="cpu",
         batch_size=4,
         jobs=2,
@@ -270,3 +272,33 @@ def test_an_unreadable_path_is_left_to_the_pipeline(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert run("protect", tmp_path / "a.jpg", "b.jpg").code == 0
     assert asked[0][0] == [tmp_path / "a.jpg", Path("b.jpg")]
+
+
+def test_a_sample_goes_to_a_folder_of_its_own(run: Run, asked: list[Any]) -> None:
+    ended = run("protect", "a.jpg", "--sample", "2")
+    request = asked[0][1]
+    assert request.sample == 2
+    assert request.output is not None
+    assert request.output.is_dir()
+    assert f"Copies go to {request.output}; your photos stay as they are." in ended.err
+    request.output.rmdir()
+
+
+def test_patterns_left_over_by_the_shell_are_matched(run: Run, asked: list[Any], tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.jpg", "sub/c.jpg", "[x].png", "x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    words = ("*.jpg", "**/c.jpg", "[x].png", "*.gif")
+    assert run("protect", *(tmp_path / word for word in words)).code == 0
+    found = [str(path.relative_to(tmp_path)) for path in asked[0][0]]
+    assert found == ["a.jpg", "b.jpg", "sub/c.jpg", "[x].png", "*.gif"]
+
+
+def test_verbose_tells_what_was_measured(run: Run, asked: list[Any]) -> None:
+    quiet, plain = run("protect", "a.jpg", "--verbose", "--quiet"), run("protect", "a.jpg")
+    verbose = run("protect", "a.jpg", "-v")
+    assert quiet.err == ""
+    assert "from its own code" not in plain.err
+    assert "a.jpg: lite0-caltech101:48 crop: 24 of 48 bits from its own code, 0 from the goal" in verbose.err
+    assert "SSIM" in verbose.err
+    assert "after jpeg q75" in verbose.err

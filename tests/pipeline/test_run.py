@@ -262,11 +262,46 @@ def test_a_dry_run_writes_nothing(photos: Path, tmp_path: Path, protect_now: Pro
     before = path.read_bytes()
     rows = protect_now(photos, dry_run=True, models=("lite0-caltech101:48",), output=tmp_path / "out")
     assert [r.status for r in rows] == ["planned", "skipped"]
+    assert rows[0].seconds is not None
+    assert rows[0].seconds > 0
     assert rows[0].output == str(tmp_path / "out" / "a.png")
     assert path.read_bytes() == before
     assert not (tmp_path / "out").exists()
     with Store.open(tmp_path / "vault") as store:
         assert list(store.vault.sizes()) == []
+
+
+def test_a_dry_run_tells_time_and_room(photos: Path, told: Any, protect_now: Protect) -> None:
+    for index in range(3):
+        put(photos, f"{index}.png", seed=index)
+    rows = [protect_now(photos, dry_run=True, steps=steps) for steps in (10, 1000)]
+    few, many = (sum(row.seconds or 0 for row in each) for each in rows)
+    assert 20 < many / few < 100
+    assert any(text.startswith("3 photos: about ") and "processor core" in text for text in told.notices)
+    assert any("needs at most" in text and "MB free" in text for text in told.notices)
+
+
+def test_a_sample_is_spread_and_leaves_the_photos_alone(
+    photos: Path, told: Any, tmp_path: Path, protect_now: Protect
+) -> None:
+    paths = [put(photos, f"{index}.png", seed=index) for index in range(6)]
+    before = [path.read_bytes() for path in paths]
+    out = tmp_path / "out"
+    rows = protect_now(photos, sample=2, output=out, accept_best=True)
+    assert [Path(row.path).name for row in rows] == ["1.png", "4.png"]
+    assert {row.status for row in rows} <= {"protected", "partial"}
+    assert [path.name for path in sorted(out.iterdir())] == ["1.png", "4.png"]
+    assert [path.read_bytes() for path in paths] == before
+    assert any("tried 2 of 6 photos" in text for text in told.notices)
+    with pytest.raises(UsageError, match="folder for copies"):
+        protect_now(photos, sample=2)
+
+
+def test_excluded_photos_have_no_row(photos: Path, protect_now: Protect) -> None:
+    put(photos, "a.png")
+    put(photos, "b.png", seed=2)
+    rows = protect_now(photos, dry_run=True, exclude=("b.*",))
+    assert [Path(row.path).name for row in rows] == ["a.png"]
 
 
 def test_short_leaves_the_file_and_says_why(photos: Path, protect_now: Protect) -> None:

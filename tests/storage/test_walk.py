@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.storage import walk
+from hashshield.storage import named, walk
 from hashshield.storage.temporaries import temporary_name
 
 
@@ -45,3 +45,36 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(photos: Pat
     assert told == [photos / "c"]
     with pytest.raises(FileNotFoundError):
         list(walk(photos / "c"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "passed_over"),
+    [
+        ("*.png", {"c.png"}),
+        ("thumbs", {"a/thumbs/x.jpg", "thumbs/y.jpg"}),
+        ("thumbs/", {"a/thumbs/x.jpg", "thumbs/y.jpg"}),
+        ("a/thumbs", {"a/thumbs/x.jpg"}),
+        ("a/*", {"a/thumbs/x.jpg", "a/b.jpg"}),
+        ("[bc].*", {"a/b.jpg", "c.png"}),
+        ("THUMBS", set()),
+        ("photos", set()),
+    ],
+)
+def test_what_is_excluded_is_passed_over(pattern: str, passed_over: set[str], photos: Path) -> None:
+    every = {"a/b.jpg", "a/thumbs/x.jpg", "c.png", "thumbs/y.jpg"}
+    for name in every:
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).touch()
+
+    def never(folder: Path, error: OSError) -> None:
+        raise AssertionError(folder)
+
+    found = {str(file.relative_to(photos)) for file, _ in named([photos], exclude=[pattern], failed=never)}
+    assert found == every - passed_over
+
+
+def test_a_named_file_can_be_excluded_too(photos: Path) -> None:
+    (photos / "a.jpg").touch()
+    (photos / "a.png").touch()
+    found = named([photos / "a.jpg", photos / "a.png"], exclude=["*.png"], failed=lambda folder, error: None)
+    assert [file.name for file, _ in found] == ["a.jpg"]

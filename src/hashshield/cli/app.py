@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hashshield.cli import bench, config, evaluate, models, options, originals, protect, restore, train, verify
+from hashshield.cli import bench, config, doctor, evaluate, models, options, originals, protect, restore, train, verify
 
 __all__ = ["app"]
 
@@ -63,3 +63,4 @@ options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
 app.add_typer(models.app, name="models", rich_help_panel=NETWORKS)
 app.add_typer(bench.app, name="bench", rich_help_panel=NETWORKS)
 app.add_typer(config.app, name="config", rich_help_panel=SETUP)
+options.register(app, doctor.doctor, "doctor", doctor.EXAMPLES, panel=SETUP)

@@ -29,10 +29,11 @@ def evaluate(
     device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     yes: o.Yes = False,
 ) -> None:
     """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances."""
-    with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet) as sink:
+    with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
         settings = resolve({"model": model, "device": device})
         require(settings["model"].value, sink, yes=yes)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hashshield.cli.output import Column, Layout, count
 
 if TYPE_CHECKING:
-    from hashshield.types import Evaluation, Outcome, Restoration, Verification
+    from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, SurvivalRow, Verification
 
 __all__ = ["EVALUATE", "PROTECT", "REENCODED", "RESTORE", "VERIFY"]
 
@@ -67,6 +67,29 @@ def _reencoded(written: Iterable[Outcome]) -> tuple[int, int]:
     return sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
 
 
+def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRow] = ()) -> list[str]:
+    """One line per network, view and transform, for --verbose."""
+    lines = [
+        f"{name}: {code.model} {code.view}: {code.distance_from_original} of {code.bits} bits from its own code, "
+        f"{code.distance_to_goal} from the goal, least margin {code.min_margin:.3f}"
+        + (f", {code.class_rank} classes nearer than its own" if code.class_rank is not None else "")
+        for code in codes
+    ]
+    lines += [
+        f"{name}: {kept.model} {kept.view} after {kept.transform}: {kept.distance_from_original} bits from its own "
+        f"code, {kept.distance_to_goal} from the goal, {'kept' if kept.passed else 'not kept'}"
+        for kept in survival
+    ]
+    return lines
+
+
+def _written_details(row: Outcome) -> list[str]:
+    quality = f"PSNR {_number(row.psnr_db, '.2f')} dB, SSIM {_number(row.ssim, '.5f')}"
+    levels = f"largest change {row.linf_levels} levels meant and {row.linf_levels_written} written"
+    seen = [f"{row.path}: {row.method}, tau {row.tau}: {quality}, {levels}"]
+    return (seen if row.codes else []) + _measured(row.path, row.codes, row.survival)
+
+
 def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
     """The summary; what is measured is over the photos that were written."""
     written = [row for row in rows if row.status in _WRITTEN]
@@ -78,6 +101,7 @@ def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
         "median_psnr_db": _median_psnr(written),
         "least_distance_from_original": min(from_original, default=None),
         "worst_distance_to_goal": max(to_goal, default=None),
+        "planned_seconds": sum(row.seconds or 0 for row in rows if row.status == "planned") or None,
         "after_reencoding": {"transform": REENCODED, "passed": passed, "measured": measured},
     }
 
@@ -170,6 +194,7 @@ PROTECT = Layout(
     ),
     shown=_first_and_remarkable,
     closing=_protect_closing,
+    details=_written_details,
     numbers=_protect_numbers,
     resume="every file is either untouched or complete; run the same command again, it passes over what is done",
 )
@@ -185,6 +210,7 @@ VERIFY = Layout(
     ),
     shown=_first_and_remarkable,
     closing=_verify_closing,
+    details=lambda row: _measured(row.path, row.codes),
     numbers=lambda rows: {"counts": _counts(rows, _VERDICTS)},
 )
 
@@ -201,6 +227,7 @@ EVALUATE = Layout(
     ),
     shown=_first_and_remarkable,
     closing=_evaluate_closing,
+    details=lambda row: _measured(row.protected, row.codes, row.survival),
     numbers=lambda rows: {
         "counts": _counts(rows, ("compared", "failed")),
         "median_psnr_db": _median_psnr(rows),

@@ -6,9 +6,11 @@ environment, the configuration file and the default are asked in that order.
 
 from __future__ import annotations
 
+import glob
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +26,7 @@ __all__ = [
     "AllowRoot",
     "BreakLinks",
     "Device",
+    "Exclude",
     "Force",
     "Json",
     "Models",
@@ -36,11 +39,13 @@ __all__ = [
     "TargetSet",
     "Tolerance",
     "Vault",
+    "Verbose",
     "Yes",
     "ask",
     "confirm",
     "default_note",
     "examples",
+    "expanded",
     "goal_of",
     "register",
     "setting",
@@ -129,12 +134,31 @@ Seed = Annotated[
     typer.Option("--seed", metavar="N", min=0, help="Repeatable codes; for benches only.", rich_help_panel=SEARCH),
 ]
 Vault = Annotated[Path | None, setting("vault", "Folder of originals and ledger.", panel=FILES, metavar="DIR")]
+Exclude = Annotated[
+    list[str] | None,
+    setting("exclude", "Pass over files and folders of this shell pattern; repeatable.", panel=FILES, metavar="GLOB"),
+]
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
 BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
 AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
 Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
 Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
+Verbose = Annotated[
+    bool, switch("--verbose", "-v", text="Show every file, and all that was measured of it.", panel=REPORT)
+]
 Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
+
+
+def expanded(paths: Iterable[Path]) -> list[Path]:
+    """Paths with the patterns among them replaced by what they match, for shells and scripts that leave that to us.
+
+    A path that exists is never a pattern, and a pattern that matches nothing stays: it is reported as missing.
+    """
+    found: list[Path] = []
+    for path in paths:
+        matches = [] if os.path.lexists(path) else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may begin anywhere
+        found += map(Path, matches) if matches else [path]
+    return found
 
 
 def goal_of(

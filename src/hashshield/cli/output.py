@@ -55,6 +55,10 @@ def _no_lines(rows: Sequence[Any]) -> list[str]:
     return []
 
 
+def _no_details(row: Any) -> list[str]:
+    return []
+
+
 def _no_numbers(rows: Sequence[Any]) -> dict[str, Any]:
     return {}
 
@@ -69,6 +73,8 @@ class Layout(NamedTuple):
     """The rows worth a line of a table on a terminal."""
     closing: Callable[[Sequence[Any]], list[str]] = _no_lines
     """Sentences after the table, on standard error."""
+    details: Callable[[Any], list[str]] = _no_details
+    """What --verbose adds about a row, on standard error."""
     numbers: Callable[[Sequence[Any]], dict[str, Any]] = _no_numbers
     """What the JSON summary holds besides count and seconds."""
     resume: str = "nothing was left half done; run the same command again"
@@ -136,9 +142,17 @@ class Sink:
     """
 
     def __init__(
-        self, command: str, layout: Layout, *, as_json: bool = False, quiet: bool = False, data: TextIO | None = None
+        self,
+        command: str,
+        layout: Layout,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        data: TextIO | None = None,
     ) -> None:
-        self.command, self.layout, self.as_json, self.quiet = command, layout, as_json, quiet
+        self.command, self.layout, self.as_json = command, layout, as_json
+        self.quiet, self.verbose = quiet, verbose and not quiet
         self.rows: list[Any] = []
         self._data = sys.stdout if data is None else data
         self._started = time.monotonic()
@@ -205,6 +219,10 @@ class Sink:
             else:
                 for row in self.layout.spread(self.rows):
                     self._write("\t".join(clean(column.cell(row)) for column in self.layout.columns))
+        if self.verbose:
+            for row in self.rows:
+                for line in self.layout.details(row):
+                    say(line)
         for line in reasons(self.rows, only_bad=self.quiet):
             say(line)
         if not self.quiet and (self.rows or error is None):
@@ -216,7 +234,7 @@ class Sink:
         from rich.table import Table
 
         rows = self.layout.spread(self.rows)
-        shown = self.layout.shown(rows)
+        shown = rows if self.verbose else self.layout.shown(rows)
         columns = [column for column in self.layout.columns if any(column.cell(row) for row in shown)]
         if not columns:
             return
@@ -227,7 +245,7 @@ class Sink:
             table.add_row(*(literal(column.cell(row)) for column in columns))
         Console(file=self._data).print(table)
         if len(shown) < len(rows):
-            say(f"... and {len(rows) - len(shown)} more; --json lists all.")
+            say(f"... and {len(rows) - len(shown)} more; --verbose lists all.")
 
     def _write(self, text: str) -> None:
         self._data.write(f"{text}\n")

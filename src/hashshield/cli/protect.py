@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,8 @@ EXAMPLES = (
         "hashshield protect photos/                # in place; originals are kept",
         "hashshield protect a.jpg --output out/    # a protected copy",
         "hashshield protect a.png --target-class sunflower",
-        "hashshield protect photos/ --dry-run      # what would be done",
+        "hashshield protect photos/ --dry-run      # what would be done, and how long it takes",
+        "hashshield protect photos/ --sample 20    # try 20 of them on copies",
         "hashshield protect - < a.jpg > b.jpg      # one photo through a pipe",
     )
     + "\n\nOptions with a default can be set for good in the environment (HASHSHIELD_TAU=0.02) or in a file; "
@@ -80,6 +82,17 @@ def protect(
     vault: o.Vault = None,
     no_backup: Annotated[bool, o.switch("--no-backup", text="Keep no originals: no way back.", panel=o.FILES)] = False,
     dry_run: Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            metavar="N",
+            min=1,
+            help="Try this many of the photos on copies; yours stay as they are.",
+            rich_help_panel=o.FILES,
+        ),
+    ] = None,
+    exclude: o.Exclude = None,
     force: o.Force = False,
     strip_copies: Annotated[
         bool, o.switch("--strip-copies", text="Remove thumbnails and other unprotected copies.", panel=o.FILES)
@@ -97,6 +110,7 @@ def protect(
     allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     yes: o.Yes = False,
 ) -> None:
     """Change photos, in place, so that their image-hash codes no longer match.
@@ -105,7 +119,8 @@ def protect(
     `hashshield restore` brings them back. A file that is already protected is left alone.
     """
     piped = Path("-") in paths
-    sink = Sink("protect", PROTECT, as_json=as_json, quiet=quiet, data=sys.stderr if piped else None)
+    data = sys.stderr if piped else None
+    sink = Sink("protect", PROTECT, as_json=as_json, quiet=quiet, verbose=verbose, data=data)
     with sink:
         settings = resolve(
             {
@@ -126,8 +141,13 @@ def protect(
                 "strip_metadata": strip_metadata or None,
                 "keep_mtime": keep_mtime or None,
                 "lossy_formats": lossy_formats or None,
+                "exclude": exclude,
             }
         )
+        if sample is not None and output is None and not dry_run:
+            output = Path(tempfile.mkdtemp(prefix="hashshield-sample-"))
+            sink.note(f"Copies go to {output}; your photos stay as they are.")
+
         from hashshield.pipeline.request import request_of
 
         request = request_of(
@@ -138,6 +158,7 @@ def protect(
             backup=not no_backup,
             dry_run=dry_run,
             force=force,
+            sample=sample,
             seed=seed,
         )
         if piped:
@@ -153,13 +174,18 @@ def protect(
         from hashshield.pipeline import run
 
         with PhotoProgress(sink) as progress:
-            sink.finish(run.protect(paths, request, progress=progress, agree=lambda question: o.ask(question, yes=yes)))
+            rows = run.protect(
+                o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
+            )
+            sink.finish(rows)
 
 
 def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool) -> None:
     """Read one photo from standard input, write it to standard output; the report goes to standard error."""
     if len(paths) > 1 or request.output is not None or request.dry_run:
-        raise UsageError("- stands for one photo through a pipe; give no other path, no --output and no --dry-run")
+        raise UsageError(
+            "- stands for one photo through a pipe; give no other path, and none of --output, --sample and --dry-run"
+        )
     if sys.stdout.isatty() or sys.stdin.isatty():
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
     require(request.models, sink, yes=yes)

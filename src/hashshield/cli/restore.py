@@ -56,7 +56,7 @@ def restore(
         with PhotoProgress(sink) as progress:
             sink.finish(
                 pipeline.restore(
-                    paths or [],
+                    o.expanded(paths or []),
                     vault=settings["vault"].value,
                     force=force,
                     dry_run=dry_run,

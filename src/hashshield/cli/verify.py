@@ -46,8 +46,10 @@ def verify(
     tolerance: o.Tolerance = None,
     device: o.Device = None,
     vault: o.Vault = None,
+    exclude: o.Exclude = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     yes: o.Yes = False,
 ) -> None:
     """Hash photos again and say whether they are still protected.
@@ -55,11 +57,13 @@ def verify(
     Without --original the ledger knows what a photo's code was. A photo that neither knows is unknown: its code is
     printed and the exit code is 3.
     """
-    with Sink("verify", VERIFY, as_json=as_json, quiet=quiet) as sink:
+    with Sink("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
         goal = o.goal_of(target, target_set, target_class, None)
         if goal is not None and original is None:
             raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
-        settings = resolve({"model": model, "tolerance": tolerance, "device": device, "vault": vault})
+        settings = resolve(
+            {"model": model, "tolerance": tolerance, "device": device, "vault": vault, "exclude": exclude}
+        )
         # The ledger names its own networks; a configured default must not take their place.
         models = settings["model"].value if model or original else ()
         require(models, sink, yes=yes)
@@ -69,13 +73,14 @@ def verify(
         with PhotoProgress(sink) as progress:
             sink.finish(
                 pipeline.verify(
-                    paths,
+                    o.expanded(paths),
                     models=models,
                     original=original,
                     goal=goal,
                     tolerance=settings["tolerance"].value,
                     vault=settings["vault"].value,
                     device=settings["device"].value,
+                    exclude=settings["exclude"].value,
                     progress=progress,
                 )
             )

@@ -43,15 +43,16 @@ class Plan:
 def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
     """Walk, sniff, drop files named twice, and ask the ledger.
 
-    Folders are walked without following links. What is no image and was met in a folder is `skipped`; a named file
-    that cannot be read is `failed`; a photo that fell short before under the same settings is `short` again, unless
-    `force` or `accept_best` asks for a new try. Nothing is decoded here. Raises UnknownNameError, CheckpointError.
+    Folders are walked without following links, and what is excluded has no row. What is no image and was met in a
+    folder is `skipped`; a named file that cannot be read is `failed`; a photo that fell short before under the same
+    settings is `short` again, unless `force` or `accept_best` asks for a new try. Nothing is decoded here. Raises
+    UnknownNameError, CheckpointError.
     """
     attempts = Attempts(request, store)
     jobs: list[Job] = []
     settled: list[Outcome] = []
     seen: dict[tuple[int, int], Path] = {}
-    for path, within in _files(paths, store, settled):
+    for path, within in _files(paths, request, store, settled):
         try:
             snapshot = read_snapshot(path, follow=within is None, within=within)
         except HashshieldError as error:
@@ -128,14 +129,17 @@ def goal_name(request: Request) -> str:
     return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
 
 
-def _files(paths: Sequence[Path], store: Store, settled: list[Outcome]) -> Iterator[tuple[Path, Path | None]]:
+def _files(
+    paths: Sequence[Path], request: Request, store: Store, settled: list[Outcome]
+) -> Iterator[tuple[Path, Path | None]]:
     def failed(folder: Path, error: OSError) -> None:
         settled.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
 
     for path in paths:
         if not os.path.lexists(path):
             settled.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
-    return named([path for path in paths if os.path.lexists(path)], skip=store.root, failed=failed)
+    there = [path for path in paths if os.path.lexists(path)]
+    return named(there, skip=store.root, exclude=request.exclude, failed=failed)
 
 
 def _relative(path: Path, within: Path | None) -> Path:

@@ -56,6 +56,7 @@ def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[st
         device=value["device"],
         batch_size=value["batch_size"],
         jobs=value["jobs"],
+        exclude=value["exclude"],
         options={**{key: value[key] for key in _OPTIONS}, **options},
         **rest,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,13 +10,11 @@ from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import GoalError, StorageError, UsageError
 from hashshield.pipeline.look import look
 from hashshield.pipeline.plan import Job, already, plan, text_of
-from hashshield.storage import Store, digest, preflight
+from hashshield.storage import SpaceReport, Store, digest, preflight
 from hashshield.types import Outcome, Progress, Request
 
 __all__ = ["protect", "protect_bytes"]
 
-_STEP_SECONDS = 0.03
-"""One gradient step of one photo on two CPU cores, roughly (`bench speed`)."""
 _LONG_MINUTES = 10
 
 
@@ -34,17 +33,25 @@ def protect(
             progress.notice(notice)
         todo = plan(paths, request, store)
         rows = {row.path: row for row in todo.settled}
+        jobs = todo.jobs
+        if request.sample is not None and len(jobs) > request.sample:
+            from hashshield.pipeline.estimate import spread
+
+            jobs, rows = spread(jobs, request.sample), {}
         if request.dry_run:
             _check_names(request)
-            rows |= {str(j.path): Outcome(str(j.path), "planned", output=text_of(j.output)) for j in todo.jobs}
-        elif left := look(todo.jobs, request, store, rows):
+            rows |= _planned(jobs, request, store, progress)
+        elif left := look(jobs, request, store, rows):
             from hashshield.pipeline.execute import carry_out
 
             _preflight(left, request, store, agree)
             progress.start(len(left))
+            began = time.monotonic()
             for row in carry_out(left, request, store, progress):
                 rows[row.path] = row
                 progress.done(row)
+            if len(jobs) < len(todo.jobs):
+                _tell_of_all(time.monotonic() - began, len(left), len(todo.jobs), progress)
         return sorted(rows.values(), key=lambda row: row.path)
 
 
@@ -87,25 +94,56 @@ def _check_names(request: Request) -> None:
         raise GoalError(f"{goal.value}: no such file or folder to aim at")
 
 
-def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
-    """Look before byte one: room on the disks, and a word with the user about long or large runs."""
-    from hashshield.pipeline.rows import method_of
+def _planned(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> dict[str, Outcome]:
+    """The rows of a dry run, with what each is expected to take; what all need of the disks is told."""
+    if not jobs:
+        return {}
+    from hashshield.pipeline.estimate import cores, in_words, seconds_each
 
+    seconds = seconds_each(jobs, request)
+    if seconds is not None:
+        progress.notice(f"{len(jobs)} photos: {in_words(seconds)} on {cores()} processor cores")
+    for volume in _space(jobs, request, store).volumes:
+        progress.notice(
+            f"{volume.folder}: needs at most {volume.needed / 1e6:,.1f} MB, has {volume.free / 1e6:,.0f} MB free"
+            + ("" if volume.enough else ", which is too little")
+        )
+    each: Sequence[float | None] = [None] * len(jobs) if seconds is None else seconds
+    return {
+        str(job.path): Outcome(str(job.path), "planned", output=text_of(job.output), seconds=expected)
+        for job, expected in zip(jobs, each, strict=True)
+    }
+
+
+def _tell_of_all(seconds: float, tried: int, total: int, progress: Progress) -> None:
+    from hashshield.pipeline.estimate import in_words
+
+    progress.notice(f"tried {tried} of {total} photos; all of them would take {in_words([seconds * total / tried])}")
+
+
+def _space(jobs: Sequence[Job], request: Request, store: Store) -> SpaceReport:
     sizes = [job.size for job in jobs]
     folders = {job.path.parent for job in jobs} if request.output is None else {_existing(request.output)}
-    space = preflight(
+    return preflight(
         sum(sizes),
         store,
         folders=sorted(folders),
         largest_bytes=max(sizes),
         backup=request.backup and not request.output,
     )
+
+
+def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
+    """Look before byte one: room on the disks, and a word with the user about long or large runs."""
+    from hashshield.pipeline.estimate import cores, in_words, seconds_each
+
+    space = _space(jobs, request, store)
     if space.reason is not None:
         raise StorageError(space.reason)
-    minutes = len(jobs) * (request.steps or method_of(request).steps) * len(request.models) * _STEP_SECONDS / 60
+    seconds = seconds_each(jobs, request)
     asked = []
-    if minutes > _LONG_MINUTES:
-        asked.append(f"will take about {minutes:,.0f} minutes on two processor cores")
+    if seconds is not None and sum(seconds) > 60 * _LONG_MINUTES:
+        asked.append(f"will take {in_words(seconds)} on {cores()} processor cores")
     if space.more_than_half:
         asked.append("may take more than half of the free disk space")
     if asked:
@@ -122,6 +160,10 @@ def check(request: Request) -> None:
     if not 1 / 255 <= request.tau <= 1:
         raise UsageError(
             f"tau is {request.tau}, it must lie in [1/255, 1]: below 1/255 ({1 / 255:.4f}) no pixel can change at all"
+        )
+    if request.sample is not None and (request.sample < 1 or request.output is None):
+        raise UsageError(
+            f"sample is {request.sample} and output {request.output}; a number and a folder for copies are needed"
         )
     if request.steps is not None and request.steps < 1:
         raise UsageError(f"steps is {request.steps}, at least 1 is needed")

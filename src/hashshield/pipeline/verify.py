@@ -34,6 +34,7 @@ def verify(
     tolerance: int | None = None,
     vault: Path | None = None,
     device: str = "auto",
+    exclude: Sequence[str] = (),
     progress: Progress,
 ) -> list[Verification]:
     """One row per file: do its bits, hashed now, still meet what was promised of it?
@@ -45,7 +46,7 @@ def verify(
     """
     rows: list[Verification] = []
     with Store.open(vault) as store:
-        files = list(_files(paths, store, rows))
+        files = list(_files(paths, store, rows, exclude))
         progress.start(len(files))
         keep_freed_memory()
         check = _Check(store, list(models), original, goal or GoalSpec(), tolerance, choose_device(device))
@@ -182,8 +183,10 @@ def _goal_text(goal: GoalSpec, record: Record | None) -> str:
     return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
 
 
-def _files(paths: Sequence[Path], store: Store, rows: list[Verification]) -> Iterator[tuple[Path, Path | None]]:
+def _files(
+    paths: Sequence[Path], store: Store, rows: list[Verification], exclude: Sequence[str]
+) -> Iterator[tuple[Path, Path | None]]:
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Verification(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    return named(paths, skip=store.root, failed=failed)
+    return named(paths, skip=store.root, exclude=exclude, failed=failed)

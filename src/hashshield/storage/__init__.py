@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from hashshield.storage.place import default_root
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.space import SpaceReport, Volume, preflight
 from hashshield.storage.store import Store
 from hashshield.storage.temporaries import is_temporary
-from hashshield.storage.walk import named, walk
+from hashshield.storage.walk import excluded, named, walk
 
 __all__ = [
     "NewRecord",
@@ -16,7 +17,9 @@ __all__ = [
     "SpaceReport",
     "Store",
     "Volume",
+    "default_root",
     "digest",
+    "excluded",
     "is_temporary",
     "named",
     "preflight",

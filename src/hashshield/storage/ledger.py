@@ -230,6 +230,12 @@ class Ledger:
         with self._errors():
             return [Path(os.fsdecode(row[0])) for row in self._db.execute("SELECT path FROM temporaries")]
 
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty when it is sound. Reads all of it."""
+        with self._errors():
+            said = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
+        return [] if said == ["ok"] else said
+
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _remember(self, temporaries: Sequence[Path]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hashshield.storage.temporaries import is_temporary
 
-__all__ = ["named", "walk"]
+__all__ = ["excluded", "named", "walk"]
 
 
 def walk(
@@ -37,12 +38,34 @@ def walk(
 
 
 def named(
-    paths: Iterable[Path], *, skip: Path | None = None, failed: Callable[[Path, OSError], None]
+    paths: Iterable[Path],
+    *,
+    skip: Path | None = None,
+    exclude: Sequence[str] = (),
+    failed: Callable[[Path, OSError], None],
 ) -> Iterator[tuple[Path, Path | None]]:
-    """Yield (file, folder it was met in) for all that is below folders among `paths`, (file, None) for the others."""
+    """Yield (file, folder it was met in) for all that is below folders among `paths`, (file, None) for the others.
+
+    What a pattern of `exclude` matches is passed over, named files too.
+    """
     for path in paths:
         if path.is_dir():
             for file in walk(path, skip=skip, failed=failed):
-                yield file, path
-        else:
+                if not excluded(file.relative_to(path), exclude):
+                    yield file, path
+        elif not excluded(Path(path.name), exclude):
             yield path, None
+
+
+def excluded(relative: Path, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches the file or a folder above it.
+
+    A pattern without a slash is held against every name on the way, one with a slash against the path from the folder
+    that was named; `*` matches slashes too, and upper and lower case differ.
+    """
+    places = [relative, *relative.parents][:-1]
+    for pattern in patterns:
+        wanted = pattern.rstrip("/")
+        if any(fnmatchcase(str(place) if "/" in wanted else place.name, wanted) for place in places):
+            return True
+    return False

@@ -1,0 +1,54 @@
+"""`hashshield doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from hashshield.cli import options as o
+from hashshield.cli.output import Column, Layout, Sink, count
+from hashshield.cli.progress import PhotoProgress
+
+if TYPE_CHECKING:
+    from hashshield.types import Finding
+
+__all__ = ["EXAMPLES", "doctor"]
+
+EXAMPLES = o.examples("hashshield doctor", "hashshield doctor --thorough --json   # reads every original back")
+
+
+def _closing(rows: Sequence[Finding]) -> list[str]:
+    failed, warned = (sum(row.status == status for row in rows) for status in ("failed", "warning"))
+    if failed or warned:
+        return [f"{count(failed, 'problem')}, {count(warned, 'warning')}."]
+    return ["All is well."]
+
+
+_DOCTOR = Layout(
+    columns=(
+        Column("Check", lambda row: row.check),
+        Column("Status", lambda row: row.status),
+        Column("Found", lambda row: row.found),
+        Column("What to do", lambda row: row.advice or ""),
+    ),
+    closing=_closing,
+    numbers=lambda rows: {"counts": {s: sum(r.status == s for r in rows) for s in ("ok", "warning", "failed")}},
+)
+
+
+def doctor(
+    thorough: Annotated[
+        bool, o.switch("--thorough", text="Read every original back, however long it takes.", panel=o.FILES)
+    ] = False,
+    vault: o.Vault = None,
+    as_json: o.Json = False,
+) -> None:
+    """Look at what a run needs: versions, processor, settings, networks, cache, vault; and try one small picture.
+
+    Nothing is changed. Exit code 1 when something would make a run fail; each finding says what to do.
+    """
+    with Sink("doctor", _DOCTOR, as_json=as_json) as sink:
+        from hashshield.pipeline import doctor as checks
+
+        with PhotoProgress(sink) as progress:
+            sink.finish(checks.doctor(vault, thorough=thorough, progress=progress))

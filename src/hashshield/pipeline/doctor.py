@@ -1,0 +1,244 @@
+"""`doctor`: what a run needs, looked at one by one, and what to do where something is amiss. Nothing is mended here."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hashshield.checkpoints import cache, catalog
+from hashshield.config import Settings, config_path, resolve
+from hashshield.errors import HashshieldError
+from hashshield.models.device import choose_device
+from hashshield.models.own import look_at
+from hashshield.pipeline.originals import list_originals
+from hashshield.pipeline.restore import restore
+from hashshield.pipeline.run import protect
+from hashshield.storage import Store, default_root
+from hashshield.types import Finding, Progress, Request
+
+__all__ = ["doctor"]
+
+_PACKAGES = ("hashshield", "torch", "torchvision", "Pillow", "numpy", "safetensors", "piexif", "typer", "rich")
+_SECONDS_OF_DIGESTS = 10.0
+_LITTLE_BYTES = 2 * 10**9
+_STEPS = 8
+_SIDE = 256
+
+
+def doctor(vault: Path | None = None, *, thorough: bool = False, progress: Progress) -> list[Finding]:
+    """Look at everything a run needs; one finding each, `failed` where a run would end badly.
+
+    `vault` is as in the other commands: None asks the settings. Originals are read back for ten seconds, with
+    `thorough` all of them. A vault that is not there yet stays so; opening one settles what interrupted runs left.
+    """
+    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("versions", _versions),
+        ("processor", _processor),
+        ("configuration", _configuration),
+        ("networks", _networks),
+        ("cache", _cache),
+        ("vault", lambda: _vault(_vault_root(vault))),
+        ("originals", lambda: _originals(_vault_root(vault), thorough=thorough)),
+        ("self-test", _self_test),
+    )
+    progress.start(len(checks))
+    found = []
+    for name, check in checks:
+        progress.photo(name)
+        try:
+            found += list(check())
+        except HashshieldError as error:
+            # What went wrong says what to do; the checks after it are still of use.
+            found.append(Finding(name, "failed", str(error)))
+        progress.done(None)
+    return found
+
+
+def _versions() -> Iterator[Finding]:
+    def version(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)]
+    yield Finding("versions", "ok", f"{', '.join(found)}; {platform.system()} {platform.machine()}")
+
+
+def _processor() -> Iterator[Finding]:
+    device = choose_device("auto")
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    yield Finding("device", "ok", f"{name}, chosen for --device auto")
+    threads, cores = torch.get_num_threads(), _usable_cores()
+    if threads > cores:
+        yield Finding(
+            "threads",
+            "warning",
+            f"{threads} threads on {cores} processor cores",
+            f"set OMP_NUM_THREADS={cores}: more threads than cores wait for each other",
+        )
+    else:
+        yield Finding("threads", "ok", f"{threads}, of {cores} processor cores")
+
+
+def _usable_cores() -> int:
+    """Those this process may run on, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _configuration() -> Iterator[Finding]:
+    path, settings = config_path(), resolve()
+    set_there = [key for key, value in settings.items() if value.source != "default"]
+    said = f"sets {', '.join(set_there)} (with the environment)" if set_there else "all settings have their defaults"
+    yield Finding("configuration", "ok", f"{path}{'' if path.exists() else ' (not there)'}: {said}")
+
+
+def _networks() -> Iterator[Finding]:
+    here = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
+    for entry in here:
+        try:
+            look_at(entry)
+        except HashshieldError as error:
+            advice = "install HashShield again" if entry.embedded else f"hashshield models remove {entry.name}"
+            yield Finding(f"network {entry.name}", "failed", str(error), advice)
+        else:
+            yield Finding(f"network {entry.name}", "ok", f"digest and {len(entry.bits)} code lengths, {entry.licence}")
+
+
+def _cache() -> Iterator[Finding]:
+    folder = cache.folder()
+    if not folder.exists():
+        yield Finding("cache", "ok", f"{folder}: not there yet; it is made by the first download")
+        return
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    yield _room("cache", folder, f"{size / 1e6:.0f} MB", "HASHSHIELD_CACHE")
+
+
+def _room(name: str, folder: Path, holds: str, option: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    text = f"{folder}: {holds}, {free / 1e9:.1f} GB free"
+    if not os.access(folder, os.W_OK):
+        return Finding(name, "failed", f"{text}; cannot be written", f"mend its permissions, or name another: {option}")
+    if free < _LITTLE_BYTES:
+        return Finding(name, "warning", text, f"free some space, or name a folder on another disk: {option}")
+    return Finding(name, "ok", text)
+
+
+def _vault_root(named: Path | None) -> Path:
+    settings: Settings = resolve({"vault": named})
+    root = settings["vault"].value
+    return default_root() if root is None else Path(root)
+
+
+def _vault(root: Path) -> Iterator[Finding]:
+    if not root.exists():
+        yield Finding("vault", "ok", f"{root}: not there yet; the first photo makes it")
+        return
+    originals = list_originals(root)
+    size = sum(original.size for original in originals if original.state == "kept")
+    yield _room("vault", root, f"{len(originals)} originals, {size / 1e6:.0f} MB", "--vault")
+    with Store.open(root) as store:
+        for notice in store.notices:
+            yield Finding("vault", "warning", notice)
+        faults = store.ledger.faults()
+        rows = len(store.ledger.every())
+    if faults:
+        yield Finding("ledger", "failed", "; ".join(faults[:3]), "bring ledger.sqlite back from a backup of the vault")
+    else:
+        yield Finding("ledger", "ok", f"{rows} records, sound")
+
+
+def _originals(root: Path, *, thorough: bool) -> Iterator[Finding]:
+    if not root.exists():
+        return
+    originals = list_originals(root)
+    for original in originals:
+        if original.state == "missing":
+            yield Finding(
+                "original",
+                "failed",
+                f"{original.paths[0]}: its original {original.id[:12]} is gone from the vault",
+                "bring the folder originals back from a backup of the vault",
+            )
+    kept = [original for original in originals if original.state in ("kept", "unrecorded")]
+    end = time.monotonic() + _SECONDS_OF_DIGESTS
+    read = 0
+    with Store.open(root) as store:
+        for original in reversed(kept):
+            if not thorough and time.monotonic() > end:
+                break
+            try:
+                store.vault.get(original.id)
+            except HashshieldError as error:
+                yield Finding("original", "failed", str(error))
+            read += 1
+    rest = "" if read == len(kept) else f", the newest of {len(kept)}; --thorough reads all"
+    yield Finding("originals", "ok", f"read {read} back, digests compared{rest}")
+
+
+def _self_test() -> Iterator[Finding]:
+    """Protect a picture in a vault of its own and restore it: steps, files and bytes, end to end."""
+    before = _picture()
+    with tempfile.TemporaryDirectory(prefix="hashshield-doctor-") as folder:
+        photo, vault = Path(folder) / "photo.png", Path(folder) / "vault"
+        photo.write_bytes(before)
+        request = Request(
+            models=(next(entry.name for entry in catalog.entries() if entry.embedded),),
+            steps=_STEPS,
+            accept_best=True,
+            vault=vault,
+            seed=0,
+            options={"allow_root": True},
+        )
+        began = time.monotonic()
+        (row,) = protect([photo], request, progress=_Silent())
+        seconds = time.monotonic() - began
+        if row.status not in ("protected", "partial") or photo.read_bytes() == before:
+            yield Finding("self-test", "failed", f"a picture was not changed: {row.reason}", "report this as a bug")
+            return
+        (back,) = restore([photo], vault=vault)
+        if back.status != "restored" or photo.read_bytes() != before:
+            yield Finding("self-test", "failed", f"a picture was not restored: {back.reason}", "report this as a bug")
+            return
+    yield Finding(
+        "self-test",
+        "ok",
+        f"a picture was changed by {row.linf_levels} levels at most ({row.psnr_db:.1f} dB), measured and restored to "
+        f"the same bytes; {seconds:.1f} s with {row.steps} steps",
+    )
+
+
+def _picture() -> bytes:
+    """PNG of smooth blobs, the same every time."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    image = Image.fromarray(noise).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class _Silent:
+    """`Progress` that tells nobody: what the self-test has to say is its finding."""
+
+    def start(self, total: int) -> None:
+        """Ignore the number of photos."""
+
+    def photo(self, path: str) -> None:
+        """Ignore which photo is worked on."""
+
+    def done(self, outcome: object) -> None:
+        """Ignore the row; it is returned too."""
+
+    def notice(self, text: str) -> None:
+        """Ignore the word to the user."""

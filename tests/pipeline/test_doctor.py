@@ -1,0 +1,179 @@
+"""`doctor` on vaults that are sound, damaged, or not there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hashshield.pipeline import doctor as module
+from hashshield.pipeline.doctor import doctor
+from hashshield.types import Finding, Outcome
+from tiny_net import encoded, picture
+
+Protect = Callable[..., list[Outcome]]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Settings and cache of this test's own; the self-test is tried once, below."""
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.delenv("HASHSHIELD_CACHE", raising=False)
+    monkeypatch.setattr(module, "_self_test", lambda: iter(()))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def vault(photos: Path, tmp_path: Path, protect_now: Protect) -> Path:
+    """One that holds the originals of two photos."""
+    for seed in (1, 2):
+        (photos / f"{seed}.png").write_bytes(encoded(picture(48, 48, seed=seed)))
+    rows = protect_now(photos, accept_best=True)
+    assert [row.status for row in rows] == [r.status for r in rows if r.status in ("protected", "partial")]
+    return tmp_path / "vault"
+
+
+def look(told: Any, vault: Path, **how: bool) -> dict[str, Finding]:
+    return {found.check: found for found in doctor(vault, progress=told, **how)}
+
+
+def bad(found: dict[str, Finding]) -> dict[str, Finding]:
+    return {name: finding for name, finding in found.items() if finding.status != "ok"}
+
+
+def originals(vault: Path) -> list[Path]:
+    return sorted(path for path in (vault / "originals").rglob("*") if path.is_file())
+
+
+def test_a_sound_installation(told: Any, vault: Path) -> None:
+    found = look(told, vault, thorough=True)
+    assert bad(found) == {}
+    assert f"torch {torch.__version__.split('+')[0]}" in found["versions"].found
+    assert "4 code lengths" in found["network lite0-caltech101"].found
+    assert "2 originals" in found["vault"].found
+    assert found["originals"].found == "read 2 back, digests compared"
+    assert "2 records, sound" in found["ledger"].found
+    assert told.total == told.rows.count(None) == 8
+
+
+def test_no_vault_is_no_fault_and_none_is_made(told: Any, tmp_path: Path) -> None:
+    found = look(told, tmp_path / "none")
+    assert bad(found) == {}
+    assert "not there yet" in found["vault"].found
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_original_is_found(told: Any, vault: Path) -> None:
+    path = originals(vault)[0]
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    (finding,) = bad(look(told, vault, thorough=True)).values()
+    assert finding.status == "failed"
+    assert path.name in finding.found
+    assert "backup" in finding.found
+
+
+def test_an_original_that_is_gone_is_found(told: Any, vault: Path) -> None:
+    gone = originals(vault)[0]
+    gone.unlink()
+    finding = bad(look(told, vault))["original"]
+    assert gone.name[:12] in finding.found
+    assert "backup" in str(finding.advice)
+
+
+def test_what_is_not_read_in_time_is_said(told: Any, vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS_OF_DIGESTS", -1.0)
+    assert look(told, vault)["originals"].found == (
+        "read 0 back, digests compared, the newest of 2; --thorough reads all"
+    )
+    assert look(told, vault, thorough=True)["originals"].found == "read 2 back, digests compared"
+
+
+def test_a_ledger_that_is_no_database_is_found_and_the_rest_goes_on(told: Any, vault: Path) -> None:
+    for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (vault / name).unlink(missing_ok=True)
+    (vault / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    found = look(told, vault)
+    assert set(bad(found)) == {"vault", "originals"}
+    assert "ledger" in found["vault"].found
+    assert found["network lite0-caltech101"].status == "ok"
+
+
+def test_a_ledger_with_a_damaged_page_is_found(told: Any, vault: Path) -> None:
+    path = vault / "ledger.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page_size,) = database.execute("PRAGMA page_size").fetchone()
+        (root,) = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'records' ORDER BY name LIMIT 1"
+        ).fetchone()
+    database.close()
+    data = bytearray(path.read_bytes())
+    first = (root - 1) * page_size
+    data[first : first + page_size] = bytes(page_size)
+    path.write_bytes(data)
+    found = bad(look(told, vault))
+    assert found, "an index without a page"
+    assert any("ledger" in finding.check or "ledger" in finding.found for finding in found.values())
+
+
+def test_a_bad_configuration_is_found(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HASHSHIELD_TAU", "9")
+    found = bad(look(told, tmp_path / "none"))
+    assert "HASHSHIELD_TAU is 9" in found["configuration"].found
+
+
+def test_more_threads_than_cores(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_usable_cores", lambda: 0)
+    assert "OMP_NUM_THREADS" in str(look(told, tmp_path / "none")["threads"].advice)
+
+
+def test_a_disk_that_is_nearly_full(told: Any, vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LITTLE_BYTES", 10**18)
+    found = look(told, vault)["vault"]
+    assert found.status == "warning"
+    assert "--vault" in str(found.advice)
+
+
+def test_a_damaged_network_is_found(
+    told: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vault: Path
+) -> None:
+    from hashshield.checkpoints import catalog
+    from hashshield.models.own import import_model
+
+    monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
+    entry = import_model(tiny)
+    assert look(told, vault)[f"network {entry.name}"].status == "ok"
+    where = catalog.file_of(entry)
+    where.chmod(0o600)
+    where.write_bytes(where.read_bytes()[:-8] + bytes(8))
+    finding = look(told, vault)[f"network {entry.name}"]
+    assert finding.status == "failed"
+    assert finding.advice == f"hashshield models remove {entry.name}"
+
+
+def test_the_self_test_changes_and_restores_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    (finding,) = module._self_test()
+    assert finding.status == "ok"
+    assert "restored to the same bytes" in finding.found
+
+
+def test_a_self_test_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        module, "protect", lambda paths, request, progress: [Outcome(str(paths[0]), "failed", reason="x")]
+    )
+    (finding,) = module._self_test()
+    assert (finding.status, finding.found) == ("failed", "a picture was not changed: x")
