@@ -43,6 +43,7 @@ complete -c hashshield -n '__hashshield_at protect' -l target -r -F -d 'Aim at t
 complete -c hashshield -n '__hashshield_at protect' -l target-set -x -a '(__fish_complete_directories)' -d 'Aim at the anchor of these images.'
 complete -c hashshield -n '__hashshield_at protect' -l target-class -x -a '(__hashshield_classes)' -d 'Aim at the anchor of a class.'
 complete -c hashshield -n '__hashshield_at protect' -l tolerance -x -d 'Bits a targeted code may be off; 0 when lossless, else K/16.'
+complete -c hashshield -n '__hashshield_at protect' -l witness -x -a '(__hashshield_models)' -d 'Network never used in the search that is asked about the result: auto, none or NAME.'
 complete -c hashshield -n '__hashshield_at protect' -l accept-best -d 'Write the best found even when it falls short.'
 complete -c hashshield -n '__hashshield_at protect' -l tau -x -d 'Largest change of any pixel, 1/255 to 1.'
 complete -c hashshield -n '__hashshield_at protect' -l method -x -a 'rnm rnm-paper tanh hag noise' -d 'The search: rnm, rnm-paper, tanh, hag or noise.'

@@ -121,6 +121,12 @@ SETTINGS: dict[str, Setting] = {
         Setting("strip_metadata", "switch", False, "remove all metadata but orientation and colour profile"),
         Setting("keep_mtime", "switch", False, "keep the modification time"),
         Setting("lossy_formats", "switch", False, "accept HEIC and AVIF, which lose a little with each writing"),
+        Setting(
+            "witness",
+            "text",
+            "auto",
+            "network never used in the search that is asked about the result: auto, none or a name",
+        ),
         Setting("exclude", "names", (), "shell patterns of files and folders to pass over"),
         Setting("cache", "path", None, "folder of downloaded and imported networks", flag=None),
         Setting(
@@ -271,7 +277,7 @@ def _checked(setting: Setting, value: Any, where: str) -> Any:
             + (f" (default {setting.default_text})" if setting.default is not None else "")
         )
     if setting.kind == "names":
-        if not value or not all(value):
+        if (not value and setting.default) or not all(value):
             raise UsageError(f"{label} names nothing; give at least one name (default {setting.default_text})")
         return tuple(dict.fromkeys(value))
     if setting.kind == "path":

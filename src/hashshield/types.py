@@ -30,6 +30,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "View",
+    "WitnessRow",
 ]
 
 GoalKind = Literal["away", "opposite", "decoy", "center", "image", "set", "class"]
@@ -112,6 +113,8 @@ class Request:
     dry_run: bool = False
     output: Path | None = None
     """Folder that receives protected copies; None protects in place."""
+    witness: str = "auto"
+    """Network never used in the search that is asked about the result; auto: one that is here; none."""
     exclude: tuple[str, ...] = ()
     """Shell patterns of files and folders to pass over; see `storage.excluded`."""
     sample: int | None = None
@@ -153,6 +156,20 @@ class SurvivalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessRow:
+    """What a network that was never used in the search says of the written photo."""
+
+    model: str
+    bits: int
+    view: str
+    distance_from_original: int
+    unlinked: bool
+    """Whether that is at least 45% of the bits, as between photos that have nothing in common."""
+    class_rank: int | None = None
+    """As in `CodeRow`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What was measured on the written, re-read bytes."""
 
@@ -166,6 +183,8 @@ class Receipt:
     """Largest applied delta in 8-bit levels; never above tau."""
     linf_levels_written: int
     """Largest difference of the decoded file, which lossy encoding may raise above tau."""
+    witness: tuple[WitnessRow, ...] = ()
+    """Never decides whether the photo passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +212,7 @@ class Outcome:
     sha256_after: str | None = None
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
+    witness: tuple[WitnessRow, ...] = ()
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
     """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers."""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from hashshield.cli.layouts import EVALUATE, PROTECT, RESTORE, VERIFY
-from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, Status, Verdict, Verification
+from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, Status, Verdict, Verification, WitnessRow
 
 Make = Callable[..., Outcome]
 
@@ -71,6 +71,7 @@ def test_protect_numbers(outcome: Make) -> None:
         "median_psnr_db": 50.0,
         "least_distance_from_original": 21,
         "worst_distance_to_goal": 3,
+        "witness": [],
         "planned_seconds": None,
         "after_reencoding": {"transform": "jpeg q75", "passed": 1, "measured": 2},
     }
@@ -145,3 +146,17 @@ def test_the_statuses_are_those_of_the_types() -> None:
     """Written out in the layouts, so that --help need not import the types."""
     assert tuple(PROTECT.numbers([])["counts"]) == get_args(Status)
     assert tuple(VERIFY.numbers([])["counts"]) == get_args(Verdict)
+
+
+def test_the_witness_has_a_line_and_a_number(outcome: Make) -> None:
+    def said(distance: int) -> tuple[WitnessRow, ...]:
+        return (WitnessRow("w:48", 48, "card", distance, distance > 21),)
+
+    rows = [outcome(witness=said(3)), outcome(witness=said(24)), outcome(status="short", witness=said(30))]
+    line = "A network never used in the search (w:48): 1 of 2 unlinked; median distance 13.5 of 48 bits."
+    assert line in PROTECT.closing(rows)
+    assert PROTECT.numbers(rows)["witness"] == [
+        {"model": "w:48", "bits": 48, "unlinked": 1, "of": 2, "median_distance": 13.5}
+    ]
+    assert any("w:48, never searched on: 3 of 48 bits" in text for text in PROTECT.details(rows[0]))
+    assert not any("never used" in text for text in PROTECT.closing([outcome()]))

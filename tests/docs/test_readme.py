@@ -20,7 +20,7 @@ from hashshield.datasets import open_dataset
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.models.load import open_models
-from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, SurvivalRow, Verification
+from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, SurvivalRow, Verification, WitnessRow
 from hashshield.views import pillow_view
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +53,7 @@ def test_the_excerpt_of_help_is_what_help_says() -> None:
         ("protect", 0, Outcome),
         ("protect", 1, CodeRow),
         ("protect", 2, SurvivalRow),
+        ("protect", 3, WitnessRow),
         ("verify", 0, Verification),
         ("evaluate", 0, Evaluation),
         ("restore", 0, Restoration),

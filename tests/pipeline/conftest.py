@@ -51,6 +51,8 @@ def request_for(tiny: Path, tmp_path: Path) -> Callable[..., Request]:
             "device": "cpu",
             # Vault keys are random; what a test sees should not be.
             "seed": 1,
+            # The embedded network would be one, and is slow.
+            "witness": "none",
         }
         return Request(**{**plain, **changes})
 

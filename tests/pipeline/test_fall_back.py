@@ -32,7 +32,9 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
     from hashshield.pipeline import work as module
 
     told: list[str] = []
-    tools = make_tools(Request(models=(f"{tiny}:16",), steps=20, seed=1, device="cpu"), b"key", told.append)
+    tools = make_tools(
+        Request(models=(f"{tiny}:16",), steps=20, seed=1, device="cpu", witness="none"), b"key", told.append
+    )
     gpu = SmallGpu(loop.search)
     monkeypatch.setattr(module, "search", gpu)
     # A device without storage stands in for the GPU: the flow takes its device from the networks, which stay here.
@@ -65,7 +67,7 @@ def test_a_cpu_without_memory_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatc
         raise torch.OutOfMemoryError("no memory")
         yield
 
-    tools = make_tools(Request(models=(f"{tiny}:16",), steps=5, seed=1, device="cpu"), b"key")
+    tools = make_tools(Request(models=(f"{tiny}:16",), steps=5, seed=1, device="cpu", witness="none"), b"key")
     monkeypatch.setattr(module, "search", full)
     data = encoded(picture())
     with pytest.raises(MemoryError, match="not even one photo"):

@@ -81,7 +81,7 @@ def _apart(measure: Any, path: Path, model: str, device: str) -> dict[str, Any]:
 
 def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
     """Median seconds of each part on one thread, without a search: the change is noise on the grid."""
-    tools = make_tools(Request(models=(model,), device=device), b"")
+    tools = make_tools(Request(models=(model,), device=device, witness="none"), b"")
     torch.set_num_threads(1)
     data = path.read_bytes()
     source = Source(path.name, data, digest(data))
@@ -121,7 +121,7 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
 
 def _whole(path: Path, model: str, device: str) -> dict[str, Any]:
     """Seconds and peak memory of protecting the photo in place, SSIM and loading the network included."""
-    request = Request(models=(model,), device=device, vault=path.parents[1] / "vault", seed=0)
+    request = Request(models=(model,), device=device, vault=path.parents[1] / "vault", seed=0, witness="none")
     began = time.monotonic()
     (row,) = protect([path], request, progress=_Silent())
     return {

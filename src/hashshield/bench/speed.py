@@ -126,7 +126,14 @@ def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, prog
         copies.mkdir(mode=0o700)
         for index, path in enumerate(files):
             (copies / f"{index:05d}{path.suffix}").write_bytes(path.read_bytes())
-        request = Request(models=(model,), vault=Path(folder) / "vault", batch_size=batch_size, device=device, seed=0)
+        request = Request(
+            models=(model,),
+            vault=Path(folder) / "vault",
+            batch_size=batch_size,
+            device=device,
+            seed=0,
+            witness="none",
+        )
         began = time.monotonic()
         rows: list[Outcome] = protect([copies], request, progress=progress)
         seconds = time.monotonic() - began
@@ -141,7 +148,7 @@ def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, prog
 
 def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
     """Seconds in one thread that all photos take on each stage around the search."""
-    tools = make_tools(Request(models=(model,), seed=0, device=device), b"")
+    tools = make_tools(Request(models=(model,), seed=0, device=device, witness="none"), b"")
     watch = Stopwatch()
 
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "vault") as store:

@@ -87,7 +87,13 @@ def _written_details(row: Outcome) -> list[str]:
     quality = f"PSNR {_number(row.psnr_db, '.2f')} dB, SSIM {_number(row.ssim, '.5f')}"
     levels = f"largest change {row.linf_levels} levels meant and {row.linf_levels_written} written"
     seen = [f"{row.path}: {row.method}, tau {row.tau}: {quality}, {levels}"]
-    return (seen if row.codes else []) + _measured(row.path, row.codes, row.survival)
+    lines = (seen if row.codes else []) + _measured(row.path, row.codes, row.survival)
+    lines += [
+        f"{row.path}: {said.model}, never searched on: {said.distance_from_original} of {said.bits} bits from its own "
+        f"code, {'unlinked' if said.unlinked else 'still linked'}"
+        for said in row.witness
+    ]
+    return lines
 
 
 def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
@@ -102,8 +108,25 @@ def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
         "least_distance_from_original": min(from_original, default=None),
         "worst_distance_to_goal": max(to_goal, default=None),
         "planned_seconds": sum(row.seconds or 0 for row in rows if row.status == "planned") or None,
+        "witness": _witnessed(written),
         "after_reencoding": {"transform": REENCODED, "passed": passed, "measured": measured},
     }
+
+
+def _witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """Per witness how many photos it no longer links, of how many, and the median distance in bits."""
+    from statistics import median
+
+    rows = [row for outcome in written for row in outcome.witness]
+    found = []
+    for model in sorted({row.model for row in rows}):
+        mine = [row for row in rows if row.model == model]
+        distance = median(row.distance_from_original for row in mine)
+        unlinked = sum(row.unlinked for row in mine)
+        found.append(
+            {"model": model, "bits": mine[0].bits, "unlinked": unlinked, "of": len(mine), "median_distance": distance}
+        )
+    return found
 
 
 def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
@@ -135,6 +158,11 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
     passed, measured = _reencoded(written)
     if measured:
         lines.append(f"After re-encoding as JPEG q75: {passed} of {measured} still {'unlinked' if unlinked else met}.")
+    for said in _witnessed(written):
+        lines.append(
+            f"A network never used in the search ({said['model']}): {said['unlinked']} of {said['of']} unlinked; "
+            f"median distance {said['median_distance']:g} of {said['bits']} bits."
+        )
     lines.append("No service is known to run these networks; another network may still match these photos.")
     return lines + _left_in_files(written)
 

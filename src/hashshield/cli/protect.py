@@ -47,6 +47,15 @@ def protect(
     target_set: o.TargetSet = None,
     target_class: o.TargetClass = None,
     tolerance: o.Tolerance = None,
+    witness: Annotated[
+        str | None,
+        o.setting(
+            "witness",
+            "Network never used in the search that is asked about the result: auto, none or NAME.",
+            panel=o.AIM,
+            metavar="NAME",
+        ),
+    ] = None,
     accept_best: Annotated[
         bool, o.switch("--accept-best", text="Write the best found even when it falls short.", panel=o.AIM)
     ] = False,
@@ -127,6 +136,7 @@ def protect(
                 "model": model,
                 "goal": goal,
                 "tolerance": tolerance,
+                "witness": witness,
                 "accept_best": accept_best or None,
                 "tau": tau,
                 "method": method,
@@ -169,7 +179,7 @@ def protect(
         if no_backup and output is None and not dry_run:
             o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
         if not dry_run:
-            require(request.models, sink, yes=yes)
+            require(_networks(request), sink, yes=yes)
 
         from hashshield.pipeline import run
 
@@ -180,6 +190,11 @@ def protect(
             sink.finish(rows)
 
 
+def _networks(request: Request) -> tuple[str, ...]:
+    """Every network that was named."""
+    return request.models if request.witness in ("auto", "none") else (*request.models, request.witness)
+
+
 def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool) -> None:
     """Read one photo from standard input, write it to standard output; the report goes to standard error."""
     if len(paths) > 1 or request.output is not None or request.dry_run:
@@ -188,7 +203,7 @@ def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool)
         )
     if sys.stdout.isatty() or sys.stdin.isatty():
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
-    require(request.models, sink, yes=yes)
+    require(_networks(request), sink, yes=yes)
 
     from hashshield.pipeline import run
 

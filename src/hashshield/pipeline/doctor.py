@@ -199,6 +199,7 @@ def _self_test() -> Iterator[Finding]:
             accept_best=True,
             vault=vault,
             seed=0,
+            witness="none",
             options={"allow_root": True},
         )
         began = time.monotonic()

@@ -16,6 +16,7 @@ from hashshield.pipeline.aims import fixed_bits
 from hashshield.pipeline.attempts import asked_now, kept_of
 from hashshield.pipeline.plan import Job, already
 from hashshield.pipeline.rows import details_of, method_of, row_of
+from hashshield.pipeline.witness import witness_name
 from hashshield.pipeline.work import Result, Source, Tools, work
 from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
@@ -31,8 +32,10 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
     chosen = method_of(request)
     device = choose_device(request.device)
     models = tuple(open_models(request.models, device=device))
+    witness = witness_name(request)
     return Tools(
         models=models,
+        witnesses=tuple(open_models([witness], device=device)) if witness else (),
         method=chosen,
         budget=Budget(
             request.tau,

@@ -20,6 +20,7 @@ from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.models.hash_files import shared_codes, upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark, measure
+from hashshield.pipeline.witness import testify
 from hashshield.types import Receipt, SurvivalRow
 from hashshield.views import cropped, resized, short_side
 
@@ -39,6 +40,8 @@ class Reread:
     """Per model, the card's view (3, h, w)."""
     survival: tuple[tuple[str, tuple[Tensor, ...]], ...]
     """Transform name and its views per model."""
+    witness_views: tuple[Tensor, ...]
+    """As `views`, of the witnesses."""
     on_grid: Pixels
     """(h, w, 3): what the written photo comes to on the search's grid."""
     psnr_db: float
@@ -50,7 +53,14 @@ class Reread:
     links_to_owner: tuple[str, ...]
 
 
-def read_again(data: bytes, original: imaging.Photo, models: Sequence[OpenModel], *, name: str) -> Reread:
+def read_again(
+    data: bytes,
+    original: imaging.Photo,
+    models: Sequence[OpenModel],
+    *,
+    name: str,
+    witnesses: Sequence[OpenModel] = (),
+) -> Reread:
     """Decode what would be written and compare it with the decoded original.
 
     Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency.
@@ -66,12 +76,13 @@ def read_again(data: bytes, original: imaging.Photo, models: Sequence[OpenModel]
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
     shown = Image.fromarray(upright_rgb(photo))
     on_grid = resized(shown, *grid_size(shown.height, shown.width))
-    views = _views(shown, models)
+    views, witness_views = _views(shown, models), _views(shown, witnesses)
     coded = _jpeg(shown, 75)
     del shown
     return Reread(
         views=views,
         survival=((JPEG_Q75, _views(Image.open(io.BytesIO(coded), formats=["JPEG"]), models)),),
+        witness_views=witness_views,
         on_grid=on_grid,
         psnr_db=psnr_db(photo.pixels, original.pixels),
         ssim=ssim(photo.pixels, original.pixels),
@@ -91,8 +102,12 @@ def judge(
     linf_applied: int,
     tolerance: int | None,
     lossless: bool,
+    witnesses: Sequence[tuple[NDArray[np.int8], OpenModel]] = (),
 ) -> Receipt:
-    """Hash what was read again and hold it against the marks; networks in float32."""
+    """Hash what was read again and hold it against the marks; networks in float32.
+
+    Each witness comes with the bits that it gave the original.
+    """
     rows = [
         measure(mark, code, model.anchors, CARD_VIEW)
         for mark, model, code in zip(marks, models, _codes(reread.views, models), strict=True)
@@ -115,6 +130,10 @@ def judge(
         ssim=reread.ssim,
         linf_levels=linf_applied,
         linf_levels_written=reread.linf_levels_written,
+        witness=tuple(
+            testify(own, model, view, CARD_VIEW)
+            for (own, model), view in zip(witnesses, reread.witness_views, strict=True)
+        ),
     )
 
 

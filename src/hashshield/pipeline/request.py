@@ -57,6 +57,7 @@ def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[st
         batch_size=value["batch_size"],
         jobs=value["jobs"],
         exclude=value["exclude"],
+        witness=value["witness"],
         options={**{key: value[key] for key in _OPTIONS}, **options},
         **rest,
     )

@@ -48,6 +48,7 @@ def row_of(result: Result, path: Path, output: Path | None, request: Request) ->
         sha256_after=digest(result.data) if status != "short" else None,
         codes=receipt.codes,
         survival=receipt.survival,
+        witness=receipt.witness,
         unprotected_copies=result.unprotected_copies,
         links_to_owner=result.links_to_owner,
         **common,

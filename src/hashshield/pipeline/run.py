@@ -84,10 +84,12 @@ def _check_names(request: Request) -> None:
     """What a dry run can tell without opening a network. Raises UnknownNameError, CheckpointError, GoalError."""
     from hashshield.models.device import choose_device
     from hashshield.pipeline.rows import method_of
+    from hashshield.pipeline.witness import witness_name
 
     for name in request.models:
         full_name(name)
     method_of(request)
+    witness_name(request)
     choose_device(request.device)
     goal = request.goal
     if goal.kind in ("image", "set") and not Path(str(goal.value)).exists():

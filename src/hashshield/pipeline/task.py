@@ -60,6 +60,8 @@ class Tools:
     secret: bytes
     """Key of the per-photo randomness."""
     tolerance: int | None
+    witnesses: tuple[OpenModel, ...] = ()
+    """Networks that are not searched on and only asked about results."""
     strip: imaging.Strip = field(default_factory=imaging.Strip)
     lossy_formats: bool = False
     """Whether HEIC and AVIF are worked on."""
@@ -103,6 +105,9 @@ class Task:
     already: str | None = None
     lossy_format: bool = False
     """Whether its container is one that has to be asked for."""
+    witness_views: tuple[Tensor, ...] = ()
+    statements: tuple[NDArray[np.int8], ...] = ()
+    """Bits that each witness gives the original."""
     marks: tuple[Mark, ...] = ()
     aims: tuple[Aim, ...] = ()
     tries: int = 0
@@ -128,6 +133,7 @@ def prepare(source: Source, tools: Tools) -> Task:
         source=source,
         grid=grid,
         views=tuple(_view(shown, grid, model.card.input) for model in tools.models),
+        witness_views=tuple(_view(shown, grid, model.card.input) for model in tools.witnesses),
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
         pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
@@ -179,7 +185,8 @@ def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
     data = imaging.write(photo, pixels, strip=tools.strip)
     applied = linf_levels(pixels, photo.pixels)
     del pixels
-    return data, read_again(data, photo, tools.models, name=task.source.name), applied
+    again = read_again(data, photo, tools.models, name=task.source.name, witnesses=tools.witnesses)
+    return data, again, applied
 
 
 def _on_grid(photo: imaging.Photo, grid: Grid) -> Tensor:

@@ -24,6 +24,7 @@ from hashshield.pipeline.aims import aim_for
 from hashshield.pipeline.gate import Gate
 from hashshield.pipeline.receipt import Reread, judge
 from hashshield.pipeline.task import Result, Source, Task, Tools, aware, prepare, write
+from hashshield.pipeline.witness import statement
 from hashshield.types import Receipt
 from hashshield.views import card_view
 
@@ -111,7 +112,7 @@ class _Flow:
         if self.device.type == "cpu":
             raise MemoryError("not even one photo's gradient step fits into memory; close other programs")
         self.tools.notice(f"{self.device} ran out of memory with a single photo; going on with the CPU")
-        for opened in self.tools.models:
+        for opened in (*self.tools.models, *self.tools.witnesses):
             opened.model.to("cpu")
         self.device = torch.device("cpu")
         for task in self.searching:
@@ -201,7 +202,10 @@ class _Flow:
             pairs.append((mark, aim.to(self.device)))
         task.marks = tuple(mark for mark, _ in pairs)
         task.aims = tuple(aim for _, aim in pairs)
-        task.views = ()
+        task.statements = tuple(
+            statement(model, view) for model, view in zip(tools.witnesses, task.witness_views, strict=True)
+        )
+        task.views = task.witness_views = ()
 
     def _start(self, task: Task) -> Search:
         kept = _KEPT_UNSEEN[task.lossless] if task.grid.written is None else self.tools.method.kept
@@ -251,6 +255,7 @@ class _Flow:
             task.marks,
             self.tools.models,
             linf_applied=written.applied,
+            witnesses=tuple(zip(task.statements, self.tools.witnesses, strict=True)),
             tolerance=self.tools.tolerance,
             lossless=task.lossless,
         )

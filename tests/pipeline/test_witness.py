@@ -1,0 +1,68 @@
+"""A network that is never searched on, asked about the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hashshield.checkpoints.file import write_checkpoint
+from hashshield.errors import UnknownNameError, UsageError
+from hashshield.metrics.hamming import bits_of
+from hashshield.models.load import open_models
+from hashshield.pipeline.witness import witness_name
+from hashshield.types import Outcome, Request
+from hashshield.views import pillow_view
+from tiny_net import CARD, encoded, picture, tiny_weights
+
+Protect = Callable[..., list[Outcome]]
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Another network than `tiny`."""
+    path = tmp_path / "other.safetensors"
+    weights, anchors = tiny_weights(seed=9)
+    alike = {k: torch.ones_like(anchor) for k, anchor in anchors.items()}
+    write_checkpoint(path, replace(CARD, name="other"), weights, alike)
+    return path
+
+
+def test_it_is_asked_and_never_decides(tiny: Path, other: Path, tmp_path: Path, protect_now: Protect) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    path = folder / "a.png"
+    path.write_bytes(encoded(picture(48, 60, seed=3)))
+    before = np.asarray(Image.open(path))
+    alone, asked = (
+        protect_now(path, output=tmp_path / name, tau=0.1, vault=tmp_path / f"v{name}", witness=witness)[0]
+        for name, witness in (("one", "none"), ("two", f"{other}:24"))
+    )
+    assert alone.witness == ()
+    assert (alone.status, alone.sha256_after) == (asked.status, asked.sha256_after)
+    (row,) = asked.witness
+    (network,) = open_models([f"{other}:24"])
+    after = np.asarray(Image.open(tmp_path / "two" / "a.png"))
+    with torch.inference_mode():
+        images = torch.stack([pillow_view(pixels, network.card.input) for pixels in (before, after)])
+        own, now = (bits_of(code.numpy()) for code in network.model(images).code)
+    assert row.distance_from_original == int(np.count_nonzero(own != now))
+    assert row.unlinked == (row.distance_from_original >= 11)
+    assert (row.model, row.bits, row.view) == (f"{other}:24", 24, "card")
+    assert row.class_rank == 0, "all its anchors are one"
+
+
+def test_which_one(tiny: Path, other: Path) -> None:
+    assert witness_name(Request()) is None, "the only one here is searched on"
+    assert witness_name(Request(models=(str(tiny),))) == "lite0-caltech101:48"
+    assert witness_name(Request(models=(str(tiny),), witness="none")) is None
+    assert witness_name(Request(witness=f"{other}:16")) == f"{other}:16"
+    with pytest.raises(UsageError, match="is searched on"):
+        witness_name(Request(witness="lite0-caltech101:16"))
+    with pytest.raises(UnknownNameError, match="lite2-caltech101"):
+        witness_name(Request(witness="lite2-caltech"))
