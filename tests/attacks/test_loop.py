@@ -125,6 +125,15 @@ def test_a_code_no_better_than_zeros_is_left_sooner() -> None:
     assert 14 < found.first_reached < 26
 
 
+def test_a_slow_walk_that_gets_on_is_let_alone() -> None:
+    # One code value rises from -0.3 by 0.0118 a step, so that it is just above zero after 26 of the 40.
+    slow = replace(RNM, step=lambda _total, _scale: steps.l2_normalised(0.0118))
+    photo = toy_photo("a", wanted=(1, -1, -1, -1), away=0.015)
+    found = run([photo], slow)["a"]
+    assert found.first_reached == 30
+    assert torch.equal(found.delta, run([photo], replace(slow, escape=None))["a"].delta)
+
+
 def test_a_walk_that_began_again_goes_on_with_its_own_steps() -> None:
     sizes: list[int] = []
 

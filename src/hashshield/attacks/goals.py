@@ -94,11 +94,11 @@ class Wanted:
         """(N,) bool: every margin is at least the kept one."""
         return (codes.code * self.bits >= self.kept[:, None]).all(1)
 
-    def hanging(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: by the method's term, the bits are no nearer to the wanted ones than if all were undecided."""
+    def undone(self, codes: Codes, /) -> Tensor:
+        """(N,): the method's term as a share of what it would be if every bit were undecided; 1 is no better."""
         aimed = self.kept + AHEAD
         undecided = self.term(torch.zeros_like(codes.code), self.bits, self.steps, aimed)
-        return self.term(codes.code, self.bits, self.steps, aimed) >= undecided
+        return self.term(codes.code, self.bits, self.steps, aimed) / undecided
 
     def exposed(self, codes: Codes, /) -> Tensor:
         """(N,): by how many bits turning the less certain half over leads nearer to the own code than chance does.

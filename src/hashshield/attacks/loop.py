@@ -20,11 +20,9 @@ __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
 _ROUNDS = 2
 """How often a walk may take the budget's steps, which shrink to nothing, when the code still gives something away."""
 
-_HANGING = 0.35
-"""The share of its steps after which a walk whose code hangs at nothing tries another way."""
-
-_LOST = 0.65
-"""The share after which any walk does that has not reached its goal once."""
+_LOST = ((0.35, 1.0), (0.65, 0.25))
+"""When a walk that has not reached its goal tries another way: after which share of its steps, and when how much of the
+way is left, as a share of the loss of a code whose bits are all undecided. A slow walk that gets on is let alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +107,13 @@ class _Advance:
         losses = torch.stack([goal.loss(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
         exposed = torch.stack([goal.exposed(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
-        hanging = torch.stack([goal.hanging(code) for goal, code in zip(goals, codes, strict=True)]).any(0)
+        undone = torch.stack([goal.undone(code) for goal, code in zip(goals, codes, strict=True)]).amax(0)
         gradients = torch.autograd.grad(losses.sum(), deltas)
-        for walk, loss, reach, bits, hangs, gradient in zip(
-            walks, losses.tolist(), reached.tolist(), exposed.tolist(), hanging.tolist(), gradients, strict=True
+        for walk, loss, reach, bits, left, gradient in zip(
+            walks, losses.tolist(), reached.tolist(), exposed.tolist(), undone.tolist(), gradients, strict=True
         ):
             walk.remember(loss, reach, bits)
-            walk.hanging = hangs
+            walk.undone = left
             walk.move(gradient, reach and not bits)
         return walks
 
@@ -147,8 +145,8 @@ class _Walk:
     finished: bool = False
     rounds: int = 1
     """How often it may take the budget's steps."""
-    hanging: bool = False
-    """Whether some network's code is, by the loss, no better than one whose bits are all undecided."""
+    undone: float = 0.0
+    """The loss as a share of that of a code whose bits are all undecided, at the network where it is largest."""
     escaping: bool = False
     """Whether it has left a place where the loss is lowest and the goal is not reached, and is not there yet."""
     _step: Step = field(init=False)
@@ -201,8 +199,8 @@ class _Walk:
     def _lost(self) -> bool:
         if self.method.escape is None or self.first_reached is not None or self.escaping:
             return False
-        hanging = self.hanging and self.taken == round(_HANGING * self.budget.steps)
-        return hanging or self.taken == round(_LOST * self.budget.steps)
+        steps = self.budget.steps
+        return any(self.taken == round(after * steps) and self.undone >= left for after, left in _LOST)
 
     def _start(self) -> Tensor:
         return self.photo.grid.start() if self.photo.start is None else self.photo.start
