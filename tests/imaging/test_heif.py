@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import PIL
 import pillow_heif
 import pytest
 from imaging_samples import ICC, exif_block, psnr, scene
@@ -70,7 +71,9 @@ def test_round_trip(container: str, height: int, width: int, channels: int) -> N
     data = heif(container, pixels, exif=exif_block(), xmp=XMPS, icc_profile=ICC)
     photo = read(data)
     assert (photo.container, photo.lossless, photo.orientation) == (container, False, 1)
-    assert photo.pixels.shape == (height, width, 1 if channels == 1 else 3)
+    # Pillow before 13 decodes a grey AVIF as colour.
+    grey = channels == 1 and not (container == "avif" and int(PIL.__version__.split(".")[0]) < 13)
+    assert photo.pixels.shape == (height, width, 1 if grey else 3)
     assert psnr(photo.pixels, pixels[..., : photo.pixels.shape[2]]) > 33
     wanted = np.clip(photo.pixels.astype(int) + 6, 0, 255).astype(np.uint8)
     written = imaging.write(photo, wanted)

@@ -75,8 +75,11 @@ def test_round_trip(
 
     same = imaging.write(photo, photo.pixels)
     again = imaging.read(same, name="photo.jpg")
-    # Chroma blocks of several scans may reach past what can be decoded; in pictures this small that shows.
-    assert psnr(photo.pixels, again.pixels) > (48 if options["progressive"] else 52)
+    assert psnr(photo.pixels, again.pixels) > (42 if options["progressive"] else 52)
+    if options["progressive"]:
+        # Chroma blocks of several scans may reach past what can be decoded, which shows at the edge and only there.
+        inner = tuple(slice(side // 16 * 16 - 8) for side in (height, width))
+        assert psnr(photo.pixels[inner], again.pixels[inner]) > 60
     assert metadata(same) == metadata(data)
     assert again.orientation == orientation
     for what in ("colour", "tables", "restart", "progressive"):

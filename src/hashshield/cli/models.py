@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,12 +23,12 @@ _LIST = Layout(
     columns=(
         Column("Name", lambda row: row["name"]),
         Column("Bits", lambda row: ", ".join(map(str, row["bits"])), right=True),
-        Column("MAP", lambda row: ", ".join(f"{value:.3f}" for value in row["map"].values()), right=True),
+        Column("MAP", lambda row: _range(row["map"].values()), right=True),
         Column("MB", lambda row: f"{row['size'] / 1e6:.1f}", right=True),
         Column("Licence", lambda row: row["licence"]),
         Column("State", lambda row: row["state"]),
-        Column("What", lambda row: row["summary"]),
-    )
+    ),
+    closing=lambda rows: ["hashshield models info NAME tells how a network was trained, and its MAP per code length."],
 )
 _NAMES = Layout(columns=(Column("", str),))
 
@@ -84,6 +85,11 @@ def info(
         if reference.entry is not None:
             entry = {**asdict(reference.entry), "state": catalog.state(reference.entry)}
         sink.finish(card.classes if classes else [{**entry, **asdict(card)}])
+
+
+def _range(values: Collection[float]) -> str:
+    """Of the code lengths; all of them on a line, and the summary too, leave no room for names in 80 columns."""
+    return "-".join(f"{value:.3f}" for value in dict.fromkeys((min(values), max(values)))) if values else ""
 
 
 def _spellings(entry: Entry) -> list[str]:

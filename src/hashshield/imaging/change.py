@@ -59,9 +59,10 @@ def add_change(planes: list[Pixels], before: Pixels, after: Pixels, *, coded_as:
 
 
 def _weighted(change: NDArray[np.int16], weights: tuple[int, int, int]) -> NDArray[np.int32]:
-    total: NDArray[np.int32] = change[0] * np.int32(weights[0])
-    total += change[1] * np.int32(weights[1])
-    total += change[2] * np.int32(weights[2])
+    # NumPy before 2 would keep the product of an int16 array and a number in int16, where it overflows.
+    total: NDArray[np.int32] = np.multiply(change[0], weights[0], dtype=np.int32)
+    total += np.multiply(change[1], weights[1], dtype=np.int32)
+    total += np.multiply(change[2], weights[2], dtype=np.int32)
     return total
 
 
