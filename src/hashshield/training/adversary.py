@@ -30,7 +30,7 @@ def worst_images(
     worst = (images + (2 * noise - 1) * tau).clamp(0, 1)
     for _ in range(steps):
         worst.requires_grad_(True)
-        loss = learner(learner.network.features(worst), labels)
+        loss = learner(learner.features(worst), labels)
         (uphill,) = torch.autograd.grad(loss, worst)
         worst = torch.clamp(worst.detach() + 2.5 * tau / steps * uphill.sign(), lowest, highest)
     for parameter in wanting:

@@ -26,6 +26,8 @@ class Learner(nn.Module):
     def __init__(self, network: HashNet, classes: int, loss: Loss, *, several: bool) -> None:
         super().__init__()
         self.network, self.loss = network, loss
+        self.half = False
+        """Whether the trunk computes in bfloat16."""
         self.several = several
         """Photos may have several labels. Told by the dataset: a batch that has none by chance is no other task."""
         self.dropout = nn.Dropout(0.0)
@@ -33,6 +35,12 @@ class Learner(nn.Module):
         width = self._first_layers()[0].in_features
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_std", torch.ones(width))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) images in [0, 1] -> (N, D) raw features, float32."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half):
+            features = self.network.features(images)
+        return features.float()
 
     def codes(self, features: Tensor) -> dict[int, Tensor]:
         """(N, D) raw features -> one (N, K) relaxed code per length."""

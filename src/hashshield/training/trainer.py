@@ -123,13 +123,15 @@ def train(
     return card
 
 
-def _optimiser(learner: Learner, stage: Stage) -> torch.optim.AdamW:
+def _optimiser(learner: Learner, stage: Stage) -> torch.optim.Optimizer:
     groups = [{"params": list(learner.head_parameters()), "lr": stage.learning_rate}]
     if stage.train == "all":
         trunk = learner.network.trunk.parameters()
         groups.append({"params": list(trunk), "lr": stage.trunk_learning_rate or stage.learning_rate})
     for group in groups:
         group["initial_lr"] = group["lr"]
+    if stage.optimiser == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=stage.weight_decay)
     return torch.optim.AdamW(groups, weight_decay=stage.weight_decay)
 
 
@@ -143,7 +145,7 @@ class _Run:
     files: LabelledFiles
     split: Split
     learner: Learner
-    optimiser: torch.optim.AdamW
+    optimiser: torch.optim.Optimizer
     seed: int
     device: str
     features: Tensor | None = None
@@ -152,6 +154,7 @@ class _Run:
     def prepare(self, *, learnt: bool) -> None:
         """Compute what does not change during the stage; `learnt` tells whether the heads come from an earlier one."""
         self.learner.dropout.p = self.stage.dropout
+        self.learner.half = self.stage.precision == "bfloat16"
         heads_only = self.stage.train == "heads"
         self.learner.network.trunk.requires_grad_(not heads_only)
         paths = [self.files.root / p for p in self.files.paths]
@@ -165,12 +168,12 @@ class _Run:
         """Run one epoch; return the mean loss and the MAP where it was measured."""
         generator = torch.Generator().manual_seed((self.seed * 1000 + self.index) * 100_000 + epoch)
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))  # dropout draws from the global one
-        self._schedule(epoch)
         self.learner.train(True)
         if self.stage.train == "heads":
             self.learner.network.trunk.eval()
         losses = []
-        for features, labels in self._batches(generator):
+        for index, (features, labels) in enumerate(self._batches(generator)):
+            self._schedule(epoch, index)
             loss: Tensor = self.learner(features, labels)
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -179,9 +182,13 @@ class _Run:
         self.learner.train(False)
         return float(np.mean(losses)), self._quality(epoch)
 
-    def _schedule(self, epoch: int) -> None:
-        """Cosine from the full learning rate to a hundredth."""
+    def _schedule(self, epoch: int, batch: int) -> None:
+        """Cosine over the epochs from the full learning rate to a hundredth; before it, linear over the warm-up."""
         factor = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / self.stage.epochs)) / 2
+        warming = self.stage.warmup * len(self.split.training) / self.stage.batch
+        gone = epoch * (len(self.split.training) / self.stage.batch) + batch + 1
+        if gone < warming:
+            factor *= gone / warming
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -205,7 +212,7 @@ class _Run:
                     steps=self.stage.adversarial_steps,
                     generator=generator,
                 )
-            yield self.learner.network.features(images), wanted
+            yield self.learner.features(images), wanted
 
     @torch.inference_mode()
     def _quality(self, epoch: int) -> float | None:
