@@ -67,6 +67,7 @@ complete -c hashshield -n '__hashshield_at protect' -l keep-mtime -d 'Keep the m
 complete -c hashshield -n '__hashshield_at protect' -l lossy-formats -d 'Accept HEIC and AVIF, which lose a little with each writing.'
 complete -c hashshield -n '__hashshield_at protect' -l break-links -d 'Accept files with several hard links.'
 complete -c hashshield -n '__hashshield_at protect' -l allow-root -d 'As root, write where others can too.'
+complete -c hashshield -n '__hashshield_at protect' -l survival -d 'Measure too what is left after what services do to photos.'
 complete -c hashshield -n '__hashshield_at protect' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at protect' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at protect' -s v -l verbose -d 'Show every file, and all that was measured of it.'
@@ -90,7 +91,11 @@ complete -c hashshield -n '__hashshield_at verify' -s h -l help -d 'Show a summa
 complete -c hashshield -n '__hashshield_at evaluate' -F
 complete -c hashshield -n '__hashshield_at evaluate' -F
 complete -c hashshield -n '__hashshield_at evaluate' -l model -x -a '(__hashshield_models)' -d 'Network to search against, as NAME or NAME:BITS; repeat for several.'
+complete -c hashshield -n '__hashshield_at evaluate' -l target -r -F -d 'Aim at this image\'s code.'
+complete -c hashshield -n '__hashshield_at evaluate' -l target-set -x -a '(__fish_complete_directories)' -d 'Aim at the anchor of these images.'
+complete -c hashshield -n '__hashshield_at evaluate' -l target-class -x -a '(__hashshield_classes)' -d 'Aim at the anchor of a class.'
 complete -c hashshield -n '__hashshield_at evaluate' -l device -x -a 'auto cpu cuda mps' -d 'Where the networks run: auto, cpu, cuda or mps.'
+complete -c hashshield -n '__hashshield_at evaluate' -l survival -d 'Measure too what is left after what services do to photos.'
 complete -c hashshield -n '__hashshield_at evaluate' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at evaluate' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at evaluate' -s v -l verbose -d 'Show every file, and all that was measured of it.'

@@ -34,6 +34,7 @@ __all__ = [
     "Paths",
     "Quiet",
     "Seed",
+    "Survival",
     "TargetClass",
     "TargetImage",
     "TargetSet",
@@ -141,6 +142,9 @@ Exclude = Annotated[
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
 BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
 AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
+Survival = Annotated[
+    bool, switch("--survival", text="Measure too what is left after what services do to photos.", panel=REPORT)
+]
 Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
 Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
 Verbose = Annotated[

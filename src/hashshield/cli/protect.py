@@ -117,6 +117,7 @@ def protect(
     ] = False,
     break_links: o.BreakLinks = False,
     allow_root: o.AllowRoot = False,
+    survival: o.Survival = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -152,6 +153,7 @@ def protect(
                 "keep_mtime": keep_mtime or None,
                 "lossy_formats": lossy_formats or None,
                 "exclude": exclude,
+                "survival": survival or None,
             }
         )
         if sample is not None and output is None and not dry_run:
