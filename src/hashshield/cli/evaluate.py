@@ -11,6 +11,7 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import EVALUATE
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
+from hashshield.cli.pages import check_report, write_report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 
@@ -19,6 +20,7 @@ __all__ = ["EXAMPLES", "evaluate"]
 EXAMPLES = o.examples(
     "hashshield evaluate original.jpg protected.jpg",
     "hashshield evaluate originals/ protected/ --json   # same names",
+    "hashshield evaluate originals/ protected/ --report report.html",
 )
 
 
@@ -28,6 +30,8 @@ def evaluate(
     model: o.Models = None,
     device: o.Device = None,
     as_json: o.Json = False,
+    report: o.ReportPage = None,
+    redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
@@ -35,17 +39,18 @@ def evaluate(
     """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances."""
     with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
         settings = resolve({"model": model, "device": device})
+        check_report(report, redact=redact)
         require(settings["model"].value, sink, yes=yes)
 
         from hashshield.pipeline import evaluate as pipeline
 
         with PhotoProgress(sink) as progress:
-            sink.finish(
-                pipeline.evaluate(
-                    original,
-                    protected,
-                    models=settings["model"].value,
-                    device=settings["device"].value,
-                    progress=progress,
-                )
+            rows = pipeline.evaluate(
+                original,
+                protected,
+                models=settings["model"].value,
+                device=settings["device"].value,
+                progress=progress,
             )
+            sink.finish(rows)
+            write_report(report, rows, sink, progress, redact=redact)
