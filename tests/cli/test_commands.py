@@ -170,6 +170,14 @@ def test_evaluate_survival(run: Run, stand_in: StandIn, monkeypatch: pytest.Monk
     assert evaluate[-1][1]["survival"] is True
 
 
+def test_evaluate_writes_a_page(run: Run, stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in("hashshield.pipeline.evaluate", evaluate=Asked([Evaluation("a", "b", "failed", "sizes differ")]))
+    page = tmp_path / "page.html"
+    assert "it holds originals" in run("evaluate", "a", "b", "--report", page).err
+    assert "sizes differ" in page.read_text("utf-8")
+    assert run("evaluate", "a", "b", "--redact").code == 2
+
+
 def test_restore(run: Run, stand_in: StandIn) -> None:
     restore = Asked([Restoration("a.jpg", "restored", sha256="00")])
     stand_in("hashshield.pipeline.restore", restore=restore)

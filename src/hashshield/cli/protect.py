@@ -13,6 +13,7 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
+from hashshield.cli.pages import check_report, write_report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 from hashshield.errors import UsageError
@@ -29,6 +30,7 @@ EXAMPLES = (
         "hashshield protect a.png --target-class sunflower",
         "hashshield protect photos/ --dry-run      # what would be done, and how long it takes",
         "hashshield protect photos/ --sample 20    # try 20 of them on copies",
+        "hashshield protect photos/ --report report.html    # before and after, to look at",
         "hashshield protect - < a.jpg > b.jpg      # one photo through a pipe",
     )
     + "\n\nOptions with a default can be set for good in the environment (HASHSHIELD_TAU=0.02) or in a file; "
@@ -119,6 +121,8 @@ def protect(
     allow_root: o.AllowRoot = False,
     survival: o.Survival = False,
     as_json: o.Json = False,
+    report: o.ReportPage = None,
+    redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
@@ -174,10 +178,18 @@ def protect(
             seed=seed,
         )
         if piped:
+            if report is not None or redact:
+                raise UsageError("- stands for one photo through a pipe, of which no --report can be made")
             _through_pipe(paths, request, sink, yes=yes)
             return
         if output is not None and output.exists() and not output.is_dir():
             raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
+        if report is not None and (dry_run or (no_backup and output is None)):
+            raise UsageError(
+                "--report shows photos beside their originals: --dry-run makes none, and --no-backup keeps none unless "
+                "copies are written with --output; leave one of them out"
+            )
+        check_report(report, redact=redact)
         if no_backup and output is None and not dry_run:
             o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
         if not dry_run:
@@ -190,6 +202,8 @@ def protect(
                 o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
             )
             sink.finish(rows)
+            said = PROTECT.closing(rows)
+            write_report(report, rows, sink, progress, redact=redact, said=said, vault=request.vault)
 
 
 def _networks(request: Request) -> tuple[str, ...]:
