@@ -24,7 +24,7 @@ __hashshield_case() {
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --survival --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -46,6 +46,9 @@ __hashshield_case() {
             --vault) takes=folder ;;
             --sample) takes=other ;;
             --exclude) takes=other ;;
+            --engine) takes=word ;;
+            --ray-address) takes=other ;;
+            --workers) takes=other ;;
             --report) takes=file ;;
         esac
         ;;

@@ -56,7 +56,7 @@ __all__ = [
     "words",
 ]
 
-AIM, SEARCH, FILES, REPORT = "What to aim at", "Search", "Files", "Report"
+AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many machines", "Report"
 
 
 def default_note(key: str) -> str:
