@@ -39,7 +39,7 @@ def test_verify_leaves_the_networks_to_the_ledger(run: Run, stand_in: StandIn) -
     stand_in("hashshield.pipeline.verify", verify=verify)
     ended = run("verify", "a.jpg")
     assert ended.code == 0
-    nothing = {"models": (), "original": None, "goal": None, "tolerance": None, "vault": None, "device": "auto"}
+    nothing = {"models": (), "otherwise": ("lite0-caltech101:48",), "original": None, "goal": None, "tolerance": None, "vault": None, "device": "auto"}
     nothing["exclude"] = ()
     assert verify == [(([Path("a.jpg")],), nothing)]
     assert ended.err == "1 protected.\n"
@@ -82,7 +82,8 @@ def test_verify_with_an_original_hashes_with_the_configured_networks(run: Run, s
     )
     assert run("verify", "a.jpg", *words).code == 3
     assert verify[0][1] == {
-        "models": ("lite0-caltech101:48",),
+        "models": (),
+        "otherwise": ("lite0-caltech101:48",),
         "original": Path("o.jpg"),
         "goal": GoalSpec("class", "sunflower"),
         "tolerance": 3,
@@ -91,7 +92,7 @@ def test_verify_with_an_original_hashes_with_the_configured_networks(run: Run, s
         "exclude": (),
     }
     assert run("verify", "a.jpg", "--model", "m:16").code == 3
-    assert verify[1][1]["models"] == ("m:16",)
+    assert (verify[1][1]["models"], verify[1][1]["otherwise"]) == (("m:16",), ())
 
 
 def test_an_unknown_photo_shows_its_code_and_ends_with_3(run: Run, stand_in: StandIn) -> None:
@@ -305,9 +306,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
 
 
 def test_models_list_and_names(run: Run, entry: catalog.Entry) -> None:
-    assert run("models", "list").out == (
-        "lite0-caltech101\t16, 48\t0.900, 0.956\t8.0\tApache-2.0\tembedded\tEfficientNet-Lite0\n"
-    )
+    assert run("models", "list").out == "lite0-caltech101\t16, 48\t0.900-0.956\t8.0\tApache-2.0\tembedded\n"
     document = json.loads(run("models", "list", "--json").out)
     assert document["results"][0]["map"] == {"16": 0.9, "48": 0.956}
     assert document["results"][0]["state"] == "embedded"

@@ -28,7 +28,10 @@ def verify(
     original: Annotated[
         Path | None,
         typer.Option(
-            "--original", metavar="FILE", help="Compare with this photo, not the ledger.", rich_help_panel=o.AIM
+            "--original",
+            metavar="FILE",
+            help="Compare with this photo; a protected one stands for what it was.",
+            rich_help_panel=o.AIM,
         ),
     ] = None,
     target: o.TargetImage = None,
@@ -65,8 +68,8 @@ def verify(
             {"model": model, "tolerance": tolerance, "device": device, "vault": vault, "exclude": exclude}
         )
         # The ledger names its own networks; a configured default must not take their place.
-        models = settings["model"].value if model or original else ()
-        require(models, sink, yes=yes)
+        models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
+        require(models or (otherwise if original else ()), sink, yes=yes)
 
         from hashshield.pipeline import verify as pipeline
 
@@ -75,6 +78,7 @@ def verify(
                 pipeline.verify(
                     o.expanded(paths),
                     models=models,
+                    otherwise=otherwise,
                     original=original,
                     goal=goal,
                     tolerance=settings["tolerance"].value,
