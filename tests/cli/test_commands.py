@@ -39,7 +39,15 @@ def test_verify_leaves_the_networks_to_the_ledger(run: Run, stand_in: StandIn) -
     stand_in("hashshield.pipeline.verify", verify=verify)
     ended = run("verify", "a.jpg")
     assert ended.code == 0
-    nothing = {"models": (), "otherwise": ("lite0-caltech101:48",), "original": None, "goal": None, "tolerance": None, "vault": None, "device": "auto"}
+    nothing = {
+        "models": (),
+        "otherwise": ("lite0-caltech101:48",),
+        "original": None,
+        "goal": None,
+        "tolerance": None,
+        "vault": None,
+        "device": "auto",
+    }
     nothing["exclude"] = ()
     assert verify == [(([Path("a.jpg")],), nothing)]
     assert ended.err == "1 protected.\n"

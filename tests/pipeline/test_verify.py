@@ -111,7 +111,7 @@ def test_what_the_ledger_does_not_know_is_unknown(
 def test_a_protected_photo_stands_for_what_it_was(
     pair: tuple[Path, Path, Outcome], check: Callable[..., list[Verification]], tiny: Path, tmp_path: Path, told: Any
 ) -> None:
-    """In place, nothing else is left to name; its own code would say of every faithful copy that it is not protected."""
+    """In place, nothing else is left to name; held against its own code, every faithful copy is not protected."""
     path, original, row = pair
     online = tmp_path / "online.png"
     Image.open(path).convert("RGB").resize((96, 72)).save(online)

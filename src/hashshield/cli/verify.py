@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,16 +19,23 @@ from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
+if TYPE_CHECKING:
+    from hashshield.types import Verification
+
 __all__ = ["EXAMPLES", "verify"]
 
 EXAMPLES = o.examples(
     "hashshield verify photos/                          # by the ledger",
     "hashshield verify online.jpg --original mine.jpg   # check after upload",
+    "hashshield verify - --original mine.jpg < online.jpg",
 )
 
 
 def verify(
-    paths: o.Paths,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", readable=False, help="Photos, or folders; - for one from standard input."),
+    ],
     original: Annotated[
         Path | None,
         typer.Option(
@@ -73,18 +84,39 @@ def verify(
 
         from hashshield.pipeline import verify as pipeline
 
-        with PhotoProgress(sink) as progress:
-            sink.finish(
-                pipeline.verify(
-                    o.expanded(paths),
-                    models=models,
-                    otherwise=otherwise,
-                    original=original,
-                    goal=goal,
-                    tolerance=settings["tolerance"].value,
-                    vault=settings["vault"].value,
-                    device=settings["device"].value,
-                    exclude=settings["exclude"].value,
-                    progress=progress,
-                )
+        with _piped(o.expanded(paths)) as (files, spelled), PhotoProgress(sink) as progress:
+            rows = pipeline.verify(
+                files,
+                models=models,
+                otherwise=otherwise,
+                original=original,
+                goal=goal,
+                tolerance=settings["tolerance"].value,
+                vault=settings["vault"].value,
+                device=settings["device"].value,
+                exclude=settings["exclude"].value,
+                progress=progress,
             )
+            sink.finish(map(spelled, rows))
+
+
+@contextmanager
+def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], Callable[[Verification], Verification]]]:
+    """The paths with a private file in the place of -, and what calls that file - again in a row."""
+    if Path("-") not in paths:
+        yield paths, lambda row: row
+        return
+    if sys.stdin.isatty():
+        raise UsageError("- reads a photo from standard input; redirect it")
+    with tempfile.TemporaryDirectory(prefix="hashshield-") as folder:
+        file = Path(folder) / "photo"
+        file.write_bytes(sys.stdin.buffer.read())
+
+        from dataclasses import replace
+
+        def spelled(row: Verification) -> Verification:
+            if row.path != str(file):
+                return row
+            return replace(row, path="-", reason=row.reason and row.reason.replace(str(file), "-"))
+
+        yield [file if path == Path("-") else path for path in paths], spelled
