@@ -246,12 +246,12 @@ def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
     A warning and no error, because another program may have put it there.
     """
     known = {setting.env for setting in SETTINGS.values()}
-    names = sorted(os.environ if environ is None else environ)
-    return [
-        f"{name} is set, but there is no such setting; {nearest(name.upper(), tuple(sorted(known)))}"
-        for name in names
+    words = {
+        name: name.removeprefix("HASHSHIELD_").lower()
+        for name in sorted(os.environ if environ is None else environ)
         if name.startswith("HASHSHIELD_") and not name.startswith("HASHSHIELD_TEST_") and name not in known
-    ]
+    }
+    return [f"{name}: there is no setting {word!r}; {nearest(word, tuple(SETTINGS))}" for name, word in words.items()]
 
 
 def _from_text(setting: Setting, text: str, where: str) -> Any:
