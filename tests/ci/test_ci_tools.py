@@ -46,9 +46,17 @@ def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
     process, asked = ended(tmp_path, user=0, apt='[[ $* == *zsh ]] || { echo "E: unreachable" >&2; exit 100; }')
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.splitlines() == [
-        f"{tool} could not be installed; its tests are skipped." for tool in ("mandoc", "fish", "chromium", "chromium-driver")
+        f"{tool} could not be installed; its tests are skipped."
+        for tool in ("mandoc", "fish", "chromium", "chromium-driver")
     ]
-    assert [line.split()[-1] for line in asked.splitlines()] == ["update", "mandoc", "zsh", "fish", "chromium", "chromium-driver"]
+    assert [line.split()[-1] for line in asked.splitlines()] == [
+        "update",
+        "mandoc",
+        "zsh",
+        "fish",
+        "chromium",
+        "chromium-driver",
+    ]
 
 
 def test_a_package_manager_that_hangs_is_ended(tmp_path: Path) -> None:
