@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +51,8 @@ class _Lines:
             return
         self.handled += 1
         if self._as_json:
+            import json
+
             self._print(json.dumps(plain(row)))
         elif not self._quiet:
             self._print("\t".join(clean(column.cell(row)) for column in PROTECT.columns))
