@@ -68,6 +68,10 @@ complete -c hashshield -n '__hashshield_at protect' -l keep-mtime -d 'Keep the m
 complete -c hashshield -n '__hashshield_at protect' -l lossy-formats -d 'Accept HEIC and AVIF, which lose a little with each writing.'
 complete -c hashshield -n '__hashshield_at protect' -l break-links -d 'Accept files with several hard links.'
 complete -c hashshield -n '__hashshield_at protect' -l allow-root -d 'As root, write where others can too.'
+complete -c hashshield -n '__hashshield_at protect' -l survival -d 'Measure too what is left after what services do to photos.'
+complete -c hashshield -n '__hashshield_at protect' -l engine -x -a '' -d 'Who works: local or ray, with --output.'
+complete -c hashshield -n '__hashshield_at protect' -l ray-address -x -d 'Ray cluster to use, which wants a token; else one of this machine.'
+complete -c hashshield -n '__hashshield_at protect' -l workers -x -d 'Ray processes with opened networks; one per GPU, or four cores.'
 complete -c hashshield -n '__hashshield_at protect' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at protect' -l report -r -F -d 'Write a page of pictures and receipts.'
 complete -c hashshield -n '__hashshield_at protect' -l redact -d 'With --report: a page to share, without originals.'
@@ -113,7 +117,11 @@ complete -c hashshield -n '__hashshield_at verify' -s h -l help -d 'Show a summa
 complete -c hashshield -n '__hashshield_at evaluate' -F
 complete -c hashshield -n '__hashshield_at evaluate' -F
 complete -c hashshield -n '__hashshield_at evaluate' -l model -x -a '(__hashshield_models)' -d 'Network to search against, as NAME or NAME:BITS; repeat for several.'
+complete -c hashshield -n '__hashshield_at evaluate' -l target -r -F -d 'Aim at this image\'s code.'
+complete -c hashshield -n '__hashshield_at evaluate' -l target-set -x -a '(__fish_complete_directories)' -d 'Aim at the anchor of these images.'
+complete -c hashshield -n '__hashshield_at evaluate' -l target-class -x -a '(__hashshield_classes)' -d 'Aim at the anchor of a class.'
 complete -c hashshield -n '__hashshield_at evaluate' -l device -x -a 'auto cpu cuda mps' -d 'Where the networks run: auto, cpu, cuda or mps.'
+complete -c hashshield -n '__hashshield_at evaluate' -l survival -d 'Measure too what is left after what services do to photos.'
 complete -c hashshield -n '__hashshield_at evaluate' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at evaluate' -l report -r -F -d 'Write a page of pictures and receipts.'
 complete -c hashshield -n '__hashshield_at evaluate' -l redact -d 'With --report: a page to share, without originals.'

@@ -42,6 +42,7 @@ __all__ = [
     "StripCopies",
     "StripGps",
     "StripMetadata",
+    "Survival",
     "TargetClass",
     "TargetImage",
     "TargetSet",
@@ -62,7 +63,7 @@ __all__ = [
     "words",
 ]
 
-AIM, SEARCH, FILES, REPORT = "What to aim at", "Search", "Files", "Report"
+AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many machines", "Report"
 
 
 def default_note(key: str) -> str:
@@ -165,6 +166,9 @@ Tau = Annotated[
 ]
 Steps = Annotated[int | None, setting("steps", "Gradient steps per photo.", panel=SEARCH, metavar="N")]
 AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
+Survival = Annotated[
+    bool, switch("--survival", text="Measure too what is left after what services do to photos.", panel=REPORT)
+]
 Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
 Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
 Verbose = Annotated[

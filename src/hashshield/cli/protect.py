@@ -32,6 +32,7 @@ EXAMPLES = (
         "hashshield protect photos/ --sample 20    # try 20 of them on copies",
         "hashshield protect photos/ --report report.html    # before and after, to look at",
         "hashshield protect - < a.jpg > b.jpg      # one photo through a pipe",
+        "hashshield protect photos/ --output out/ --engine ray --workers 2",
     )
     + "\n\nOptions with a default can be set for good in the environment (HASHSHIELD_TAU=0.02) or in a file; "
     "see `hashshield config show`."
@@ -109,6 +110,32 @@ def protect(
     lossy_formats: o.LossyFormats = False,
     break_links: o.BreakLinks = False,
     allow_root: o.AllowRoot = False,
+    survival: o.Survival = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", metavar="WORD", help="Who works: local or ray, with --output.", rich_help_panel=o.FLEET
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="Ray cluster to use, which wants a token; else one of this machine.",
+            rich_help_panel=o.FLEET,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="Ray processes with opened networks; one per GPU, or four cores.",
+            rich_help_panel=o.FLEET,
+        ),
+    ] = None,
     as_json: o.Json = False,
     report: o.ReportPage = None,
     redact: o.Redact = False,
@@ -146,8 +173,10 @@ def protect(
                 "keep_mtime": keep_mtime or None,
                 "lossy_formats": lossy_formats or None,
                 "exclude": exclude,
+                "survival": survival or None,
             }
         )
+        _check_engine(engine, ray_address, workers, piped=piped)
         if sample is not None and output is None and not dry_run:
             output = Path(tempfile.mkdtemp(prefix="hashshield-sample-"))
             sink.note(f"Copies go to {output}; your photos stay as they are.")
@@ -183,15 +212,32 @@ def protect(
         if not dry_run:
             require(_networks(request), sink, yes=yes)
 
-        from hashshield.pipeline import run
-
         with PhotoProgress(sink) as progress:
+            if engine == "ray":
+                from hashshield.fleet import run as fleet
+
+                found = o.expanded(paths)
+                sink.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
+                return
+
+            from hashshield.pipeline import run
+
             rows = run.protect(
                 o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
             )
             sink.finish(rows)
             said = PROTECT.closing(rows)
             write_report(report, rows, sink, progress, redact=redact, said=said, vault=request.vault)
+
+
+def _check_engine(engine: str, address: str | None, workers: int | None, *, piped: bool) -> None:
+    """Refuse a word that is no engine, and options of the other one. Raises UsageError."""
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine is {engine!r}, which is unknown; choose one of local, ray")
+    if engine == "local" and (address is not None or workers is not None):
+        raise UsageError("--ray-address and --workers are for --engine ray; add it, or leave them out")
+    if engine == "ray" and piped:
+        raise UsageError("- stands for one photo through a pipe, and --engine ray is for folders of them; keep one")
 
 
 def _networks(request: Request) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -65,7 +66,14 @@ def watch(folder: Path, request: Request, *, progress: Progress, settle: float =
 
 def _protect(ready: list[Path], folder: Path, request: Request, arrivals: Arrivals, progress: Progress) -> None:
     told = _Telling(progress, arrivals)
-    told.rest(protect(ready, request, progress=told, within=folder))
+    rows = protect(ready, request, progress=told, within=folder)
+    told.rest(rows)
+    if told.worked:
+        from hashshield.models.device import return_freed_memory
+
+        # Nothing else may come for days, and the networks' memory would wait for it.
+        gc.collect()
+        return_freed_memory()
 
 
 class _Telling:
@@ -74,10 +82,12 @@ class _Telling:
     def __init__(self, progress: Progress, arrivals: Arrivals) -> None:
         self._progress, self._arrivals = progress, arrivals
         self._told: set[str] = set()
+        self.worked = False
         self.start, self.photo, self.notice = progress.start, progress.photo, progress.notice
 
     def done(self, outcome: object) -> None:
         """Take a row of work."""
+        self.worked = True
         if isinstance(outcome, Outcome):
             self._told.add(outcome.path)
             if outcome.sha256_after is not None:
