@@ -122,10 +122,10 @@ def watch(
     }
     lines = _Lines(as_json=as_json, quiet=quiet, verbose=verbose)
 
-    from hashshield.pipeline.interruption import writes_finish
+    from hashshield.pipeline.between import terminable
 
     try:
-        with writes_finish():
+        with terminable():
             settings = resolve({**dict.fromkeys(SETTINGS), **given})
 
             from hashshield.pipeline.request import request_of

@@ -161,7 +161,7 @@ def _grouped(bars: Iterable[Bar]) -> dict[str, list[Bar]]:
 
 
 def _label(transform: str, view: str) -> str:
-    return transform if view == "card" else f"{transform}, {view}"
+    return transform if view in ("card", transform) else f"{transform}, {view}"
 
 
 def _kept(status: str) -> bool | None:
