@@ -134,7 +134,7 @@ def test_an_unknown_photo_shows_its_code_and_ends_with_3(run: Run, stand_in: Sta
     stand_in("hashshield.pipeline.verify", verify=Asked([row]))
     ended = run("verify", "a.jpg")
     assert ended.code == 3
-    assert "unknown: a.jpg: not in the ledger; give --original" in ended.err
+    assert "unknown: not in the ledger; give --original (a.jpg)" in ended.err
     assert "a.jpg: m:16 00ff" in ended.err
     document = json.loads(run("verify", "a.jpg", "--json").out)
     assert document["results"][0]["hex_codes"] == {"m:16": "00ff"}

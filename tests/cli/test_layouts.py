@@ -130,6 +130,8 @@ def test_verify_counts_and_prints_the_code_of_an_unknown_photo() -> None:
     assert cells(VERIFY, rows[1])["From own"] == "1"
     assert VERIFY.closing(rows) == ["1 protected, 1 not protected, 1 unknown.", "c.jpg: m:48 00ff00ff00ff"]
     assert VERIFY.closing([]) == ["No photos were found."]
+    many = VERIFY.closing([Verification(f"{i}.jpg", "unknown", hex_codes={"m:48": "00"}) for i in range(50)])
+    assert (len(many), many[-1]) == (22, "... and 30 more; --json has all codes.")
     assert VERIFY.numbers(rows)["counts"] == {
         "protected": 1,
         "not_protected": 1,

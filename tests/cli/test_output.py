@@ -203,6 +203,12 @@ def test_reasons_are_one_line_each_and_shared_ones_one_line_together(outcome: Ma
     ]
 
 
+def test_what_is_bad_in_the_same_way_is_one_line_and_each_is_named_where_no_table_is(outcome: Make) -> None:
+    rows = [outcome(f"{i}.jpg", "short", reason="one view kept its code") for i in range(30)]
+    assert reasons(rows) == ["short: one view kept its code (0.jpg and 29 more)"]
+    assert len(reasons(rows, only_bad=True)) == 30
+
+
 def test_rows_of_other_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     assert report([Restoration("a.jpg", "restored"), Restoration("b.jpg", "failed", "edited")], layout=RESTORE) == 1
     said = capsys.readouterr()

@@ -205,9 +205,11 @@ def _verify_closing(rows: Sequence[Verification]) -> list[str]:
     if not counts:
         return ["No photos were found."]
     lines = [", ".join(f"{number} {status.replace('_', ' ')}" for status, number in counts.items()) + "."]
-    for row in rows:
-        if row.status == "unknown":
-            lines += [f"{row.path}: {model} {code}" for model, code in row.hex_codes.items()]
+    unknown = [row for row in rows if row.status == "unknown"]
+    for row in unknown[:_FIRST]:
+        lines += [f"{row.path}: {model} {code}" for model, code in row.hex_codes.items()]
+    if len(unknown) > _FIRST:
+        lines.append(f"... and {len(unknown) - _FIRST} more; --json has all codes.")
     return lines
 
 

@@ -18,7 +18,7 @@ REVISED = "2026-11-23"
 """The day the pages last changed in substance. Not the build's day: equal sources give equal pages."""
 
 _EXIT = {
-    0: "All photos are protected, or were already.",
+    0: "Done. Of photos: all are protected, or were already.",
     1: "Some failed; the others were done.",
     2: "The command line, the environment or the configuration file cannot be meant as it stands.",
     3: "A goal was not reached, or a photo is not protected or not known.",

@@ -262,7 +262,10 @@ class Sink:
 
 
 def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
-    """Why rows are as they are: one line for each bad one, one for all the good ones that share a reason."""
+    """Why rows are as they are: one line for each failed one, one for all others that share a status and a reason.
+
+    With `only_bad` the table is not shown, so each bad row is named.
+    """
     lines: list[str] = []
     shared: dict[str, list[str]] = {}
     for row in rows:
@@ -270,7 +273,7 @@ def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
         name = str(getattr(row, "path", None) or getattr(row, "protected", ""))
         if not reason:
             continue
-        if exit_code([row.status]):
+        if row.status == "failed" or (only_bad and exit_code([row.status])):
             # An error's own message often begins with the file it is about.
             lines.append(f"{row.status}: {reason}" if reason.startswith(name) else f"{row.status}: {name}: {reason}")
         elif not only_bad:

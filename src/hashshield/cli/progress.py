@@ -101,6 +101,8 @@ class PhotoProgress(_Live):
     def start(self, total: int) -> None:
         """Announce how many photos will be worked on."""
         self._begin(total)
+        # Loading the networks takes seconds in which no photo has begun.
+        self._update(what="getting ready")
 
     def photo(self, path: str) -> None:
         """Name the photo that is being worked on."""

@@ -125,7 +125,7 @@ def _cache() -> Iterator[Finding]:
         yield Finding("cache", "ok", f"{folder}: not there yet; it is made by the first download")
         return
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    yield _room("cache", folder, f"{size / 1e6:.0f} MB", "HASHSHIELD_CACHE")
+    yield _room("cache", folder, f"{size / 1e6:.1f} MB", "HASHSHIELD_CACHE")
 
 
 def _room(name: str, folder: Path, holds: str, option: str) -> Finding:
@@ -150,7 +150,7 @@ def _vault(root: Path) -> Iterator[Finding]:
         return
     originals = list_originals(root)
     size = sum(original.size for original in originals if original.state == "kept")
-    yield _room("vault", root, f"{len(originals)} originals, {size / 1e6:.0f} MB", "--vault")
+    yield _room("vault", root, f"{len(originals)} originals, {size / 1e6:.1f} MB", "--vault")
     with Store.open(root) as store:
         for notice in store.notices:
             yield Finding("vault", "warning", notice)

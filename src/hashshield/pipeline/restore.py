@@ -31,8 +31,8 @@ def restore(
     Folders are walked without following links; a file is recognised by its content wherever it is now, and by its
     pixels when only its metadata was edited. A named file that was deleted is brought back. `last_run` takes the
     files of the newest run that protected any (those below `paths` only, if any are given). `force` restores edited
-    files too, with the edit kept in the vault. One row per file, failures included; raises StorageError only when
-    the vault itself cannot be used.
+    files too, with the edit kept in the vault. One row per file, failures included: as named, or of a run
+    by path. Raises StorageError only when the vault itself cannot be used.
     """
     with Store.open(vault) as store:
         rows: list[Restoration] = []
@@ -62,7 +62,7 @@ def restore(
                 rows.append(row)
                 if progress is not None:
                     progress.done(row)
-        return rows
+        return sorted(rows, key=lambda row: row.path) if last_run else rows
 
 
 def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
