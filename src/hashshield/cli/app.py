@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from hashshield.cli import bench, config, doctor, evaluate, models, options, originals, protect, restore, train, verify
+from hashshield.cli import (
+    audit,
+    bench,
+    config,
+    doctor,
+    evaluate,
+    models,
+    options,
+    originals,
+    protect,
+    restore,
+    train,
+    verify,
+)
 
 __all__ = ["app"]
 
@@ -57,6 +70,7 @@ def hashshield(
 options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
 options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
+options.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)
 options.register(app, restore.restore, "restore", restore.EXAMPLES, panel=PHOTOS)
 app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
 options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashshield.storage.newfile import check_new, put_new
 from hashshield.storage.place import default_root
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
@@ -17,12 +18,14 @@ __all__ = [
     "SpaceReport",
     "Store",
     "Volume",
+    "check_new",
     "default_root",
     "digest",
     "excluded",
     "is_temporary",
     "named",
     "preflight",
+    "put_new",
     "read_snapshot",
     "walk",
 ]
