@@ -180,6 +180,14 @@ def test_evaluate_survival(run: Run, stand_in: StandIn, monkeypatch: pytest.Monk
     assert evaluate[-1][1]["survival"] is True
 
 
+def test_evaluate_writes_a_page(run: Run, stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in("hashshield.pipeline.evaluate", evaluate=Asked([Evaluation("a", "b", "failed", "sizes differ")]))
+    page = tmp_path / "page.html"
+    assert "it holds originals" in run("evaluate", "a", "b", "--report", page).err
+    assert "sizes differ" in page.read_text("utf-8")
+    assert run("evaluate", "a", "b", "--redact").code == 2
+
+
 def test_audit(run: Run, stand_in: StandIn) -> None:
     near = Neighbour("g/n.jpg", 1, 1, 9, 4)
     row = Audit("a.jpg", "audited", None, "the vault", "m:16", 16, 1200, 2, 8, 700, 1150, 3, 0, 1, (near,), (near,))
@@ -194,26 +202,14 @@ def test_audit(run: Run, stand_in: StandIn) -> None:
     assert ended.err.splitlines() == [
         "failed: g/cut.jpg: is cut",
         "m:16, 1200 photos to search among; original and protected photo differ in 8 of 16 bits.",
-        "A search with the protected photo finds the original at rank 700 of 1,201; a search with the original finds the "
-        "protected photo at rank 1,150 of 1,201.",
+        "A search with the protected photo finds the original at rank 700 of 1,201; a search with the original finds "
+        "the protected photo at rank 1,150 of 1,201.",
         "Of the 1 nearest to the original, 1 are among the 1 nearest to the protected photo.",
         "Within 2 bits: 3 photos of the original, 0 of the protected photo, and the two do not match each other.",
     ]
-    words = (
-        "--original",
-        "o.jpg",
-        "--top",
-        "3",
-        "--threshold",
-        "8",
-        "--sheet",
-        "s.jpg",
-        "--vault",
-        "v",
-        "--model",
-        "m:16",
-    )
-    document = json.loads(run("audit", "a.jpg", "--gallery", "g", *words, "--exclude", "x", "--json").out)
+    words = ["--original", "o.jpg", "--top", "3", "--threshold", "8", "--sheet", "s.jpg", "--vault", "v"]
+    words += ["--model", "m:16", "--exclude", "x", "--json"]
+    document = json.loads(run("audit", "a.jpg", "--gallery", "g", *words).out)
     assert asked[1][1] == {
         "models": ("m:16",),
         "original": Path("o.jpg"),

@@ -170,7 +170,7 @@ def test_a_picture_of_both_searches(
     assert crimson[:half].any(), "the protected photo is among what the original finds, as the gallery is small"
     assert crimson[half:].any()
     held = sheet.read_bytes()
-    with pytest.raises(UsageError, match="exists already and is left as it is"):
+    with pytest.raises(UsageError, match="exists, so it is left as it is"):
         search(pair, gallery, tiny, tmp_path, told, sheet=sheet)
     assert sheet.read_bytes() == held
     other = tmp_path / "sheet.jpg"
@@ -183,7 +183,7 @@ def test_what_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(UsageError, match=r"end with \.jpg or \.png"):
         search(pair, gallery, tiny, tmp_path, told, sheet=tmp_path / "sheet.gif")
-    with pytest.raises(UsageError, match="its folder does not exist"):
+    with pytest.raises(UsageError, match=r"its folder .*none does not exist"):
         search(pair, gallery, tiny, tmp_path, told, sheet=tmp_path / "none" / "sheet.jpg")
     with pytest.raises(UsageError, match="no such folder"):
         search(pair, pair[0], tiny, tmp_path, told)

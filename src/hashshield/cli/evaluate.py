@@ -11,6 +11,7 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import EVALUATE, SURVIVAL
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
+from hashshield.cli.pages import check_report, write_report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 
@@ -20,6 +21,7 @@ EXAMPLES = o.examples(
     "hashshield evaluate original.jpg protected.jpg",
     "hashshield evaluate originals/ protected/ --json   # same names",
     "hashshield evaluate original.jpg protected.jpg --survival",
+    "hashshield evaluate originals/ protected/ --report report.html",
 )
 
 
@@ -33,6 +35,8 @@ def evaluate(
     device: o.Device = None,
     survival: o.Survival = False,
     as_json: o.Json = False,
+    report: o.ReportPage = None,
+    redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
@@ -45,6 +49,7 @@ def evaluate(
     """
     with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
         settings = resolve({"model": model, "device": device, "survival": survival or None})
+        check_report(report, redact=redact)
         if settings["survival"].value:
             sink.layout = SURVIVAL
         require(settings["model"].value, sink, yes=yes)
@@ -52,14 +57,14 @@ def evaluate(
         from hashshield.pipeline import evaluate as pipeline
 
         with PhotoProgress(sink) as progress:
-            sink.finish(
-                pipeline.evaluate(
-                    original,
-                    protected,
-                    models=settings["model"].value,
-                    goal=o.goal_of(target, target_set, target_class, None),
-                    survival=settings["survival"].value,
-                    device=settings["device"].value,
-                    progress=progress,
-                )
+            rows = pipeline.evaluate(
+                original,
+                protected,
+                models=settings["model"].value,
+                goal=o.goal_of(target, target_set, target_class, None),
+                survival=settings["survival"].value,
+                device=settings["device"].value,
+                progress=progress,
             )
+            sink.finish(rows)
+            write_report(report, rows, sink, progress, redact=redact)

@@ -33,6 +33,8 @@ __all__ = [
     "OptionalGoal",
     "Paths",
     "Quiet",
+    "Redact",
+    "ReportPage",
     "Seed",
     "Survival",
     "TargetClass",
@@ -54,7 +56,7 @@ __all__ = [
     "words",
 ]
 
-AIM, SEARCH, FILES, REPORT = "What to aim at", "Search", "Files", "Report"
+AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many machines", "Report"
 
 
 def default_note(key: str) -> str:
@@ -150,6 +152,11 @@ Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong."
 Verbose = Annotated[
     bool, switch("--verbose", "-v", text="Show every file, and all that was measured of it.", panel=REPORT)
 ]
+ReportPage = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write a page of pictures and receipts.", rich_help_panel=REPORT),
+]
+Redact = Annotated[bool, switch("--redact", text="With --report: a page to share, without originals.", panel=REPORT)]
 Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
 
 

@@ -21,7 +21,7 @@ from hashshield.models.hash_files import hash_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.sheet import Found, Strip, contact_sheet, sheet_kind
 from hashshield.pipeline.survival import card_views, codes_of
-from hashshield.storage import Snapshot, Store, check_new, named, put_new, read_snapshot
+from hashshield.storage import Snapshot, Store, check_page, named, put_page, read_snapshot
 from hashshield.types import Audit, Neighbour, Progress
 
 __all__ = ["audit"]
@@ -52,7 +52,7 @@ def audit(
     """
     kind = None if sheet is None else sheet_kind(sheet)
     if sheet is not None:
-        check_new(sheet)
+        check_page(sheet)
     if not gallery.is_dir():
         raise UsageError(f"--gallery {gallery}: no such folder; name one that holds photos")
     with Store.open(vault) as store:
@@ -78,7 +78,7 @@ def audit(
         rows.append(row)
         strips += search.strips(row, shown)
     if sheet is not None and kind is not None:
-        put_new(sheet, contact_sheet(strips, kind=kind))
+        put_page(sheet, contact_sheet(strips, kind=kind))
     return rows + rest
 
 

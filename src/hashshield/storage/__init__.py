@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashshield.storage.newfile import check_new, put_new
+from hashshield.storage.pages import check_page, put_page
 from hashshield.storage.place import default_root
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
@@ -18,14 +18,14 @@ __all__ = [
     "SpaceReport",
     "Store",
     "Volume",
-    "check_new",
+    "check_page",
     "default_root",
     "digest",
     "excluded",
     "is_temporary",
     "named",
     "preflight",
-    "put_new",
+    "put_page",
     "read_snapshot",
     "walk",
 ]
