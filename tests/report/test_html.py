@@ -133,7 +133,7 @@ def test_the_chart_has_no_bar_for_what_does_not_apply() -> None:
     text = Parsed(page([row], command="protect")).text
     assert "squash 7 of 16 kept" in text
     assert "squash, squash" not in text
-    assert "long side" not in text
+    assert "long side 1024" not in text
 
 
 def test_a_name_is_readable_and_cannot_reorder_the_page() -> None:
