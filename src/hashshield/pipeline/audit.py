@@ -14,20 +14,17 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError, StorageError, UsageError
-from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import rank_among
+from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import hash_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.sheet import Found, Strip, contact_sheet, sheet_kind
+from hashshield.pipeline.lookup import Search
+from hashshield.pipeline.sheet import contact_sheet, sheet_kind
 from hashshield.pipeline.survival import card_views, codes_of
 from hashshield.storage import Snapshot, Store, check_page, named, put_page, read_snapshot
-from hashshield.types import Audit, Neighbour, Progress
+from hashshield.types import Audit, Progress
 
 __all__ = ["audit"]
-
-Bits = NDArray[np.int8]
-Distances = NDArray[np.int64]
 
 
 def audit(
@@ -73,7 +70,7 @@ def audit(
     source = "the vault" if original is None else str(original)
     rows, strips = [], []
     for model, (own, now), codes in zip(opened, pairs, index.codes, strict=True):
-        search = _Search(model, bits_of(own), bits_of(now), index.paths, bits_of(codes), top)
+        search = Search(model, bits_of(own), bits_of(now), index.paths, bits_of(codes), top)
         row = search.row(path, source, model.bits // 8 if threshold is None else threshold)
         rows.append(row)
         strips += search.strips(row, shown)
@@ -87,82 +84,6 @@ class _Index:
     paths: list[Path]
     codes: list[NDArray[np.float32]]
     """(N, K) per model, in the order of `paths`."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Search:
-    """Two searches of one gallery on one network: with the original, and with the protected photo."""
-
-    model: OpenModel
-    own: Bits
-    now: Bits
-    paths: Sequence[Path]
-    gallery: Bits
-    top: int
-
-    @property
-    def between(self) -> int:
-        return int(np.count_nonzero(self.own != self.now))
-
-    def distances(self) -> tuple[Distances, Distances]:
-        before, after = hamming(np.stack([self.own, self.now]), self.gallery)
-        return before, after
-
-    def nearest(self, distances: Distances) -> list[int]:
-        return [int(place) for place in np.argsort(distances, kind="stable")[: self.top]]
-
-    def row(self, path: Path, source: str, threshold: int) -> Audit:
-        before, after = self.distances()
-        ranks_before, ranks_after = rank_among(before, before), rank_among(after, after)
-
-        def neighbours(distances: Distances) -> tuple[Neighbour, ...]:
-            return tuple(
-                Neighbour(str(self.paths[i]), int(before[i]), int(ranks_before[i]), int(after[i]), int(ranks_after[i]))
-                for i in self.nearest(distances)
-            )
-
-        return Audit(
-            str(path),
-            "audited",
-            original=source,
-            model=self.model.name,
-            bits=self.model.bits,
-            gallery=len(self.paths),
-            threshold=threshold,
-            distance=self.between,
-            original_rank=int(rank_among(np.array([self.between]), after)[0]),
-            protected_rank=int(rank_among(np.array([self.between]), before)[0]),
-            within_before=int(np.count_nonzero(before <= threshold)),
-            within_after=int(np.count_nonzero(after <= threshold)),
-            shared=len(set(self.nearest(before)) & set(self.nearest(after))),
-            nearest_before=neighbours(before),
-            nearest_after=neighbours(after),
-        )
-
-    def strips(self, row: Audit, shown: Sequence[Image.Image]) -> list[Strip]:
-        """Both searches for the contact sheet, each with the other photo among what may be found."""
-        before, after = self.distances()
-        original, protected = shown
-        return [
-            Strip(
-                f"{self.model.name}: search with the original; the protected photo is at rank {row.protected_rank} of "
-                f"{len(self.paths) + 1}, {self.between} of {self.model.bits} bits",
-                original,
-                self._found(before, row.protected_rank, "protected", protected),
-            ),
-            Strip(
-                f"{self.model.name}: search with the protected photo; the original is at rank {row.original_rank} of "
-                f"{len(self.paths) + 1}, {self.between} of {self.model.bits} bits",
-                protected,
-                self._found(after, row.original_rank, "original", original),
-            ),
-        ]
-
-    def _found(self, distances: Distances, rank: int | None, name: str, image: Image.Image) -> list[Found]:
-        found = [Found(self.paths[i].name, int(distances[i]), self.paths[i]) for i in self.nearest(distances)]
-        if rank is not None and rank <= self.top:
-            found.insert(rank - 1, Found(name, self.between, image, searched=True))
-        return found[: self.top]
 
 
 def _original(path: Path, after: Snapshot, original: Path | None, store: Store) -> bytes | Audit:
