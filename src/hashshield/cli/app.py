@@ -19,6 +19,7 @@ from hashshield.cli import (
     restore,
     train,
     verify,
+    watch,
 )
 
 __all__ = ["app"]
@@ -68,6 +69,7 @@ def hashshield(
 
 
 options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
+options.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
 options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
 options.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)

@@ -94,10 +94,10 @@ def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[Kept, ...]:
     written = [row for row in rows if row.survival and row.status != "short"]
     found: dict[str, list[bool]] = {}
     for row in written:
-        measured = [kept for kept in row.survival if kept.passed is not None]  # None: it does not apply to this photo
-        for name in dict.fromkeys(kept.transform for kept in measured):
-            passed = all(kept.passed for kept in measured if kept.transform == name)
-            found.setdefault(name, []).append(passed)
+        for name in dict.fromkeys(kept.transform for kept in row.survival):
+            passed = [kept.passed for kept in row.survival if kept.transform == name and kept.passed is not None]
+            if passed:
+                found.setdefault(name, []).append(all(passed))
     return tuple(Kept(name, sum(passed), len(passed)) for name, passed in found.items())
 
 
