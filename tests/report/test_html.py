@@ -125,18 +125,6 @@ def test_no_string_becomes_markup(text: str, redact: bool) -> None:
     assert found.inline == plain.inline
 
 
-def test_the_chart_has_no_bar_for_what_does_not_apply() -> None:
-    survival = (
-        SurvivalRow("squash", "tiny:16", "squash", 7, 1, True),
-        SurvivalRow("long side 1024", "tiny:16", "card", reason="not applicable"),
-    )
-    row = outcome("a", codes=(CodeRow("tiny:16", 16, "card", 8, 0, 0.3),), survival=survival)
-    text = Parsed(page([row], command="protect")).text
-    assert "squash 7 of 16 kept" in text
-    assert "squash, squash" not in text
-    assert "long side 1024" not in text
-
-
 def test_a_name_is_readable_and_cannot_reorder_the_page() -> None:
     found = Parsed(page(everywhere("<b>\u202egnp.exe\udcff"), command="protect"))
     assert "<b>\\u202egnp.exe\\xff" in found.text
