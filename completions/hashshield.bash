@@ -20,7 +20,7 @@ __hashshield_case() {
     commands='' options='' argument='' takes='' words=''
     case $path in
     'hashshield')
-        commands='protect watch verify evaluate restore train doctor originals models bench config'
+        commands='protect watch verify evaluate audit restore train doctor originals models bench config'
         options='--version -h --help'
         ;;
     'hashshield protect')
@@ -91,6 +91,21 @@ __hashshield_case() {
             --target-class) takes=class ;;
             --device) takes=word words='auto cpu cuda mps' ;;
             --report) takes=file ;;
+        esac
+        ;;
+    'hashshield audit')
+        options='--gallery --original --model --top --threshold --device --vault --exclude --sheet --json -q --quiet -y --yes -h --help'
+        argument=file
+        case $previous in
+            --gallery) takes=folder ;;
+            --original) takes=file ;;
+            --model) takes=model ;;
+            --top) takes=other ;;
+            --threshold) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+            --vault) takes=folder ;;
+            --exclude) takes=other ;;
+            --sheet) takes=file ;;
         esac
         ;;
     'hashshield restore')

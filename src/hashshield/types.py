@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "Audit",
     "CodeRow",
     "Codes",
     "Evaluation",
@@ -19,6 +20,7 @@ __all__ = [
     "GoalKind",
     "GoalSpec",
     "HashModel",
+    "Neighbour",
     "Outcome",
     "PerceptualRow",
     "Progress",
@@ -273,6 +275,50 @@ class Evaluation:
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
     perceptual: tuple[PerceptualRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One photo of a gallery, as two searches see it: with the original (before) and with the protected photo."""
+
+    path: str
+    distance_before: int
+    rank_before: int
+    """One more than how many photos of the gallery are nearer."""
+    distance_after: int
+    rank_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One row of `audit`: what a search service on one network finds, or a file it has no code of."""
+
+    path: str
+    """The protected photo; of other rows, the file they are about."""
+    status: Literal["audited", "unknown", "skipped", "failed"]
+    reason: str | None = None
+    original: str | None = None
+    """The file that was given, or `the vault`."""
+    model: str | None = None
+    bits: int | None = None
+    gallery: int | None = None
+    """How many photos are searched among; neither of the two is one of them."""
+    threshold: int | None = None
+    """Bits up to which a photo counts as a match."""
+    distance: int | None = None
+    """Bits between original and protected photo."""
+    original_rank: int | None = None
+    """Where a search with the protected photo finds the original, were it in the gallery; ties count as found first."""
+    protected_rank: int | None = None
+    """Where a search with the original finds the protected photo."""
+    within_before: int | None = None
+    """Photos of the gallery that match the original."""
+    within_after: int | None = None
+    """Photos of the gallery that match the protected photo."""
+    shared: int | None = None
+    """How many of the nearest are the same before and after."""
+    nearest_before: tuple[Neighbour, ...] = ()
+    nearest_after: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

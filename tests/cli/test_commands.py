@@ -16,7 +16,17 @@ import pytest
 from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Card, Input
 from hashshield.storage import NewRecord, Store, read_snapshot
-from hashshield.types import CodeRow, Evaluation, GoalSpec, PerceptualRow, Restoration, SurvivalRow, Verification
+from hashshield.types import (
+    Audit,
+    CodeRow,
+    Evaluation,
+    GoalSpec,
+    Neighbour,
+    PerceptualRow,
+    Restoration,
+    SurvivalRow,
+    Verification,
+)
 from onnx_nets import hash_net, written
 
 Run = Callable[..., Any]
@@ -211,6 +221,51 @@ def test_evaluate_writes_a_page(run: Run, stand_in: StandIn, tmp_path: Path) -> 
     assert "it holds originals" in run("evaluate", "a", "b", "--report", page).err
     assert "sizes differ" in page.read_text("utf-8")
     assert run("evaluate", "a", "b", "--redact").code == 2
+
+
+def test_audit(run: Run, stand_in: StandIn) -> None:
+    near = Neighbour("g/n.jpg", 1, 1, 9, 4)
+    row = Audit("a.jpg", "audited", None, "the vault", "m:16", 16, 1200, 2, 8, 700, 1150, 3, 0, 1, (near,), (near,))
+    asked = Asked([row, Audit("g/cut.jpg", "failed", reason="g/cut.jpg: is cut")])
+    stand_in("hashshield.pipeline.audit", audit=asked)
+    ended = run("audit", "a.jpg", "--gallery", "g")
+    plain = {"original": None, "top": 10, "threshold": None, "sheet": None, "vault": None, "device": "auto"}
+    plain |= {"models": ("lite0-caltech101:48",), "exclude": ()}
+    assert asked == [((Path("a.jpg"), Path("g")), plain)]
+    assert ended.code == 1
+    assert ended.out == "m:16\tg/n.jpg\t1\t1\t9\t4\n"
+    assert ended.err.splitlines() == [
+        "failed: g/cut.jpg: is cut",
+        "m:16, 1200 photos to search among; original and protected photo differ in 8 of 16 bits.",
+        "A search with the protected photo finds the original at rank 700 of 1,201; a search with the original finds "
+        "the protected photo at rank 1,150 of 1,201.",
+        "Of the 1 nearest to the original, 1 are among the 1 nearest to the protected photo.",
+        "Within 2 bits: 3 photos of the original, 0 of the protected photo, and the two do not match each other.",
+    ]
+    words = ["--original", "o.jpg", "--top", "3", "--threshold", "8", "--sheet", "s.jpg", "--vault", "v"]
+    words += ["--model", "m:16", "--exclude", "x", "--json"]
+    document = json.loads(run("audit", "a.jpg", "--gallery", "g", *words).out)
+    assert asked[1][1] == {
+        "models": ("m:16",),
+        "original": Path("o.jpg"),
+        "top": 3,
+        "threshold": 8,
+        "sheet": Path("s.jpg"),
+        "vault": Path("v"),
+        "device": "auto",
+        "exclude": ("x",),
+    }
+    assert document["results"][0]["nearest_before"] == [
+        {"path": "g/n.jpg", "distance_before": 1, "rank_before": 1, "distance_after": 9, "rank_after": 4}
+    ]
+    assert document["summary"]["counts"] == {"audited": 1, "unknown": 0, "skipped": 0, "failed": 1}
+    matching = Audit("a.jpg", "audited", None, "o", "m:16", 16, 3, 8, 8, 1, 1, 0, 0, 0)
+    stand_in("hashshield.pipeline.audit", audit=Asked([matching]))
+    assert "and the two match each other" in run("audit", "a.jpg", "--gallery", "g").err
+    unknown = Audit("a.jpg", "unknown", reason="not in the ledger; give its original with --original")
+    stand_in("hashshield.pipeline.audit", audit=Asked([unknown]))
+    assert run("audit", "a.jpg", "--gallery", "g").code == 3
+    assert run("audit", "a.jpg").code == 2
 
 
 def test_restore(run: Run, stand_in: StandIn) -> None:

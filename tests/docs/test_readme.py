@@ -21,8 +21,10 @@ from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.models.load import open_models
 from hashshield.types import (
+    Audit,
     CodeRow,
     Evaluation,
+    Neighbour,
     Outcome,
     PerceptualRow,
     Restoration,
@@ -66,6 +68,8 @@ def test_the_excerpt_of_help_is_what_help_says() -> None:
         ("protect", 4, PerceptualRow),
         ("verify", 0, Verification),
         ("evaluate", 0, Evaluation),
+        ("audit", 0, Audit),
+        ("audit", 1, Neighbour),
         ("restore", 0, Restoration),
     ],
 )

@@ -14,6 +14,7 @@ from hashshield.metrics.retrieval import (
     hamming_map,
     map_floor,
     mean_average_precision,
+    rank_among,
     relevance,
     unseen_map,
 )
@@ -108,3 +109,10 @@ def test_blocks_of_queries_give_the_same_map(queries: int) -> None:
         hamming(bits[:queries], bits[queries:]), relevance(labels[:queries], labels[queries:])
     )
     assert hamming_map(bits[:queries], bits[queries:], labels[:queries], labels[queries:]) == at_once
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=12), st.lists(st.integers(0, 9), max_size=4))
+def test_a_rank_counts_what_is_nearer(distances: list[int], values: list[int]) -> None:
+    ranks = rank_among(np.array(values, np.int64), np.array(distances, np.int64))
+    assert ranks.tolist() == [1 + sum(distance < value for distance in distances) for value in values]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import (
+    audit,
     bench,
     config,
     doctor,
@@ -71,6 +72,7 @@ options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS
 options.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
 options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
+options.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)
 options.register(app, restore.restore, "restore", restore.EXAMPLES, panel=PHOTOS)
 app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
 options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)

@@ -18,6 +18,7 @@ __all__ = [
     "hamming_map",
     "map_floor",
     "mean_average_precision",
+    "rank_among",
     "relevance",
     "unseen_map",
 ]
@@ -45,6 +46,15 @@ def average_precision(
     total = found[:, -1]
     scores: NDArray[np.float64] = (precision * hits).sum(axis=1) / np.maximum(total, 1)
     return scores
+
+
+def rank_among(values: NDArray[np.integer], distances: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(M,) distances -> (M,) ranks, from 1, in a result of (N,) distances: one more than how many are nearer.
+
+    A tie is the service's luck: what is as near as the nearest counts as found first.
+    """
+    ranks: NDArray[np.int64] = np.searchsorted(np.sort(distances), values, side="left") + 1
+    return ranks
 
 
 def mean_average_precision(

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.checkpoints.card import Input
+from hashshield.errors import HashshieldError
 from hashshield.models.hashing import FrozenHash
+from hashshield.storage import read_snapshot
 from hashshield.types import Codes
 from hashshield.views import pillow_view
 
@@ -38,20 +40,37 @@ def view_batches(
     *,
     batch_size: int = 32,
     jobs: int = 2,
+    failed: Callable[[Path, HashshieldError], None] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield (N, 3, h, w) batches of `prepare(upright pixels)`, in order. Raises PhotoError for a bad file."""
+    """Yield (N, 3, h, w) batches of `prepare(upright pixels)`, in order.
 
-    def load(path: Path) -> Tensor:
-        return prepare(upright_rgb(imaging.read(path.read_bytes(), name=str(path))))
+    A bad file is told to `failed` and left out; without it, raises PhotoError.
+    """
+
+    def load(path: Path) -> Tensor | HashshieldError:
+        try:
+            return prepare(upright_rgb(imaging.read(read_snapshot(path, follow=True).data, name=str(path))))
+        except HashshieldError as error:
+            if failed is None:
+                raise
+            return error
 
     with ThreadPoolExecutor(jobs) as pool:
         # Submitting a window at a time keeps decoded photos from piling up in memory.
         pending = iter(paths)
-        window = [pool.submit(load, path) for path in islice(pending, 2 * batch_size)]
+        window = [(path, pool.submit(load, path)) for path in islice(pending, 2 * batch_size)]
         while window:
             batch = window[:batch_size]
-            window = window[batch_size:] + [pool.submit(load, path) for path in islice(pending, len(batch))]
-            yield torch.stack([item.result() for item in batch])
+            window = window[batch_size:] + [(path, pool.submit(load, path)) for path in islice(pending, len(batch))]
+            found = []
+            for path, item in batch:
+                loaded = item.result()
+                if isinstance(loaded, Tensor):
+                    found.append(loaded)
+                elif failed is not None:
+                    failed(path, loaded)
+            if found:
+                yield torch.stack(found)
 
 
 @torch.inference_mode()
@@ -81,10 +100,17 @@ def hash_files(
     batch_size: int = 32,
     jobs: int = 2,
     tick: Callable[[int], None] = lambda done: None,
+    failed: Callable[[Path, HashshieldError], None] | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Relaxed codes (N, K) of the files for each of `models`, which share the input geometry `size`."""
+    """Relaxed codes (N, K) of the files for each of `models`, which share the input geometry `size`.
+
+    A bad file is told to `failed` and has no row; without it, raises PhotoError.
+    """
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
-    for images in view_batches(paths, lambda pixels: pillow_view(pixels, size), batch_size=batch_size, jobs=jobs):
+    batches = view_batches(
+        paths, lambda pixels: pillow_view(pixels, size), batch_size=batch_size, jobs=jobs, failed=failed
+    )
+    for images in batches:
         for rows, codes in zip(found, shared_codes(models, images.to(models[0].mean.device)), strict=True):
             rows.append(codes.code.float().cpu().numpy())
         tick(len(images))

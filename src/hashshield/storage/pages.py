@@ -15,7 +15,7 @@ from hashshield.storage.temporaries import temporary_name
 __all__ = ["check_page", "put_page"]
 
 
-def check_page(path: Path, *, mark: bytes) -> None:
+def check_page(path: Path, *, mark: bytes | None = None) -> None:
     """Refuse a place where `put_page` would not write; raises UsageError, StorageError."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: its folder {path.parent} does not exist; make it or name another")
@@ -23,8 +23,8 @@ def check_page(path: Path, *, mark: bytes) -> None:
         _check(folder, path, mark)
 
 
-def put_page(path: Path, data: bytes, *, mark: bytes) -> None:
-    """Write a file of mode 0600; one that is there is replaced only if it begins with `mark`.
+def put_page(path: Path, data: bytes, *, mark: bytes | None = None) -> None:
+    """Write a file of mode 0600; one that is there is replaced only if it begins with `mark`, without a mark never.
 
     The folder must exist; a link is not followed. Raises UsageError, StorageError.
     """
@@ -33,19 +33,20 @@ def put_page(path: Path, data: bytes, *, mark: bytes) -> None:
         put(folder, path.name, data, temporary=temporary_name(), overwrite=there)
 
 
-def _check(folder: Folder, path: Path, mark: bytes) -> bool:
+def _check(folder: Folder, path: Path, mark: bytes | None) -> bool:
     """Whether a file of ours is there."""
     try:
         regular = stat.S_ISREG(folder.stat(path.name).st_mode)
     except FileNotFoundError:
         return False
     found = b""
-    if regular:
+    if regular and mark is not None:
         descriptor = folder.open_file(path.name)
         try:
             found = os.read(descriptor, len(mark))
         finally:
             os.close(descriptor)
     if found != mark:
-        raise UsageError(f"{path}: exists and is none of these pages, so it is left as it is; name another file")
+        what = "exists" if mark is None else "exists and is none of these pages"
+        raise UsageError(f"{path}: {what}, so it is left as it is; name another file")
     return True
