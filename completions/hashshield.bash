@@ -24,7 +24,7 @@ __hashshield_case() {
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --engine --ray-address --workers --json -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -46,6 +46,9 @@ __hashshield_case() {
             --vault) takes=folder ;;
             --sample) takes=other ;;
             --exclude) takes=other ;;
+            --engine) takes=word ;;
+            --ray-address) takes=other ;;
+            --workers) takes=other ;;
         esac
         ;;
     'hashshield verify')
@@ -164,7 +167,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed size'
+        commands='map goals methods speed size scale'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -214,6 +217,17 @@ __hashshield_case() {
         argument=other
         case $previous in
             --megapixels) takes=other ;;
+            --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench scale')
+        options='--photos --workers --steps --model --device --json -q --quiet -y --yes -h --help'
+        argument=folder
+        case $previous in
+            --photos) takes=other ;;
+            --workers) takes=other ;;
+            --steps) takes=other ;;
             --model) takes=model ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac

@@ -79,7 +79,8 @@ def protect(
     ] = None,
     device: o.Device = None,
     batch_size: Annotated[
-        int | None, o.setting("batch_size", "Photos searched at once; chosen by memory.", panel=o.SEARCH, metavar="N")
+        str | None,
+        o.setting("batch_size", "Photos searched at once; auto fits them to the memory.", panel=o.SEARCH, metavar="N"),
     ] = None,
     jobs: Annotated[
         int | None, o.setting("jobs", "Threads that read and write photos.", panel=o.SEARCH, metavar="N")
