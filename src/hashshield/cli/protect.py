@@ -13,6 +13,7 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
+from hashshield.cli.pages import check_report, write_report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 from hashshield.errors import UsageError
@@ -29,6 +30,7 @@ EXAMPLES = (
         "hashshield protect a.png --target-class sunflower",
         "hashshield protect photos/ --dry-run      # what would be done, and how long it takes",
         "hashshield protect photos/ --sample 20    # try 20 of them on copies",
+        "hashshield protect photos/ --report report.html    # before and after, to look at",
         "hashshield protect - < a.jpg > b.jpg      # one photo through a pipe",
         "hashshield protect photos/ --output out/ --engine ray --workers 2",
     )
@@ -119,6 +121,7 @@ def protect(
     ] = False,
     break_links: o.BreakLinks = False,
     allow_root: o.AllowRoot = False,
+    survival: o.Survival = False,
     engine: Annotated[
         str,
         typer.Option(
@@ -145,6 +148,8 @@ def protect(
         ),
     ] = None,
     as_json: o.Json = False,
+    report: o.ReportPage = None,
+    redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
@@ -179,6 +184,7 @@ def protect(
                 "keep_mtime": keep_mtime or None,
                 "lossy_formats": lossy_formats or None,
                 "exclude": exclude,
+                "survival": survival or None,
             }
         )
         _check_engine(engine, ray_address, workers, piped=piped)
@@ -200,10 +206,18 @@ def protect(
             seed=seed,
         )
         if piped:
+            if report is not None or redact:
+                raise UsageError("- stands for one photo through a pipe, of which no --report can be made")
             _through_pipe(paths, request, sink, yes=yes)
             return
         if output is not None and output.exists() and not output.is_dir():
             raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
+        if report is not None and (dry_run or (no_backup and output is None)):
+            raise UsageError(
+                "--report shows photos beside their originals: --dry-run makes none, and --no-backup keeps none unless "
+                "copies are written with --output; leave one of them out"
+            )
+        check_report(report, redact=redact)
         if no_backup and output is None and not dry_run:
             o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
         if not dry_run:
@@ -214,15 +228,16 @@ def protect(
                 from hashshield.fleet import run as fleet
 
                 found = o.expanded(paths)
-                sink.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
-                return
+                rows = fleet.protect(found, request, address=ray_address, workers=workers, progress=progress)
+            else:
+                from hashshield.pipeline import run
 
-            from hashshield.pipeline import run
-
-            rows = run.protect(
-                o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
-            )
+                rows = run.protect(
+                    o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
+                )
             sink.finish(rows)
+            said = PROTECT.closing(rows)
+            write_report(report, rows, sink, progress, redact=redact, said=said, vault=request.vault)
 
 
 def _check_engine(engine: str, address: str | None, workers: int | None, *, piped: bool) -> None:

@@ -46,6 +46,7 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
         fixed=fixed_bits(request.goal, models),
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
+        survival=request.survival,
         strip=imaging.Strip(
             copies=bool(request.options.get("strip_copies")),
             gps=bool(request.options.get("strip_gps")),
