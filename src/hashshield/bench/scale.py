@@ -57,6 +57,7 @@ def run(
             )
             protect([photos], request, workers=number, cores=cores * number, progress=progress)
             row = {"model": model, "workers": number, "cores_each": cores, **_pace(output, number)}
+            row["core_seconds_per_photo"] = round(cores * number / row["photos_per_second"], 3)
         first = rows[0] if rows else row
         ratio = row["photos_per_second"] / first["photos_per_second"] * first["workers"] / number
         rows.append({**row, "efficiency": round(ratio, 3), "environment": environment(steps=steps, photos=count)})
