@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ else:
 def python(code: str, **environment: str) -> subprocess.Popen[str]:
     """A process of its own, with nothing of this one's about Ray."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    # On a cluster that listens on the loopback address a job takes this for its own too.
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env={**plain, **environment},
@@ -88,7 +91,7 @@ def started(tmp_path: Path, **environment: str) -> Iterator[str]:
         f"ray.init(address='local', include_dashboard=False, num_cpus=1, _temp_dir={str(tmp_path / 'r')!r})\n"
         "print(ray.get_runtime_context().gcs_address, flush=True)\ninput()"
     )
-    process = python(code, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", **environment)
+    process = python(code, **environment)
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -99,8 +102,6 @@ def started(tmp_path: Path, **environment: str) -> Iterator[str]:
 
 
 def test_a_cluster_that_lets_everybody_in_is_not_used() -> None:
-    import tempfile
-
     # Ray's socket names do not fit below the folders of tests.
     with tempfile.TemporaryDirectory() as folder, started(Path(folder), RAY_AUTH_MODE="disabled") as address:
         asked = python(HELD.format(address=address), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
@@ -111,8 +112,6 @@ def test_a_cluster_that_lets_everybody_in_is_not_used() -> None:
 
 
 def test_a_cluster_that_wants_a_token_is_used() -> None:
-    import tempfile
-
     token = "ab" * 32
     closed = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     with tempfile.TemporaryDirectory() as folder, started(Path(folder), **closed) as address:
