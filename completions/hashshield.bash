@@ -80,7 +80,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield restore')
-        options='--last-run --force -n --dry-run --vault --break-links --allow-root --json -q --quiet -h --help'
+        options='--last-run --force -n --dry-run --vault --break-links --allow-root --json -q --quiet -v --verbose -h --help'
         argument=file
         case $previous in
             --vault) takes=folder ;;
@@ -101,7 +101,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield doctor')
-        options='--thorough --vault --json -h --help'
+        options='--thorough --vault --json -q --quiet -h --help'
         case $previous in
             --vault) takes=folder ;;
         esac
@@ -117,21 +117,21 @@ __hashshield_case() {
         esac
         ;;
     'hashshield originals prune')
-        options='--older-than --restored-only --unrecorded -n --dry-run --vault --json -y --yes -h --help'
+        options='--older-than --restored-only --unrecorded -n --dry-run --vault --json -q --quiet -y --yes -h --help'
         case $previous in
             --older-than) takes=other ;;
             --vault) takes=folder ;;
         esac
         ;;
     'hashshield originals export')
-        options='-n --dry-run --vault --json -q --quiet -h --help'
+        options='-n --dry-run --vault --json -q --quiet -v --verbose -h --help'
         argument=folder
         case $previous in
             --vault) takes=folder ;;
         esac
         ;;
     'hashshield originals forget')
-        options='-n --dry-run --vault --json -y --yes -h --help'
+        options='-n --dry-run --vault --json -q --quiet -y --yes -h --help'
         argument=file
         case $previous in
             --vault) takes=folder ;;
@@ -157,7 +157,7 @@ __hashshield_case() {
         argument=model
         ;;
     'hashshield models remove')
-        options='--json -y --yes -h --help'
+        options='--json -q --quiet -y --yes -h --help'
         argument=model
         ;;
     'hashshield models path')
@@ -165,7 +165,7 @@ __hashshield_case() {
         argument=model
         ;;
     'hashshield models import')
-        options='--card --json -h --help'
+        options='--card --json -q --quiet -h --help'
         argument=file
         case $previous in
             --card) takes=file ;;

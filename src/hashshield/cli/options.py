@@ -26,6 +26,7 @@ __all__ = [
     "AllowRoot",
     "BreakLinks",
     "Device",
+    "EveryFile",
     "Exclude",
     "Force",
     "Json",
@@ -157,6 +158,7 @@ ReportPage = Annotated[
     typer.Option("--report", metavar="FILE", help="Write a page of pictures and receipts.", rich_help_panel=REPORT),
 ]
 Redact = Annotated[bool, switch("--redact", text="With --report: a page to share, without originals.", panel=REPORT)]
+EveryFile = Annotated[bool, switch("--verbose", "-v", text="Show every file, however many.", panel=REPORT)]
 Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
 
 
@@ -184,7 +186,7 @@ def goal_of(
 def ask(question: str, *, yes: bool) -> None:
     """Ask a person who is there before something long or large; scripts go on. A no ends the command."""
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm(question, abort=True, err=True)
+        _agreed(question)
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -193,4 +195,14 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"{question} There is nobody to ask here; add --yes if you mean it")
-    typer.confirm(question, abort=True, err=True)
+    _agreed(question)
+
+
+def _agreed(question: str) -> None:
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        # Ctrl-C at the question is an interruption as anywhere else, with its exit code.
+        raise KeyboardInterrupt from None
+    if not agreed:
+        raise typer.Abort

@@ -126,12 +126,11 @@ def _bars(row: Outcome | Evaluation) -> Iterable[Bar]:
         label = "as written" if code.view == "card" else f"as written, {code.view}"
         yield Bar(label, network_text(code.model), code.distance_from_original, code.bits, kept, _verdict(kept))
     for after in row.survival:
-        if after.model in bits:
-            label = after.transform if after.view == "card" else f"{after.transform}, {after.view}"
-            distance = after.distance_from_original
-            yield Bar(
-                label, network_text(after.model), distance, bits[after.model], after.passed, _verdict(after.passed)
-            )
+        distance = after.distance_from_original
+        if distance is not None and after.model in bits:
+            label = after.transform if after.view in ("card", after.transform) else f"{after.transform}, {after.view}"
+            verdict = _verdict(after.passed)
+            yield Bar(label, network_text(after.model), distance, bits[after.model], after.passed, verdict)
     for said in row.witness if isinstance(row, Outcome) else ():
         words = "unlinked" if said.unlinked else "still linked"
         network = f"{network_text(said.model)}, never searched on"
