@@ -20,7 +20,7 @@ __hashshield_case() {
     commands='' options='' argument='' takes='' words=''
     case $path in
     'hashshield')
-        commands='protect verify evaluate restore train doctor originals models bench config'
+        commands='protect watch verify evaluate restore train doctor originals models bench config'
         options='--version -h --help'
         ;;
     'hashshield protect')
@@ -50,6 +50,20 @@ __hashshield_case() {
             --ray-address) takes=other ;;
             --workers) takes=other ;;
             --report) takes=file ;;
+        esac
+        ;;
+    'hashshield watch')
+        options='--model --goal --tau --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
+        argument=folder
+        case $previous in
+            --model) takes=model ;;
+            --goal) takes=word words='away opposite decoy center' ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+            --settle) takes=other ;;
+            --exclude) takes=other ;;
+            --vault) takes=folder ;;
         esac
         ;;
     'hashshield verify')

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hashshield.pipeline.between import held_back
+from hashshield.pipeline.between import held_back, terminable
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.run import protect
 from hashshield.storage import Store, calls
@@ -134,3 +134,21 @@ def test_the_photo_that_is_being_written_is_completed_and_reported(
     assert told.total == 3
     restore([photos], vault=request.vault)
     assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
+
+
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_service_that_is_told_to_end_finishes_its_write(before: Any) -> None:
+    steps = []
+
+    def serve() -> None:
+        with terminable():
+            with held_back():
+                signal.raise_signal(signal.SIGTERM)
+                steps.append("written")
+            steps.append("gone on")
+
+    handlers = signal.signal(signal.SIGINT, before), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        serve()
+    assert steps == ["written"]
+    assert (signal.signal(signal.SIGINT, handlers[0]), signal.getsignal(signal.SIGTERM)) == (before, handlers[1])

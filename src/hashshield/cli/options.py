@@ -30,6 +30,8 @@ __all__ = [
     "Exclude",
     "Force",
     "Json",
+    "KeepMtime",
+    "LossyFormats",
     "Models",
     "OptionalGoal",
     "Paths",
@@ -37,10 +39,15 @@ __all__ = [
     "Redact",
     "ReportPage",
     "Seed",
+    "Steps",
+    "StripCopies",
+    "StripGps",
+    "StripMetadata",
     "Survival",
     "TargetClass",
     "TargetImage",
     "TargetSet",
+    "Tau",
     "Tolerance",
     "Vault",
     "Verbose",
@@ -144,6 +151,21 @@ Exclude = Annotated[
 ]
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
 BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
+StripCopies = Annotated[
+    bool, switch("--strip-copies", text="Remove thumbnails and other unprotected copies.", panel=FILES)
+]
+StripGps = Annotated[bool, switch("--strip-gps", text="Remove the position.", panel=FILES)]
+StripMetadata = Annotated[
+    bool, switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=FILES)
+]
+KeepMtime = Annotated[bool, switch("--keep-mtime", text="Keep the modification time.", panel=FILES)]
+LossyFormats = Annotated[
+    bool, switch("--lossy-formats", text="Accept HEIC and AVIF, which lose a little with each writing.", panel=FILES)
+]
+Tau = Annotated[
+    float | None, setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=SEARCH, metavar="NUMBER")
+]
+Steps = Annotated[int | None, setting("steps", "Gradient steps per photo.", panel=SEARCH, metavar="N")]
 AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
 Survival = Annotated[
     bool, switch("--survival", text="Measure too what is left after what services do to photos.", panel=REPORT)

@@ -19,10 +19,16 @@ _LONG_MINUTES = 10
 
 
 def protect(
-    paths: Sequence[Path], request: Request, *, progress: Progress, agree: Callable[[str], None] = lambda question: None
+    paths: Sequence[Path],
+    request: Request,
+    *,
+    progress: Progress,
+    agree: Callable[[str], None] = lambda question: None,
+    within: Path | None = None,
 ) -> list[Outcome]:
     """Protect files and folders; one row per file, sorted by path.
 
+    With `within` the paths are files that were met in that folder, not named: no link below it is followed.
     `agree` is asked before a run that takes long or fills the disk, and raises to stop it. Raises UsageError,
     CheckpointError, StorageError (also when space is short) for what concerns the whole run; what concerns one photo
     is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
@@ -31,7 +37,7 @@ def protect(
     with Store.open(request.vault) as store:
         for notice in store.notices:
             progress.notice(notice)
-        todo = plan(paths, request, store)
+        todo = plan(paths, request, store, within=within)
         rows = {row.path: row for row in todo.settled}
         jobs = todo.jobs
         if request.sample is not None and len(jobs) > request.sample:
