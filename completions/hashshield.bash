@@ -201,7 +201,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed size'
+        commands='map goals methods speed size scale'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -251,6 +251,17 @@ __hashshield_case() {
         argument=other
         case $previous in
             --megapixels) takes=other ;;
+            --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench scale')
+        options='--photos --workers --steps --model --device --json -q --quiet -y --yes -h --help'
+        argument=folder
+        case $previous in
+            --photos) takes=other ;;
+            --workers) takes=other ;;
+            --steps) takes=other ;;
             --model) takes=model ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac

@@ -192,6 +192,25 @@ def test_arguments_of_a_call_are_of_any_type_and_are_checked(arguments: dict[str
     assert str(raised.value).startswith(message) or message in str(raised.value)
 
 
+def test_a_word_may_stand_for_none(tmp_path: Path) -> None:
+    """So that a flag can undo what the environment or the file says."""
+    environ = {"HASHSHIELD_BATCH_SIZE": "4"}
+    assert resolve({"batch_size": "2"}, environ=environ, path=NO_FILE)["batch_size"].value == 2
+    found = resolve({"batch_size": "auto"}, environ=environ, path=NO_FILE)["batch_size"]
+    assert (found.value, found.source) == (None, "flag")
+    assert resolve(arguments={"batch_size": "auto"}, environ=environ, path=NO_FILE)["batch_size"].value is None
+    assert resolve(environ={"HASHSHIELD_BATCH_SIZE": "AUTO"}, path=NO_FILE)["batch_size"].source == "environment"
+    file = tmp_path / "config.toml"
+    file.write_text('batch_size = "auto"\n')
+    assert resolve(environ={}, path=file)["batch_size"] == (None, "file", str(file))
+    for flags, said in (({"batch_size": "many"}, "write one or auto"), ({"batch_size": "0"}, "at least 1")):
+        with pytest.raises(UsageError, match=said):
+            resolve(flags, environ={}, path=NO_FILE)
+    file.write_text('batch_size = "many"\n')
+    with pytest.raises(UsageError, match="it must be a whole number or auto"):
+        resolve(environ={}, path=file)
+
+
 def test_a_choice_that_is_nearly_one_is_guessed() -> None:
     with pytest.raises(
         UsageError, match=r"--goal is 'opposit', which is unknown; did you mean 'opposite'\? choose one"

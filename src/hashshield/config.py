@@ -51,6 +51,8 @@ class Setting(NamedTuple):
     range_text: str = ""
     flag: str | None = ""
     """The option that sets it; empty where it is the key with dashes, None where none does."""
+    unset: str = ""
+    """The word for None, where users may write one."""
 
     @property
     def env(self) -> str:
@@ -68,7 +70,7 @@ class Setting(NamedTuple):
     def default_text(self) -> str:
         """The default as a user would type it; empty when there is none."""
         if self.default is None:
-            return ""
+            return self.unset
         if self.kind == "switch":
             return "on" if self.default else "off"
         return ", ".join(self.default) if self.kind == "names" else str(self.default)
@@ -125,7 +127,15 @@ SETTINGS: dict[str, Setting] = {
         Setting("tolerance", "integer", None, "bits a targeted code may be off", low=0, range_text="at least 0"),
         Setting("accept_best", "switch", False, "write the best found even when the goal was not reached"),
         Setting("device", "text", "auto", "where the networks run", choices=("auto", "cpu", "cuda", "mps")),
-        Setting("batch_size", "integer", None, "photos searched at once", low=1, range_text="at least 1"),
+        Setting(
+            "batch_size",
+            "integer",
+            None,
+            "photos searched at once; auto: as many as the device's memory is good for",
+            low=1,
+            range_text="at least 1",
+            unset="auto",
+        ),
         Setting("jobs", "integer", None, "threads that read and write photos", low=1, range_text="at least 1"),
         Setting("vault", "path", None, "folder of originals and ledger"),
         Setting("strip_copies", "switch", False, "remove unprotected copies from the file"),
@@ -228,7 +238,8 @@ def resolve(
         text = environ.get(setting.env, "")
         if key in given:
             where = setting.option
-            found[key] = Value(_checked(setting, given[key], where), "flag", where)
+            value = _from_text(setting, given[key], where) if isinstance(given[key], str) else given[key]
+            found[key] = Value(_checked(setting, value, where), "flag", where)
         elif key in called:
             found[key] = Value(_checked(setting, _typed(setting, called[key], key), key), "argument", key)
         elif text:
@@ -256,7 +267,9 @@ def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def _from_text(setting: Setting, text: str, where: str) -> Any:
-    """The value an environment variable spells."""
+    """The value that an environment variable, or an option that takes numbers and words, spells."""
+    if setting.unset and text.lower() == setting.unset:
+        return None
     if setting.kind == "names":
         return tuple(name for name in re.split(r"[,\s]+", text) if name)
     if setting.kind == "switch":
@@ -267,7 +280,8 @@ def _from_text(setting: Setting, text: str, where: str) -> Any:
         try:
             return float(text) if setting.kind == "number" else int(text)
         except ValueError:
-            raise UsageError(f"{where} is {text!r}, which is no {setting.kind}; write one or unset it") from None
+            instead = setting.unset or "unset it"
+            raise UsageError(f"{where} is {text!r}, which is no {setting.kind}; write one or {instead}") from None
     return text
 
 
@@ -281,6 +295,8 @@ def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
 
 def _typed(setting: Setting, value: Any, label: str) -> Any:
     """The value, if its type is one the setting can be written in."""
+    if setting.unset and value == setting.unset:
+        return None
     expected: dict[Kind, tuple[str, tuple[type, ...]]] = {
         "number": ("a number", (int, float)),
         "integer": ("a whole number", (int,)),
@@ -292,7 +308,7 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
     words, types = expected[setting.kind]
     fits = isinstance(value, types) and (setting.kind == "switch" or not isinstance(value, bool))
     if not fits or (isinstance(value, (list, tuple)) and not all(isinstance(name, str) for name in value)):
-        raise UsageError(f"{label} is {value!r}; it must be {words}")
+        raise UsageError(f"{label} is {value!r}; it must be {words}{f' or {setting.unset}' if setting.unset else ''}")
     if setting.kind == "names" and isinstance(value, str):
         return (value,)
     return float(value) if setting.kind == "number" else value
@@ -300,6 +316,8 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
 
 def _checked(setting: Setting, value: Any, where: str) -> Any:
     """The value in its final type, or a UsageError that names its range or choices."""
+    if value is None:
+        return None
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
     if setting.choices and value not in setting.choices:
         hint = meant(str(value), setting.choices)

@@ -127,6 +127,7 @@ class Request:
     vault: Path | None = None
     device: str = "auto"
     batch_size: int | None = None
+    """Photos searched at once; None: as many as the device's memory is good for."""
     jobs: int | None = None
     seed: int | None = None
     options: dict[str, Any] = field(default_factory=dict)

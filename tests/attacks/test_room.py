@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from hashshield.attacks.room import Room, lanes
+from hashshield.attacks.room import Room, fitting, lanes, step_bytes
+from hashshield.models.load import open_models
 
 
 class Device:
@@ -56,3 +57,26 @@ def test_a_lane_computes_with_one_thread() -> None:
     with lanes(2) as pool:
         assert pool is not None
         assert pool.submit(torch.get_num_threads).result() == 1
+
+
+@pytest.mark.parametrize(
+    ("free", "each", "photos"),
+    [(None, 0, 8), (0, 50_000_000, 1), (10**9, 50_000_000, 7), (16 * 10**9, 50_000_000, 64), (10**9, 10**9, 1)],
+)
+def test_a_batch_is_fitted_to_the_memory(free: int | None, each: int, photos: int) -> None:
+    assert fitting(free, each) == photos
+
+
+def test_what_a_step_keeps_is_counted() -> None:
+    """A convolution keeps its input, a ReLU its output; weights are there anyway, and a view is no second copy."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten())
+    network.requires_grad_(False)
+    network[0].weight.requires_grad_()
+    cpu = torch.device("cpu")
+    assert step_bytes(network, 10, cpu) == 4 * (3 + 4) * 10 * 10
+    assert step_bytes(network, 20, cpu) == 4 * step_bytes(network, 10, cpu)
+
+
+def test_the_embedded_network_keeps_some_tens_of_megabytes() -> None:
+    (opened,) = open_models(["lite0-caltech101:48"])
+    assert 20e6 < step_bytes(opened.model, opened.card.input.crop, torch.device("cpu")) < 80e6

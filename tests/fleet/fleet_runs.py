@@ -6,6 +6,7 @@ In a process of its own because Ray reads its environment once, and warns of thi
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import signal
@@ -99,3 +100,30 @@ def below(pid: int) -> list[tuple[int, str]]:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses that these processes listen on, as `ADDRESS:PORT`."""
+    inodes = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                inodes.add(str(descriptor.readlink()))
+            except OSError:
+                continue  # closed meanwhile
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                found.add(_address(fields[1]))
+    return found
+
+
+def _address(text: str) -> str:
+    """What the kernel writes of a socket: the address in words of the machine's byte order."""
+    digits, _, port = text.partition(":")
+    words = [int(digits[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(digits), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    mapped = getattr(address, "ipv4_mapped", None)
+    return f"{mapped or address}:{int(port, 16)}"

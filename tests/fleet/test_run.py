@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_runs import ended, kill_a_worker_at_work, needs_ray, put_photos, sha256, start
+from fleet_runs import below, ended, kill_a_worker_at_work, needs_ray, put_photos, rows_in, sha256, start
 
 pytestmark = [pytest.mark.ray, needs_ray]
 
@@ -20,10 +22,11 @@ def held_against_the_files(photos: Path, output: Path, names: list[Path]) -> Non
     rows: list[dict[str, Any]] = [
         row for part in manifest.glob("part-*.parquet") for row in pq.ParquetFile(part).read().to_pylist()
     ]
-    assert sorted(row["photo"] for row in rows) == sorted(["broken.jpg", "notes.txt", *map(Path.as_posix, names)])
+    others = [path.name for path in photos.iterdir() if path.name in ("broken.jpg", "notes.txt")]
+    assert sorted(row["photo"] for row in rows) == sorted([*others, *map(Path.as_posix, names)])
     for row in rows:
-        if row["sha256_after"] is None:
-            assert row["photo"] in ("broken.jpg", "notes.txt")
+        if row["photo"] in others:
+            assert row["sha256_after"] is None
             continue
         assert row["sha256_before"] == sha256(photos / row["photo"])
         assert row["sha256_after"] == sha256(output / row["photo"]) != row["sha256_before"]
@@ -61,3 +64,24 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(tmp_path: Path, tiny:
     again = ended(start(photos, output, tiny, "--exclude", "broken.jpg"), 0)["results"]
     assert [row["status"] for row in again].count("already") == count
     assert {part.name: part.read_bytes() for part in manifest.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, tiny: Path) -> None:
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    names = put_photos(photos, 48)
+    manifest = output / "hashshield-manifest"
+    process = start(photos, output, tiny, "--workers", "1")
+    while not rows_in(manifest):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    first = ended(process, 130)
+    assert first["error"]["type"] == "Interrupted"
+    written = rows_in(manifest)
+    assert 0 < written < len(names)
+    assert not below(process.pid), "Ray's processes outlive the command"
+
+    rows = ended(start(photos, output, tiny), 0, 3)["results"]
+    assert [row["status"] for row in rows].count("already") == written
+    held_against_the_files(photos, output, names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from hashshield.fleet.batch import Batch
 from hashshield.fleet.worker import Worker
 from hashshield.pipeline.plan import Job
 from hashshield.pipeline.run import protect
-from hashshield.types import Request
+from hashshield.types import Outcome, Request
 
 KEY = bytes(range(32))
 
@@ -127,3 +127,38 @@ def test_an_output_without_a_row_is_written_again(
     again = worker.do(batch)
     assert [e.outcome.sha256_after for e in again] == [sha256(request_.output / e.photo) for e in again]
     assert [e.outcome.sha256_after for e in again] == [e.outcome.sha256_after for e in first]
+
+
+def test_a_photo_that_ends_its_worker_each_time_is_given_up_and_the_others_are_not(
+    photos: Path, request_: Request, worker_of: Callable[[str], Worker]
+) -> None:
+    """As when a worker is killed: what it was doing stops, and the next one finds what is on the disk."""
+    assert request_.output is not None
+    batch = batch_of(photos, request_.output)
+    folder = request_.output / manifest.FOLDER
+
+    class Killed(BaseException):
+        """Stands for the end of the process."""
+
+    worker = worker_of("r1")
+    whole = worker._protect
+
+    def fatal(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        if any(job.path.name == "0002.png" for job in jobs):
+            raise Killed
+        yield from whole(jobs)
+
+    worker._protect = fatal  # type: ignore[method-assign]
+    for _ in range(5):
+        with pytest.raises(Killed):
+            worker.do(batch)
+    entries = {entry.photo: entry.outcome for entry in worker.do(batch)}
+    assert "2 workers ended while each worked on this photo alone" in str(entries.pop("0002.png").reason)
+    assert len(entries) == 3
+    for photo, row in entries.items():
+        assert row.sha256_after == sha256(request_.output / photo)
+    assert [path.name for path in folder.iterdir()] == [batch.part], "a note was left"
+
+    # The next run tries it again.
+    again = {entry.photo: entry.outcome.status for entry in worker_of("r2").do(batch)}
+    assert again["0002.png"] in ("protected", "partial")

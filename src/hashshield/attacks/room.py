@@ -9,15 +9,52 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 
-__all__ = ["Room", "lanes"]
+__all__ = ["Room", "fitting", "lanes", "step_bytes"]
 
 _PIECE = 2
 """Photos a lane takes at once: a step of eight together is not quicker per photo on a processor core, and holds four
 times the activations (measured: 50 MB a photo, EfficientNet-Lite0)."""
 
+_USUAL = 8
+"""Photos at once on a processor, where more are not quicker per photo (measured: 28 ms a step alone, 18 at 8 or 16)."""
+_MOST = 64
+"""Photos at once on any device; decoded photos wait in the memory of the host meanwhile."""
+_SHARE = 0.7
+"""Of the free memory; the rest is for hashing and for what the allocator cannot use."""
+_OVER = 2
+"""Times what a step keeps that it holds at its peak: gradients on their way down, and room of the kernels."""
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def fitting(free: int | None, each: int) -> int:
+    """Photos to search at once with `free` bytes (None: a processor's memory) when a step keeps `each` for one.
+
+    Never less than one: whether that fits is found out by trying, and `Room` halves what does not.
+    """
+    return _USUAL if free is None else min(max(int(free * _SHARE) // (each * _OVER), 1), _MOST)
+
+
+def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
+    """Bytes that one photo's forward pass keeps for the gradient to its (1, 3, side, side) input, weights apart."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        # Held until all is counted: what is let go may have its place taken by another, and count for nothing.
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    image = torch.zeros(1, 3, side, side, device=device, requires_grad=True)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cuda", enabled=device.type == "cuda"),
+    ):
+        network(image)
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from hashshield.cli import bench_goals, bench_map, bench_methods, bench_size, bench_speed
+from hashshield.cli import bench_goals, bench_map, bench_methods, bench_scale, bench_size, bench_speed
 from hashshield.cli import options as o
 
 __all__ = ["app"]
@@ -22,6 +22,7 @@ o.register(app, bench_goals.bench_goals, "goals", bench_goals.EXAMPLES)
 o.register(app, bench_methods.bench_methods, "methods", bench_methods.EXAMPLES)
 o.register(app, bench_speed.bench_speed, "speed", bench_speed.EXAMPLES)
 o.register(app, bench_size.bench_size, "size", bench_size.EXAMPLES)
+o.register(app, bench_scale.bench_scale, "scale", bench_scale.EXAMPLES)
 
 
 @app.callback()

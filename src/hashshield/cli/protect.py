@@ -78,7 +78,8 @@ def protect(
     ] = None,
     device: o.Device = None,
     batch_size: Annotated[
-        int | None, o.setting("batch_size", "Photos searched at once; chosen by memory.", panel=o.SEARCH, metavar="N")
+        str | None,
+        o.setting("batch_size", "Photos searched at once; auto fits them to the memory.", panel=o.SEARCH, metavar="N"),
     ] = None,
     jobs: Annotated[
         int | None, o.setting("jobs", "Threads that read and write photos.", panel=o.SEARCH, metavar="N")
@@ -217,14 +218,13 @@ def protect(
                 from hashshield.fleet import run as fleet
 
                 found = o.expanded(paths)
-                sink.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
-                return
+                rows = fleet.protect(found, request, address=ray_address, workers=workers, progress=progress)
+            else:
+                from hashshield.pipeline import run
 
-            from hashshield.pipeline import run
-
-            rows = run.protect(
-                o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
-            )
+                rows = run.protect(
+                    o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
+                )
             sink.finish(rows)
             said = PROTECT.closing(rows)
             write_report(report, rows, sink, progress, redact=redact, said=said, vault=request.vault)

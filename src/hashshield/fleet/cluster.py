@@ -40,9 +40,10 @@ def require_ray() -> None:
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None, cores: int | None) -> Iterator[None]:
     """Be connected to a Ray cluster: the one at `address`, or one of our own that ends with the block.
 
+    `cores` are what our own may use; None: all there are.
     Our own listens on the loopback address only, has no dashboard, wants a token that nobody else has, and keeps its
     files in a folder of mode 0700. Another cluster is used only when it wants a token too. Raises FleetError,
     UsageError.
@@ -55,7 +56,7 @@ def cluster(address: str | None) -> Iterator[None]:
             folder = stack.enter_context(_private_folder())
             stack.enter_context(_environment(_settings(folder)))
             settings = {"address": "local", "_temp_dir": str(folder / "ray"), "object_store_memory": _STORE_BYTES}
-            settings |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+            settings |= {"include_dashboard": False, "num_cpus": cores or os.cpu_count()}
         else:
             _check(address)
             stack.enter_context(_environment(_QUIET))
@@ -138,6 +139,8 @@ def _settings(folder: Path) -> Mapping[str, str | None]:
         "RAY_AUTH_TOKEN": None,
         # Its name is history: off, Ray takes the loopback address for the node's own, and listens nowhere else.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Workers have the priority the command was given, not a lower one.
+        "RAY_worker_niceness": "0",
         **_QUIET,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -45,20 +45,23 @@ def protect(
     *,
     address: str | None = None,
     workers: int | None = None,
+    cores: int | None = None,
     progress: Progress,
 ) -> list[Outcome]:
     """Write protected copies of files and folders below `request.output`; one row per file, sorted by path.
 
-    `address` is a Ray cluster that asks for a token; None starts one on this machine. `workers` processes hold the
-    networks; None: one for each GPU, or for every four cores. What the manifest beside the outputs has is not done
-    again. Raises UsageError, CheckpointError, StorageError, FleetError for what concerns the whole run.
+    `address` is a Ray cluster that asks for a token; None starts one on this machine, for so many of its `cores` (None:
+    all). `workers` processes hold the networks; None: one for each GPU, or for every four cores. What the manifest
+    beside the outputs has is not done again. Raises UsageError, CheckpointError, StorageError, FleetError for what
+    concerns the whole run.
     """
+    output = _checked(request)
     require_ray()
 
     from hashshield.fleet import manifest
+    from hashshield.fleet.begun import clear
     from hashshield.fleet.plan import check_places, listed, settled_before
 
-    output = _checked(paths, request)
     check_places(paths, output)
     folder = output / manifest.FOLDER
     with Store.open(request.vault) as store, ExitStack() as stack:
@@ -82,15 +85,16 @@ def protect(
         elif left:
             errand = _Errand(request, store.key(), store.ledger.result_pixels(), uuid.uuid4().hex)
             progress.start(len(left))
-            for entry in _carry_out(left, known, errand, address, workers):
+            for entry in _carry_out(left, known, errand, workers, cluster(address, cores)):
                 rows[entry.outcome.path] = entry.outcome
                 progress.done(entry.outcome)
             for place in {job.output.parent for job in left if job.output is not None} | {folder}:
                 sweep(place)
+            clear(folder)
         return sorted(rows.values(), key=lambda row: row.path)
 
 
-def _checked(paths: Sequence[Path], request: Request) -> Path:
+def _checked(request: Request) -> Path:
     """The output folder, when the request is one for a fleet. Raises UsageError, CheckpointError, GoalError."""
     check(request)
     if request.output is None:
@@ -114,11 +118,11 @@ def _carry_out(
     jobs: Sequence[Job],
     known: dict[str, tuple[str, Entry]],
     errand: _Errand,
-    address: str | None,
     workers: int | None,
+    connection: AbstractContextManager[None],
 ) -> Iterator[Entry]:
     """Hand the jobs to workers; their rows, batch by batch. Raises FleetError, and what a worker raised."""
-    with cluster(address):
+    with connection:
         import ray
 
         from hashshield.fleet.plan import batches_of

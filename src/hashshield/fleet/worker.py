@@ -12,6 +12,7 @@ import torch
 from hashshield.errors import HashshieldError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
+from hashshield.fleet.begun import Begun
 from hashshield.fleet.manifest import Entry
 from hashshield.pipeline.execute import Origin, make_tools
 from hashshield.pipeline.plan import Job, read_photo
@@ -31,7 +32,8 @@ class Worker:
     """Protects batches; the process that holds it may be killed at any moment.
 
     An output is there before its row is, and the rows of a batch come at once. So a batch that a killed worker left is
-    done again from the start, or was done and is only read.
+    done again from the start, or was done and is only read. A photo that ends its worker each time is found out by
+    working on the photos of its batch one by one, and gets a row that says so.
     """
 
     def __init__(
@@ -54,16 +56,28 @@ class Worker:
 
     def do(self, batch: Batch) -> list[Entry]:
         """Do what a batch still lacks, and return the rows of its photos. Raises StorageError."""
-        part = self._output / manifest.FOLDER / batch.part
+        folder = self._output / manifest.FOLDER
+        part = folder / batch.part
         done = {entry.photo: entry for entry in manifest.read_part(part) if self._stands(entry)}
         photos = {photo_of(job, self._output): job for job in batch.jobs}
-        left = [job for photo, job in photos.items() if photo not in done]
+        left = {photo: job for photo, job in photos.items() if photo not in done}
         if left:
-            for job, outcome in self._protect(left):
-                photo = photo_of(job, self._output)
-                done[photo] = Entry(photo, self._run, outcome)
-            manifest.write_part(part, list(done.values()))
+            begun = Begun(folder, batch.part, self._run)
+            if begun.together:
+                done |= self._rows(list(left.values()))
+                manifest.write_part(part, list(done.values()))
+            else:
+                for photo, job in left.items():
+                    reason = begun.given_up(photo)
+                    given_up = Entry(photo, self._run, Outcome(str(job.path), "failed", reason=reason))
+                    done |= self._rows([job]) if reason is None else {photo: given_up}
+                    manifest.write_part(part, list(done.values()))
+            begun.end()
         return [done[photo] for photo in photos]
+
+    def _rows(self, jobs: Sequence[Job]) -> dict[str, Entry]:
+        rows = ((photo_of(job, self._output), outcome) for job, outcome in self._protect(jobs))
+        return {photo: Entry(photo, self._run, outcome) for photo, outcome in rows}
 
     def _stands(self, entry: Entry) -> bool:
         """Whether a row is final: what failed in an earlier run is tried again."""

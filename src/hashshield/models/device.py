@@ -10,7 +10,7 @@ import torch
 
 from hashshield.errors import UsageError
 
-__all__ = ["choose_device", "keep_freed_memory", "return_freed_memory"]
+__all__ = ["choose_device", "free_bytes", "keep_freed_memory", "return_freed_memory"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
@@ -24,6 +24,11 @@ def choose_device(asked: str) -> str:
         found = ", ".join(name for name, present in there.items() if present)
         raise UsageError(f"device {asked} is not available; this machine has: {found}")
     return asked
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a device that has its own and says how much; None for the others, the processor among them."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 @cache

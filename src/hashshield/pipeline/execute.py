@@ -9,9 +9,10 @@ import torch
 
 from hashshield import imaging
 from hashshield.attacks.loop import Budget
+from hashshield.attacks.room import fitting, step_bytes
 from hashshield.errors import ChangedError, HashshieldError
-from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.load import open_models
+from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
+from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import fixed_bits
 from hashshield.pipeline.attempts import asked_now, kept_of
 from hashshield.pipeline.between import held_back
@@ -23,8 +24,6 @@ from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
 
 __all__ = ["Origin", "carry_out", "make_tools"]
-
-_BATCH = 8
 
 
 def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
@@ -41,7 +40,7 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
         budget=Budget(
             request.tau,
             chosen.steps if request.steps is None else request.steps,
-            request.batch_size or _BATCH,
+            request.batch_size or _batch_size(models),
             lanes=torch.get_num_threads() if device == "cpu" else 1,
         ),
         goal=request.goal,
@@ -58,6 +57,15 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
         jobs=request.jobs or 2,
         notice=notice,
     )
+
+
+def _batch_size(models: Sequence[OpenModel]) -> int:
+    """Photos to search at once, as many as the memory is good for."""
+    device = models[0].model.mean.device
+    free = free_bytes(device)
+    if free is None:
+        return fitting(None, 0)
+    return fitting(free, sum(step_bytes(opened.model, opened.card.input.crop, device) for opened in models))
 
 
 @dataclass(frozen=True, slots=True)
