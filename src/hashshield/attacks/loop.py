@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -42,6 +42,8 @@ class Search:
     start: Tensor | None = None
     key: object = None
     """Handed back with what was found."""
+    watch: Callable[[int, Sequence[Tensor]], None] | None = None
+    """Told of every step: how many were taken before, and the (K,) code of each network there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,11 @@ class _Advance:
         exposed = torch.stack([goal.exposed(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         undone = torch.stack([goal.undone(code) for goal, code in zip(goals, codes, strict=True)]).amax(0)
         gradients = torch.autograd.grad(losses.sum(), deltas)
-        for walk, loss, reach, bits, left, gradient in zip(
-            walks, losses.tolist(), reached.tolist(), exposed.tolist(), undone.tolist(), gradients, strict=True
+        for row, (walk, loss, reach, bits, left, gradient) in enumerate(
+            zip(walks, losses.tolist(), reached.tolist(), exposed.tolist(), undone.tolist(), gradients, strict=True)
         ):
+            if walk.photo.watch is not None:
+                walk.photo.watch(walk.taken, [code.code[row].detach() for code in codes])
             walk.remember(loss, reach, bits)
             walk.undone = left
             walk.move(gradient, reach and not bits)

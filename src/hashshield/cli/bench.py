@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from hashshield.cli import bench_goals, bench_map, bench_methods, bench_size, bench_speed
+from hashshield.cli import (
+    bench_convergence,
+    bench_goals,
+    bench_map,
+    bench_methods,
+    bench_size,
+    bench_speed,
+    bench_targeted,
+    bench_tau,
+    bench_untargeted,
+)
 from hashshield.cli import options as o
 
 __all__ = ["app"]
@@ -15,6 +25,10 @@ o.register(app, bench_goals.bench_goals, "goals", bench_goals.EXAMPLES)
 o.register(app, bench_methods.bench_methods, "methods", bench_methods.EXAMPLES)
 o.register(app, bench_speed.bench_speed, "speed", bench_speed.EXAMPLES)
 o.register(app, bench_size.bench_size, "size", bench_size.EXAMPLES)
+o.register(app, bench_targeted.bench_targeted, "targeted", bench_targeted.EXAMPLES)
+o.register(app, bench_tau.bench_tau, "tau", bench_tau.EXAMPLES)
+o.register(app, bench_untargeted.bench_untargeted, "untargeted", bench_untargeted.EXAMPLES)
+o.register(app, bench_convergence.bench_convergence, "convergence", bench_convergence.EXAMPLES)
 
 
 @app.callback()

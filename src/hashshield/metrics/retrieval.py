@@ -15,6 +15,9 @@ from hashshield.metrics.hamming import hamming
 __all__ = [
     "MapFloor",
     "average_precision",
+    "bootstrap_interval",
+    "class_balanced",
+    "floor_within",
     "hamming_map",
     "map_floor",
     "mean_average_precision",
@@ -85,15 +88,40 @@ def map_floor(relevant: NDArray[np.bool_]) -> MapFloor:
     H_n the n-th harmonic number: P(k) given a hit at k is (1 + (k - 1)(r - 1)/(n - 1)) / k. A query without a
     relevant entry scores 0 here as it does in the MAP.
     """
-    n = relevant.shape[1]
-    harmonic = float(np.sum(1 / np.arange(1, n + 1))) / n
+    return floor_within(relevant, np.ones_like(relevant))
+
+
+def floor_within(relevant: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MapFloor:
+    """`map_floor` where each query's gallery is only what is `counted` (Q, N) for it; relevant entries are."""
+    sizes = np.stack([counted.sum(axis=1), relevant.sum(axis=1)])
     random = lowest = 0.0
-    for r, share in zip(*np.unique(relevant.sum(axis=1), return_counts=True), strict=True):
+    for (n, r), share in zip(*_columns(sizes), strict=True):
         if r > 0:
             weight = float(share) / len(relevant)
+            harmonic = float(np.sum(1 / np.arange(1, n + 1))) / n
             random += weight * float((r - 1) / max(n - 1, 1) * (1 - harmonic) + harmonic)
             lowest += weight * float(np.mean(np.arange(1, r + 1) / np.arange(n - r + 1, n + 1)))
     return MapFloor(random, lowest)
+
+
+def _columns(sizes: NDArray[np.int64]) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+    pairs, counts = np.unique(sizes, axis=1, return_counts=True)
+    return [(int(n), int(r)) for n, r in pairs.T], counts
+
+
+def class_balanced(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+    """Mean over the labels of the mean (Q,) score of the queries with that label; labels nobody has do not count."""
+    having = labels[:, labels.any(axis=0)].astype(np.float64)
+    return float((scores @ having / having.sum(axis=0)).mean())
+
+
+def bootstrap_interval(
+    scores: NDArray[np.float64], generator: np.random.Generator, *, share: float = 0.95, rounds: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap of the mean of (Q,) scores: the middle `share` of the means of `rounds` resamples."""
+    draws = generator.integers(0, len(scores), (rounds, len(scores)))
+    low, high = np.quantile(scores[draws].mean(axis=1), [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
 
 
 def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:
