@@ -285,6 +285,46 @@ def test_bench_map(run: Run, stand_in: StandIn) -> None:
     assert ended.out == "m\t48\t\t\t\t0.9568\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "asked", "named"),
+    [
+        (
+            "targeted",
+            ("--queries", "5", "--rival-queries", "2", "--limit", "9", "--anchor", "3", "--tau", "0.02"),
+            {"queries": 5, "tau": 0.02},
+            {"rival_queries": 2, "limit": 9, "anchor": 3},
+        ),
+        (
+            "tau",
+            ("--model", "lite0-caltech101:24", "--tau", "0.01", "--tau", "0.03", "--seed", "4"),
+            {"models": ("lite0-caltech101:24",), "seed": 4},
+            {"rival_queries": 8, "limit": 2000, "anchor": 9, "taus": [0.01, 0.03]},
+        ),
+        (
+            "untargeted",
+            ("-o", "elsewhere"),
+            {"output": Path("elsewhere")},
+            {"rival_queries": 8, "limit": 2000, "anchor": 9},
+        ),
+        ("convergence", (), {"queries": 8}, {"limit": 2000, "anchor": 9}),
+    ],
+)
+def test_benches_of_the_paper(
+    name: str, words: tuple[str, ...], asked: dict[str, Any], named: dict[str, Any], run: Run, stand_in: StandIn
+) -> None:
+    bench = Asked([{"bits": 16, "method": "rnm, P2S", "map": 0.5}])
+    stand_in(f"hashshield.bench.{name}", run=bench, TAUS=(0.01,))
+    ended = run("bench", name, "--data", "d", *words)
+    assert ended.code == 0
+    assert ended.out.startswith("16\trnm, P2S\t")
+    (((given,), others),) = bench
+    # Without --model, all lengths of the network of the settings.
+    expected = {"models": ("lite0-caltech101",), "data": Path("d"), "output": Path("benchmarks"), "queries": 24}
+    expected |= {"tau": 0.032, "seed": 0, "device": "auto", **asked}
+    assert {key: getattr(given, key) for key in expected} == expected
+    assert others == named
+
+
 @pytest.fixture
 def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
     """The catalogue holds this one network."""

@@ -84,7 +84,7 @@ class Judge:
         )
         originals = self.queries[self.rows]
         to_own = (originals != bits).sum(axis=1)
-        ranks = 1 + (hamming(originals, self.database) <= to_own[:, None]).sum(axis=1)
+        ranks = 1 + (hamming(originals, self.database) < to_own[:, None]).sum(axis=1)
         return {**found, "rank_by_original": int(np.median(ranks))}
 
     @cached_property

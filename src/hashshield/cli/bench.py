@@ -9,10 +9,12 @@ from hashshield.cli import (
     bench_goals,
     bench_map,
     bench_methods,
+    bench_retrieval,
     bench_size,
     bench_speed,
     bench_targeted,
     bench_tau,
+    bench_traditional,
     bench_untargeted,
 )
 from hashshield.cli import options as o
@@ -29,6 +31,8 @@ o.register(app, bench_targeted.bench_targeted, "targeted", bench_targeted.EXAMPL
 o.register(app, bench_tau.bench_tau, "tau", bench_tau.EXAMPLES)
 o.register(app, bench_untargeted.bench_untargeted, "untargeted", bench_untargeted.EXAMPLES)
 o.register(app, bench_convergence.bench_convergence, "convergence", bench_convergence.EXAMPLES)
+o.register(app, bench_traditional.bench_traditional, "traditional", bench_traditional.EXAMPLES)
+o.register(app, bench_retrieval.bench_retrieval, "retrieval", bench_retrieval.EXAMPLES)
 
 
 @app.callback()

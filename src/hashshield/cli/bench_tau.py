@@ -46,14 +46,14 @@ def bench_tau(
     )
 
     def bench(asked: Asked, progress: Progress) -> list[dict[str, Any]]:
-        from hashshield.bench import tau as bench_module
+        from hashshield.bench import tau as paper
 
-        return bench_module.run(
+        return paper.run(
             asked,
             rival_queries=rival_queries,
             limit=limit,
             anchor=anchor,
-            taus=tau or bench_module.TAUS,
+            taus=tau or paper.TAUS,
             progress=progress,
         )
 

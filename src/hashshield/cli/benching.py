@@ -33,9 +33,7 @@ Queries = Annotated[int, typer.Option("--queries", metavar="N", min=2, help="Que
 RivalQueries = Annotated[
     int, typer.Option("--rival-queries", metavar="N", min=1, help="Queries for the methods that take --limit steps.")
 ]
-Limit = Annotated[
-    int, typer.Option("--limit", metavar="N", min=1, help="Steps of the other methods; the paper's 2000.")
-]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most steps of a method; the paper's 2000.")]
 Anchor = Annotated[int, typer.Option("--anchor", metavar="N", min=1, help="Photos of a kind whose vote is its anchor.")]
 Tau = Annotated[
     float | None, o.setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=o.SEARCH, metavar="NUMBER")

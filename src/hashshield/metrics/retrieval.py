@@ -16,6 +16,7 @@ __all__ = [
     "MapFloor",
     "average_precision",
     "bootstrap_interval",
+    "by_threshold",
     "class_balanced",
     "floor_within",
     "hamming_map",
@@ -23,6 +24,7 @@ __all__ = [
     "mean_average_precision",
     "relevance",
     "unseen_map",
+    "within_radius",
 ]
 
 _BLOCK = 100
@@ -134,3 +136,35 @@ def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:
     np.fill_diagonal(relevant, False)
     np.fill_diagonal(distances, np.inf)
     return float(average_precision(distances, relevant)[relevant.any(axis=1)].mean())
+
+
+def within_radius(
+    distances: NDArray[np.int64], relevant: NDArray[np.bool_], radius: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """(Q, N) -> (Q,) precision and recall of what lies at most `radius` away, and how much that is.
+
+    A query that finds nothing has precision 0, as in the field's "precision within Hamming radius 2".
+    """
+    near = distances <= radius
+    found = near.sum(axis=1)
+    hits = (near & relevant).sum(axis=1)
+    return hits / np.maximum(found, 1), hits / np.maximum(relevant.sum(axis=1), 1), found
+
+
+def by_threshold(distances: NDArray[np.int64], relevant: NDArray[np.bool_], bits: int) -> list[dict[str, float | None]]:
+    """Retrieval of all entries with D <= T (paper section 3.1), for each T from 0 to `bits`, over all queries together.
+
+    Precision is None where nothing lies that near.
+    """
+    found = np.cumsum(np.bincount(distances.ravel(), minlength=bits + 1)[: bits + 1])
+    hits = np.cumsum(np.bincount(distances[relevant], minlength=bits + 1)[: bits + 1])
+    total = max(int(relevant.sum()), 1)
+    return [
+        {
+            "threshold": threshold,
+            "found_per_query": round(float(found[threshold]) / len(distances), 3),
+            "precision": round(float(hits[threshold] / found[threshold]), 4) if found[threshold] else None,
+            "recall": round(float(hits[threshold]) / total, 4),
+        }
+        for threshold in range(bits + 1)
+    ]

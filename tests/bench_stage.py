@@ -1,4 +1,4 @@
-"""A stage small enough for tests: the tiny network on two to four classes of pictures in their own colours."""
+"""A stage small enough for tests: the tiny network on two classes of pictures, each in its own colour."""
 
 from __future__ import annotations
 
