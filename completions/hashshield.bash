@@ -164,7 +164,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed size'
+        commands='map goals methods speed size targeted tau untargeted convergence adaptive heatmap traditional retrieval'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -215,6 +215,115 @@ __hashshield_case() {
         case $previous in
             --megapixels) takes=other ;;
             --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench targeted')
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --rival-queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench tau')
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --rival-queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench untargeted')
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --rival-queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench convergence')
+        options='--data -o --output --model --queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench adaptive')
+        options='--data -o --output --model --queries --goal --service --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --goal) takes=word ;;
+            --service) takes=model ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench heatmap')
+        options='--data -o --output --model --queries --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench traditional')
+        options='--data -o --output --model --queries --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench retrieval')
+        options='--data -o --output --model --queries --tau --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --tau) takes=other ;;
+            --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;

@@ -1,6 +1,6 @@
 """Fill the tables of a page from result files: `python docs/tables.py`, with hashshield installed.
 
-A place in `docs/reproduction.md` begins with `<!-- table BENCH CHECKPOINT -->` and ends with `<!-- end -->`; what stands
+A place in `docs/reproduction.md` begins with `<!-- table BENCH CHECKPOINT -->` and ends with `<!-- end -->`. What is
 between is made from `benchmarks/results/BENCH-CHECKPOINT.json` and, for the paper's figures, `docs/paper.json`; nothing
 there is typed by hand. Where a bench has not run, its command is named. A result that is unfinished or damaged ends the
 script, and the page stays as it is.
@@ -45,6 +45,7 @@ CODED = {
     "precision_radius_2": "precision, D <= 2",
     "recall_radius_2": "recall, D <= 2",
     "rank_by_original": "rank",
+    "correlation_with_original": "correlation with the original's heat",
 }
 
 Row = dict[str, Any]
@@ -128,6 +129,20 @@ def convergence(document: Row) -> str:
     )
 
 
+def adaptive(document: Row) -> str:
+    """MAP (or AUC) by countermeasure and goal, for the last length."""
+    rows = [row for row in document["rows"] if row["bits"] == document["rows"][-1]["bits"]]
+    goals = list(dict.fromkeys(row["goal"] for row in rows))
+    at = {(row["against"], row["goal"]): row for row in rows}
+    lines = [["PSNR", *(shown(next(r for r in rows if r["goal"] == g).get("median_psnr_db"), "psnr") for g in goals)]]
+    for against in dict.fromkeys(row["against"] for row in rows):
+        found = [at[against, goal] for goal in goals]
+        lines.append([against, *(shown(r["map"]) if "map" in r else f"AUC {r['auc']:.2f}" for r in found)])
+    for key in ("map_random", "map_lowest", "map_ceiling"):
+        lines.append([f"*{CODED[key]}*", *(shown(rows[0][key]) for _ in goals)])
+    return table([f"against ({rows[0]['bits']} bits)", *goals], lines)
+
+
 QUALITY = ("share_at_target", "median_psnr_db", "median_psnr_db_on_rival_photos", "median_ssim")
 BOTH = ("map_unseen", "map_index", "map_index_random", "map_balanced", "rank_by_original")
 COUNTERED = ("map_complement", "map_predicted_flip", "map_real_valued", "map_jpeg_q75", "map_blur")
@@ -136,6 +151,8 @@ TABLES: dict[str, Callable[[Row], str]] = {
     "tau": lambda d: pivot(d, "tau", "method") + "\n" + details(d, "method", QUALITY, across="tau"),
     "untargeted": lambda d: pivot(d, "bits", "method") + "\n" + details(d, "method", (*COUNTERED, *BOTH, *QUALITY[1:])),
     "convergence": convergence,
+    "adaptive": adaptive,
+    "heatmap": lambda d: details(d, "change", ("correlation_with_original", "spread", "median_psnr_db")),
     "traditional": lambda d: pivot(d, "bits", "change") + "\n" + details(d, "change", (*QUALITY[1:], *BOTH)),
     "retrieval": lambda d: (
         pivot(d, "bits", "query")

@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from bench_stage import Silent, asked, write_classes
-from hashshield.bench import convergence, retrieval, targeted, tau, traditional, untargeted
+from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, untargeted
 from hashshield.bench.pool import Pool
 from hashshield.bench.results import read_result
 from hashshield.bench.stage import Asked, set_stage
 from hashshield.bench.targets import draw_targets
 from hashshield.errors import UsageError
+from official_trees import flickr
+from tiny_net import write_tiny
 
 Rows = list[dict[str, Any]]
 SMALL = {"limit": 6, "anchor": 3}
@@ -171,6 +173,40 @@ def test_retrieval_has_three_queries_and_their_lists(folder: Path) -> None:
             assert picture.width > 300
 
 
+def test_heatmap_holds_the_heat_against_the_originals(folder: Path) -> None:
+    wanted, progress = asked(folder, queries=2), Silent()
+    rows = heatmap.run(wanted, progress=progress)
+    assert progress.count <= progress.total
+    assert [row["change"] for row in rows] == ["original", "mosaic", "brightness", "transparency", "noise", "away"]
+    for row in rows:
+        assert 0 <= row["spread"] <= 1
+        assert -1 <= row.get("correlation_with_original", 1) <= 1
+    with Image.open(wanted.output / "plots" / "heatmap-tiny.png") as picture:
+        assert picture.width > 6 * 200
+
+
+def test_adaptive_tries_everything_against_every_goal(folder: Path) -> None:
+    write_tiny(folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0})
+    wanted, progress = asked(folder, queries=4), Silent()
+    rows = adaptive.run(wanted, goals=["opposite"], services=[f"{folder / 'other.safetensors'}:24"], progress=progress)
+    assert progress.count == progress.total
+    none, opposite = ({row["against"]: row for row in rows if row["goal"] == goal} for goal in ("none", "opposite"))
+    assert none.keys() == opposite.keys()
+    assert {"features", "jpeg q30", "five crops", "network other", "with other", "detection"} < none.keys()
+    assert none["detection"]["auc"] == 0.5
+    assert none["fine-tuned on 0%"]["pairs"] == 0
+    assert opposite["fine-tuned on 50%"]["pairs"] == 2
+    for row in rows:
+        if "map" in row:
+            assert row["map_lowest"] - 1e-4 <= row["map"] <= 1 or row["against"].startswith("fine-tuned")
+
+
+def test_a_service_of_another_split_would_have_learnt_from_the_queries(folder: Path, tmp_path: Path) -> None:
+    other = write_tiny(tmp_path / "other.safetensors", name="other", dataset="folder", split={"queries": 8, "seed": 1})
+    with pytest.raises(UsageError, match="name a network of the same split"):
+        adaptive.run(asked(folder, queries=2), goals=["away"], services=[f"{other}:24"], progress=Silent())
+
+
 def test_a_carrier_is_of_another_kind_or_there_is_none(folder: Path) -> None:
     wanted = asked(folder, queries=8)
     stage = set_stage(wanted, Silent())
@@ -236,6 +272,22 @@ def test_a_damaged_trial_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"no table")
     with pytest.raises(UsageError, match="no readable table"):
         pool.table({"t": 1})
+
+
+def test_photos_with_several_labels_run_by_the_same_command(tmp_path: Path) -> None:
+    flickr(tmp_path / "mirflickr25k")
+    file = write_tiny(
+        tmp_path / "tiny.safetensors", dataset="flickr25k", split={"queries": 6, "seed": 0, "name": "paper"}
+    )
+    wanted = Asked((f"{file}:16",), tmp_path / "mirflickr25k", tmp_path / "out", queries=3, device="cpu")
+    rows = targeted.run(wanted, rival_queries=1, limit=2, anchor=1, progress=Silent())
+    told = read_result(tmp_path / "out" / "results" / "targeted-tiny.json")["environment"]
+    assert told["relevance"] == "at least one shared label"
+    by_name = {row["method"]: row for row in rows}
+    # An anchor of one photo is that photo.
+    assert by_name["rnm, P2P"]["map_ceiling"] == by_name["rnm, P2S"]["map_ceiling"]
+    with pytest.raises(UsageError, match="no label set without a label of this photo has the 9 photos"):
+        targeted.run(wanted, rival_queries=1, limit=2, progress=Silent())
 
 
 def test_a_folder_that_is_missing_or_wrong_is_named(folder: Path, tmp_path: Path) -> None:

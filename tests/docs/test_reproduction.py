@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench_stage import Silent, asked
-from hashshield.bench import convergence, retrieval, targeted, tau, traditional, untargeted
+from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, untargeted
 from hashshield.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -35,13 +35,15 @@ def test_the_page_is_made_from_the_results(tables: ModuleType) -> None:
 
 def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path) -> None:
     few: dict[str, Any] = {"limit": 3, "anchor": 3, "progress": Silent()}
-    wanted = asked(tmp_path, queries=3)
+    wanted = asked(tmp_path, queries=5)
     targeted.run(wanted, rival_queries=1, **few)
     tau.run(wanted, rival_queries=1, taus=(0.02, 0.04), **few)
     untargeted.run(wanted, rival_queries=1, **few)
     convergence.run(wanted, **few)
     traditional.run(wanted, taus=(0.01,), progress=Silent())
     retrieval.run(wanted, progress=Silent())
+    heatmap.run(wanted, progress=Silent())
+    adaptive.run(wanted, goals=["away"], progress=Silent())
     results = wanted.output / "results"
     for bench in tables.TABLES:
         page = tables.filled(f"before\n<!-- table {bench} tiny -->\nold\n<!-- end -->\nafter\n", results)
@@ -50,7 +52,8 @@ def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path
         assert "old" not in page
         lines = [line for line in page.splitlines() if line.startswith("|")]
         rows = json.loads((results / f"{bench}-tiny.json").read_text())["rows"]
-        assert len(lines) > len({row.get("method", row.get("change", row.get("query"))) for row in rows})
+        names = {row.get("method", row.get("change", row.get("query", row.get("against")))) for row in rows}
+        assert len(lines) > len(names)
         widths = {line.count("|") for line in lines}
         assert len(widths) <= 2, "every table is as wide as its heading"
         assert tables.filled(page, results) == page, "filling again changes nothing"

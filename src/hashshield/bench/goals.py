@@ -21,7 +21,7 @@ from hashshield import imaging
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.bench.photos import protect_all
-from hashshield.bench.service import ASKING
+from hashshield.bench.service import ASKING, cosine
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import average_precision, map_floor, relevance
 from hashshield.models.hash_files import feature_files, upright_rgb
@@ -88,8 +88,8 @@ class _Service:
         codes = self._codes(features)
         asked = {name: ask(codes, bits_of(self.codes)) for name, ask in ASKING.items()}
         to_own = {name: ask(codes, bits_of(self.own)) for name, ask in ASKING.items()}
-        asked["features"] = -_cosine(features, self.database)
-        to_own["features"] = -_cosine(features, self.clean)
+        asked["features"] = -cosine(features, self.database)
+        to_own["features"] = -cosine(features, self.clean)
         found: dict[str, Any] = {}
         for name, distances in asked.items():
             found[f"map_{name}"] = round(float(average_precision(distances, self.relevant).mean()), 4)
@@ -138,8 +138,3 @@ def _features_of(results: Sequence[Result], model: OpenModel) -> Array:
         image = pillow_view(shown, model.card.input)[None].to(model.model.mean.device)
         rows.append(model.model.features(image)[0].float().cpu().numpy())
     return np.stack(rows)
-
-
-def _cosine(a: Array, b: Array) -> Array:
-    found: Array = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
-    return found

@@ -15,7 +15,7 @@ from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.views import pillow_view
 
-__all__ = ["closeness", "codes_of", "quality"]
+__all__ = ["closeness", "codes_of", "features_of", "quality"]
 
 _BATCH = 32
 
@@ -33,6 +33,16 @@ def codes_of(
         some = [photo if change is None else change(photo) for photo in photos[first : first + _BATCH]]
         images = torch.stack([pillow_view(pixels, opened.card.input) for pixels in some])
         rows.append(opened.model(images.to(opened.model.mean.device)).code.float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+@torch.inference_mode()
+def features_of(stage: Stage, length: int, photos: Sequence[Pixels]) -> NDArray[np.float32]:
+    """(n, D) features of upright pixels."""
+    opened, rows = stage.model(length), []
+    for first in range(0, len(photos), _BATCH):
+        images = torch.stack([pillow_view(pixels, opened.card.input) for pixels in photos[first : first + _BATCH]])
+        rows.append(opened.model.features(images.to(opened.model.mean.device)).float().cpu().numpy())
     return np.concatenate(rows)
 
 

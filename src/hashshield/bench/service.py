@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from hashshield.attacks.goals import predicted_flip
 from hashshield.metrics.hamming import bits_of, hamming
 
-__all__ = ["ASKING", "SIMPLE", "Asking", "blurred", "recoded"]
+__all__ = ["ASKING", "SIMPLE", "Asking", "blurred", "cosine", "recoded"]
 
 Codes = NDArray[np.float32]
 Bits = NDArray[np.int8]
@@ -50,6 +50,14 @@ ASKING: dict[str, Asking] = {
     "real_valued": _weighted,
 }
 """By Hamming distance; of the complement; with the less certain half turned over; by real-valued codes."""
+
+
+def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(Q, D) and (N, D) features -> (Q, N) cosines."""
+    found: NDArray[np.float32] = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (
+        b / np.linalg.norm(b, axis=1, keepdims=True)
+    ).T
+    return found
 
 
 def recoded(quality: int) -> Callable[[Pixels], Pixels]:

@@ -21,11 +21,11 @@ from hashshield.datasets import LabelledFiles, Split
 from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import hash_files, upright_rgb
+from hashshield.models.hash_files import feature_files, hash_files, upright_rgb
 from hashshield.models.load import OpenModel, open_checkpoint, open_models
 from hashshield.types import Progress
 
-__all__ = ["Asked", "Shelf", "Stage", "lengths_of", "set_stage"]
+__all__ = ["Asked", "Shelf", "Stage", "database_features", "lengths_of", "set_stage"]
 
 _BATCH = 32
 
@@ -189,6 +189,27 @@ def _shelf(
         table = {str(model.bits): code for model, code in zip(models, codes, strict=True)}
         pool.keep_table(known, **table)
     return Shelf(files.labels[rows], {int(bits): code for bits, code in table.items()})
+
+
+def database_features(stage: Stage, progress: Progress) -> NDArray[np.float32]:
+    """(N, D) features of the database, kept like its codes."""
+    opened = stage.models[0]
+    paths = [stage.files.root / stage.files.paths[i] for i in stage.split.database]
+    known = {
+        "features": stage.digest,
+        "files": [[stage.files.paths[i], _size(path)] for i, path in zip(stage.split.database, paths, strict=True)],
+        "device": opened.model.mean.device.type,
+    }
+    table = stage.pool.table(known)
+    if table is None:
+        progress.start(-(-len(paths) // _BATCH))
+        progress.photo(f"features of {len(paths)} photos, once")
+        rows = feature_files(
+            opened.model, opened.card.input, paths, batch_size=_BATCH, tick=lambda _count: progress.done(None)
+        )
+        table = {"features": rows}
+        stage.pool.keep_table(known, **table)
+    return table["features"]
 
 
 def _size(path: Path) -> int:

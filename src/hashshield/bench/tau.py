@@ -23,10 +23,14 @@ def run(
     rival_queries: int,
     limit: int = PAPER_STEPS,
     anchor: int = ANCHOR,
-    taus: Sequence[float] = TAUS,
+    taus: Sequence[float] = (),
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """One row per length, method and bound. Raises UsageError, CheckpointError."""
+    """One row per length, method and bound; the paper's bounds unless others are given.
+
+    Raises UsageError, CheckpointError.
+    """
+    taus = taus or TAUS
     stage = set_stage(asked, progress)
     targets = draw_targets(stage, anchor=anchor)
     rivals = min(rival_queries, len(stage.picked))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from hashshield.cli import (
+    bench_adaptive,
     bench_convergence,
     bench_goals,
+    bench_heatmap,
     bench_map,
     bench_methods,
     bench_retrieval,
@@ -31,6 +33,8 @@ o.register(app, bench_targeted.bench_targeted, "targeted", bench_targeted.EXAMPL
 o.register(app, bench_tau.bench_tau, "tau", bench_tau.EXAMPLES)
 o.register(app, bench_untargeted.bench_untargeted, "untargeted", bench_untargeted.EXAMPLES)
 o.register(app, bench_convergence.bench_convergence, "convergence", bench_convergence.EXAMPLES)
+o.register(app, bench_adaptive.bench_adaptive, "adaptive", bench_adaptive.EXAMPLES)
+o.register(app, bench_heatmap.bench_heatmap, "heatmap", bench_heatmap.EXAMPLES)
 o.register(app, bench_traditional.bench_traditional, "traditional", bench_traditional.EXAMPLES)
 o.register(app, bench_retrieval.bench_retrieval, "retrieval", bench_retrieval.EXAMPLES)
 

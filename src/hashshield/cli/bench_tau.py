@@ -53,7 +53,7 @@ def bench_tau(
             rival_queries=rival_queries,
             limit=limit,
             anchor=anchor,
-            taus=tau or paper.TAUS,
+            taus=tau or (),
             progress=progress,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +46,7 @@ def run(
     bench: Callable[[Asked, Progress], list[dict[str, Any]]],
     *,
     model: list[str] | None,
+    others: Sequence[str] = (),
     data: Path,
     output: Path,
     queries: int,
@@ -56,13 +57,16 @@ def run(
     quiet: bool,
     yes: bool,
 ) -> None:
-    """Run a bench of the paper and report its rows; without --model on all lengths of the network of the settings."""
+    """Run a bench of the paper and report its rows; without --model on all lengths of the network of the settings.
+
+    `others` are networks it needs besides.
+    """
     with Sink(command, layout._replace(resume=RESUME), as_json=as_json, quiet=quiet) as sink:
         from hashshield.checkpoints.catalog import reference
 
         settings = resolve({"model": model, "device": device, "tau": tau})
         names = settings["model"].value if model else (reference(settings["model"].value[0]).name,)
-        require(names, sink, yes=yes)
+        require([*names, *others], sink, yes=yes)
 
         from hashshield.bench.stage import Asked
 
