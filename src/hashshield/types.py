@@ -20,6 +20,7 @@ __all__ = [
     "GoalSpec",
     "HashModel",
     "Outcome",
+    "PerceptualRow",
     "Progress",
     "Receipt",
     "Request",
@@ -113,6 +114,8 @@ class Request:
     dry_run: bool = False
     output: Path | None = None
     """Folder that receives protected copies; None protects in place."""
+    survival: bool = False
+    """Whether receipts hold the whole table of what services do, not only JPEG q75."""
     witness: str = "auto"
     """Network never used in the search that is asked about the result; auto: one that is here; none."""
     exclude: tuple[str, ...] = ()
@@ -150,9 +153,26 @@ class SurvivalRow:
     transform: str
     model: str
     view: str
-    distance_from_original: int
-    distance_to_goal: int
-    passed: bool
+    distance_from_original: int | None = None
+    distance_to_goal: int | None = None
+    passed: bool | None = None
+    reason: str | None = None
+    """Why the transform does not apply to this photo; the three above are then None."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptualRow:
+    """What a classical perceptual hash, which nothing here aims at, says of the photo before and after."""
+
+    hash: str
+    bits: int
+    threshold: int
+    """Largest distance that customarily counts as a match."""
+    distance: int | None = None
+    matches: bool | None = None
+    """Whether it still takes the two for one photo."""
+    reason: str | None = None
+    """Why it was not measured; the two above are then None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +205,8 @@ class Receipt:
     """Largest difference of the decoded file, which lossy encoding may raise above tau."""
     witness: tuple[WitnessRow, ...] = ()
     """Never decides whether the photo passed."""
+    perceptual: tuple[PerceptualRow, ...] = ()
+    """Never decides either; empty unless survival was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +235,7 @@ class Outcome:
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
     witness: tuple[WitnessRow, ...] = ()
+    perceptual: tuple[PerceptualRow, ...] = ()
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
     """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers."""
@@ -249,6 +272,7 @@ class Evaluation:
     """Share of pixels with any channel changed, 0 to 1."""
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
+    perceptual: tuple[PerceptualRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError
+from hashshield.imaging.services import JPEG_Q75
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark
-from hashshield.pipeline.receipt import JPEG_Q75, judge, read_again, tolerance_for
+from hashshield.pipeline.aims import Mark, tolerance_for
+from hashshield.pipeline.receipt import judge, read_again
 from hashshield.views import pillow_view
 from tiny_net import SIZE, encoded, picture
 
@@ -55,7 +56,7 @@ def test_what_is_measured_is_what_was_written(models: list[OpenModel]) -> None:
     Image.fromarray(changed).save(recoded, "JPEG", quality=75)
     after = np.asarray(Image.open(recoded))
     for found, model, mark in zip(receipt.survival, models, marks, strict=True):
-        assert found.transform == JPEG_Q75
+        assert found.transform == JPEG_Q75.name
         assert found.distance_to_goal == np.count_nonzero(bits(model, after) != mark.wanted)
         assert found.passed == (found.distance_to_goal <= model.bits // 16)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -17,17 +15,16 @@ from hashshield import imaging
 from hashshield.attacks.grid import grid_size
 from hashshield.errors import BrokenPhotoError
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
-from hashshield.models.hash_files import shared_codes, upright_rgb
+from hashshield.metrics.perceptual import perceptual_rows
+from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.aims import Mark, measure
+from hashshield.pipeline.aims import Mark, measure, tolerance_for
+from hashshield.pipeline.survival import CARD_VIEW, Served, card_views, codes_of, serve, survival_rows
 from hashshield.pipeline.witness import testify
-from hashshield.types import Receipt, SurvivalRow
-from hashshield.views import cropped, resized, short_side
+from hashshield.types import PerceptualRow, Receipt
+from hashshield.views import resized
 
-__all__ = ["CARD_VIEW", "JPEG_Q75", "Reread", "judge", "read_again", "tolerance_for"]
-
-CARD_VIEW = "card"
-JPEG_Q75 = "jpeg q75"
+__all__ = ["Reread", "judge", "read_again"]
 
 Pixels = NDArray[np.uint8]
 
@@ -38,8 +35,8 @@ class Reread:
 
     views: tuple[Tensor, ...]
     """Per model, the card's view (3, h, w)."""
-    survival: tuple[tuple[str, tuple[Tensor, ...]], ...]
-    """Transform name and its views per model."""
+    served: tuple[Served, ...]
+    perceptual: tuple[PerceptualRow, ...]
     witness_views: tuple[Tensor, ...]
     """As `views`, of the witnesses."""
     on_grid: Pixels
@@ -60,8 +57,9 @@ def read_again(
     *,
     name: str,
     witnesses: Sequence[OpenModel] = (),
+    survival: bool = False,
 ) -> Reread:
-    """Decode what would be written and compare it with the decoded original.
+    """Decode what would be written and compare it with the decoded original; with `survival` after all services.
 
     Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency.
     """
@@ -76,12 +74,14 @@ def read_again(
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
     shown = Image.fromarray(upright_rgb(photo))
     on_grid = resized(shown, *grid_size(shown.height, shown.width))
-    views, witness_views = _views(shown, models), _views(shown, witnesses)
-    coded = _jpeg(shown, 75)
+    views, witness_views = card_views(shown, models), card_views(shown, witnesses)
+    served = serve(shown, models, every=survival)
+    perceptual = perceptual_rows(Image.fromarray(upright_rgb(original)), shown) if survival else ()
     del shown
     return Reread(
         views=views,
-        survival=((JPEG_Q75, _views(Image.open(io.BytesIO(coded), formats=["JPEG"]), models)),),
+        served=served,
+        perceptual=perceptual,
         witness_views=witness_views,
         on_grid=on_grid,
         psnr_db=psnr_db(photo.pixels, original.pixels),
@@ -110,22 +110,15 @@ def judge(
     """
     rows = [
         measure(mark, code, model.anchors, CARD_VIEW)
-        for mark, model, code in zip(marks, models, _codes(reread.views, models), strict=True)
+        for mark, model, code in zip(marks, models, codes_of(reread.views, models), strict=True)
     ]
-    survival = []
-    for transform, views in reread.survival:
-        for mark, model, code in zip(marks, models, _codes(views, models), strict=True):
-            row = measure(mark, code, model.anchors, CARD_VIEW)
-            passed = mark.passed(row, tolerance_for(tolerance, row.bits, lossless=False))
-            survival.append(
-                SurvivalRow(transform, row.model, row.view, row.distance_from_original, row.distance_to_goal, passed)
-            )
     return Receipt(
         passed=all(
             m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(marks, rows, strict=True)
         ),
         codes=tuple(rows),
-        survival=tuple(survival),
+        survival=survival_rows(reread.served, marks, models, tolerance=tolerance),
+        perceptual=reread.perceptual,
         psnr_db=reread.psnr_db,
         ssim=reread.ssim,
         linf_levels=linf_applied,
@@ -135,29 +128,3 @@ def judge(
             for (own, model), view in zip(witnesses, reread.witness_views, strict=True)
         ),
     )
-
-
-def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
-    """Bits a wanted code may be off: what was asked, else 0 when lossless and a sixteenth of the code in JPEG."""
-    return asked if asked is not None else 0 if lossless else bits // 16
-
-
-def _codes(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
-    found = []
-    for view, model in zip(views, models, strict=True):
-        image = view[None].to(model.model.mean.device)
-        found.append(shared_codes([model.model], image)[0].code[0].float().cpu().numpy())
-    return found
-
-
-def _views(shown: Image.Image, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
-    """The card's view for each model; what several have in common is made once."""
-    small = cache(lambda side: resized(shown, *short_side(shown.height, shown.width, side)))
-    return tuple(cropped(small(model.card.input.resize), model.card.input) for model in models)
-
-
-def _jpeg(shown: Image.Image, quality: int) -> bytes:
-    """Encode as a service would: Pillow's defaults at that quality."""
-    buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()

@@ -62,6 +62,8 @@ class Tools:
     tolerance: int | None
     witnesses: tuple[OpenModel, ...] = ()
     """Networks that are not searched on and only asked about results."""
+    survival: bool = False
+    """Whether receipts are to hold what is left after each service."""
     strip: imaging.Strip = field(default_factory=imaging.Strip)
     lossy_formats: bool = False
     """Whether HEIC and AVIF are worked on."""
@@ -185,7 +187,8 @@ def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
     data = imaging.write(photo, pixels, strip=tools.strip)
     applied = linf_levels(pixels, photo.pixels)
     del pixels
-    again = read_again(data, photo, tools.models, name=task.source.name, witnesses=tools.witnesses)
+    name, witnesses = task.source.name, tools.witnesses
+    again = read_again(data, photo, tools.models, name=name, witnesses=witnesses, survival=tools.survival)
     return data, again, applied
 
 

@@ -16,8 +16,8 @@ from hashshield.metrics.hamming import bits_of, to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark
-from hashshield.pipeline.receipt import CARD_VIEW, tolerance_for
+from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark, tolerance_for
+from hashshield.pipeline.survival import CARD_VIEW
 from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 from hashshield.views import pillow_view
