@@ -286,7 +286,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench adaptive')
-        options='--data -o --output --model --queries --goal --service --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --goal --service --psnr --tau --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -294,6 +294,7 @@ __hashshield_case() {
             --queries) takes=other ;;
             --goal) takes=word ;;
             --service) takes=model ;;
+            --psnr) takes=other ;;
             --tau) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;

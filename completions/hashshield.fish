@@ -330,6 +330,7 @@ complete -c hashshield -n '__hashshield_at bench adaptive' -l model -x -a '(__ha
 complete -c hashshield -n '__hashshield_at bench adaptive' -l queries -x -d 'Queries to attack, drawn at random.'
 complete -c hashshield -n '__hashshield_at bench adaptive' -l goal -x -a '' -d 'A goal to try; repeatable. Default: all that need no target.'
 complete -c hashshield -n '__hashshield_at bench adaptive' -l service -x -a '(__hashshield_models)' -d 'Another network of the service; repeat for several.'
+complete -c hashshield -n '__hashshield_at bench adaptive' -l psnr -x -d 'Make every change as large as this PSNR first.'
 complete -c hashshield -n '__hashshield_at bench adaptive' -l tau -x -d 'Largest change of any pixel, 1/255 to 1.'
 complete -c hashshield -n '__hashshield_at bench adaptive' -l seed -x -d 'Repeatable codes; for benches only.'
 complete -c hashshield -n '__hashshield_at bench adaptive' -l device -x -a 'auto cpu cuda mps' -d 'Where the networks run: auto, cpu, cuda or mps.'

@@ -188,12 +188,14 @@ def test_heatmap_holds_the_heat_against_the_originals(folder: Path) -> None:
 def test_adaptive_tries_everything_against_every_goal(folder: Path) -> None:
     write_tiny(folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0})
     wanted, progress = asked(folder, queries=4), Silent()
-    rows = adaptive.run(wanted, goals=["opposite"], services=[f"{folder / 'other.safetensors'}:24"], progress=progress)
+    other = f"{folder / 'other.safetensors'}:24"
+    rows = adaptive.run(wanted, goals=["opposite"], services=[other], psnr=31, progress=progress)
     assert progress.count == progress.total
     none, opposite = ({row["against"]: row for row in rows if row["goal"] == goal} for goal in ("none", "opposite"))
     assert none.keys() == opposite.keys()
     assert {"features", "jpeg q30", "five crops", "network other", "with other", "detection"} < none.keys()
     assert none["detection"]["auc"] == 0.5
+    assert opposite["symmetric"]["median_psnr_db"] == pytest.approx(31, abs=1.5)
     assert none["fine-tuned on 0%"]["pairs"] == 0
     assert opposite["fine-tuned on 50%"]["pairs"] == 2
     for row in rows:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hashshield.bench.veils import VEILS, veiled
-from hashshield.metrics.image import psnr_db
+from hashshield.bench.veils import VEILS, amplified, veiled
+from hashshield.metrics.image import linf_levels, psnr_db
 from tiny_net import picture
 
 
@@ -35,6 +35,22 @@ def test_what_each_veil_does() -> None:
     assert set(np.unique(noisy)) == set(range(-4, 5))
     blocks = VEILS["mosaic"][0](pixels, 7 / 31, generator)
     assert (blocks.reshape(8, 8, 8, 8, 3) == blocks[::8, ::8][:, None, :, None]).all()
+
+
+def test_a_change_is_made_as_large_as_a_psnr_and_never_smaller() -> None:
+    before = picture(96, 96, seed=7)
+    noise = np.random.default_rng(1).normal(0, 1.2, before.shape)
+    after = np.clip(before + np.rint(noise), 0, 255).astype(np.uint8)
+    assert psnr_db(after, before) > 43
+    larger = amplified(before, after, 38, tau=0.032, seed=0)
+    assert psnr_db(larger, before) == pytest.approx(38, abs=0.1)
+    assert linf_levels(larger, before) <= 8
+    moved = after != before
+    assert np.corrcoef((larger.astype(int) - before)[moved], (after.astype(int) - before)[moved])[0, 1] > 0.9
+    assert (larger[~moved] == before[~moved]).all()
+    assert amplified(before, after, 50, tau=0.032, seed=0) is after
+    # Tau comes first.
+    assert linf_levels(amplified(before, after, 21, tau=0.01, seed=0), before) == 2
 
 
 def test_a_photo_that_cannot_be_changed_so_much_gets_the_most(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,12 +368,12 @@ def test_bench_map(run: Run, stand_in: StandIn) -> None:
         ("traditional", ("--tau", "0.02"), {}, {"taus": [0.02]}),
         ("retrieval", (), {}, {}),
         ("heatmap", (), {"queries": 12}, {}),
-        ("adaptive", (), {}, {"goals": [], "services": ()}),
+        ("adaptive", (), {}, {"goals": [], "services": (), "psnr": None}),
         (
             "adaptive",
-            ("--goal", "decoy", "--goal", "center", "--service", "lite0-caltech101:16"),
+            ("--goal", "decoy", "--goal", "center", "--service", "lite0-caltech101:16", "--psnr", "42"),
             {},
-            {"goals": ["decoy", "center"], "services": ["lite0-caltech101:16"]},
+            {"goals": ["decoy", "center"], "services": ["lite0-caltech101:16"], "psnr": 42.0},
         ),
     ],
 )

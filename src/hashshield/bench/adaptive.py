@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from hashshield.bench.countermeasures import BEFORE, INSIDE, adapted, detection_auc
 from hashshield.bench.judge import Judge
 from hashshield.bench.measure import codes_of, features_of, quality
+from hashshield.bench.pool import Trial
 from hashshield.bench.protecting import run_goal
 from hashshield.bench.results import result
 from hashshield.bench.service import ASKING, cosine
 from hashshield.bench.stage import Asked, Stage, database_features, set_stage
 from hashshield.bench.targets import own_anchors
+from hashshield.bench.veils import amplified
 from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import map_floor, mean_average_precision
@@ -41,10 +43,16 @@ Features = NDArray[np.float32]
 
 
 def run(
-    asked: Asked, *, goals: Sequence[GoalKind] = (), services: Sequence[str] = (), progress: Progress
+    asked: Asked,
+    *,
+    goals: Sequence[GoalKind] = (),
+    services: Sequence[str] = (),
+    psnr: float | None = None,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     """One row per length, goal and countermeasure; all goals that need no target unless some are given.
 
+    With `psnr` (dB) changes that are smaller are made as large as that, so that goals are compared at an equal price.
     Raises UsageError, CheckpointError, GoalError.
     """
     goals = goals or GOALS
@@ -53,13 +61,18 @@ def run(
     count = len(stage.picked)
     progress.start(count * len(goals) * len(stage.lengths))
     features = database_features(stage, progress)
-    with result("adaptive", stage, asked.output, tau=asked.tau, services=list(services), kept=_KEPT) as to:
+    with result("adaptive", stage, asked.output, tau=asked.tau, services=list(services), psnr=psnr, kept=_KEPT) as to:
         for length in stage.lengths:
             service = _Service(stage, length, others, features)
             clean = [stage.pixels[int(row)] for row in stage.picked]
             to.rows += [{**service.base("none", count), **row} for row in service.rows(clean)]
             for goal in goals:
                 trials = run_goal(stage, length, goal, tau=asked.tau, count=count, progress=progress)
+                if psnr is not None:
+                    trials = [
+                        Trial(amplified(before, trial.pixels, psnr, tau=asked.tau, seed=asked.seed), trial.record)
+                        for before, trial in zip(clean, trials, strict=True)
+                    ]
                 base = {**service.base(goal, count), **quality(stage, trials)}
                 to.rows += [{**base, **row} for row in service.rows([trial.pixels for trial in trials])]
     return to.rows

@@ -76,5 +76,5 @@ def _figures(curve: NDArray[np.float64], limit: int) -> dict[str, Any]:
 
 def _thinned(limit: int) -> list[int]:
     """Every step at first, then evenly on a logarithmic axis."""
-    spread = np.geomspace(1, max(limit, 1), 200).round().astype(int)
-    return sorted({0, *range(min(limit, 50) + 1), *spread.tolist()} - set(range(limit + 1, 10**4)))
+    spread = np.geomspace(1, limit, 200).round().astype(int)
+    return sorted({*range(min(limit, 50) + 1), *spread.tolist()})

@@ -12,7 +12,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from hashshield.bench.service import blurred, recoded
+from hashshield.bench.service import blurred, served
+from hashshield.imaging.services import SERVICES, jpeg
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import OpenModel
 from hashshield.views import centre, pillow_view, resized, short_side, to_image
@@ -49,17 +50,15 @@ def _bilateral(pixels: Pixels) -> Pixels:
     return filtered
 
 
-def _halved(pixels: Pixels) -> Pixels:
-    """At half the size; the service enlarges it to its input again."""
-    return resized(pixels, max(1, pixels.shape[0] // 2), max(1, pixels.shape[1] // 2))
-
+_SURVIVAL = {service.name: service for service in SERVICES}
 
 BEFORE: dict[str, Callable[[Pixels], Pixels]] = {
-    **{f"jpeg q{quality}": recoded(quality) for quality in (90, 75, 50, 30)},
+    **{name: served(_SURVIVAL[name]) for name in ("jpeg q90", "jpeg q75", "jpeg q50")},
+    "jpeg q30": served(jpeg(30)),
+    "half size": served(_SURVIVAL["half size"]),
     "median": _median,
     "bilateral": _bilateral,
     "blur": blurred,
-    "half size": _halved,
 }
 """What is done to upright pixels before they are hashed as usual."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hashshield.attacks.goals import predicted_flip
+from hashshield.imaging.services import JPEG_Q75, Service
 from hashshield.metrics.hamming import bits_of, hamming
 
-__all__ = ["ASKING", "SIMPLE", "Asking", "blurred", "cosine", "recoded"]
+__all__ = ["ASKING", "SIMPLE", "Asking", "blurred", "cosine", "served"]
 
 Codes = NDArray[np.float32]
 Bits = NDArray[np.int8]
@@ -60,16 +60,9 @@ def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32
     return found
 
 
-def recoded(quality: int) -> Callable[[Pixels], Pixels]:
-    """Upright pixels -> the same after a JPEG of that quality, chroma at half resolution."""
-
-    def change(pixels: Pixels) -> Pixels:
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-        with Image.open(buffer, formats=["JPEG"]) as image:
-            return np.asarray(image.convert("RGB"))
-
-    return change
+def served(service: Service) -> Callable[[Pixels], Pixels]:
+    """What a service of the survival table does, on upright pixels."""
+    return lambda pixels: np.asarray(service.done(Image.fromarray(pixels)))
 
 
 def blurred(pixels: Pixels) -> Pixels:
@@ -77,5 +70,5 @@ def blurred(pixels: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(1)))
 
 
-SIMPLE: dict[str, Callable[[Pixels], Pixels]] = {"jpeg_q75": recoded(75), "blur": blurred}
+SIMPLE: dict[str, Callable[[Pixels], Pixels]] = {"jpeg_q75": served(JPEG_Q75), "blur": blurred}
 """What the untargeted table lets a service do to a picture."""

@@ -47,7 +47,7 @@ def run(
     ) as to:
         for length in stage.lengths:
             table = _Table(stage, length, rivals)
-            to.rows.append({**table.row("original", [stage.pixels[int(row)] for row in stage.picked])})
+            to.rows.append(table.row("original", [stage.pixels[int(row)] for row in stage.picked]))
 
             def searched(attack: Attack, wanted: Bits, length: int = length) -> Sequence[Trial]:
                 return run_searches(stage, length, attack, wanted, tau=asked.tau, progress=progress)

@@ -8,15 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hashshield.attacks.finish import levels_of
 from hashshield.metrics.image import psnr_db
 
-__all__ = ["VEILS", "Veil", "veiled"]
+__all__ = ["VEILS", "Veil", "amplified", "veiled"]
 
 Pixels = NDArray[np.uint8]
 Veil = Callable[[Pixels, float, np.random.Generator], Pixels]
 """Pixels, strength from 0 to 1, randomness -> pixels; stronger means a lower PSNR."""
 
 _HALVINGS = 24
+_MOST = 32.0
+"""Largest factor by which a change is amplified."""
 
 
 def _mosaic(pixels: Pixels, strength: float, _generator: np.random.Generator) -> Pixels:
@@ -74,3 +77,21 @@ def veiled(pixels: Pixels, veil: Veil, wanted_db: float, *, seed: int) -> tuple[
             best, best_gap, best_strength = after, abs(found - wanted_db), middle
         low, high = (middle, high) if found > wanted_db else (low, middle)
     return best, best_strength
+
+
+def amplified(before: Pixels, after: Pixels, wanted_db: float, *, tau: float, seed: int) -> Pixels:
+    """The change from `before` to `after`, made larger until its PSNR is what is wanted, as far as tau allows.
+
+    So that goals which need changes of different size can be compared at one. A change that is larger already stays.
+    """
+    if psnr_db(after, before) <= wanted_db:
+        return after
+    change, limit = after.astype(np.float32) - before, levels_of(tau)
+
+    def larger(pixels: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
+        # Rounded up or down at random, in proportion, as small changes are when photos are written.
+        levels = np.floor(change * (strength * _MOST) + generator.random(change.shape, np.float32))
+        found: Pixels = np.clip(pixels + np.clip(levels, -limit, limit), 0, 255).astype(np.uint8)
+        return found
+
+    return veiled(before, larger, wanted_db, seed=seed)[0]

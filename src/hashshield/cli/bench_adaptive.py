@@ -34,6 +34,10 @@ def bench_adaptive(
         list[str] | None,
         typer.Option("--service", metavar="NAME", help="Another network of the service; repeat for several."),
     ] = None,
+    psnr: Annotated[
+        float | None,
+        typer.Option("--psnr", metavar="DB", min=20, max=60, help="Make every change as large as this PSNR first."),
+    ] = None,
     tau: b.Tau = None,
     seed: o.Seed = 0,
     device: o.Device = None,
@@ -48,7 +52,7 @@ def bench_adaptive(
         from hashshield.bench import adaptive as paper
 
         goals = [resolve({"goal": word})["goal"].value for word in goal or ()]
-        return paper.run(asked, goals=goals, services=service or (), progress=progress)
+        return paper.run(asked, goals=goals, services=service or (), psnr=psnr, progress=progress)
 
     b.run(
         "bench adaptive",
