@@ -38,7 +38,7 @@ def run_goal(
         {
             "checkpoint": stage.digest,
             "bits": length,
-            "photo": [stage.files.name, str(path.relative_to(stage.files.root)), path.stat().st_size],
+            "photo": [stage.files.name, path.relative_to(stage.files.root).as_posix(), path.stat().st_size],
             "goal": goal,
             "steps": steps,
             "tau": tau,

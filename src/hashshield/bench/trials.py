@@ -15,7 +15,7 @@ from torch import Tensor
 from hashshield.attacks.finish import apply, uniform_noise
 from hashshield.attacks.goals import Aim
 from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
+from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Stage
@@ -34,6 +34,7 @@ _UNIT = 40
 
 Bits = NDArray[np.int8]
 Pixels = NDArray[np.uint8]
+_Made = tuple[int, Pixels, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,115 +72,95 @@ def _units(attack: Attack) -> int:
 
 
 def run_searches(
-    stage: Stage,
-    length: int,
-    attack: Attack,
-    wanted: Bits,
-    *,
-    tau: float,
-    progress: Progress,
-    batch_size: int = _BATCH,
+    stage: Stage, length: int, attack: Attack, wanted: Bits, *, tau: float, progress: Progress
 ) -> list[Trial]:
     """One trial for each row of (n, K) `wanted`, on the first n picked queries, in their order."""
-    opened = stage.model(length)
     rows = [int(row) for row in stage.picked[: len(wanted)]]
-    known = [_settings(stage, opened, attack, bits, row, tau) for row, bits in zip(rows, wanted, strict=True)]
+    run = _Run(stage, stage.model(length), attack, wanted, rows, tau, progress)
+    known = [run.settings(i) for i in range(len(rows))]
     trials = {i: trial for i, settings in enumerate(known) if (trial := stage.pool.trial(settings)) is not None}
     for _ in range(len(trials) * _units(attack)):
         progress.done(None)
     missing = [i for i in range(len(rows)) if i not in trials]
     if missing:
         progress.photo(f"{attack.name}, {length} bits, tau {tau}")
-    made = _noise if attack.method.noise else _searched
-    for i, pixels, record in made(stage, opened, attack, wanted, rows, missing, tau, batch_size, progress):
+    for i, pixels, record in run.noise(missing) if attack.method.noise else run.search(missing):
         trials[i] = stage.pool.keep(known[i], pixels, record)
     return [trials[i] for i in range(len(rows))]
 
 
-def _settings(stage: Stage, opened: OpenModel, attack: Attack, bits: Bits, row: int, tau: float) -> dict[str, Any]:
-    path = stage.query_path(row)
-    return {
-        "checkpoint": stage.digest,
-        "bits": opened.bits,
-        "photo": [stage.files.name, stage.files.paths[stage.split.queries[row]], path.stat().st_size],
-        "method": [attack.method.name, attack.steps, attack.kept, attack.rounds, attack.ends],
-        "wanted": "" if attack.method.noise else to_hex(bits),
-        "tau": tau,
-        "seed": stage.seed,
-        "device": opened.model.mean.device.type,
-    }
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """One method on some photos; what it makes comes as (place, pixels, record)."""
 
+    stage: Stage
+    opened: OpenModel
+    attack: Attack
+    wanted: Bits
+    rows: Sequence[int]
+    """Of the stage's queries."""
+    tau: float
+    progress: Progress
 
-_Made = Iterator[tuple[int, Pixels, dict[str, Any]]]
+    def settings(self, i: int) -> dict[str, Any]:
+        """All that decides the trial of the photo at place i."""
+        path, attack = self.stage.query_path(self.rows[i]), self.attack
+        return {
+            "checkpoint": self.stage.digest,
+            "bits": self.opened.bits,
+            "photo": [self.stage.files.name, path.relative_to(self.stage.files.root).as_posix(), path.stat().st_size],
+            "method": [attack.method.name, attack.steps, attack.kept, attack.rounds, attack.ends],
+            "wanted": "" if attack.method.noise else to_hex(self.wanted[i]),
+            "tau": self.tau,
+            "seed": self.stage.seed,
+            "device": self.opened.model.mean.device.type,
+        }
 
-
-def _noise(
-    stage: Stage,
-    opened: OpenModel,
-    attack: Attack,
-    wanted: Bits,
-    rows: Sequence[int],
-    missing: Sequence[int],
-    tau: float,
-    batch_size: int,
-    progress: Progress,
-) -> _Made:
-    for i in missing:
-        pixels = uniform_noise(stage.pixels[rows[i]], tau=tau, generator=_generator(stage.seed, rows[i]))
-        yield i, pixels, {"steps": 0, "first_reached": None, "distances": []}
-        progress.done(None)
-
-
-def _searched(
-    stage: Stage,
-    opened: OpenModel,
-    attack: Attack,
-    wanted: Bits,
-    rows: Sequence[int],
-    missing: Sequence[int],
-    tau: float,
-    batch_size: int,
-    progress: Progress,
-) -> _Made:
-    device = opened.model.mean.device
-    lanes = torch.get_num_threads() if device.type == "cpu" else 1
-    lock = Lock()
-
-    def tick(count: int) -> None:
-        with lock:
-            for _ in range(count):
-                progress.done(None)
-
-    ways = {i: _Way(wanted[i], tick) for i in missing}
-
-    def photos() -> Iterator[Search]:
+    def noise(self, missing: Sequence[int]) -> Iterator[_Made]:
+        """No search: uniform noise."""
         for i in missing:
-            pixels, generator = stage.pixels[rows[i]], _generator(stage.seed, rows[i])
-            if attack.rounds:
-                grid = rounding_grid(pixels, generator=generator, tau=tau).to(device)
-            else:
-                grid = make_grid(pixels).to(device)
-            aim = Aim(torch.from_numpy(wanted[i]).float().to(device), kept=attack.kept)
-            yield Search(grid, [aim], key=i, watch=ways[i])
+            pixels = uniform_noise(self._pixels(i), tau=self.tau, generator=self._generator(i))
+            yield i, pixels, {"steps": 0, "first_reached": None, "distances": []}
+            self.progress.done(None)
 
-    network = Viewed(opened.model, card_view(opened.card.input))
-    budget = Budget(tau, attack.steps, batch_size, lanes=lanes)
-    for found in search(photos(), [network], attack.method, budget):
-        i = found.key
-        assert isinstance(i, int)
-        ways[i].finish(_units(attack))
-        pixels = written_pixels(
-            stage.pixels[rows[i]], _change(found, attack), tau=tau, generator=_generator(stage.seed, rows[i])
-        )
-        yield (
-            i,
-            pixels,
-            {"steps": found.steps, "first_reached": found.first_reached, "distances": ways[i].distances},
-        )
+    def search(self, missing: Sequence[int]) -> Iterator[_Made]:
+        """The method's search, all photos together."""
+        device = self.opened.model.mean.device
+        lock = Lock()
 
+        def tick(count: int) -> None:
+            with lock:
+                for _ in range(count):
+                    self.progress.done(None)
 
-def _change(found: Found, attack: Attack) -> Tensor:
-    return found.last if attack.ends else found.delta
+        ways = {i: _Way(self.wanted[i], tick) for i in missing}
+        network = Viewed(self.opened.model, card_view(self.opened.card.input))
+        lanes = torch.get_num_threads() if device.type == "cpu" else 1
+        budget = Budget(self.tau, self.attack.steps, _BATCH, lanes=lanes)
+        photos = (self._photo(i, ways[i]) for i in missing)
+        for found in search(photos, [network], self.attack.method, budget):
+            i = found.key
+            assert isinstance(i, int)
+            ways[i].finish(_units(self.attack))
+            change = found.last if self.attack.ends else found.delta
+            pixels = written_pixels(self._pixels(i), change, tau=self.tau, generator=self._generator(i))
+            record = {"steps": found.steps, "first_reached": found.first_reached, "distances": ways[i].distances}
+            yield i, pixels, record
+
+    def _photo(self, i: int, way: _Way) -> Search:
+        pixels, device = self._pixels(i), self.opened.model.mean.device
+        if self.attack.rounds:
+            grid = rounding_grid(pixels, tau=self.tau, generator=self._generator(i))
+        else:
+            grid = make_grid(pixels)
+        aim = Aim(torch.from_numpy(self.wanted[i]).float().to(device), kept=self.attack.kept)
+        return Search(grid.to(device), [aim], key=i, watch=way)
+
+    def _pixels(self, i: int) -> Pixels:
+        return self.stage.pixels[self.rows[i]]
+
+    def _generator(self, i: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.stage.seed * 100_003 + self.rows[i])
 
 
 class _Way:
@@ -203,10 +184,6 @@ class _Way:
     def finish(self, count: int) -> None:
         """Tick what a search that ended early left out."""
         self.tick(count - self.ticked)
-
-
-def _generator(seed: int, row: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 100_003 + row)
 
 
 def rounding_grid(pixels: Pixels, *, tau: float, generator: torch.Generator) -> Grid:
