@@ -151,7 +151,7 @@ class _Service:
         rows = np.random.default_rng(self.stage.seed).permutation(len(self.features))[:_KEPT]
         kept = torch.from_numpy(self.features[rows]).to(device)
         for share in SHARES:
-            pairs = slice(half, half + round(share * len(features)))
+            pairs = slice(half, half + (max(1, round(share * len(features))) if share else 0))
             protected, clean = (torch.from_numpy(f[pairs]).to(device) for f in (features, self.clean_features))
             learnt = adapted(self.opened.model, protected, clean, kept, seed=self.stage.seed)
             with torch.inference_mode():
