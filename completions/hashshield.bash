@@ -271,7 +271,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench untargeted')
-        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -281,6 +281,7 @@ __hashshield_case() {
             --limit) takes=other ;;
             --anchor) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
@@ -300,7 +301,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench adaptive')
-        options='--data -o --output --model --queries --goal --service --psnr --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --goal --service --psnr --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -310,42 +311,46 @@ __hashshield_case() {
             --service) takes=model ;;
             --psnr) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;
     'hashshield bench heatmap')
-        options='--data -o --output --model --queries --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
             --model) takes=model ;;
             --queries) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;
     'hashshield bench traditional')
-        options='--data -o --output --model --queries --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
             --model) takes=model ;;
             --queries) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;
     'hashshield bench retrieval')
-        options='--data -o --output --model --queries --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
             --model) takes=model ;;
             --queries) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac

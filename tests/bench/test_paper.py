@@ -141,7 +141,7 @@ def test_tau_bounds_the_change(folder: Path) -> None:
 
 
 def test_traditional_matches_the_papers_psnrs(folder: Path) -> None:
-    wanted, progress = asked(folder, queries=2), Silent()
+    wanted, progress = asked(folder, queries=2, steps=5), Silent()
     rows = traditional.run(wanted, taus=(0.01, 0.03), progress=progress)
     assert progress.count == progress.total
     names = ["original", "mosaic", "brightness", "transparency", "noise", "away, tau 0.01", "away, tau 0.03"]
@@ -156,7 +156,7 @@ def test_traditional_matches_the_papers_psnrs(folder: Path) -> None:
 
 
 def test_retrieval_has_three_queries_and_their_lists(folder: Path) -> None:
-    wanted, progress = asked(folder, queries=4), Silent()
+    wanted, progress = asked(folder, queries=4, steps=5), Silent()
     rows = retrieval.run(wanted, progress=progress)
     assert progress.count == progress.total
     original, protected, carrier = rows
@@ -174,7 +174,7 @@ def test_retrieval_has_three_queries_and_their_lists(folder: Path) -> None:
 
 
 def test_heatmap_holds_the_heat_against_the_originals(folder: Path) -> None:
-    wanted, progress = asked(folder, queries=2), Silent()
+    wanted, progress = asked(folder, queries=2, steps=5), Silent()
     rows = heatmap.run(wanted, progress=progress)
     assert progress.count <= progress.total
     assert [row["change"] for row in rows] == ["original", "mosaic", "brightness", "transparency", "noise", "away"]
@@ -187,15 +187,15 @@ def test_heatmap_holds_the_heat_against_the_originals(folder: Path) -> None:
 
 def test_adaptive_tries_everything_against_every_goal(folder: Path) -> None:
     write_tiny(folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0})
-    wanted, progress = asked(folder, queries=4), Silent()
+    wanted, progress = asked(folder, queries=4, steps=10), Silent()
     other = f"{folder / 'other.safetensors'}:24"
-    rows = adaptive.run(wanted, goals=["opposite"], services=[other], psnr=31, progress=progress)
+    rows = adaptive.run(wanted, goals=["opposite"], services=[other], psnr=40, progress=progress)
     assert progress.count == progress.total
     none, opposite = ({row["against"]: row for row in rows if row["goal"] == goal} for goal in ("none", "opposite"))
     assert none.keys() == opposite.keys()
     assert {"features", "jpeg q30", "five crops", "network other", "with other", "detection"} < none.keys()
     assert none["detection"]["auc"] == 0.5
-    assert opposite["symmetric"]["median_psnr_db"] == pytest.approx(31, abs=1.5)
+    assert opposite["symmetric"]["median_psnr_db"] == pytest.approx(40, abs=0.5)
     assert none["fine-tuned on 0%"]["pairs"] == 0
     assert [opposite[f"fine-tuned on {share}"]["pairs"] for share in ("1%", "10%", "50%")] == [1, 1, 2]
     for row in rows:
@@ -231,7 +231,7 @@ def test_an_interrupted_bench_is_unfinished_and_goes_on(
 ) -> None:
     # Data and network of the others, so that only the trials are new.
     wanted = asked(folder)
-    wanted = Asked(wanted.models, wanted.data, tmp_path / "out", queries=2, seed=5, device="cpu")
+    wanted = Asked(wanted.models, wanted.data, tmp_path / "out", queries=2, steps=3, seed=5, device="cpu")
     with pytest.raises(KeyboardInterrupt):
         bench(wanted, Stops(8))
     name = next((tmp_path / "out" / "results").iterdir()).name.removesuffix(".unfinished")

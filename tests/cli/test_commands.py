@@ -408,8 +408,8 @@ def test_bench_map(run: Run, stand_in: StandIn) -> None:
         ),
         (
             "untargeted",
-            ("-o", "elsewhere"),
-            {"output": Path("elsewhere")},
+            ("-o", "elsewhere", "--steps", "7"),
+            {"output": Path("elsewhere"), "steps": 7},
             {"rival_queries": 8, "limit": 2000, "anchor": 9},
         ),
         ("convergence", (), {"queries": 8}, {"limit": 2000, "anchor": 9}),
@@ -436,13 +436,13 @@ def test_benches_of_the_paper(
     (((given,), others),) = bench
     # Without --model, all lengths of the network of the settings.
     expected = {"models": ("lite0-caltech101",), "data": Path("d"), "output": Path("benchmarks"), "queries": 24}
-    expected |= {"tau": 0.032, "seed": 0, "device": "auto", **asked}
+    expected |= {"tau": 0.032, "steps": None, "seed": 0, "device": "auto", **asked}
     assert {key: getattr(given, key) for key in expected} == expected
     assert others == named
 
 
 def test_an_interrupted_bench_says_that_it_goes_on_and_prints_no_half_table(run: Run, stand_in: StandIn) -> None:
-    def interrupted(*_: Any, progress: Any) -> None:
+    def interrupted(*_: Any, progress: Any, **__: Any) -> None:
         progress.start(4)
         progress.done(None)
         raise KeyboardInterrupt

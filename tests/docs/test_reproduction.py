@@ -35,7 +35,7 @@ def test_the_page_is_made_from_the_results(tables: ModuleType) -> None:
 
 def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path) -> None:
     few: dict[str, Any] = {"limit": 3, "anchor": 3, "progress": Silent()}
-    wanted = asked(tmp_path, queries=5)
+    wanted = asked(tmp_path, queries=5, steps=3)
     targeted.run(wanted, rival_queries=1, **few)
     tau.run(wanted, rival_queries=1, taus=(0.02, 0.04), **few)
     untargeted.run(wanted, rival_queries=1, **few)

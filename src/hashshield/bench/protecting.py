@@ -19,15 +19,13 @@ __all__ = ["run_goal"]
 _SECRET = b"bench"
 
 
-def run_goal(
-    stage: Stage, length: int, goal: GoalKind, *, tau: float, count: int, steps: int | None = None, progress: Progress
-) -> list[Trial]:
+def run_goal(stage: Stage, length: int, goal: GoalKind, *, tau: float, count: int, progress: Progress) -> list[Trial]:
     """One trial for each of the first `count` picked queries, as PNG, receipts and later tries included."""
     opened = stage.model(length)
     request = Request(
         models=(opened.name,),
         goal=GoalSpec(goal),
-        steps=steps,
+        steps=stage.asked.steps,
         tau=tau,
         seed=stage.seed,
         device=opened.model.mean.device.type,
@@ -40,7 +38,7 @@ def run_goal(
             "bits": length,
             "photo": [stage.files.name, path.relative_to(stage.files.root).as_posix(), path.stat().st_size],
             "goal": goal,
-            "steps": steps,
+            "steps": stage.asked.steps,
             "tau": tau,
             "seed": stage.seed,
             "device": request.device,

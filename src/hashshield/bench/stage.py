@@ -46,6 +46,8 @@ class Asked:
     """Queries that are attacked."""
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
+    steps: int | None = None
+    """Gradient steps per photo and try of what `protect` does; None: its own number."""
     seed: int = 0
     device: str = "auto"
 
@@ -79,7 +81,12 @@ class Stage:
     picked: NDArray[np.int64]
     """Rows of `queries` that are attacked, in random order."""
     pool: Pool
-    seed: int
+    asked: Asked
+
+    @property
+    def seed(self) -> int:
+        """Of all that is drawn."""
+        return self.asked.seed
 
     @property
     def name(self) -> str:
@@ -117,6 +124,7 @@ class Stage:
             database=len(self.split.database),
             attacked=len(self.picked),
             seed=self.seed,
+            protect_steps=self.asked.steps,
             relevance="the same class" if bool((self.files.labels.sum(1) == 1).all()) else "at least one shared label",
             ranking="average precision over the full ranking (N is the size of the gallery)",
             ties="equal distances keep the order of the gallery",
@@ -157,7 +165,7 @@ def set_stage(asked: Asked, progress: Progress) -> Stage:
     pool = Pool(asked.output / "runs")
     queries, database = (_shelf(models, sha256, files, r, pool, progress) for r in (split.queries, split.database))
     picked = np.searchsorted(split.queries, split.sample(asked.queries, seed=asked.seed))
-    return Stage(models, sha256, files, split, queries, database, picked, pool, asked.seed)
+    return Stage(models, sha256, files, split, queries, database, picked, pool, asked)
 
 
 def _shelf(

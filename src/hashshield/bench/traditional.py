@@ -45,7 +45,13 @@ def run(asked: Asked, *, taus: Sequence[float] = (), progress: Progress) -> list
             judge = Judge(stage, length, stage.queries.labels[stage.picked])
             base = {"map_ceiling": judge.map(own_anchors(stage, length, count).astype(np.float32))}
             to.rows.append(
-                {"bits": length, "change": "original", **judge.scores(codes_of(stage, length, photos)), **base}
+                {
+                    "bits": length,
+                    "change": "original",
+                    "photos": count,
+                    **judge.scores(codes_of(stage, length, photos)),
+                    **base,
+                }
             )
             found = dict(veils)
             for tau in taus:

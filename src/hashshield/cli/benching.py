@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hashshield.bench.stage import Asked
     from hashshield.types import Progress
 
-__all__ = ["RESUME", "Anchor", "Data", "Limit", "Output", "Queries", "RivalQueries", "Tau", "run"]
+__all__ = ["RESUME", "Anchor", "Data", "Limit", "Output", "Queries", "RivalQueries", "Steps", "Tau", "run"]
 
 RESUME = "what was made so far is kept; the same command goes on from there"
 
@@ -35,6 +35,10 @@ RivalQueries = Annotated[
 ]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most steps of a method; the paper's 2000.")]
 Anchor = Annotated[int, typer.Option("--anchor", metavar="N", min=1, help="Photos of a kind whose vote is its anchor.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", metavar="N", min=1, help="Steps of what `protect` does; its own number by default."),
+]
 Tau = Annotated[
     float | None, o.setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=o.SEARCH, metavar="NUMBER")
 ]
@@ -53,6 +57,7 @@ def run(
     seed: int | None,
     device: str | None,
     tau: float | None = None,
+    steps: int | None = None,
     as_json: bool,
     quiet: bool,
     yes: bool,
@@ -76,6 +81,7 @@ def run(
             output=output,
             queries=queries,
             tau=settings["tau"].value,
+            steps=steps,
             seed=seed or 0,
             device=settings["device"].value,
         )
