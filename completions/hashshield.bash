@@ -241,7 +241,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench targeted')
-        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -251,12 +251,13 @@ __hashshield_case() {
             --limit) takes=other ;;
             --anchor) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;
     'hashshield bench tau')
-        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -266,6 +267,7 @@ __hashshield_case() {
             --limit) takes=other ;;
             --anchor) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
@@ -287,7 +289,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench convergence')
-        options='--data -o --output --model --queries --limit --anchor --tau --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -296,6 +298,7 @@ __hashshield_case() {
             --limit) takes=other ;;
             --anchor) takes=other ;;
             --tau) takes=other ;;
+            --steps) takes=other ;;
             --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac

@@ -131,6 +131,14 @@ def test_untargeted_asks_in_every_way(folder: Path) -> None:
     assert "median_psnr_db_on_rival_photos" not in by_name["hag"]
 
 
+def test_rnm_takes_the_steps_it_is_told_and_none_takes_more_than_the_limit(folder: Path) -> None:
+    wanted = asked(folder, queries=2, steps=4)
+    rows = tau.run(wanted, rival_queries=1, taus=(0.02,), limit=7, anchor=3, progress=Silent())
+    assert [row["steps"] for row in rows] == [0, 7, 7, 7, 4]
+    rows = tau.run(asked(folder, queries=2), rival_queries=1, taus=(0.02,), limit=3, anchor=3, progress=Silent())
+    assert [row["steps"] for row in rows] == [0, 3, 3, 3, 3]
+
+
 def test_tau_bounds_the_change(folder: Path) -> None:
     wanted = asked(folder, queries=2)
     rows = tau.run(wanted, rival_queries=1, taus=(0.01, 0.05), **SMALL, progress=Silent())

@@ -396,8 +396,21 @@ def test_bench_map(run: Run, stand_in: StandIn) -> None:
     [
         (
             "targeted",
-            ("--queries", "5", "--rival-queries", "2", "--limit", "9", "--anchor", "3", "--tau", "0.02"),
-            {"queries": 5, "tau": 0.02},
+            (
+                "--queries",
+                "5",
+                "--rival-queries",
+                "2",
+                "--limit",
+                "9",
+                "--anchor",
+                "3",
+                "--tau",
+                "0.02",
+                "--steps",
+                "6",
+            ),
+            {"queries": 5, "tau": 0.02, "steps": 6},
             {"rival_queries": 2, "limit": 9, "anchor": 3},
         ),
         (

@@ -33,7 +33,7 @@ def run(asked: Asked, *, limit: int = PAPER_STEPS, anchor: int = ANCHOR, progres
     """One row per length and method; the curves go into the result file. Raises UsageError, CheckpointError."""
     stage = set_stage(asked, progress)
     targets = draw_targets(stage, anchor=anchor)
-    attacks = attacks_of(METHODS, limit)
+    attacks = attacks_of(METHODS, asked, limit)
     progress.start(units(attacks, len(stage.picked)) * len(stage.lengths))
     panels = []
     with result("convergence", stage, asked.output, tau=asked.tau, limit=limit, anchor=anchor) as to:

@@ -43,7 +43,7 @@ def run(asked: Asked, *, progress: Progress) -> list[dict[str, Any]]:
     stage = set_stage(asked, progress)
     private = _private(stage)
     count = len(stage.picked)
-    (rnm,) = attacks_of(("rnm",))
+    (rnm,) = attacks_of(("rnm",), asked)
     progress.start((units([rnm], count) + count) * len(stage.lengths))
     with result("retrieval", stage, asked.output, tau=asked.tau, radius=_RADIUS) as to:
         to.more["by_threshold"] = []

@@ -47,7 +47,7 @@ class Asked:
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
     steps: int | None = None
-    """Gradient steps per photo and try of what `protect` does; None: its own number."""
+    """Gradient steps of `rnm`, per photo and try; None: its own number."""
     seed: int = 0
     device: str = "auto"
 
@@ -124,7 +124,7 @@ class Stage:
             database=len(self.split.database),
             attacked=len(self.picked),
             seed=self.seed,
-            protect_steps=self.asked.steps,
+            rnm_steps=self.asked.steps,
             relevance="the same class" if bool((self.files.labels.sum(1) == 1).all()) else "at least one shared label",
             ranking="average precision over the full ranking (N is the size of the gallery)",
             ties="equal distances keep the order of the gallery",

@@ -37,7 +37,7 @@ def run(
     """One row per length and method. Raises UsageError, CheckpointError."""
     stage = set_stage(asked, progress)
     targets = draw_targets(stage, anchor=anchor)
-    attacks = attacks_of(METHODS, limit)
+    attacks = attacks_of(METHODS, asked, limit)
     rivals = min(rival_queries, len(stage.picked))
     counts = {attack.name: len(stage.picked) if attack.name in OURS else rivals for attack in attacks}
     rounds = {attack.name: 1 if attack.method.noise else 2 for attack in attacks}

@@ -34,7 +34,7 @@ def run(
     stage = set_stage(asked, progress)
     targets = draw_targets(stage, anchor=anchor)
     rivals = min(rival_queries, len(stage.picked))
-    attacks = attacks_of(METHODS, limit)
+    attacks = attacks_of(METHODS, asked, limit)
     counts = {attack.name: len(stage.picked) if attack.name in OURS else rivals for attack in attacks}
     progress.start(sum(units([a], counts[a.name]) for a in attacks) * len(stage.lengths) * len(taus))
     with result("tau", stage, asked.output, taus=list(taus), rival_queries=rivals, limit=limit, anchor=anchor) as to:

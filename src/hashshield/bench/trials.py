@@ -18,7 +18,7 @@ from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method
 from hashshield.bench.pool import Trial
-from hashshield.bench.stage import Stage
+from hashshield.bench.stage import Asked, Stage
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.load import OpenModel
 from hashshield.types import Progress
@@ -51,14 +51,18 @@ class Attack:
     """Whether the change the walk ended with counts, as a published rule returns it, or the smallest that reached."""
 
 
-def attacks_of(names: Iterable[str], limit: int = PAPER_STEPS) -> list[Attack]:
-    """Methods by name: `rnm` as `protect` runs it, the others by their published rules within `limit` steps."""
-    return [_attack(METHODS[name], limit) for name in names]
+def attacks_of(names: Iterable[str], asked: Asked, limit: int = PAPER_STEPS) -> list[Attack]:
+    """Methods by name: `rnm` as `protect` runs it, in the steps that are asked; others by their published rules.
+
+    None takes more than `limit` steps.
+    """
+    return [_attack(METHODS[name], asked.steps, limit) for name in names]
 
 
-def _attack(method: Method, limit: int) -> Attack:
+def _attack(method: Method, steps: int | None, limit: int) -> Attack:
     if method.name in _OURS:
-        return Attack(method.name, method, min(limit, method.steps), method.kept, rounds=True, ends=False)
+        own = method.steps if steps is None else steps
+        return Attack(method.name, method, min(limit, own), method.kept, rounds=True, ends=False)
     return Attack(method.name, method, min(limit, method.steps))
 
 

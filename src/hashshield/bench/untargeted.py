@@ -39,7 +39,7 @@ def run(
     stage = set_stage(asked, progress)
     targets = draw_targets(stage, anchor=anchor)
     everyone, rivals = len(stage.picked), min(rival_queries, len(stage.picked))
-    noise, mainstays, hag, *points = attacks_of(("noise", "rnm", "hag", *_POINTS), limit)
+    noise, mainstays, hag, *points = attacks_of(("noise", "rnm", "hag", *_POINTS), asked, limit)
     total = units([noise, mainstays], everyone) + units([hag, *points], rivals) + len(GOALS) * everyone
     progress.start(total * len(stage.lengths))
     with result(

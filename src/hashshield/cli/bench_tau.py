@@ -34,6 +34,7 @@ def bench_tau(
             "--tau", metavar="NUMBER", min=1 / 255, max=1, help="A bound; repeat for several. Default: 0.01 to 0.05."
         ),
     ] = None,
+    steps: b.Steps = None,
     seed: o.Seed = 0,
     device: o.Device = None,
     as_json: o.Json = False,
@@ -67,6 +68,7 @@ def bench_tau(
         queries=queries,
         seed=seed,
         device=device,
+        steps=steps,
         as_json=as_json,
         quiet=quiet,
         yes=yes,

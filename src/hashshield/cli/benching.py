@@ -37,7 +37,7 @@ Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most st
 Anchor = Annotated[int, typer.Option("--anchor", metavar="N", min=1, help="Photos of a kind whose vote is its anchor.")]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", metavar="N", min=1, help="Steps of what `protect` does; its own number by default."),
+    typer.Option("--steps", metavar="N", min=1, help="Steps of rnm; its own number by default."),
 ]
 Tau = Annotated[
     float | None, o.setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=o.SEARCH, metavar="NUMBER")
