@@ -12,7 +12,7 @@ from torch import Tensor
 from hashshield.attacks.goals import Aim, Wanted, stack
 from hashshield.attacks.grid import Grid
 from hashshield.attacks.methods import Method
-from hashshield.attacks.room import Room, lanes
+from hashshield.attacks.room import PIECE, Room, lanes
 from hashshield.types import Codes, HashModel, Step, View
 
 __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
@@ -56,6 +56,8 @@ class Budget:
     batch_size: int = 8
     lanes: int = 1
     """Threads that share a batch out on the CPU, one core each."""
+    piece: int = PIECE
+    """Photos a lane takes at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +87,7 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     walks: list[_Walk] = []
     advance = _Advance(networks, method)
     with lanes(budget.lanes) as pool:
-        room = Room(budget.batch_size, budget.lanes, pool)
+        room = Room(budget.batch_size, budget.lanes, pool, budget.piece)
         while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
             room.share(walks, advance)
             yield from (walk.found() for walk in walks if walk.finished)

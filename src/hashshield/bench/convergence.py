@@ -42,7 +42,9 @@ def run(asked: Asked, *, limit: int = PAPER_STEPS, anchor: int = ANCHOR, progres
             lines = []
             for attack in attacks:
                 count = len(stage.picked)
-                shown = towards(stage, length, attack, targets, "anchor", count=count, tau=asked.tau, progress=progress)
+                (shown,) = towards(
+                    stage, length, attack, targets, ["anchor"], count=count, tau=asked.tau, progress=progress
+                )
                 curve = mean_curve(shown.trials, limit)
                 to.rows.append({"bits": length, "method": shown.name, "photos": count, **_figures(curve, limit)})
                 steps = _thinned(limit)

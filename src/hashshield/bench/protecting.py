@@ -9,6 +9,7 @@ from hashshield import imaging
 from hashshield.bench.photos import protect_each
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Stage
+from hashshield.bench.trials import budget_for
 from hashshield.errors import UsageError
 from hashshield.models.hash_files import upright_rgb
 from hashshield.pipeline.execute import make_tools
@@ -51,7 +52,8 @@ def run_goal(stage: Stage, length: int, goal: GoalKind, *, tau: float, count: in
     missing = [i for i in range(len(paths)) if i not in trials]
     if missing:
         progress.photo(f"{goal}, {length} bits")
-        tools = replace(make_tools(request, _SECRET), models=(opened,))
+        tools = make_tools(request, _SECRET)
+        tools = replace(tools, models=(opened,), budget=budget_for(opened, tau=tau, steps=tools.budget.steps))
         for place, result in protect_each([paths[i] for i in missing], tools, progress):
             i = missing[place]
             if result.data is None or result.receipt is None:

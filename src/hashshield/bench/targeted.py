@@ -46,10 +46,10 @@ def run(
         for length in stage.lengths:
             to.rows.append(_original(stage, length))
             for attack in attacks:
-                for aim in ("point", "anchor") if rounds[attack.name] == 2 else ("anchor",):
-                    shown = towards(
-                        stage, length, attack, targets, aim, count=counts[attack.name], tau=asked.tau, progress=progress
-                    )
+                aims = ("point", "anchor") if rounds[attack.name] == 2 else ("anchor",)
+                for shown in towards(
+                    stage, length, attack, targets, aims, count=counts[attack.name], tau=asked.tau, progress=progress
+                ):
                     to.rows.append(shown.row(rivals))
     return to.rows
 
@@ -91,17 +91,28 @@ def towards(
     length: int,
     attack: Attack,
     targets: Targets,
-    aim: str,
+    aims: Sequence[str],
     *,
     count: int,
     tau: float,
     progress: Progress,
-) -> Shown:
-    """Run a method on the first `count` picked queries towards the `point` or `anchor` of their targets."""
-    wanted = (targets.point if aim == "point" else targets.anchor)(stage.database, length)[:count]
-    trials = run_searches(stage, length, attack, wanted, tau=tau, progress=progress)
-    name = attack.name if attack.method.noise else f"{attack.name}, {'P2P' if aim == 'point' else 'P2S'}"
-    return Shown(stage, length, name, attack, targets, wanted, trials)
+) -> list[Shown]:
+    """Run a method on the first `count` picked queries towards the `point`, the `anchor` or both of their targets."""
+    wanted = [(targets.point if aim == "point" else targets.anchor)(stage.database, length)[:count] for aim in aims]
+    every = np.concatenate(wanted)
+    trials = run_searches(stage, length, attack, every, tau=tau, times=len(aims), progress=progress)
+    return [
+        Shown(
+            stage,
+            length,
+            attack.name if attack.method.noise else f"{attack.name}, {'P2P' if aim == 'point' else 'P2S'}",
+            attack,
+            targets,
+            bits,
+            trials[count * place : count * (place + 1)],
+        )
+        for place, (aim, bits) in enumerate(zip(aims, wanted, strict=True))
+    ]
 
 
 def _original(stage: Stage, length: int) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def run(
             for attack in attacks:
                 for tau in taus:
                     count = counts[attack.name]
-                    shown = towards(stage, length, attack, targets, "point", count=count, tau=tau, progress=progress)
+                    (shown,) = towards(
+                        stage, length, attack, targets, ["point"], count=count, tau=tau, progress=progress
+                    )
                     to.rows.append({"tau": tau, **shown.row(rivals)})
     return to.rows
