@@ -201,7 +201,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed size scale'
+        commands='map goals methods speed size scale targeted tau untargeted convergence adaptive heatmap traditional retrieval'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -263,6 +263,124 @@ __hashshield_case() {
             --workers) takes=other ;;
             --steps) takes=other ;;
             --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench targeted')
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --rival-queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench tau')
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --rival-queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench untargeted')
+        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --rival-queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench convergence')
+        options='--data -o --output --model --queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench adaptive')
+        options='--data -o --output --model --queries --goal --service --psnr --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --goal) takes=word ;;
+            --service) takes=model ;;
+            --psnr) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench heatmap')
+        options='--data -o --output --model --queries --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench traditional')
+        options='--data -o --output --model --queries --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench retrieval')
+        options='--data -o --output --model --queries --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;

@@ -301,3 +301,20 @@ def test_every_method_stays_in_bounds_and_tells_the_truth(name: str, model: Open
 def test_an_unknown_method_names_the_known() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown method 'rnn'; known are rnm, .*noise"):
         method("rnn")
+
+
+def test_who_watches_hears_every_code_on_the_way() -> None:
+    heard: dict[str, list[tuple[int, list[float]]]] = {"a": [], "b": []}
+
+    def watching(name: str) -> Search:
+        return replace(
+            toy_photo(name), watch=lambda step, codes: heard[name].append((step, [float(c) for c in codes[0]]))
+        )
+
+    found = run([watching("a"), watching("b"), toy_photo("c")], RNM, steps_=6)
+    for name, codes in heard.items():
+        assert [step for step, _ in codes] == list(range(found[name].steps + 1))
+        assert codes[0][1] == pytest.approx([-0.2] * 4, abs=1e-5)
+        first = found[name].first_reached
+        assert first is not None
+        assert all(value >= KEPT for value in codes[first][1])

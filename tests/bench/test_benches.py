@@ -7,22 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench_stage import Silent, write_classes
 from hashshield.bench import goals, methods, size, speed
 from hashshield.bench import map as bench_map
 from hashshield.errors import UnknownNameError, UsageError
 from tiny_net import encoded, picture, write_tiny
-
-
-class Silent:
-    def start(self, total: int) -> None:
-        self.total, self.count = total, 0
-
-    def photo(self, path: str) -> None: ...
-
-    def done(self, outcome: object) -> None:
-        self.count += 1
-
-    def notice(self, text: str) -> None: ...
 
 
 @pytest.fixture
@@ -32,15 +21,7 @@ def silent() -> Silent:
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of 12 pictures: patches of their own colours."""
-    root = tmp_path_factory.mktemp("classes")
-    for index, name in enumerate(("cat", "dog")):
-        (root / name).mkdir()
-        for number in range(12):
-            pixels = picture(seed=100 * index + number)
-            pixels[..., index] = 200
-            (root / name / f"{number:02d}.png").write_bytes(encoded(pixels))
-    return root
+    return write_classes(tmp_path_factory.mktemp("classes") / "pictures")
 
 
 @pytest.fixture(scope="module")

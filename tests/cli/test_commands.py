@@ -446,6 +446,82 @@ def test_bench_map(run: Run, stand_in: StandIn) -> None:
     assert ended.out == "m\t48\t\t\t\t0.9568\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "asked", "named"),
+    [
+        (
+            "targeted",
+            (
+                "--queries",
+                "5",
+                "--rival-queries",
+                "2",
+                "--limit",
+                "9",
+                "--anchor",
+                "3",
+                "--tau",
+                "0.02",
+                "--steps",
+                "6",
+            ),
+            {"queries": 5, "tau": 0.02, "steps": 6},
+            {"rival_queries": 2, "limit": 9, "anchor": 3},
+        ),
+        (
+            "tau",
+            ("--model", "lite0-caltech101:24", "--tau", "0.01", "--tau", "0.03", "--seed", "4"),
+            {"models": ("lite0-caltech101:24",), "seed": 4},
+            {"rival_queries": 8, "limit": 2000, "anchor": 9, "taus": [0.01, 0.03]},
+        ),
+        (
+            "untargeted",
+            ("-o", "elsewhere", "--steps", "7"),
+            {"output": Path("elsewhere"), "steps": 7},
+            {"rival_queries": 8, "limit": 2000, "anchor": 9},
+        ),
+        ("convergence", (), {"queries": 8}, {"limit": 2000, "anchor": 9}),
+        ("traditional", ("--tau", "0.02"), {}, {"taus": [0.02]}),
+        ("retrieval", (), {}, {}),
+        ("heatmap", (), {"queries": 12}, {}),
+        ("adaptive", (), {}, {"goals": [], "services": (), "psnr": None}),
+        (
+            "adaptive",
+            ("--goal", "decoy", "--goal", "center", "--service", "lite0-caltech101:16", "--psnr", "42"),
+            {},
+            {"goals": ["decoy", "center"], "services": ["lite0-caltech101:16"], "psnr": 42.0},
+        ),
+    ],
+)
+def test_benches_of_the_paper(
+    name: str, words: tuple[str, ...], asked: dict[str, Any], named: dict[str, Any], run: Run, stand_in: StandIn
+) -> None:
+    bench = Asked([{"bits": 16, "method": "rnm, P2S", "map": 0.5}])
+    stand_in(f"hashshield.bench.{name}", run=bench)
+    ended = run("bench", name, "--data", "d", *words)
+    assert ended.code == 0
+    assert ended.out.startswith("16\t")
+    (((given,), others),) = bench
+    # Without --model, all lengths of the network of the settings.
+    expected = {"models": ("lite0-caltech101",), "data": Path("d"), "output": Path("benchmarks"), "queries": 24}
+    expected |= {"tau": 0.032, "steps": None, "seed": 0, "device": "auto", **asked}
+    assert {key: getattr(given, key) for key in expected} == expected
+    assert others == named
+
+
+def test_an_interrupted_bench_says_that_it_goes_on_and_prints_no_half_table(run: Run, stand_in: StandIn) -> None:
+    def interrupted(*_: Any, progress: Any, **__: Any) -> None:
+        progress.start(4)
+        progress.done(None)
+        raise KeyboardInterrupt
+
+    stand_in("hashshield.bench.targeted", run=interrupted)
+    ended = run("bench", "targeted", "--data", "d")
+    assert ended.code == 130
+    assert ended.out == ""
+    assert "what was made so far is kept; the same command goes on from there" in ended.err
+
+
 @pytest.fixture
 def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
     """The catalogue holds this one network."""

@@ -187,6 +187,13 @@ COMMANDS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("hashshield.bench.goals", ("bench", "goals", "--data", "d"), "run", "tiny-a:24"),
     ("hashshield.bench.methods", ("bench", "methods", "--data", "d"), "run", "tiny-a"),
     ("hashshield.bench.speed", ("bench", "speed", "p"), "run", "tiny-a"),
+    ("hashshield.bench.targeted", ("bench", "targeted", "--data", "d"), "run", "tiny-a"),
+    ("hashshield.bench.tau", ("bench", "tau", "--data", "d"), "run", "tiny-a:24"),
+    ("hashshield.bench.untargeted", ("bench", "untargeted", "--data", "d"), "run", "tiny-a"),
+    ("hashshield.bench.retrieval", ("bench", "retrieval", "--data", "d"), "run", "tiny-a"),
+    ("hashshield.bench.adaptive", ("bench", "adaptive", "--data", "d"), "run", "tiny-a"),
+    ("hashshield.bench.heatmap", ("bench", "heatmap", "--data", "d"), "run", "tiny-a:16"),
+    ("hashshield.bench.convergence", ("bench", "convergence", "--data", "d"), "run", "tiny-a"),
 ]
 
 

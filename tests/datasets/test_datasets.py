@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -167,3 +168,23 @@ def test_unknown_names_and_missing_folders(tmp_path: Path) -> None:
     for root in (tmp_path / "nowhere", tree(tmp_path, "file") / "file"):
         with pytest.raises(UsageError, match="no such folder; unpack the dataset there"):
             open_dataset("folder", root)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "layout"),
+    [
+        ("caltech101", "data.caltech.edu", "101_ObjectCategories/accordion/image_0001.jpg"),
+        ("cifar10", "www.cs.toronto.edu", "train/airplane/"),
+        ("flickr25k", "press.liacs.nl", "im1.jpg"),
+        ("nuswide", "lms.comp.nus.edu.sg", "Concepts81.txt"),
+    ],
+)
+def test_a_published_dataset_that_is_not_there_says_where_it_is(
+    name: str, place: str, layout: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(UsageError, match=re.escape(str(root))) as caught:
+            open_dataset(name, root)
+        assert f"https://{place}/" in str(caught.value)
+        assert layout in str(caught.value)

@@ -80,5 +80,3 @@ def test_what_is_no_table(table: Path) -> None:
         open_dataset("table", table.parent)
     with pytest.raises(UsageError, match="no such folder"):
         open_dataset("own", table.parent / "nowhere.csv")
-    with pytest.raises(UsageError, match="no such folder"):
-        open_dataset("caltech101", table)

@@ -106,7 +106,7 @@ def test_command_lines_are_taken_by_the_parser(line: str) -> None:
     taken = command.make_context(name, words, parent=context)
     for key, value in taken.params.items():
         if key in SETTINGS and SETTINGS[key].choices and value is not None:
-            assert set(value if isinstance(value, list) else [value]) <= set(SETTINGS[key].choices)
+            assert set(value if isinstance(value, list | tuple) else [value]) <= set(SETTINGS[key].choices)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "SECURITY.md"], ids=lambda path: path.name)

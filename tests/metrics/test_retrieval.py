@@ -7,16 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from hashshield.metrics.hamming import hamming
 from hashshield.metrics.retrieval import (
     average_precision,
+    bootstrap_interval,
+    by_threshold,
+    class_balanced,
+    floor_within,
     hamming_map,
     map_floor,
     mean_average_precision,
     rank_among,
     relevance,
     unseen_map,
+    within_radius,
 )
 
 
@@ -47,6 +53,41 @@ def test_average_precision_is_its_definition_with_ties_in_database_order(
     expected = oracle([relevant[i] for i in order][:top])
     found = average_precision(np.array([distances]), np.array([relevant]), top=top)
     assert found.tolist() == pytest.approx([expected])
+
+
+def test_average_precision_is_scikit_learns_where_nothing_ties() -> None:
+    generator = np.random.default_rng(0)
+    distances = np.stack([generator.permutation(200) for _ in range(20)])
+    relevant = generator.random((20, 200)) < 0.1
+    assert relevant.any(axis=1).all()
+    expected = [average_precision_score(r, -d) for r, d in zip(relevant, distances, strict=True)]
+    assert average_precision(distances, relevant).tolist() == pytest.approx(expected)
+
+
+def test_class_balanced_gives_every_label_the_same_weight() -> None:
+    scores = np.array([1.0, 0.0, 0.0, 0.5])
+    labels = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0], [1, 1, 0]], bool)
+    assert class_balanced(scores, labels) == pytest.approx((0.75 + 0.5 / 3) / 2)
+
+
+def test_the_bootstrap_covers_the_mean_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        low, high = bootstrap_interval(generator.normal(3, 1, 40), generator, rounds=300)
+        assert low < high
+        inside += low <= 3 <= high
+    assert 178 <= inside <= 198
+
+
+def test_the_floor_within_a_gallery_is_that_of_the_gallery_alone() -> None:
+    generator = np.random.default_rng(0)
+    counted = generator.random((6, 30)) < 0.6
+    relevant = (generator.random((6, 30)) < 0.3) & counted
+    apart = [map_floor(r[c][None]) for r, c in zip(relevant, counted, strict=True)]
+    found = floor_within(relevant, counted)
+    assert found.random == pytest.approx(np.mean([floor.random for floor in apart]))
+    assert found.lowest == pytest.approx(np.mean([floor.lowest for floor in apart]))
 
 
 def test_mean_average_precision_counts_queries_without_a_partner_as_zero() -> None:
@@ -116,3 +157,18 @@ def test_blocks_of_queries_give_the_same_map(queries: int) -> None:
 def test_a_rank_counts_what_is_nearer(distances: list[int], values: list[int]) -> None:
     ranks = rank_among(np.array(values, np.int64), np.array(distances, np.int64))
     assert ranks.tolist() == [1 + sum(distance < value for distance in distances) for value in values]
+
+
+def test_retrieval_within_a_threshold_counts_what_lies_there() -> None:
+    distances = np.array([[0, 1, 2, 3, 4], [3, 3, 4, 4, 4]])
+    relevant = np.array([[1, 0, 1, 0, 1], [1, 0, 0, 0, 0]], bool)
+    precision, recall, found = within_radius(distances, relevant, 2)
+    assert precision.tolist() == pytest.approx([2 / 3, 0])
+    assert recall.tolist() == pytest.approx([2 / 3, 0])
+    assert found.tolist() == [3, 0]
+    table = by_threshold(distances, relevant, 4)
+    assert [row["threshold"] for row in table] == [0, 1, 2, 3, 4]
+    assert [row["precision"] for row in table] == [1, 0.5, 0.6667, 0.5, 0.4]
+    assert [row["recall"] for row in table] == [0.25, 0.25, 0.5, 0.75, 1]
+    assert [row["found_per_query"] for row in table] == [0.5, 1, 1.5, 3, 5]
+    assert by_threshold(np.array([[2]]), np.array([[True]]), 2)[0]["precision"] is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from hashshield.attacks.goals import Aim, Wanted, stack
 from hashshield.attacks.grid import Grid
 from hashshield.attacks.methods import Method
-from hashshield.attacks.room import Room, lanes
+from hashshield.attacks.room import PIECE, Room, lanes
 from hashshield.types import Codes, HashModel, Step, View
 
 __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
@@ -42,6 +42,8 @@ class Search:
     start: Tensor | None = None
     key: object = None
     """Handed back with what was found."""
+    watch: Callable[[int, Sequence[Tensor]], None] | None = None
+    """Told of every step: how many were taken before, and the (K,) code of each network there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Budget:
     batch_size: int = 8
     lanes: int = 1
     """Threads that share a batch out on the CPU, one core each."""
+    piece: int = PIECE
+    """Photos a lane takes at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +87,7 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     walks: list[_Walk] = []
     advance = _Advance(networks, method)
     with lanes(budget.lanes) as pool:
-        room = Room(budget.batch_size, budget.lanes, pool)
+        room = Room(budget.batch_size, budget.lanes, pool, budget.piece)
         while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
             room.share(walks, advance)
             yield from (walk.found() for walk in walks if walk.finished)
@@ -109,9 +113,11 @@ class _Advance:
         exposed = torch.stack([goal.exposed(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         undone = torch.stack([goal.undone(code) for goal, code in zip(goals, codes, strict=True)]).amax(0)
         gradients = torch.autograd.grad(losses.sum(), deltas)
-        for walk, loss, reach, bits, left, gradient in zip(
-            walks, losses.tolist(), reached.tolist(), exposed.tolist(), undone.tolist(), gradients, strict=True
+        for row, (walk, loss, reach, bits, left, gradient) in enumerate(
+            zip(walks, losses.tolist(), reached.tolist(), exposed.tolist(), undone.tolist(), gradients, strict=True)
         ):
+            if walk.photo.watch is not None:
+                walk.photo.watch(walk.taken, [code.code[row].detach() for code in codes])
             walk.remember(loss, reach, bits)
             walk.undone = left
             walk.move(gradient, reach and not bits)

@@ -11,9 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Room", "fitting", "lanes", "step_bytes"]
+__all__ = ["PIECE", "Room", "fitting", "lanes", "step_bytes"]
 
-_PIECE = 2
+PIECE = 2
 """Photos a lane takes at once: a step of eight together is not quicker per photo on a processor core, and holds four
 times the activations (measured: 50 MB a photo, EfficientNet-Lite0)."""
 
@@ -79,6 +79,8 @@ class Room:
     size: int
     lanes: int = 1
     pool: Executor | None = None
+    piece: int = PIECE
+    """Photos a lane takes at once."""
 
     def share(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
         """Apply `work` to `items` in pieces, side by side where there are lanes; results in order.
@@ -89,7 +91,7 @@ class Room:
         if self.pool is not None and len(items) > 1:
 
             def lane(share: Sequence[T]) -> list[R]:
-                return [result for piece in _pieces(share, _PIECE) for result in work(piece)]
+                return [result for piece in _pieces(share, self.piece) for result in work(piece)]
 
             shares = _pieces(items, -(-len(items) // self.lanes))
             return [result for share in self.pool.map(lane, shares) for result in share]

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from hashshield import imaging
-from hashshield.attacks.goals import predicted_flip
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.bench.photos import protect_all
+from hashshield.bench.service import ASKING, cosine
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import average_precision, map_floor, relevance
 from hashshield.models.hash_files import feature_files, upright_rgb
@@ -86,21 +86,10 @@ class _Service:
     def scores(self, features: Array) -> dict[str, Any]:
         """MAP per way of asking, and where the photo's own original ranks."""
         codes = self._codes(features)
-        bits, flipped = bits_of(codes), _predicted_flip(codes)
-        asked = {
-            "symmetric": hamming(bits, bits_of(self.codes)),
-            "complement": hamming(-bits, bits_of(self.codes)),
-            "predicted_flip": hamming(flipped, bits_of(self.codes)),
-            "real_valued": -(codes @ np.sign(self.codes).T),
-            "features": -_cosine(features, self.database),
-        }
-        to_own = {
-            "symmetric": hamming(bits, bits_of(self.own)),
-            "complement": hamming(-bits, bits_of(self.own)),
-            "predicted_flip": hamming(flipped, bits_of(self.own)),
-            "real_valued": -(codes @ np.sign(self.own).T),
-            "features": -_cosine(features, self.clean),
-        }
+        asked = {name: ask(codes, bits_of(self.codes)) for name, ask in ASKING.items()}
+        to_own = {name: ask(codes, bits_of(self.own)) for name, ask in ASKING.items()}
+        asked["features"] = -cosine(features, self.database)
+        to_own["features"] = -cosine(features, self.clean)
         found: dict[str, Any] = {}
         for name, distances in asked.items():
             found[f"map_{name}"] = round(float(average_precision(distances, self.relevant).mean()), 4)
@@ -149,12 +138,3 @@ def _features_of(results: Sequence[Result], model: OpenModel) -> Array:
         image = pillow_view(shown, model.card.input)[None].to(model.model.mean.device)
         rows.append(model.model.features(image)[0].float().cpu().numpy())
     return np.stack(rows)
-
-
-def _predicted_flip(codes: Array) -> NDArray[np.int8]:
-    return predicted_flip(torch.from_numpy(codes)).numpy().astype(np.int8)
-
-
-def _cosine(a: Array, b: Array) -> Array:
-    found: Array = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
-    return found

@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply
 from hashshield.attacks.goals import Aim
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
+from hashshield.bench.trials import rounding_grid, written_pixels
 from hashshield.datasets import LabelledFiles
 from hashshield.errors import UnknownNameError
 from hashshield.metrics.hamming import bits_of
@@ -35,14 +35,12 @@ from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.types import Progress
-from hashshield.views import card_view, pillow_view, resized, to_image
+from hashshield.views import card_view, pillow_view
 
 __all__ = ["RIVALS", "run"]
 
 RIVALS = ("rnm-paper", "rnm-paper-free", "tanh", "tanh-adam", "hag")
 _BATCH = 8
-
-Pixels = NDArray[np.uint8]
 
 
 def run(
@@ -183,27 +181,19 @@ class _Tests:
         }
 
     def _grid(self, index: int, *, rounds: bool) -> Grid:
-        grid = make_grid(self.pixels[index]).to(self.device)
         if not rounds:
-            return grid
-        drawn: dict[int, torch.Tensor] = {}
+            return make_grid(self.pixels[index]).to(self.device)
+        return rounding_grid(self.pixels[index], tau=self.tau, generator=self._generator(index)).to(self.device)
 
-        def written(change: torch.Tensor) -> torch.Tensor:
-            pixels = self._applied(index, change, drawn)
-            return to_image(resized(pixels, *grid.image.shape[1:])).to(change.device)
-
-        return replace(grid, written=written)
-
-    def _applied(self, index: int, delta: torch.Tensor, drawn: dict[int, torch.Tensor] | None = None) -> Pixels:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + index)
-        return apply(self.pixels[index], delta, tau=self.tau, orientation=1, generator=generator, drawn=drawn)
+    def _generator(self, index: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 100_003 + index)
 
     @torch.inference_mode()
     def _write(self, index: object, delta: torch.Tensor) -> tuple[int, float, float]:
         """Distance to the goal, PSNR and SSIM of the pixels as a PNG would hold them."""
         assert isinstance(index, int)
         before = self.pixels[index]
-        after = self._applied(index, delta)
+        after = written_pixels(before, delta, tau=self.tau, generator=self._generator(index))
         image = pillow_view(after, self.model.card.input)[None].to(self.device)
         bits = bits_of(self.model.model(image).code[0].float().cpu().numpy())
         return int(np.count_nonzero(bits != self.wanted[index])), psnr_db(after, before), ssim(after, before)

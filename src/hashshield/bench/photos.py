@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -14,7 +14,7 @@ from hashshield.pipeline.work import Result, Source, Tools, work
 from hashshield.storage import digest
 from hashshield.types import Progress
 
-__all__ = ["as_png", "protect_all"]
+__all__ = ["as_png", "protect_all", "protect_each"]
 
 
 def as_png(path: Path) -> bytes:
@@ -25,14 +25,18 @@ def as_png(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def protect_all(paths: Sequence[Path], tools: Tools, progress: Progress) -> list[Result]:
-    """Protect PNG copies of `paths`; results in their order."""
+def protect_each(paths: Iterable[Path], tools: Tools, progress: Progress) -> Iterator[tuple[int, Result]]:
+    """Protect PNG copies of `paths`; yield the place of each in them and what became of it, as they finish."""
     sources = (
         Source(str(path), data, digest(data), key=index) for index, path in enumerate(paths) if (data := as_png(path))
     )
-    results: dict[int, Result] = {}
     for result in work(sources, tools):
         assert isinstance(result.source.key, int)
-        results[result.source.key] = result
         progress.done(None)
+        yield result.source.key, result
+
+
+def protect_all(paths: Sequence[Path], tools: Tools, progress: Progress) -> list[Result]:
+    """Protect PNG copies of `paths`; results in their order."""
+    results = dict(protect_each(paths, tools, progress))
     return [results[index] for index in range(len(paths))]

@@ -88,9 +88,10 @@ class _Live:
 class PhotoProgress(_Live):
     """The pipeline's `Progress`; hands every finished row to the sink, so that an interruption still reports them."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, *, unit: str = "photo") -> None:
         super().__init__(quiet=sink.quiet)
-        self._sink, self._told, self._done = sink, set[str](), 0
+        self._sink, self._told, self._done, self._unit = sink, set[str](), 0, unit
+        self._total = 0
 
     def __enter__(self) -> PhotoProgress:
         return self
@@ -99,10 +100,13 @@ class PhotoProgress(_Live):
         self._end()
 
     def start(self, total: int) -> None:
-        """Announce how many photos will be worked on."""
+        """Announce how many photos will be worked on; said again, so many more."""
+        self._total += total
         self._begin(total)
         # Loading the networks takes seconds in which no photo has begun.
         self._update(what="getting ready")
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=self._total)
 
     def photo(self, path: str) -> None:
         """Name the photo that is being worked on."""
@@ -113,7 +117,7 @@ class PhotoProgress(_Live):
         if outcome is not None:
             self._sink.add(outcome)
         self._done += 1
-        self._update(done=self._done, unit="photo")
+        self._update(done=self._done, unit=self._unit)
 
     def notice(self, text: str) -> None:
         """Tell the user something, once however often it comes."""

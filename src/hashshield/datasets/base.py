@@ -157,7 +157,8 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> Labelled
     }
     if name not in known:
         raise UnknownNameError(f"unknown dataset {name!r}; known are {', '.join(sorted(known))}")
-    if not root.is_dir() and not (root.is_file() and name in ("own", "table")):
+    # Published ones say themselves where that is, and what they look like.
+    if name in ("folder", "own", "table") and not root.is_dir() and not (root.is_file() and name != "folder"):
         raise UsageError(f"{root}: no such folder; unpack the dataset there or name another one")
     files = known[name](root)
     return files if split is None else files.under(split)

@@ -17,7 +17,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from hashshield.imaging.decode import decode
 
-__all__ = ["JPEG_Q75", "SERVICES", "Service"]
+__all__ = ["JPEG_Q75", "SERVICES", "Service", "jpeg"]
 
 _JPEG_SIDE, _WEBP_SIDE = 65_500, 16_383
 """Longest sides that libjpeg and WebP write."""
@@ -95,20 +95,21 @@ def _brighter(image: Image.Image) -> Image.Image:
     return image.point([min(255, round(1.1 * level)) for level in range(256)] * 3)
 
 
-def _jpeg(quality: int) -> Service:
+def jpeg(quality: int) -> Service:
+    """Encoding as JPEG of that quality, 1 to 100, chroma at half resolution."""
     done = partial(_encoded, JpegImageFile, quality=quality)
     return Service(f"jpeg q{quality}", f"as JPEG of quality {quality}", done, longest=_JPEG_SIDE)
 
 
-JPEG_Q75 = _jpeg(75)
+JPEG_Q75 = jpeg(75)
 """What every receipt answers for."""
 
 SERVICES: tuple[Service, ...] = (
     Service("png", "as PNG", partial(_encoded, PngImageFile, compress_level=1)),
-    _jpeg(95),
-    _jpeg(90),
+    jpeg(95),
+    jpeg(90),
     JPEG_Q75,
-    _jpeg(50),
+    jpeg(50),
     Service("half size", "at half its size", _half),
     Service("half + jpeg q75", "at half its size, as JPEG of quality 75", _half_q75, longest=2 * _JPEG_SIDE),
     Service("long side 2048", "made smaller, long side 2048 pixels", partial(_long_side, 2048), above=2048),

@@ -15,12 +15,17 @@ from hashshield.metrics.hamming import hamming
 __all__ = [
     "MapFloor",
     "average_precision",
+    "bootstrap_interval",
+    "by_threshold",
+    "class_balanced",
+    "floor_within",
     "hamming_map",
     "map_floor",
     "mean_average_precision",
     "rank_among",
     "relevance",
     "unseen_map",
+    "within_radius",
 ]
 
 _BLOCK = 100
@@ -95,15 +100,40 @@ def map_floor(relevant: NDArray[np.bool_]) -> MapFloor:
     H_n the n-th harmonic number: P(k) given a hit at k is (1 + (k - 1)(r - 1)/(n - 1)) / k. A query without a
     relevant entry scores 0 here as it does in the MAP.
     """
-    n = relevant.shape[1]
-    harmonic = float(np.sum(1 / np.arange(1, n + 1))) / n
+    return floor_within(relevant, np.ones_like(relevant))
+
+
+def floor_within(relevant: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MapFloor:
+    """`map_floor` where each query's gallery is only what is `counted` (Q, N) for it; relevant entries are."""
+    sizes = np.stack([counted.sum(axis=1), relevant.sum(axis=1)])
     random = lowest = 0.0
-    for r, share in zip(*np.unique(relevant.sum(axis=1), return_counts=True), strict=True):
+    for (n, r), share in zip(*_columns(sizes), strict=True):
         if r > 0:
             weight = float(share) / len(relevant)
+            harmonic = float(np.sum(1 / np.arange(1, n + 1))) / n
             random += weight * float((r - 1) / max(n - 1, 1) * (1 - harmonic) + harmonic)
             lowest += weight * float(np.mean(np.arange(1, r + 1) / np.arange(n - r + 1, n + 1)))
     return MapFloor(random, lowest)
+
+
+def _columns(sizes: NDArray[np.int64]) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+    pairs, counts = np.unique(sizes, axis=1, return_counts=True)
+    return [(int(n), int(r)) for n, r in pairs.T], counts
+
+
+def class_balanced(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+    """Mean over the labels of the mean (Q,) score of the queries with that label; labels nobody has do not count."""
+    having = labels[:, labels.any(axis=0)].astype(np.float64)
+    return float((scores @ having / having.sum(axis=0)).mean())
+
+
+def bootstrap_interval(
+    scores: NDArray[np.float64], generator: np.random.Generator, *, share: float = 0.95, rounds: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap of the mean of (Q,) scores: the middle `share` of the means of `rounds` resamples."""
+    draws = generator.integers(0, len(scores), (rounds, len(scores)))
+    low, high = np.quantile(scores[draws].mean(axis=1), [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
 
 
 def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:
@@ -116,3 +146,35 @@ def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:
     np.fill_diagonal(relevant, False)
     np.fill_diagonal(distances, np.inf)
     return float(average_precision(distances, relevant)[relevant.any(axis=1)].mean())
+
+
+def within_radius(
+    distances: NDArray[np.int64], relevant: NDArray[np.bool_], radius: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """(Q, N) -> (Q,) precision and recall of what lies at most `radius` away, and how much that is.
+
+    A query that finds nothing has precision 0, as in the field's "precision within Hamming radius 2".
+    """
+    near = distances <= radius
+    found = near.sum(axis=1)
+    hits = (near & relevant).sum(axis=1)
+    return hits / np.maximum(found, 1), hits / np.maximum(relevant.sum(axis=1), 1), found
+
+
+def by_threshold(distances: NDArray[np.int64], relevant: NDArray[np.bool_], bits: int) -> list[dict[str, float | None]]:
+    """Retrieval of all entries with D <= T (paper section 3.1), for each T from 0 to `bits`, over all queries together.
+
+    Precision is None where nothing lies that near.
+    """
+    found = np.cumsum(np.bincount(distances.ravel(), minlength=bits + 1)[: bits + 1])
+    hits = np.cumsum(np.bincount(distances[relevant], minlength=bits + 1)[: bits + 1])
+    total = max(int(relevant.sum()), 1)
+    return [
+        {
+            "threshold": threshold,
+            "found_per_query": round(float(found[threshold]) / len(distances), 3),
+            "precision": round(float(hits[threshold] / found[threshold]), 4) if found[threshold] else None,
+            "recall": round(float(hits[threshold]) / total, 4),
+        }
+        for threshold in range(bits + 1)
+    ]

@@ -1,0 +1,64 @@
+"""Protecting the picked queries of a stage as `protect` does, goal by goal; what is in the pool is not made again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hashshield import imaging
+from hashshield.bench.photos import protect_each
+from hashshield.bench.pool import Trial
+from hashshield.bench.stage import Stage
+from hashshield.bench.trials import budget_for
+from hashshield.errors import UsageError
+from hashshield.models.hash_files import upright_rgb
+from hashshield.pipeline.execute import make_tools
+from hashshield.types import GoalKind, GoalSpec, Progress, Request
+
+__all__ = ["run_goal"]
+
+_SECRET = b"bench"
+
+
+def run_goal(stage: Stage, length: int, goal: GoalKind, *, tau: float, count: int, progress: Progress) -> list[Trial]:
+    """One trial for each of the first `count` picked queries, as PNG, receipts and later tries included."""
+    opened = stage.model(length)
+    request = Request(
+        models=(opened.name,),
+        goal=GoalSpec(goal),
+        steps=stage.asked.steps,
+        tau=tau,
+        seed=stage.seed,
+        device=opened.model.mean.device.type,
+        witness="none",
+    )
+    paths = [stage.query_path(int(row)) for row in stage.picked[:count]]
+    known: list[dict[str, Any]] = [
+        {
+            "checkpoint": stage.digest,
+            "bits": length,
+            "photo": [stage.files.name, path.relative_to(stage.files.root).as_posix(), path.stat().st_size],
+            "goal": goal,
+            "steps": stage.asked.steps,
+            "tau": tau,
+            "seed": stage.seed,
+            "device": request.device,
+        }
+        for path in paths
+    ]
+    trials = {i: trial for i, settings in enumerate(known) if (trial := stage.pool.trial(settings)) is not None}
+    for _ in trials:
+        progress.done(None)
+    missing = [i for i in range(len(paths)) if i not in trials]
+    if missing:
+        progress.photo(f"{goal}, {length} bits")
+        tools = make_tools(request, _SECRET)
+        tools = replace(tools, models=(opened,), budget=budget_for(opened, tau=tau, steps=tools.budget.steps))
+        for place, result in protect_each([paths[i] for i in missing], tools, progress):
+            i = missing[place]
+            if result.data is None or result.receipt is None:
+                raise UsageError(f"{paths[i]}: cannot be protected ({result.reason}); leave the goal {goal} out")
+            record = {"steps": result.steps, "passed": result.receipt.passed}
+            pixels = upright_rgb(imaging.read(result.data, name=str(paths[i])))
+            trials[i] = stage.pool.keep(known[i], pixels, record)
+    return [trials[i] for i in range(len(paths))]

@@ -1,0 +1,90 @@
+"""The page of the paper's tables is what the result files say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bench_stage import Silent, asked
+from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, untargeted
+from hashshield.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_made_from_the_results(tables: ModuleType) -> None:
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    assert tables.PLACE.search(page)
+    assert tables.filled(page) == page, "run `python docs/tables.py`"
+
+
+def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"limit": 3, "anchor": 3, "progress": Silent()}
+    wanted = asked(tmp_path, queries=5, steps=3)
+    targeted.run(wanted, rival_queries=1, **few)
+    tau.run(wanted, rival_queries=1, taus=(0.02, 0.04), **few)
+    untargeted.run(wanted, rival_queries=1, **few)
+    convergence.run(wanted, **few)
+    traditional.run(wanted, taus=(0.01,), progress=Silent())
+    retrieval.run(wanted, progress=Silent())
+    heatmap.run(wanted, progress=Silent())
+    adaptive.run(wanted, goals=["away"], progress=Silent())
+    results = wanted.output / "results"
+    for bench in tables.TABLES:
+        page = tables.filled(f"before\n<!-- table {bench} tiny -->\nold\n<!-- end -->\nafter\n", results)
+        assert page.startswith(f"before\n<!-- table {bench} tiny -->\nCommit ")
+        assert page.endswith("<!-- end -->\nafter\n")
+        assert "old" not in page
+        lines = [line for line in page.splitlines() if line.startswith("|")]
+        rows = json.loads((results / f"{bench}-tiny.json").read_text())["rows"]
+        names = {row.get("method", row.get("change", row.get("query", row.get("against")))) for row in rows}
+        assert len(lines) > len(names)
+        widths = {line.count("|") for line in lines}
+        assert len(widths) <= 2, "every table is as wide as its heading"
+        assert tables.filled(page, results) == page, "filling again changes nothing"
+
+
+def test_the_papers_figures_stand_beside_ours(tables: ModuleType, tmp_path: Path) -> None:
+    row = {"method": "tanh, P2S", "bits": 16, "photos": 4, "map": 0.5, "map_low": 0.25, "map_high": 0.75}
+    row |= {"map_random": 0.1, "map_lowest": 0.05, "map_ceiling": 0.9}
+    told = {"commit": "c", "torch": "2", "cores": 2, "seed": 0, "attacked": 4, "queries": 8, "database": 16}
+    document = {"bench": "targeted", "environment": {**told, "relevance": "the same class"}, "rows": [row]}
+    (tmp_path / "targeted-tiny.json").write_text(json.dumps(document))
+    page = tables.filled("<!-- table targeted tiny -->\n<!-- end -->\n", tmp_path)
+    line = next(line for line in page.splitlines() if line.startswith("| tanh, P2S |"))
+    assert line.split(" | ")[1:4] == ["4", "85.79 / 88.44 / 88.76 / 89.18", "78.05 / 79.53 / 80.18 / 81.1"]
+    assert line.endswith("| 50.00 (25.0 to 75.0) |")
+
+
+def test_what_has_not_run_names_its_command_and_what_has_not_ended_is_refused(
+    tables: ModuleType, tmp_path: Path
+) -> None:
+    place = "<!-- table tau vgg11-cifar10 -->\n<!-- end -->\n"
+    command = "Not measured yet: `hashshield bench tau --model vgg11-cifar10 --data cifar10/`\n"
+    assert command in tables.filled(place, tmp_path)
+    (tmp_path / "tau-vgg11-cifar10.json.unfinished").write_text("{}")
+    with pytest.raises(UsageError, match="has begun and not finished"):
+        tables.filled(place, tmp_path)
+
+
+def test_the_papers_figures_are_in_its_own_text() -> None:
+    """As many as it has: four lengths on two datasets, five bounds."""
+    paper = json.loads((ROOT / "docs" / "paper.json").read_text())
+    for bench, count in (("targeted", 4), ("untargeted", 4), ("tau", 5), ("traditional", 2)):
+        for row in paper[bench]["rows"].values():
+            assert all(len(values) == count for values in row.values())
