@@ -93,6 +93,13 @@ SETTINGS: dict[str, Setting] = {
             choices=("rnm", "rnm-paper", "tanh", "hag", "noise"),
         ),
         Setting(
+            "preset",
+            "text",
+            "balanced",
+            "what the search prepares for",
+            choices=("invisible", "balanced", "strong"),
+        ),
+        Setting(
             "tau",
             "number",
             0.032,

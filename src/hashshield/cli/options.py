@@ -32,6 +32,7 @@ __all__ = [
     "Models",
     "OptionalGoal",
     "Paths",
+    "Preset",
     "Quiet",
     "Seed",
     "TargetClass",
@@ -125,6 +126,16 @@ OptionalGoal = Annotated[
 Tolerance = Annotated[
     int | None,
     setting("tolerance", "Bits a targeted code may be off; 0 when lossless, else K/16.", panel=AIM, metavar="N"),
+]
+Preset = Annotated[
+    str | None,
+    setting(
+        "preset",
+        "What to prepare for: invisible (the file as it is), balanced (what services do to it), strong (other networks "
+        "too; it can be seen).",
+        panel=AIM,
+        metavar="WORD",
+    ),
 ]
 Device = Annotated[
     str | None, setting("device", f"Where the networks run: {words('device')}.", panel=SEARCH, metavar="WORD")

@@ -59,6 +59,7 @@ def protect(
     accept_best: Annotated[
         bool, o.switch("--accept-best", text="Write the best found even when it falls short.", panel=o.AIM)
     ] = False,
+    preset: o.Preset = None,
     tau: Annotated[
         float | None,
         o.setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=o.SEARCH, metavar="NUMBER"),
@@ -138,6 +139,7 @@ def protect(
                 "tolerance": tolerance,
                 "witness": witness,
                 "accept_best": accept_best or None,
+                "preset": preset,
                 "tau": tau,
                 "method": method,
                 "steps": steps,

@@ -9,6 +9,7 @@ import torch
 
 from hashshield import imaging
 from hashshield.attacks.loop import Budget
+from hashshield.attacks.presets import preset
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.load import open_models
@@ -29,12 +30,15 @@ _BATCH = 8
 def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
-    chosen = method_of(request)
+    chosen, prepared = method_of(request), preset(request.preset)
+    if prepared.notice is not None:
+        notice(prepared.notice)
     device = choose_device(request.device)
     models = tuple(open_models(request.models, device=device))
     witness = witness_name(request)
     return Tools(
         models=models,
+        preset=prepared,
         witnesses=tuple(open_models([witness], device=device)) if witness else (),
         method=chosen,
         budget=Budget(

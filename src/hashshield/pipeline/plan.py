@@ -90,13 +90,14 @@ def already(path: Path, record: Record, request: Request) -> Outcome:
         "goal": goal_name(request),
         "tau": request.tau,
         "method": request.method,
+        "preset": request.preset,
     }
     differing = [k for k, v in asked.items() if k in details and details[k] != v]
     hint = None
     if differing:
         was = ", ".join(f"{k} {details[k]}" for k in differing)
         hint = f"protected earlier with {was}; --force starts again from the original"
-    fields = {k: details[k] for k in ("model", "bits", "method", "goal", "tau") if k in details}
+    fields = {k: details[k] for k in ("model", "bits", "method", "preset", "goal", "tau") if k in details}
     return Outcome(str(path), "already", reason=hint, sha256_after=record.sha256_after, **fields)
 
 
@@ -107,6 +108,7 @@ def asked_for(path: Path, output: Path | None, sha256: str, request: Request) ->
         "output": text_of(output),
         "model": model_names(request),
         "method": request.method,
+        "preset": request.preset,
         "goal": goal_name(request),
         "tau": request.tau,
         "sha256_before": sha256,

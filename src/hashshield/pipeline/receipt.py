@@ -22,14 +22,27 @@ from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark, measure
 from hashshield.pipeline.witness import testify
 from hashshield.types import Receipt, SurvivalRow
-from hashshield.views import cropped, resized, short_side
+from hashshield.views import CARD, framing, resized, to_image
 
-__all__ = ["CARD_VIEW", "JPEG_Q75", "Reread", "judge", "read_again", "tolerance_for"]
+__all__ = ["CARD_VIEW", "JPEG_Q75", "Look", "Reread", "judge", "looks_of", "read_again", "tolerance_for"]
 
-CARD_VIEW = "card"
+CARD_VIEW = CARD
 JPEG_Q75 = "jpeg q75"
 
 Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A network and the view in which it sees a photo."""
+
+    model: OpenModel
+    view: str = CARD
+
+
+def looks_of(models: Sequence[OpenModel], views: Sequence[str]) -> tuple[Look, ...]:
+    """Every network in every view, the views of one network together."""
+    return tuple(Look(model, view) for model in models for view in views)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,11 +50,11 @@ class Reread:
     """What can be measured of written bytes without a network."""
 
     views: tuple[Tensor, ...]
-    """Per model, the card's view (3, h, w)."""
+    """Per network and promised view of it: (3, h, w), as `Look` orders them."""
     survival: tuple[tuple[str, tuple[Tensor, ...]], ...]
-    """Transform name and its views per model."""
+    """Transform name and its views, as `views`."""
     witness_views: tuple[Tensor, ...]
-    """As `views`, of the witnesses."""
+    """The card's view of each witness."""
     on_grid: Pixels
     """(h, w, 3): what the written photo comes to on the search's grid."""
     psnr_db: float
@@ -56,7 +69,7 @@ class Reread:
 def read_again(
     data: bytes,
     original: imaging.Photo,
-    models: Sequence[OpenModel],
+    looks: Sequence[Look],
     *,
     name: str,
     witnesses: Sequence[OpenModel] = (),
@@ -76,12 +89,12 @@ def read_again(
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
     shown = Image.fromarray(upright_rgb(photo))
     on_grid = resized(shown, *grid_size(shown.height, shown.width))
-    views, witness_views = _views(shown, models), _views(shown, witnesses)
+    views, witness_views = _views(shown, looks), _views(shown, [Look(model) for model in witnesses])
     coded = _jpeg(shown, 75)
     del shown
     return Reread(
         views=views,
-        survival=((JPEG_Q75, _views(Image.open(io.BytesIO(coded), formats=["JPEG"]), models)),),
+        survival=((JPEG_Q75, _views(Image.open(io.BytesIO(coded), formats=["JPEG"]), looks)),),
         witness_views=witness_views,
         on_grid=on_grid,
         psnr_db=psnr_db(photo.pixels, original.pixels),
@@ -97,25 +110,25 @@ def read_again(
 def judge(
     reread: Reread,
     marks: Sequence[Mark],
-    models: Sequence[OpenModel],
+    looks: Sequence[Look],
     *,
     linf_applied: int,
     tolerance: int | None,
     lossless: bool,
     witnesses: Sequence[tuple[NDArray[np.int8], OpenModel]] = (),
 ) -> Receipt:
-    """Hash what was read again and hold it against the marks; networks in float32.
+    """Hash what was read again and hold it against the marks, one per look; networks in float32.
 
     Each witness comes with the bits that it gave the original.
     """
     rows = [
-        measure(mark, code, model.anchors, CARD_VIEW)
-        for mark, model, code in zip(marks, models, _codes(reread.views, models), strict=True)
+        measure(mark, code, look.model.anchors, look.view)
+        for mark, look, code in zip(marks, looks, _codes(reread.views, looks), strict=True)
     ]
     survival = []
     for transform, views in reread.survival:
-        for mark, model, code in zip(marks, models, _codes(views, models), strict=True):
-            row = measure(mark, code, model.anchors, CARD_VIEW)
+        for mark, look, code in zip(marks, looks, _codes(views, looks), strict=True):
+            row = measure(mark, code, look.model.anchors, look.view)
             passed = mark.passed(row, tolerance_for(tolerance, row.bits, lossless=False))
             survival.append(
                 SurvivalRow(transform, row.model, row.view, row.distance_from_original, row.distance_to_goal, passed)
@@ -142,18 +155,20 @@ def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
     return asked if asked is not None else 0 if lossless else bits // 16
 
 
-def _codes(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
+def _codes(views: Sequence[Tensor], looks: Sequence[Look]) -> list[NDArray[np.float32]]:
     found = []
-    for view, model in zip(views, models, strict=True):
-        image = view[None].to(model.model.mean.device)
-        found.append(shared_codes([model.model], image)[0].code[0].float().cpu().numpy())
+    for view, look in zip(views, looks, strict=True):
+        network = look.model.model
+        image = view[None].to(network.mean.device)
+        found.append(shared_codes([network], image)[0].code[0].float().cpu().numpy())
     return found
 
 
-def _views(shown: Image.Image, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
-    """The card's view for each model; what several have in common is made once."""
-    small = cache(lambda side: resized(shown, *short_side(shown.height, shown.width, side)))
-    return tuple(cropped(small(model.card.input.resize), model.card.input) for model in models)
+def _views(shown: Image.Image, looks: Sequence[Look]) -> tuple[Tensor, ...]:
+    """What each look sees; what several have in common is made once."""
+    small = cache(lambda height, width: resized(shown, height, width))
+    framings = [framing(look.view, look.model.card.input, shown.height, shown.width) for look in looks]
+    return tuple(to_image(small(*goal)[crop]) for goal, crop in framings)
 
 
 def _jpeg(shown: Image.Image, quality: int) -> bytes:
