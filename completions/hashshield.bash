@@ -24,7 +24,7 @@ __hashshield_case() {
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --preset --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --preset --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -47,6 +47,10 @@ __hashshield_case() {
             --vault) takes=folder ;;
             --sample) takes=other ;;
             --exclude) takes=other ;;
+            --engine) takes=word ;;
+            --ray-address) takes=other ;;
+            --workers) takes=other ;;
+            --report) takes=file ;;
         esac
         ;;
     'hashshield verify')
@@ -66,11 +70,15 @@ __hashshield_case() {
         esac
         ;;
     'hashshield evaluate')
-        options='--model --device --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --target --target-set --target-class --device --survival --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
+            --target) takes=file ;;
+            --target-set) takes=folder ;;
+            --target-class) takes=class ;;
             --device) takes=word words='auto cpu cuda mps' ;;
+            --report) takes=file ;;
         esac
         ;;
     'hashshield restore')

@@ -190,18 +190,34 @@ def verify(
 
 
 def evaluate(
-    original: Photo, protected: Photo, *, model: str | Iterable[str] | None = None, device: str | None = None
+    original: Photo,
+    protected: Photo,
+    *,
+    model: str | Iterable[str] | None = None,
+    target: PathLike | None = None,
+    target_set: PathLike | None = None,
+    target_class: str | None = None,
+    survival: bool | None = None,
+    device: str | None = None,
 ) -> Evaluation:
     """Compare a photo with its protected copy: PSNR in dB, SSIM, largest change, Hamming distances.
 
+    With `survival` the copy is measured again after what services do to photos.
+
     Raises UsageError, PhotoError (sizes that differ among them), CheckpointError.
     """
-    found = _settings(model=model, device=device)
+    found = _settings(model=model, device=device, survival=survival)
     with _as_file(original) as before, _as_file(protected) as after:
         if before.is_dir() or after.is_dir():
             raise UsageError(f"{before if before.is_dir() else after}: is a folder; a call compares two photos")
         (row,) = _evaluate.evaluate(
-            before, after, models=found["model"].value, device=found["device"].value, progress=_Log()
+            before,
+            after,
+            models=found["model"].value,
+            goal=goal_of(_path(target), _path(target_set), target_class, None),
+            survival=found["survival"].value,
+            device=found["device"].value,
+            progress=_Log(),
         )
     _raise_failed(row)
     return row

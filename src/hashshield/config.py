@@ -95,7 +95,7 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "preset",
             "text",
-            "balanced",
+            "invisible",
             "what the search prepares for",
             choices=("invisible", "balanced", "strong"),
         ),
@@ -134,6 +134,7 @@ SETTINGS: dict[str, Setting] = {
             "auto",
             "network never used in the search that is asked about the result: auto, none or a name",
         ),
+        Setting("survival", "switch", False, "measure too what is left after what services do to photos"),
         Setting("exclude", "names", (), "shell patterns of files and folders to pass over"),
         Setting("cache", "path", None, "folder of downloaded and imported networks", flag=None),
         Setting(

@@ -10,6 +10,7 @@ HashshieldError
 │   └── BrokenPhotoError   truncated, corrupt or implausible
 ├── StorageError        1  vault, ledger or file system would not do what safety needs
 │   └── ChangedError       the file changed between reading and writing
+├── FleetError          1  Ray is missing, cannot be reached, or would not do its part
 └── CheckpointError     4  a checkpoint that is missing, broken or not what its digest says
     └── DownloadError      no source gave the pinned bytes
 
@@ -25,6 +26,7 @@ __all__ = [
     "ChangedError",
     "CheckpointError",
     "DownloadError",
+    "FleetError",
     "GoalError",
     "HashshieldError",
     "NotAPhotoError",
@@ -78,6 +80,10 @@ class StorageError(HashshieldError):
 
 class ChangedError(StorageError):
     """The file changed between reading and writing; it was left as it is."""
+
+
+class FleetError(HashshieldError):
+    """Ray is missing, cannot be reached, or would not do its part."""
 
 
 class CheckpointError(HashshieldError):

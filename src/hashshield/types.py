@@ -20,6 +20,7 @@ __all__ = [
     "GoalSpec",
     "HashModel",
     "Outcome",
+    "PerceptualRow",
     "Progress",
     "Receipt",
     "Request",
@@ -100,7 +101,7 @@ class Request:
     models: tuple[str, ...] = ("lite0-caltech101:48",)
     goal: GoalSpec = GoalSpec()
     method: str = "rnm"
-    preset: str = "balanced"
+    preset: str = "invisible"
     """What the search promises and prepares for: invisible, balanced or strong."""
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
@@ -115,6 +116,8 @@ class Request:
     dry_run: bool = False
     output: Path | None = None
     """Folder that receives protected copies; None protects in place."""
+    survival: bool = False
+    """Whether receipts hold the whole table of what services do, not only JPEG q75."""
     witness: str = "auto"
     """Network never used in the search that is asked about the result; auto: one that is here; none."""
     exclude: tuple[str, ...] = ()
@@ -152,9 +155,26 @@ class SurvivalRow:
     transform: str
     model: str
     view: str
-    distance_from_original: int
-    distance_to_goal: int
-    passed: bool
+    distance_from_original: int | None = None
+    distance_to_goal: int | None = None
+    passed: bool | None = None
+    reason: str | None = None
+    """Why the transform does not apply to this photo; the three above are then None."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptualRow:
+    """What a classical perceptual hash, which nothing here aims at, says of the photo before and after."""
+
+    hash: str
+    bits: int
+    threshold: int
+    """Largest distance that customarily counts as a match."""
+    distance: int | None = None
+    matches: bool | None = None
+    """Whether it still takes the two for one photo."""
+    reason: str | None = None
+    """Why it was not measured; the two above are then None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +207,8 @@ class Receipt:
     """Largest difference of the decoded file, which lossy encoding may raise above tau."""
     witness: tuple[WitnessRow, ...] = ()
     """Never decides whether the photo passed."""
+    perceptual: tuple[PerceptualRow, ...] = ()
+    """Never decides either; empty unless survival was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +238,7 @@ class Outcome:
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
     witness: tuple[WitnessRow, ...] = ()
+    perceptual: tuple[PerceptualRow, ...] = ()
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
     """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers."""
@@ -252,6 +275,7 @@ class Evaluation:
     """Share of pixels with any channel changed, 0 to 1."""
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
+    perceptual: tuple[PerceptualRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

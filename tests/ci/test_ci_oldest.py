@@ -1,4 +1,4 @@
-"""`.ci/oldest.py` reads the lower bounds as a reader of TOML does, and `.ci/oldest` ends well where they cannot be had."""
+"""`.ci/oldest.py` reads the lower bounds as a reader of TOML does; `.ci/oldest` ends well where none can be had."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Card, Input
 from hashshield.storage import NewRecord, Store, read_snapshot
-from hashshield.types import CodeRow, Evaluation, GoalSpec, Restoration, Verification
+from hashshield.types import CodeRow, Evaluation, GoalSpec, PerceptualRow, Restoration, SurvivalRow, Verification
 from onnx_nets import hash_net, written
 
 Run = Callable[..., Any]
@@ -111,13 +111,71 @@ def test_evaluate(run: Run, stand_in: StandIn) -> None:
     evaluate = Asked([Evaluation("a", "b", "compared", psnr_db=45.0, ssim=0.99, linf_levels=6, codes=(code,))])
     stand_in("hashshield.pipeline.evaluate", evaluate=evaluate)
     ended = run("evaluate", "a", "b", "--model", "m:16")
-    assert evaluate == [((Path("a"), Path("b")), {"models": ("m:16",), "device": "auto"})]
+    assert evaluate == [
+        ((Path("a"), Path("b")), {"models": ("m:16",), "goal": None, "survival": False, "device": "auto"})
+    ]
     assert ended.out == "a\tb\tcompared\t8/16\t45.0\t0.9900\t6\t\n"
     assert ended.err == "b: m:16 crop: 8 of 16 bits differ\n"
     stand_in("hashshield.pipeline.evaluate", evaluate=Asked([Evaluation("a", "b", "failed", "sizes differ")]))
     ended = run("evaluate", "a", "b")
     assert ended.code == 1
     assert "failed: b: sizes differ" in ended.err
+
+
+def test_evaluate_survival(run: Run, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = CodeRow("m:16", 16, "card", 8, 0, 0.2)
+    kept = (
+        SurvivalRow("jpeg q75", "m:16", "card", 7, 1, True),
+        SurvivalRow("half size", "m:16", "card", 2, 8, False),
+        SurvivalRow("long side 1024", "m:16", "card", reason="not applicable: the long side is 300 pixels"),
+    )
+    classical = (PerceptualRow("pHash", 64, 10, 2, True), PerceptualRow("PDQ", 256, 31, reason="is not installed"))
+    row = Evaluation("a", "b", "compared", None, 45.0, 0.99, 6, 0.5, (code,), kept, classical)
+    evaluate = Asked([row])
+    stand_in("hashshield.pipeline.evaluate", evaluate=evaluate)
+    ended = run("evaluate", "a", "b", "--survival", "--target-class", "lotus")
+    assert evaluate[0][1] == {
+        "models": ("lite0-caltech101:48",),
+        "goal": GoalSpec("class", "lotus"),
+        "survival": True,
+        "device": "auto",
+    }
+    assert ended.code == 0
+    assert ended.out.splitlines() == [
+        "jpeg q75\tm:16\t7/16\t1\tyes",
+        "half size\tm:16\t2/16\t8\tno",
+        "long side 1024\tm:16\t\t\tnot applicable",
+    ]
+    assert ended.err.splitlines() == [
+        "b: m:16 card: 8 of 16 bits differ",
+        "b: PSNR 45.0 dB, SSIM 0.9900, largest change 6 levels",
+        "pHash still matches: distance 2 of 64 bits, where 10 or fewer count as a match.",
+        "PDQ: not measured: is not installed.",
+        "HashShield does not hide photos from classical perceptual hashes.",
+    ]
+    document = json.loads(run("evaluate", "a", "b", "--survival", "--json").out)
+    assert document["version"] == 1
+    assert document["results"][0]["survival"][2]["passed"] is None
+    assert document["results"][0]["perceptual"][0]["threshold"] == 10
+    assert document["summary"]["survival"][0] == {
+        "transform": "jpeg q75",
+        "model": "m:16",
+        "kept": 1,
+        "of": 1,
+        "median_distance_from_original": 7,
+        "median_distance_to_goal": 1,
+    }
+    monkeypatch.setenv("HASHSHIELD_SURVIVAL", "1")
+    run("evaluate", "a", "b")
+    assert evaluate[-1][1]["survival"] is True
+
+
+def test_evaluate_writes_a_page(run: Run, stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in("hashshield.pipeline.evaluate", evaluate=Asked([Evaluation("a", "b", "failed", "sizes differ")]))
+    page = tmp_path / "page.html"
+    assert "it holds originals" in run("evaluate", "a", "b", "--report", page).err
+    assert "sizes differ" in page.read_text("utf-8")
+    assert run("evaluate", "a", "b", "--redact").code == 2
 
 
 def test_restore(run: Run, stand_in: StandIn) -> None:

@@ -74,6 +74,16 @@ def test_protect_numbers(outcome: Make) -> None:
         "witness": [],
         "planned_seconds": None,
         "after_reencoding": {"transform": "jpeg q75", "passed": 1, "measured": 2},
+        "survival": [
+            {
+                "transform": "jpeg q75",
+                "model": "lite0-caltech101:48",
+                "kept": 1,
+                "of": 2,
+                "median_distance_from_original": 20,
+                "median_distance_to_goal": 2,
+            }
+        ],
     }
     planned = [outcome(status="planned", seconds=1.5), outcome(status="planned", seconds=2.0)]
     assert PROTECT.numbers(planned)["planned_seconds"] == 3.5
@@ -134,7 +144,11 @@ def test_evaluate_shows_the_worst_and_lists_all() -> None:
         "b.jpg: m:48 crop: 23 of 48 bits differ",
         "b.jpg: m:16 squash: 4 of 16 bits differ",
     ]
-    assert EVALUATE.numbers([row]) == {"counts": {"compared": 1, "failed": 0}, "median_psnr_db": 44.44}
+    assert EVALUATE.numbers([row]) == {
+        "counts": {"compared": 1, "failed": 0},
+        "median_psnr_db": 44.44,
+        "survival": [],
+    }
 
 
 def test_restore_of_nothing() -> None:

@@ -55,7 +55,7 @@ def test_without_options_the_request_is_the_default_one(run: Run, asked: list[An
 
 def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: Path) -> None:
     words = (
-        "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
+        "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --preset strong --steps 7 --stop first "
         f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
         f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
         "--lossy-formats --allow-root --no-backup --yes --json --quiet "
@@ -69,6 +69,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         models=("a:16", "b"),
         goal=GoalSpec("class", "sunflower"),
         method="tanh",
+        preset="strong",
         tau=0.02,
         steps=7,
         stop="first",
@@ -304,3 +305,40 @@ def test_verbose_tells_what_was_measured(run: Run, asked: list[Any]) -> None:
     assert "a.jpg: lite0-caltech101:48 crop: 24 of 48 bits from its own code, 0 from the goal" in verbose.err
     assert "SSIM" in verbose.err
     assert "after jpeg q75" in verbose.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("a.jpg --redact", "give --report"),
+        ("a.jpg --report r.html --dry-run", "leave one of them out"),
+        ("a.jpg --report r.html --no-backup --yes", "leave one of them out"),
+        ("a.jpg --report r.jpg", "must end in .html"),
+        ("a.jpg --report none/r.html", "does not exist"),
+        ("- --report r.html", "no --report can be made"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused_before_the_work(
+    words: str, said: str, run: Run, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = run("protect", *words.split())
+    assert ended.code == 2
+    assert said in ended.err
+    assert asked == []
+
+
+def test_a_report_is_written_beside_the_rows(
+    run: Run, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HASHSHIELD_VAULT", str(tmp_path / "vault"))
+    ended = run("protect", "a.jpg", "--json", "--report", "full.html")
+    assert json.loads(ended.out)["summary"]["count"] == 1
+    assert "Report: full.html; it holds originals" in ended.err
+    shared = run("protect", "a.jpg", "--report", "shared.html", "--redact")
+    assert "Report: shared.html." in shared.err
+    full, redacted = ((tmp_path / name).read_text("utf-8") for name in ("full.html", "shared.html"))
+    assert "Keep this file to yourself" in full
+    assert "Protected 1 of 1 photo" in full
+    assert "For sharing" in redacted

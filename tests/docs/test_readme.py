@@ -20,7 +20,16 @@ from hashshield.datasets import open_dataset
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.models.load import open_models
-from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, SurvivalRow, Verification, WitnessRow
+from hashshield.types import (
+    CodeRow,
+    Evaluation,
+    Outcome,
+    PerceptualRow,
+    Restoration,
+    SurvivalRow,
+    Verification,
+    WitnessRow,
+)
 from hashshield.views import pillow_view
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +63,7 @@ def test_the_excerpt_of_help_is_what_help_says() -> None:
         ("protect", 1, CodeRow),
         ("protect", 2, SurvivalRow),
         ("protect", 3, WitnessRow),
+        ("protect", 4, PerceptualRow),
         ("verify", 0, Verification),
         ("evaluate", 0, Evaluation),
         ("restore", 0, Restoration),

@@ -45,8 +45,6 @@ def request_for(tiny: Path, tmp_path: Path) -> Callable[..., Request]:
     def make(**changes: Any) -> Request:
         plain: dict[str, Any] = {
             "models": (f"{tiny}:16",),
-            # The quickest; what others add has tests of its own.
-            "preset": "invisible",
             "steps": 20,
             "batch_size": 4,
             "vault": tmp_path / "vault",

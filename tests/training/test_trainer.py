@@ -18,7 +18,7 @@ from hashshield.metrics.retrieval import map_floor, mean_average_precision, rele
 from hashshield.models.hash_files import hash_files
 from hashshield.models.load import open_models
 from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage, read_recipe
-from hashshield.training.trainer import Epoch, train
+from hashshield.training.trainer import Epoch, rate_share, train
 from tiny_net import ARCH, SIZE, encoded
 
 HEADS = Stage("heads", epochs=3, batch=16, learning_rate=5e-3, dropout=0.2)
@@ -142,6 +142,7 @@ def test_a_small_training_learns(folder: Path, tmp_path: Path) -> None:
         ((HEADS, ALL), 4),
         ((ALL, HEADS), 3),
         ((replace(ALL, pad=3, adversarial_steps=1, adversarial_tau=0.03),), 1),
+        ((replace(ALL, optimiser="sgd", warmup=1.5, precision="bfloat16"),), 1),
     ],
 )
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
@@ -257,6 +258,31 @@ def test_padding_and_an_adversary_change_what_is_learnt(folder: Path, tmp_path: 
     assert not plain.equal(padded)
     assert not plain.equal(hard)
     assert losses[2] > losses[0]
+
+
+def test_the_learning_rate_climbs_and_falls() -> None:
+    stage = Stage("all", epochs=4, warmup=1.5)
+    plain = [rate_share(epoch, epoch + 0.5, replace(stage, warmup=0.0)) for epoch in range(4)]
+    assert plain == pytest.approx([1.0, 0.01 + 0.99 * (1 + 0.5**0.5) / 2, 0.505, 0.01 + 0.99 * (1 - 0.5**0.5) / 2])
+    assert rate_share(0, 0.15, stage) == pytest.approx(0.1)
+    assert rate_share(1, 1.2, stage) == pytest.approx(0.8 * plain[1])
+    assert rate_share(1, 1.6, stage) == plain[1]
+
+
+def test_half_precision_and_the_optimiser_change_what_is_learnt_a_little(folder: Path, tmp_path: Path) -> None:
+    weights, losses = [], []
+    for number, stage in enumerate((ALL, replace(ALL, precision="bfloat16"), replace(ALL, optimiser="sgd"))):
+        path = tmp_path / f"{number}.safetensors"
+        card, reporter = run(replace(RECIPE, stages=(replace(stage, epochs=1),)), folder, path)
+        weights.append(read_checkpoint(path).weights["heads.16.weight"])
+        losses.append(reporter.epochs[0].loss)
+    plain, half, other = weights
+    assert not plain.equal(half)
+    assert half.allclose(plain, atol=0.02)
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert not other.equal(plain)
+    assert card.recipe["stages"][0]["optimiser"] == "sgd"
+    assert "precision" not in card.recipe["stages"][0]
 
 
 def test_queries_of_an_official_test_part(folder: Path, tmp_path: Path) -> None:

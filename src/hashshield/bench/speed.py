@@ -177,7 +177,7 @@ def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
                 written = imaging.write(photo, pixels)
             with watch.timing("receipt"), torch.inference_mode():
                 again = read_again(written, photo, tools.looks, name=path.name)
-                for views in (again.views, *(views for _, views in again.survival)):
+                for views in (again.views, *(served.views for served in again.served)):
                     tools.models[0].model(views[0][None].to(tools.models[0].model.mean.device))
             with watch.timing("ledger"):
                 store.replace(read_snapshot(copy, follow=False, within=photos), written, NewRecord(), allow_root=True)

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.layouts import EVALUATE
+from hashshield.cli.layouts import EVALUATE, SURVIVAL
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
+from hashshield.cli.pages import check_report, write_report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 
@@ -19,6 +20,8 @@ __all__ = ["EXAMPLES", "evaluate"]
 EXAMPLES = o.examples(
     "hashshield evaluate original.jpg protected.jpg",
     "hashshield evaluate originals/ protected/ --json   # same names",
+    "hashshield evaluate original.jpg protected.jpg --survival",
+    "hashshield evaluate originals/ protected/ --report report.html",
 )
 
 
@@ -26,26 +29,42 @@ def evaluate(
     original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A photo, or a folder of photos.")],
     protected: Annotated[Path, typer.Argument(metavar="PROTECTED", help="Its protected copy, or their folder.")],
     model: o.Models = None,
+    target: o.TargetImage = None,
+    target_set: o.TargetSet = None,
+    target_class: o.TargetClass = None,
     device: o.Device = None,
+    survival: o.Survival = False,
     as_json: o.Json = False,
+    report: o.ReportPage = None,
+    redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
 ) -> None:
-    """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances."""
+    """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances.
+
+    With --survival, the protected copies are measured again after what services do to photos (JPEG, WebP, smaller
+    sizes, crops and more), and classical perceptual hashes are asked beside the networks. Name the target of photos
+    that were aimed at one; of others about half of the bits have to differ from the original's.
+    """
     with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
-        settings = resolve({"model": model, "device": device})
+        settings = resolve({"model": model, "device": device, "survival": survival or None})
+        check_report(report, redact=redact)
+        if settings["survival"].value:
+            sink.layout = SURVIVAL
         require(settings["model"].value, sink, yes=yes)
 
         from hashshield.pipeline import evaluate as pipeline
 
         with PhotoProgress(sink) as progress:
-            sink.finish(
-                pipeline.evaluate(
-                    original,
-                    protected,
-                    models=settings["model"].value,
-                    device=settings["device"].value,
-                    progress=progress,
-                )
+            rows = pipeline.evaluate(
+                original,
+                protected,
+                models=settings["model"].value,
+                goal=o.goal_of(target, target_set, target_class, None),
+                survival=settings["survival"].value,
+                device=settings["device"].value,
+                progress=progress,
             )
+            sink.finish(rows)
+            write_report(report, rows, sink, progress, redact=redact)

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from hashshield.cli import survival
 from hashshield.cli.output import Column, Layout, count
 
 if TYPE_CHECKING:
     from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, SurvivalRow, Verification
 
-__all__ = ["EVALUATE", "PROTECT", "REENCODED", "RESTORE", "VERIFY"]
+__all__ = ["EVALUATE", "PROTECT", "RESTORE", "SURVIVAL", "VERIFY"]
 
-REENCODED = "jpeg q75"
-"""The transform every receipt answers for."""
 _FIRST = 20
 """Rows of a folder that are shown whatever their status."""
 _STATUSES = ("protected", "already", "planned", "skipped", "short", "partial", "failed")
@@ -61,10 +60,13 @@ def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
     return median(values) if values else None
 
 
-def _reencoded(written: Iterable[Outcome]) -> tuple[int, int]:
-    """How many written photos keep their goal after re-encoding, and of how many that was measured."""
-    measured = [[row.passed for row in outcome.survival if row.transform == REENCODED] for outcome in written]
-    return sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
+def _reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
+    """What every receipt answers for, how many written photos keep their goal after it, and of how many measured."""
+    # Late: with Pillow it would be a part of the time of --help.
+    from hashshield.imaging.services import JPEG_Q75
+
+    measured = [[row.passed for row in outcome.survival if row.transform == JPEG_Q75.name] for outcome in written]
+    return JPEG_Q75.name, sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
 
 
 def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRow] = ()) -> list[str]:
@@ -76,8 +78,13 @@ def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRo
         for code in codes
     ]
     lines += [
-        f"{name}: {kept.model} {kept.view} after {kept.transform}: {kept.distance_from_original} bits from its own "
-        f"code, {kept.distance_to_goal} from the goal, {'kept' if kept.passed else 'not kept'}"
+        f"{name}: {kept.model} {kept.view} after {kept.transform}: "
+        + (
+            f"{kept.distance_from_original} bits from its own code, {kept.distance_to_goal} from the goal, "
+            f"{'kept' if kept.passed else 'not kept'}"
+            if kept.reason is None
+            else kept.reason
+        )
         for kept in survival
     ]
     return lines
@@ -101,7 +108,7 @@ def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
     written = [row for row in rows if row.status in _WRITTEN]
     from_original = [row.distance_from_original for row in written if row.distance_from_original is not None]
     to_goal = [row.distance_to_goal for row in written if row.distance_to_goal is not None]
-    passed, measured = _reencoded(written)
+    transform, passed, measured = _reencoded(written)
     return {
         "counts": _counts(rows, _STATUSES),
         "median_psnr_db": _median_psnr(written),
@@ -109,7 +116,8 @@ def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
         "worst_distance_to_goal": max(to_goal, default=None),
         "planned_seconds": sum(row.seconds or 0 for row in rows if row.status == "planned") or None,
         "witness": _witnessed(written),
-        "after_reencoding": {"transform": REENCODED, "passed": passed, "measured": measured},
+        "after_reencoding": {"transform": transform, "passed": passed, "measured": measured},
+        "survival": survival.numbers(written),
     }
 
 
@@ -155,7 +163,7 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
     lines.append(
         f"Networks used in the search ({', '.join(models)}): {counts.get('protected', 0)} of {len(written)} {met}."
     )
-    passed, measured = _reencoded(written)
+    _, passed, measured = _reencoded(written)
     if measured:
         lines.append(f"After re-encoding as JPEG q75: {passed} of {measured} still {'unlinked' if unlinked else met}.")
     for said in _witnessed(written):
@@ -163,6 +171,9 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
             f"A network never used in the search ({said['model']}): {said['unlinked']} of {said['of']} unlinked; "
             f"median distance {said['median_distance']:g} of {said['bits']} bits."
         )
+    if any(row.perceptual for row in written):
+        lines.append(f"Kept after what services do: {survival.in_words(written)}.")
+        lines += survival.still_matching(written)
     lines.append("No service is known to run these networks; another network may still match these photos.")
     return lines + _left_in_files(written)
 
@@ -198,6 +209,17 @@ def _evaluate_closing(rows: Sequence[Evaluation]) -> list[str]:
         for row in rows[:_FIRST]
         for code in row.codes
     ]
+
+
+def _survival_closing(rows: Sequence[Evaluation]) -> list[str]:
+    """What the table of transforms has no column for."""
+    measured = [row for row in rows if row.psnr_db is not None]
+    pixels = [
+        f"{row.protected}: PSNR {_number(row.psnr_db)} dB, SSIM {_number(row.ssim, '.4f')}, largest change "
+        f"{row.linf_levels} levels"
+        for row in measured[:_FIRST]
+    ]
+    return _evaluate_closing(rows) + pixels + survival.still_matching(rows)
 
 
 def _restore_closing(rows: Sequence[Restoration]) -> list[str]:
@@ -259,8 +281,14 @@ EVALUATE = Layout(
     numbers=lambda rows: {
         "counts": _counts(rows, ("compared", "failed")),
         "median_psnr_db": _median_psnr(rows),
+        "survival": survival.numbers(rows),
     },
 )
+
+SURVIVAL = EVALUATE._replace(
+    columns=survival.COLUMNS, spread=survival.lines, shown=lambda lines: lines, closing=_survival_closing
+)
+"""`evaluate --survival`: its lines are transforms."""
 
 RESTORE = Layout(
     columns=(Column("File", lambda row: row.path), Column("Status", lambda row: row.status)),

@@ -34,7 +34,10 @@ __all__ = [
     "Paths",
     "Preset",
     "Quiet",
+    "Redact",
+    "ReportPage",
     "Seed",
+    "Survival",
     "TargetClass",
     "TargetImage",
     "TargetSet",
@@ -54,7 +57,7 @@ __all__ = [
     "words",
 ]
 
-AIM, SEARCH, FILES, REPORT = "What to aim at", "Search", "Files", "Report"
+AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many machines", "Report"
 
 
 def default_note(key: str) -> str:
@@ -152,11 +155,19 @@ Exclude = Annotated[
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
 BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
 AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
+Survival = Annotated[
+    bool, switch("--survival", text="Measure too what is left after what services do to photos.", panel=REPORT)
+]
 Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
 Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
 Verbose = Annotated[
     bool, switch("--verbose", "-v", text="Show every file, and all that was measured of it.", panel=REPORT)
 ]
+ReportPage = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write a page of pictures and receipts.", rich_help_panel=REPORT),
+]
+Redact = Annotated[bool, switch("--redact", text="With --report: a page to share, without originals.", panel=REPORT)]
 Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
 
 

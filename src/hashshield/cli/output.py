@@ -39,12 +39,20 @@ _PRECEDENCE = (INTERRUPTED, 4, 2, 1, 3, 0)
 _CODES = {"failed": 1, "short": 3, "partial": 3, "not_protected": 3, "unknown": 3}
 
 
+def _no_style(row: Any) -> str:
+    return ""
+
+
 class Column(NamedTuple):
     """One column of a report; `cell` turns a row into text, empty when there is nothing to say."""
 
     header: str
     cell: Callable[[Any], str]
     right: bool = False
+    style: Callable[[Any], str] = _no_style
+    """rich's style of a cell, as a function of the row."""
+    drawn: bool = False
+    """Part of a chart: for terminals only, because it tells programs nothing new."""
 
 
 def _all(rows: Sequence[Any]) -> Sequence[Any]:
@@ -217,8 +225,9 @@ class Sink:
             if self._data.isatty():
                 self._table()
             else:
+                columns = [column for column in self.layout.columns if not column.drawn]
                 for row in self.layout.spread(self.rows):
-                    self._write("\t".join(clean(column.cell(row)) for column in self.layout.columns))
+                    self._write("\t".join(clean(column.cell(row)) for column in columns))
         if self.verbose:
             for row in self.rows:
                 for line in self.layout.details(row):
@@ -242,7 +251,7 @@ class Sink:
         for column in columns:
             table.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
         for row in shown:
-            table.add_row(*(literal(column.cell(row)) for column in columns))
+            table.add_row(*(literal(column.cell(row), column.style(row)) for column in columns))
         Console(file=self._data).print(table)
         if len(shown) < len(rows):
             say(f"... and {len(rows) - len(shown)} more; --verbose lists all.")

@@ -13,6 +13,7 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
+from hashshield.cli.pages import check_report, write_report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 from hashshield.errors import UsageError
@@ -29,7 +30,9 @@ EXAMPLES = (
         "hashshield protect a.png --target-class sunflower",
         "hashshield protect photos/ --dry-run      # what would be done, and how long it takes",
         "hashshield protect photos/ --sample 20    # try 20 of them on copies",
+        "hashshield protect photos/ --report report.html    # before and after, to look at",
         "hashshield protect - < a.jpg > b.jpg      # one photo through a pipe",
+        "hashshield protect photos/ --output out/ --engine ray --workers 2",
     )
     + "\n\nOptions with a default can be set for good in the environment (HASHSHIELD_TAU=0.02) or in a file; "
     "see `hashshield config show`."
@@ -118,7 +121,35 @@ def protect(
     ] = False,
     break_links: o.BreakLinks = False,
     allow_root: o.AllowRoot = False,
+    survival: o.Survival = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", metavar="WORD", help="Who works: local or ray, with --output.", rich_help_panel=o.FLEET
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="Ray cluster to use, which wants a token; else one of this machine.",
+            rich_help_panel=o.FLEET,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="Ray processes with opened networks; one per GPU, or four cores.",
+            rich_help_panel=o.FLEET,
+        ),
+    ] = None,
     as_json: o.Json = False,
+    report: o.ReportPage = None,
+    redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
@@ -154,8 +185,10 @@ def protect(
                 "keep_mtime": keep_mtime or None,
                 "lossy_formats": lossy_formats or None,
                 "exclude": exclude,
+                "survival": survival or None,
             }
         )
+        _check_engine(engine, ray_address, workers, piped=piped)
         if sample is not None and output is None and not dry_run:
             output = Path(tempfile.mkdtemp(prefix="hashshield-sample-"))
             sink.note(f"Copies go to {output}; your photos stay as they are.")
@@ -174,22 +207,49 @@ def protect(
             seed=seed,
         )
         if piped:
+            if report is not None or redact:
+                raise UsageError("- stands for one photo through a pipe, of which no --report can be made")
             _through_pipe(paths, request, sink, yes=yes)
             return
         if output is not None and output.exists() and not output.is_dir():
             raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
+        if report is not None and (dry_run or (no_backup and output is None)):
+            raise UsageError(
+                "--report shows photos beside their originals: --dry-run makes none, and --no-backup keeps none unless "
+                "copies are written with --output; leave one of them out"
+            )
+        check_report(report, redact=redact)
         if no_backup and output is None and not dry_run:
             o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
         if not dry_run:
             require(_networks(request), sink, yes=yes)
 
-        from hashshield.pipeline import run
-
         with PhotoProgress(sink) as progress:
+            if engine == "ray":
+                from hashshield.fleet import run as fleet
+
+                found = o.expanded(paths)
+                sink.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
+                return
+
+            from hashshield.pipeline import run
+
             rows = run.protect(
                 o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
             )
             sink.finish(rows)
+            said = PROTECT.closing(rows)
+            write_report(report, rows, sink, progress, redact=redact, said=said, vault=request.vault)
+
+
+def _check_engine(engine: str, address: str | None, workers: int | None, *, piped: bool) -> None:
+    """Refuse a word that is no engine, and options of the other one. Raises UsageError."""
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine is {engine!r}, which is unknown; choose one of local, ray")
+    if engine == "local" and (address is not None or workers is not None):
+        raise UsageError("--ray-address and --workers are for --engine ray; add it, or leave them out")
+    if engine == "ray" and piped:
+        raise UsageError("- stands for one photo through a pipe, and --engine ray is for folders of them; keep one")
 
 
 def _networks(request: Request) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from hashshield.storage import walk
 from hashshield.types import CodeRow, GoalSpec
 from hashshield.views import CARD, pillow_view
 
-__all__ = ["Mark", "aim_elsewhere", "aim_for", "fixed_bits", "measure", "read_mark"]
+__all__ = ["Mark", "aim_elsewhere", "aim_for", "fixed_bits", "measure", "read_mark", "tolerance_for"]
 
 Bits = NDArray[np.int8]
 
@@ -71,6 +71,11 @@ def read_mark(details: Mapping[str, Any]) -> Mark:
         bool(details["band"]),
         details.get("view", CARD),  # records of the first releases name none
     )
+
+
+def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
+    """Bits a wanted code may be off: what was asked, else 0 when lossless and a sixteenth of the code in JPEG."""
+    return asked if asked is not None else 0 if lossless else bits // 16
 
 
 def measure(mark: Mark, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:

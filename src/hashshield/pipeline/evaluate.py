@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from hashshield import imaging
+from hashshield.attacks.goals import nearest_class
 from hashshield.errors import HashshieldError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
+from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, measure
-from hashshield.pipeline.receipt import CARD_VIEW
+from hashshield.pipeline.aims import Mark, fixed_bits, measure
+from hashshield.pipeline.survival import CARD_VIEW, card_views, codes_of, serve, survival_rows
 from hashshield.storage import read_snapshot, walk
-from hashshield.types import CodeRow, Evaluation, Progress
-from hashshield.views import pillow_view
+from hashshield.types import Evaluation, GoalSpec, Progress
 
 __all__ = ["evaluate"]
 
+Bits = NDArray[np.int8]
+
 
 def evaluate(
-    original: Path, protected: Path, *, models: Sequence[str], device: str = "auto", progress: Progress
+    original: Path,
+    protected: Path,
+    *,
+    models: Sequence[str],
+    goal: GoalSpec | None = None,
+    survival: bool = False,
+    device: str = "auto",
+    progress: Progress,
 ) -> list[Evaluation]:
     """PSNR, SSIM, L-infinity and Hamming distance of a pair of files, or of each pair of two folders.
 
-    Files of folders are paired by relative path. Raises UsageError when one is a file and the other a folder or no
-    pair is found, CheckpointError.
+    Files of folders are paired by relative path. `goal` is a target that the second files were aimed at. With
+    `survival` they are measured after what services do, too. Raises UsageError when one is a file and the other a
+    folder or no pair is found, GoalError for a target that cannot be aimed at, CheckpointError.
     """
     pairs = _pairs(original, protected)
     opened = open_models(models, device=choose_device(device))
+    fixed = fixed_bits(goal or GoalSpec(), opened)
     progress.start(len(pairs))
     rows = []
     for one, other in pairs:
         progress.photo(str(other))
         try:
-            row = _compare(one, other, opened)
+            row = _compare(one, other, opened, fixed, survival=survival)
         except HashshieldError as error:
             row = Evaluation(str(one), str(other), "failed", reason=str(error))
         rows.append(row)
@@ -77,10 +92,26 @@ def _unlistable(folder: Path, error: OSError) -> None:
 
 
 @torch.inference_mode()
-def _compare(original: Path, protected: Path, models: Sequence[OpenModel]) -> Evaluation:
+def _compare(
+    original: Path, protected: Path, models: Sequence[OpenModel], fixed: Sequence[Bits] | None, *, survival: bool
+) -> Evaluation:
     photos = [imaging.read(read_snapshot(path, follow=True).data, name=str(path)) for path in (original, protected)]
     shown = [upright_rgb(photo) for photo in photos]
-    rows = tuple(_row(model, shown[0], shown[1]) for model in models)
+    images = [Image.fromarray(pixels) for pixels in shown]
+    codes = [codes_of(card_views(image, models), models) for image in images]
+    marks = [
+        _mark(model, bits_of(own), bits_of(now) if fixed is None else fixed[i], band=fixed is None)
+        for i, (model, own, now) in enumerate(zip(models, *codes, strict=True))
+    ]
+    rows = [measure(mark, now, m.anchors, CARD_VIEW) for mark, now, m in zip(marks, codes[1], models, strict=True)]
+    hashed = Evaluation(str(original), str(protected), "compared", codes=tuple(rows))
+    if survival:
+        served = serve(images[1], models, every=True)
+        hashed = replace(
+            hashed,
+            survival=survival_rows(served, marks, models, tolerance=None),
+            perceptual=perceptual_rows(*images),
+        )
     before, after = photos
     pixels = (before.pixels, after.pixels)
     if before.pixels.shape != after.pixels.shape or before.orientation != after.orientation:
@@ -88,27 +119,16 @@ def _compare(original: Path, protected: Path, models: Sequence[OpenModel]) -> Ev
     if pixels[0].shape != pixels[1].shape:
         sizes = " and ".join(f"{p.shape[1]}x{p.shape[0]}" for p in pixels)
         reason = f"sizes differ ({sizes}): only the hash distance can be measured"
-        return Evaluation(str(original), str(protected), "compared", reason=reason, codes=rows)
-    return Evaluation(
-        str(original),
-        str(protected),
-        "compared",
+        return replace(hashed, reason=reason)
+    return replace(
+        hashed,
         psnr_db=psnr_db(*pixels),
         ssim=ssim(*pixels),
         linf_levels=linf_levels(*pixels),
         changed_pixels=float(np.mean((pixels[0] != pixels[1]).any(axis=2))),
-        codes=rows,
     )
 
 
-def _row(model: OpenModel, before: imaging.Pixels, after: imaging.Pixels) -> CodeRow:
-    """Distances between the two codes; the second photo's goal is taken to be its own code."""
-    codes = []
-    for shown in (before, after):
-        image = pillow_view(shown, model.card.input)[None].to(model.model.mean.device)
-        codes.append(model.model(image).code[0].float().cpu().numpy())
-    own = bits_of(codes[0])
+def _mark(model: OpenModel, own: Bits, wanted: Bits, *, band: bool) -> Mark:
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
-    nearest = None if anchors is None else int(np.count_nonzero(anchors != own, axis=1).argmin())
-    mark = Mark(model.name, own, bits_of(codes[1]), nearest, band=True)
-    return measure(mark, codes[1], model.anchors, CARD_VIEW)
+    return Mark(model.name, own, wanted, None if anchors is None else nearest_class(own, anchors), band)

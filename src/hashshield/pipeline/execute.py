@@ -22,7 +22,7 @@ from hashshield.pipeline.work import Result, Source, Tools, work
 from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
 
-__all__ = ["carry_out", "make_tools"]
+__all__ = ["Origin", "carry_out", "make_tools"]
 
 _BATCH = 8
 
@@ -51,6 +51,7 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
         fixed=fixed_bits(request.goal, models),
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
+        survival=request.survival,
         strip=imaging.Strip(
             copies=bool(request.options.get("strip_copies")),
             gps=bool(request.options.get("strip_gps")),
@@ -63,7 +64,7 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
 
 
 @dataclass(frozen=True, slots=True)
-class _Origin:
+class Origin:
     """Where a source came from; its bytes are not held a second time."""
 
     job: Job
@@ -81,7 +82,7 @@ def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Pro
     for result in work(_sources(jobs, request, store, trouble, progress), tools):
         yield from _taken(trouble)
         origin = result.source.key
-        assert isinstance(origin, _Origin)
+        assert isinstance(origin, Origin)
         row = _store(result, origin.job, origin.snapshot, request, store)
         if row.status == "short":
             try:
@@ -121,7 +122,7 @@ def _sources(
         except HashshieldError as error:
             trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
             continue
-        yield Source(str(job.path), data, sha256, _Origin(job, replace(snapshot, data=b"")))
+        yield Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:

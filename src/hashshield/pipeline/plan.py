@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,23 @@ from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError
 from hashshield.imaging import sniff
 from hashshield.pipeline.attempts import Attempts
-from hashshield.storage import Record, Store, named, read_snapshot
+from hashshield.storage import Record, Snapshot, Store, named, read_snapshot
 from hashshield.types import Outcome, Request
 
-__all__ = ["Job", "Plan", "already", "asked_for", "goal_name", "model_names", "plan", "text_of"]
+__all__ = [
+    "Job",
+    "Plan",
+    "already",
+    "asked_for",
+    "copy_place",
+    "files",
+    "goal_name",
+    "hint",
+    "model_names",
+    "plan",
+    "read_photo",
+    "text_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +65,10 @@ def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
     jobs: list[Job] = []
     settled: list[Outcome] = []
     seen: dict[tuple[int, int], Path] = {}
-    for path, within in _files(paths, request, store, settled):
-        try:
-            snapshot = read_snapshot(path, follow=within is None, within=within)
-        except HashshieldError as error:
-            settled.append(Outcome(str(path), "failed", reason=str(error)))
+    for path, within in files(paths, request, store, settled):
+        snapshot = read_photo(path, within)
+        if isinstance(snapshot, Outcome):
+            settled.append(snapshot)
             continue
         first = seen.get((snapshot.dev, snapshot.inode))
         seen[snapshot.dev, snapshot.inode] = first or path
@@ -65,14 +77,11 @@ def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
         if first is not None:
             settled.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
             continue
-        if within is not None and sniff(snapshot.data[:64]) is None:
-            settled.append(Outcome(str(path), "skipped", reason="not an image"))
-            continue
         record = store.known(snapshot.sha256)
         if record is not None and not request.force:
             settled.append(already(path, record, request))
             continue
-        output = None if request.output is None else request.output / _relative(path, within)
+        output = None if request.output is None else copy_place(request.output, path, within)
         short = attempts.before(snapshot.sha256)
         if short is not None:
             asked = asked_for(path, output, snapshot.sha256, request)
@@ -82,9 +91,27 @@ def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
     return Plan(tuple(jobs), tuple(settled))
 
 
+def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
+    """A file that may be a photo, read; or the row of one that cannot be read, or was met in a folder and is none."""
+    try:
+        snapshot = read_snapshot(path, follow=within is None, within=within)
+    except HashshieldError as error:
+        return Outcome(str(path), "failed", reason=str(error))
+    if within is not None and sniff(snapshot.data[:64]) is None:
+        return Outcome(str(path), "skipped", reason="not an image")
+    return snapshot
+
+
 def already(path: Path, record: Record, request: Request) -> Outcome:
     """The row of a file that is some earlier run's result, with a hint when the settings differ now."""
     details = record.details
+    reason = hint(details, request, "--force starts again from the original")
+    fields = {k: details[k] for k in ("model", "bits", "method", "preset", "goal", "tau") if k in details}
+    return Outcome(str(path), "already", reason=reason, sha256_after=record.sha256_after, **fields)
+
+
+def hint(details: Mapping[str, Any], request: Request, advice: str) -> str | None:
+    """What a photo was protected with where that is not what is asked now; None where it is. Raises as `asked_for`."""
     asked = {
         "model": model_names(request),
         "goal": goal_name(request),
@@ -92,13 +119,8 @@ def already(path: Path, record: Record, request: Request) -> Outcome:
         "method": request.method,
         "preset": request.preset,
     }
-    differing = [k for k, v in asked.items() if k in details and details[k] != v]
-    hint = None
-    if differing:
-        was = ", ".join(f"{k} {details[k]}" for k in differing)
-        hint = f"protected earlier with {was}; --force starts again from the original"
-    fields = {k: details[k] for k in ("model", "bits", "method", "preset", "goal", "tau") if k in details}
-    return Outcome(str(path), "already", reason=hint, sha256_after=record.sha256_after, **fields)
+    was = ", ".join(f"{k} {details[k]}" for k, v in asked.items() if k in details and details[k] != v)
+    return f"protected earlier with {was}; {advice}" if was else None
 
 
 def asked_for(path: Path, output: Path | None, sha256: str, request: Request) -> dict[str, Any]:
@@ -131,9 +153,11 @@ def goal_name(request: Request) -> str:
     return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
 
 
-def _files(
+def files(
     paths: Sequence[Path], request: Request, store: Store, settled: list[Outcome]
 ) -> Iterator[tuple[Path, Path | None]]:
+    """Each file to look at, with the folder it was met in (None: named); what cannot be listed goes to `settled`."""
+
     def failed(folder: Path, error: OSError) -> None:
         settled.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
 
@@ -144,5 +168,6 @@ def _files(
     return named(there, skip=store.root, exclude=request.exclude, failed=failed)
 
 
-def _relative(path: Path, within: Path | None) -> Path:
-    return Path(path.name) if within is None else path.relative_to(within)
+def copy_place(output: Path, path: Path, within: Path | None) -> Path:
+    """Where the protected copy of a file goes: below `output` as it lies below the folder it was met in."""
+    return output / (path.name if within is None else path.relative_to(within))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -17,32 +15,19 @@ from hashshield import imaging
 from hashshield.attacks.grid import grid_size
 from hashshield.errors import BrokenPhotoError
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
-from hashshield.models.hash_files import shared_codes, upright_rgb
+from hashshield.metrics.perceptual import perceptual_rows
+from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.aims import Mark, measure
+from hashshield.pipeline.aims import Mark, measure, tolerance_for
+from hashshield.pipeline.looks import Look, looks_of, networks, views_of
+from hashshield.pipeline.survival import CARD_VIEW, Served, codes_of, serve, survival_rows
 from hashshield.pipeline.witness import testify
-from hashshield.types import Receipt, SurvivalRow
-from hashshield.views import CARD, framing, resized, to_image
+from hashshield.types import PerceptualRow, Receipt
+from hashshield.views import resized
 
-__all__ = ["CARD_VIEW", "JPEG_Q75", "Look", "Reread", "judge", "looks_of", "read_again", "tolerance_for"]
-
-CARD_VIEW = CARD
-JPEG_Q75 = "jpeg q75"
+__all__ = ["Reread", "judge", "read_again"]
 
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """A network and the view in which it sees a photo."""
-
-    model: OpenModel
-    view: str = CARD
-
-
-def looks_of(models: Sequence[OpenModel], views: Sequence[str]) -> tuple[Look, ...]:
-    """Every network in every view, the views of one network together."""
-    return tuple(Look(model, view) for model in models for view in views)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +35,9 @@ class Reread:
     """What can be measured of written bytes without a network."""
 
     views: tuple[Tensor, ...]
-    """Per network and promised view of it: (3, h, w), as `Look` orders them."""
-    survival: tuple[tuple[str, tuple[Tensor, ...]], ...]
-    """Transform name and its views, as `views`."""
+    """Per look, (3, h, w)."""
+    served: tuple[Served, ...]
+    perceptual: tuple[PerceptualRow, ...]
     witness_views: tuple[Tensor, ...]
     """The card's view of each witness."""
     on_grid: Pixels
@@ -73,8 +58,9 @@ def read_again(
     *,
     name: str,
     witnesses: Sequence[OpenModel] = (),
+    survival: bool = False,
 ) -> Reread:
-    """Decode what would be written and compare it with the decoded original.
+    """Decode what would be written and compare it with the decoded original; with `survival` after all services.
 
     Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency.
     """
@@ -89,12 +75,14 @@ def read_again(
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
     shown = Image.fromarray(upright_rgb(photo))
     on_grid = resized(shown, *grid_size(shown.height, shown.width))
-    views, witness_views = _views(shown, looks), _views(shown, [Look(model) for model in witnesses])
-    coded = _jpeg(shown, 75)
+    views, witness_views = views_of(shown, looks), views_of(shown, looks_of(witnesses))
+    served = serve(shown, networks(looks), every=survival)
+    perceptual = perceptual_rows(Image.fromarray(upright_rgb(original)), shown) if survival else ()
     del shown
     return Reread(
         views=views,
-        survival=((JPEG_Q75, _views(Image.open(io.BytesIO(coded), formats=["JPEG"]), looks)),),
+        served=served,
+        perceptual=perceptual,
         witness_views=witness_views,
         on_grid=on_grid,
         psnr_db=psnr_db(photo.pixels, original.pixels),
@@ -123,22 +111,15 @@ def judge(
     """
     rows = [
         measure(mark, code, look.model.anchors, look.view)
-        for mark, look, code in zip(marks, looks, _codes(reread.views, looks), strict=True)
+        for mark, look, code in zip(marks, looks, codes_of(reread.views, [look.model for look in looks]), strict=True)
     ]
-    survival = []
-    for transform, views in reread.survival:
-        for mark, look, code in zip(marks, looks, _codes(views, looks), strict=True):
-            row = measure(mark, code, look.model.anchors, look.view)
-            passed = mark.passed(row, tolerance_for(tolerance, row.bits, lossless=False))
-            survival.append(
-                SurvivalRow(transform, row.model, row.view, row.distance_from_original, row.distance_to_goal, passed)
-            )
     return Receipt(
         passed=all(
             m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(marks, rows, strict=True)
         ),
         codes=tuple(rows),
-        survival=tuple(survival),
+        survival=survival_rows(reread.served, marks, networks(looks), tolerance=tolerance),
+        perceptual=reread.perceptual,
         psnr_db=reread.psnr_db,
         ssim=reread.ssim,
         linf_levels=linf_applied,
@@ -148,31 +129,3 @@ def judge(
             for (own, model), view in zip(witnesses, reread.witness_views, strict=True)
         ),
     )
-
-
-def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
-    """Bits a wanted code may be off: what was asked, else 0 when lossless and a sixteenth of the code in JPEG."""
-    return asked if asked is not None else 0 if lossless else bits // 16
-
-
-def _codes(views: Sequence[Tensor], looks: Sequence[Look]) -> list[NDArray[np.float32]]:
-    found = []
-    for view, look in zip(views, looks, strict=True):
-        network = look.model.model
-        image = view[None].to(network.mean.device)
-        found.append(shared_codes([network], image)[0].code[0].float().cpu().numpy())
-    return found
-
-
-def _views(shown: Image.Image, looks: Sequence[Look]) -> tuple[Tensor, ...]:
-    """What each look sees; what several have in common is made once."""
-    small = cache(lambda height, width: resized(shown, height, width))
-    framings = [framing(look.view, look.model.card.input, shown.height, shown.width) for look in looks]
-    return tuple(to_image(small(*goal)[crop]) for goal, crop in framings)
-
-
-def _jpeg(shown: Image.Image, quality: int) -> bytes:
-    """Encode as a service would: Pillow's defaults at that quality."""
-    buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()

@@ -59,6 +59,7 @@ def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[st
         jobs=value["jobs"],
         exclude=value["exclude"],
         witness=value["witness"],
+        survival=value["survival"],
         options={**{key: value[key] for key in _OPTIONS}, **options},
         **rest,
     )

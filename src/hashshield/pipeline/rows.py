@@ -50,6 +50,7 @@ def row_of(result: Result, path: Path, output: Path | None, request: Request) ->
         codes=receipt.codes,
         survival=receipt.survival,
         witness=receipt.witness,
+        perceptual=receipt.perceptual,
         unprotected_copies=result.unprotected_copies,
         links_to_owner=result.links_to_owner,
         **common,

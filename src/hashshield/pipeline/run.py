@@ -13,7 +13,7 @@ from hashshield.pipeline.plan import Job, already, plan, text_of
 from hashshield.storage import SpaceReport, Store, digest, preflight
 from hashshield.types import Outcome, Progress, Request
 
-__all__ = ["protect", "protect_bytes"]
+__all__ = ["check", "check_names", "protect", "protect_bytes"]
 
 _LONG_MINUTES = 10
 
@@ -39,7 +39,7 @@ def protect(
 
             jobs, rows = spread(jobs, request.sample), {}
         if request.dry_run:
-            _check_names(request)
+            check_names(request)
             rows |= _planned(jobs, request, store, progress)
         elif left := look(jobs, request, store, rows):
             from hashshield.pipeline.execute import carry_out
@@ -80,8 +80,8 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
     return (result.data if row.status in ("protected", "partial") else None), row
 
 
-def _check_names(request: Request) -> None:
-    """What a dry run can tell without opening a network. Raises UnknownNameError, CheckpointError, GoalError."""
+def check_names(request: Request) -> None:
+    """Refuse what can be told without opening a network. Raises UnknownNameError, CheckpointError, GoalError."""
     from hashshield.models.device import choose_device
     from hashshield.pipeline.rows import method_of
     from hashshield.pipeline.witness import witness_name

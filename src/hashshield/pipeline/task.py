@@ -23,7 +23,8 @@ from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark
 from hashshield.pipeline.look import open_photo
-from hashshield.pipeline.receipt import Look, Reread, looks_of, read_again
+from hashshield.pipeline.looks import Look, looks_of
+from hashshield.pipeline.receipt import Reread, read_again
 from hashshield.types import GoalSpec, Receipt
 from hashshield.views import framing, pillow_view, resized, to_image
 
@@ -64,6 +65,8 @@ class Tools:
     tolerance: int | None
     witnesses: tuple[OpenModel, ...] = ()
     """Networks that are not searched on and only asked about results."""
+    survival: bool = False
+    """Whether receipts are to hold what is left after each service."""
     strip: imaging.Strip = field(default_factory=imaging.Strip)
     lossy_formats: bool = False
     """Whether HEIC and AVIF are worked on."""
@@ -198,7 +201,8 @@ def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
     data = imaging.write(photo, pixels, strip=tools.strip)
     applied = linf_levels(pixels, photo.pixels)
     del pixels
-    again = read_again(data, photo, tools.looks, name=task.source.name, witnesses=tools.witnesses)
+    name, witnesses = task.source.name, tools.witnesses
+    again = read_again(data, photo, tools.looks, name=name, witnesses=witnesses, survival=tools.survival)
     return data, again, applied
 
 

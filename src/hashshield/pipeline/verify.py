@@ -17,8 +17,7 @@ from hashshield.metrics.hamming import bits_of, to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, fixed_bits, measure, read_mark
-from hashshield.pipeline.receipt import tolerance_for
+from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, fixed_bits, measure, read_mark, tolerance_for
 from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 from hashshield.views import pillow_view
@@ -33,7 +32,7 @@ def verify(
     original: Path | None = None,
     goal: GoalSpec | None = None,
     tolerance: int | None = None,
-    preset: str = "balanced",
+    preset: str = "invisible",
     vault: Path | None = None,
     device: str = "auto",
     exclude: Sequence[str] = (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashshield.storage.pages import check_page, put_page
 from hashshield.storage.place import default_root
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
@@ -17,12 +18,14 @@ __all__ = [
     "SpaceReport",
     "Store",
     "Volume",
+    "check_page",
     "default_root",
     "digest",
     "excluded",
     "is_temporary",
     "named",
     "preflight",
+    "put_page",
     "read_snapshot",
     "walk",
 ]

@@ -26,7 +26,7 @@ class Learner(nn.Module):
     def __init__(self, network: HashNet, classes: int, loss: Loss, *, several: bool) -> None:
         super().__init__()
         self.network, self.loss = network, loss
-        self.half = False
+        self.half_trunk = False
         """Whether the trunk computes in bfloat16."""
         self.several = several
         """Photos may have several labels. Told by the dataset: a batch that has none by chance is no other task."""
@@ -38,7 +38,7 @@ class Learner(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) images in [0, 1] -> (N, D) raw features, float32."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half_trunk):
             features = self.network.features(images)
         return features.float()
 

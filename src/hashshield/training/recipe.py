@@ -83,7 +83,7 @@ class Stage:
     adversarial_tau: float = 0.0
     """Bound of that attack, in [0, 1] units."""
     optimiser: str = "adamw"
-    """Or "sgd", with Nesterov momentum 0.9: quicker from scratch, with a learning rate about a hundred times as high."""
+    """Or "sgd", with Nesterov momentum 0.9: quicker from scratch, at about a hundred times the learning rate."""
     warmup: float = 0.0
     """Epochs over which the learning rate climbs to its height."""
     precision: str = "float32"
@@ -183,7 +183,7 @@ def _fault(recipe: Recipe) -> str | None:
             (f"{where}.pad", stage.pad, _whole(stage.pad, 0) and stage.pad < size.resize),
             (f"{where}.adversarial_steps", steps, _whole(steps, 0) and steps <= 100),
             (f"{where}.optimiser", stage.optimiser, stage.optimiser in ("adamw", "sgd")),
-            (f"{where}.warmup", stage.warmup, 0 <= stage.warmup < stage.epochs),
+            (f"{where}.warmup", stage.warmup, _whole(stage.epochs, 1) and 0 <= stage.warmup < stage.epochs),
             (f"{where}.precision", stage.precision, stage.precision in ("float32", "bfloat16")),
             (f"{where}.precision without images", stage.precision, stage.precision == "float32" or on_images),
             (f"{where}.adversarial_tau", stage.adversarial_tau, 0 <= stage.adversarial_tau <= 1),

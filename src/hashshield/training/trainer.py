@@ -31,7 +31,7 @@ from hashshield.training.recipe import Recipe, Stage
 from hashshield.training.start import give_start
 from hashshield.training.state import load_state, save_state
 
-__all__ = ["Epoch", "Reporter", "train"]
+__all__ = ["Epoch", "Reporter", "rate_share", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,15 @@ def train(
     return card
 
 
+def rate_share(epoch: int, gone: float, stage: Stage) -> float:
+    """Share of the full learning rate: a cosine over the epochs down to a hundredth, climbing over the warm-up.
+
+    `gone` is how many epochs are over, the part of the present one included.
+    """
+    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
+    return cosine * min(1.0, gone / stage.warmup) if stage.warmup else cosine
+
+
 def _optimiser(learner: Learner, stage: Stage) -> torch.optim.Optimizer:
     groups = [{"params": list(learner.head_parameters()), "lr": stage.learning_rate}]
     if stage.train == "all":
@@ -154,7 +163,7 @@ class _Run:
     def prepare(self, *, learnt: bool) -> None:
         """Compute what does not change during the stage; `learnt` tells whether the heads come from an earlier one."""
         self.learner.dropout.p = self.stage.dropout
-        self.learner.half = self.stage.precision == "bfloat16"
+        self.learner.half_trunk = self.stage.precision == "bfloat16"
         heads_only = self.stage.train == "heads"
         self.learner.network.trunk.requires_grad_(not heads_only)
         paths = [self.files.root / p for p in self.files.paths]
@@ -183,12 +192,8 @@ class _Run:
         return float(np.mean(losses)), self._quality(epoch)
 
     def _schedule(self, epoch: int, batch: int) -> None:
-        """Cosine over the epochs from the full learning rate to a hundredth; before it, linear over the warm-up."""
-        factor = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / self.stage.epochs)) / 2
-        warming = self.stage.warmup * len(self.split.training) / self.stage.batch
-        gone = epoch * (len(self.split.training) / self.stage.batch) + batch + 1
-        if gone < warming:
-            factor *= gone / warming
+        batches = len(self.split.training) / self.stage.batch
+        factor = rate_share(epoch, epoch + (batch + 1) / batches, self.stage)
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
 

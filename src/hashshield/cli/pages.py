@@ -1,0 +1,37 @@
+"""The page of --report: looked at before the work, written after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hashshield.cli.output import Sink
+from hashshield.cli.progress import PhotoProgress
+from hashshield.errors import UsageError
+
+__all__ = ["check_report", "write_report"]
+
+
+def check_report(path: Path | None, *, redact: bool) -> None:
+    """Refuse what cannot be written or meant. Raises UsageError, StorageError."""
+    if path is None:
+        if redact:
+            raise UsageError("--redact says what --report leaves out; give --report FILE.html too")
+        return
+    from hashshield.report.html import check_place
+
+    check_place(path)
+
+
+def write_report(
+    path: Path | None, rows: Sequence[Any], sink: Sink, progress: PhotoProgress, *, redact: bool, **rest: Any
+) -> None:
+    """Write the page where one was asked for; `rest` as in `report.html.write`. Raises UsageError, StorageError."""
+    if path is None:
+        return
+    from hashshield.report.html import write
+
+    write(path, rows, command=sink.command, redact=redact, tell=progress.photo, **rest)
+    private = "" if redact else "; it holds originals, so keep it to yourself"
+    progress.notice(f"Report: {path}{private}.")

@@ -1,0 +1,146 @@
+"""How survival is shown: one line per transform and network, over all photos, with a bar; and the classical hashes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hashshield.cli.output import Column
+
+if TYPE_CHECKING:
+    from hashshield.types import Evaluation, Outcome
+
+__all__ = ["COLUMNS", "Line", "in_words", "lines", "numbers", "still_matching"]
+
+_CELLS = 24
+"""Characters of a bar: half a bit of 48 each."""
+
+
+class Line(NamedTuple):
+    """One transform and network over all photos."""
+
+    transform: str
+    model: str
+    bits: int
+    distances: tuple[int, ...]
+    """From the photo's own code, one per photo that it applies to; perhaps none."""
+    to_goal: tuple[int, ...]
+    kept: int
+
+
+def lines(rows: Iterable[Outcome | Evaluation]) -> list[Line]:
+    """What `survival` of all rows comes to, in the order of the first."""
+    found: dict[tuple[str, str], list[Any]] = {}
+    bits: dict[str, int] = {}
+    for row in rows:
+        bits |= {code.model: code.bits for code in row.codes}
+        for kept in row.survival:
+            found.setdefault((kept.transform, kept.model), []).append(kept)
+    result = []
+    for (transform, model), group in found.items():
+        measured = [row for row in group if row.reason is None]
+        result.append(
+            Line(
+                transform,
+                model,
+                bits[model],
+                tuple(row.distance_from_original for row in measured),
+                tuple(row.distance_to_goal for row in measured),
+                sum(row.passed for row in measured),
+            )
+        )
+    return result
+
+
+def numbers(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
+    """The same for a JSON summary."""
+    return [
+        {
+            "transform": line.transform,
+            "model": line.model,
+            "kept": line.kept,
+            "of": len(line.distances),
+            "median_distance_from_original": _median(line.distances),
+            "median_distance_to_goal": _median(line.to_goal),
+        }
+        for line in lines(rows)
+    ]
+
+
+def in_words(rows: Iterable[Outcome | Evaluation]) -> str:
+    """How many photos keep it after each transform, on the network that loses most."""
+    least: dict[str, Line] = {}
+    for line in lines(rows):
+        if line.distances and (line.transform not in least or line.kept < least[line.transform].kept):
+            least[line.transform] = line
+    return ", ".join(f"{line.transform} {line.kept}/{len(line.distances)}" for line in least.values())
+
+
+def still_matching(rows: Sequence[Outcome | Evaluation]) -> list[str]:
+    """What classical perceptual hashes say, in one sentence each, and what that means."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        for kind in row.perceptual:
+            found.setdefault(kind.hash, []).append(kind)
+    said = []
+    for name, kinds in found.items():
+        measured = [kind for kind in kinds if kind.reason is None]
+        if not measured:
+            said.append(f"{name}: not measured: {kinds[0].reason}.")
+            continue
+        matching, of = sum(kind.matches for kind in measured), len(measured)
+        distance = _number(_median([kind.distance for kind in measured]))
+        verdict = f"still matches {matching} of {of} photos: median distance {distance}"
+        if of == 1:
+            verdict = f"{'still matches' if matching else 'no longer matches'}: distance {distance}"
+        said.append(f"{name} {verdict} of {kinds[0].bits} bits, where {kinds[0].threshold} or fewer count as a match.")
+    return [*said, "HashShield does not hide photos from classical perceptual hashes."] if said else []
+
+
+def _median(values: Sequence[int]) -> float | None:
+    from statistics import median
+
+    return median(values) if values else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _from_own(line: Line) -> str:
+    return f"{_number(_median(line.distances))}/{line.bits}" if line.distances else ""
+
+
+def _bar(line: Line) -> str:
+    """The distance from the photo's own code as a share of all bits; half is where strangers are."""
+    middle = _median(line.distances)
+    if middle is None:
+        return ""
+    full, empty = ("█", "░") if (sys.stdout.encoding or "").lower().startswith("utf") else ("#", ".")
+    filled = round(_CELLS * middle / line.bits)
+    return full * filled + empty * (_CELLS - filled)
+
+
+def _kept(line: Line) -> str:
+    if not line.distances:
+        return "not applicable"
+    if len(line.distances) == 1:
+        return "yes" if line.kept else "no"
+    return f"{line.kept} of {len(line.distances)}"
+
+
+def _style(line: Line) -> str:
+    if not line.distances:
+        return "dim"
+    return "green" if line.kept == len(line.distances) else "yellow" if line.kept else "red"
+
+
+COLUMNS = (
+    Column("After", lambda line: line.transform),
+    Column("Network", lambda line: line.model),
+    Column("From own", _from_own, right=True),
+    Column("", _bar, style=_style, drawn=True),
+    Column("To goal", lambda line: _number(_median(line.to_goal)), right=True),
+    Column("Kept", _kept, style=_style),
+)

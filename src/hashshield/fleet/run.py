@@ -1,0 +1,192 @@
+"""`protect --engine ray`: files are listed here, batches go to workers, and rows come back as they are written."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hashshield.errors import FleetError, HashshieldError, UsageError
+from hashshield.fleet.cluster import cluster, require_ray
+from hashshield.pipeline.plan import Job, text_of
+from hashshield.pipeline.run import check, check_names
+from hashshield.storage import Store
+from hashshield.storage.copies import locked, sweep
+from hashshield.types import Outcome, Progress, Request
+
+if TYPE_CHECKING:
+    from hashshield.fleet.batch import Batch
+    from hashshield.fleet.manifest import Entry
+
+__all__ = ["protect"]
+
+_CORES = 4
+"""Of a worker without a GPU; each is a lane of the search."""
+_BLOCKS = 10_000
+"""Pieces that Ray keeps account of, at most; a piece may hold several batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """What every worker is told."""
+
+    request: Request
+    secret: bytes
+    results_before: frozenset[str]
+    run: str
+
+
+def protect(
+    paths: Sequence[Path],
+    request: Request,
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    progress: Progress,
+) -> list[Outcome]:
+    """Write protected copies of files and folders below `request.output`; one row per file, sorted by path.
+
+    `address` is a Ray cluster that asks for a token; None starts one on this machine. `workers` processes hold the
+    networks; None: one for each GPU, or for every four cores. What the manifest beside the outputs has is not done
+    again. Raises UsageError, CheckpointError, StorageError, FleetError for what concerns the whole run.
+    """
+    require_ray()
+
+    from hashshield.fleet import manifest
+    from hashshield.fleet.plan import check_places, listed, settled_before
+
+    output = _checked(paths, request)
+    check_places(paths, output)
+    folder = output / manifest.FOLDER
+    with Store.open(request.vault) as store, ExitStack() as stack:
+        for notice in store.notices:
+            progress.notice(notice)
+        jobs, settled = listed(paths, request, store)
+        rows = {row.path: row for row in settled}
+        if request.sample is not None and len(jobs) > request.sample:
+            from hashshield.pipeline.estimate import spread
+
+            jobs, rows = list(spread(jobs, request.sample)), {}
+        if not request.dry_run and jobs:
+            stack.enter_context(locked(folder))
+        known = manifest.read_all(folder) if folder.is_dir() else {}
+        before = settled_before(jobs, known, request)
+        rows |= {row.path: row for row in before.values()}
+        left = [job for job in jobs if job.path not in before]
+        if request.dry_run:
+            planned = (Outcome(str(job.path), "planned", output=text_of(job.output)) for job in left)
+            rows |= {row.path: row for row in planned}
+        elif left:
+            errand = _Errand(request, store.key(), store.ledger.result_pixels(), uuid.uuid4().hex)
+            progress.start(len(left))
+            for entry in _carry_out(left, known, errand, address, workers):
+                rows[entry.outcome.path] = entry.outcome
+                progress.done(entry.outcome)
+            for place in {job.output.parent for job in left if job.output is not None} | {folder}:
+                sweep(place)
+        return sorted(rows.values(), key=lambda row: row.path)
+
+
+def _checked(paths: Sequence[Path], request: Request) -> Path:
+    """The output folder, when the request is one for a fleet. Raises UsageError, CheckpointError, GoalError."""
+    check(request)
+    if request.output is None:
+        raise UsageError("--engine ray: needs --output DIR, because many machines never work in place")
+    options = request.options
+    in_place = {
+        "--no-backup": not request.backup,
+        "--force": request.force,
+        "--break-links": bool(options.get("break_links")),
+        "--allow-root": bool(options.get("allow_root")),
+    }
+    given = [name for name, is_given in in_place.items() if is_given]
+    if given:
+        raise UsageError(f"--engine ray: {' and '.join(given)} only mean something in place; leave out what is not")
+    # Which devices there are is the workers' business.
+    check_names(replace(request, device="auto"))
+    return request.output
+
+
+def _carry_out(
+    jobs: Sequence[Job],
+    known: dict[str, tuple[str, Entry]],
+    errand: _Errand,
+    address: str | None,
+    workers: int | None,
+) -> Iterator[Entry]:
+    """Hand the jobs to workers; their rows, batch by batch. Raises FleetError, and what a worker raised."""
+    with cluster(address):
+        import ray
+
+        from hashshield.fleet.plan import batches_of
+
+        assert errand.request.output is not None
+        share = _share(ray.cluster_resources(), errand.request, workers)
+        batches = batches_of(jobs, known, errand.request.output, workers=share["workers"])
+        try:
+            yield from _stream(batches, errand, share)
+        except ray.exceptions.RayError as error:
+            _raise(error)
+
+
+def _stream(batches: Sequence[Batch], errand: _Errand, share: dict[str, Any]) -> Iterator[Entry]:
+    import ray.data
+
+    from hashshield.fleet.manifest import entries_of
+    from hashshield.fleet.worker import Worker
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    data = ray.data.from_items(
+        [batch.as_row() for batch in batches], override_num_blocks=min(len(batches), _BLOCKS)
+    ).map_batches(
+        Worker,
+        batch_size=1,
+        batch_format="pyarrow",
+        # Ray starts a worker that was killed again, and gives it what it had been given.
+        compute=ray.data.ActorPoolStrategy(size=share["workers"], max_tasks_in_flight_per_actor=2),
+        fn_constructor_kwargs={
+            "request": errand.request,
+            "secret": errand.secret,
+            "results_before": errand.results_before,
+            "run": errand.run,
+            "threads": share["threads"],
+            "folder": str(Path.cwd()),
+        },
+        num_cpus=share["cpus"],
+        num_gpus=share["gpus"],
+    )
+    for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from entries_of(table)
+
+
+def _share(resources: dict[str, float], request: Request, workers: int | None) -> dict[str, Any]:
+    """How many workers there are, and what each may use."""
+    cpus = max(resources.get("CPU", 1.0), 1.0)
+    gpus = 0 if request.device == "cpu" else int(resources.get("GPU", 0))
+    count = workers or gpus or max(int(cpus) // _CORES, 1)
+    each = cpus / count
+    threads = max(int(each) if gpus == 0 else min(int(each), _CORES), 1)
+    return {
+        "workers": count,
+        "cpus": min(float(threads), each),
+        "gpus": None if gpus == 0 else min(gpus / count, 1.0),
+        "threads": threads,
+    }
+
+
+def _raise(error: BaseException) -> NoReturn:
+    """Raise what a worker meant to say, if it was an expected failure; a bug is left as Ray tells it."""
+    from ray.exceptions import RayTaskError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, HashshieldError) and not isinstance(cause, RayTaskError):
+            raise cause from None
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    if isinstance(error, RayTaskError):
+        raise error
+    reason = str(error).strip().splitlines()[0]
+    raise FleetError(f"Ray gave up ({reason}); what was written is in the manifest, so run again to go on") from error

@@ -1,0 +1,103 @@
+"""What each worker of a fleet does: it opens the networks once, and protects one batch of photos after another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from hashshield.errors import HashshieldError
+from hashshield.fleet import manifest
+from hashshield.fleet.batch import Batch, photo_of
+from hashshield.fleet.manifest import Entry
+from hashshield.pipeline.execute import Origin, make_tools
+from hashshield.pipeline.plan import Job, read_photo
+from hashshield.pipeline.rows import row_of
+from hashshield.pipeline.work import Result, Source, work
+from hashshield.storage.copies import write_copy
+from hashshield.storage.faults import storage_errors
+from hashshield.types import Outcome, Request
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Protects batches; the process that holds it may be killed at any moment.
+
+    An output is there before its row is, and the rows of a batch come at once. So a batch that a killed worker left is
+    done again from the start, or was done and is only read.
+    """
+
+    def __init__(
+        self, request: Request, secret: bytes, results_before: frozenset[str], run: str, threads: int, folder: str
+    ) -> None:
+        """Open the networks; `threads` cores are this worker's own, and relative paths begin in `folder`.
+
+        Raises as `make_tools` does, StorageError.
+        """
+        assert request.output is not None
+        with storage_errors(f"entering {folder}"):
+            os.chdir(folder)
+        torch.set_num_threads(threads)
+        self._request, self._output, self._run = request, request.output, run
+        self._tools = replace(make_tools(request, secret), results_before=results_before)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Do the batches of a table, one row each; a row of the manifest for each of their photos."""
+        return manifest.table_of([entry for row in table.to_pylist() for entry in self.do(Batch.of_row(row))])
+
+    def do(self, batch: Batch) -> list[Entry]:
+        """Do what a batch still lacks, and return the rows of its photos. Raises StorageError."""
+        part = self._output / manifest.FOLDER / batch.part
+        done = {entry.photo: entry for entry in manifest.read_part(part) if self._stands(entry)}
+        photos = {photo_of(job, self._output): job for job in batch.jobs}
+        left = [job for photo, job in photos.items() if photo not in done]
+        if left:
+            for job, outcome in self._protect(left):
+                photo = photo_of(job, self._output)
+                done[photo] = Entry(photo, self._run, outcome)
+            manifest.write_part(part, list(done.values()))
+        return [done[photo] for photo in photos]
+
+    def _stands(self, entry: Entry) -> bool:
+        """Whether a row is final: what failed in an earlier run is tried again."""
+        return entry.outcome.status != "failed" or entry.run == self._run
+
+    def _protect(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        unreadable: list[tuple[Job, Outcome]] = []
+        for result in work(self._sources(jobs, unreadable), self._tools):
+            origin = result.source.key
+            assert isinstance(origin, Origin)
+            yield origin.job, self._store(result, origin)
+        yield from unreadable
+
+    def _sources(self, jobs: Sequence[Job], unreadable: list[tuple[Job, Outcome]]) -> Iterator[Source]:
+        for job in jobs:
+            snapshot = read_photo(job.path, job.within)
+            if isinstance(snapshot, Outcome):
+                unreadable.append((job, snapshot))
+                continue
+            yield Source(str(job.path), snapshot.data, snapshot.sha256, Origin(job, replace(snapshot, data=b"")))
+
+    def _store(self, result: Result, origin: Origin) -> Outcome:
+        """Write what passed (or the best, when told so) and report it."""
+        job, snapshot = origin.job, origin.snapshot
+        if result.already is not None:
+            reason = "is a result of an earlier run of this installation"
+            return Outcome(str(job.path), "already", reason=reason, sha256_before=snapshot.sha256)
+        row = row_of(result, job.path, job.output, self._request)
+        if row.status not in ("protected", "partial") or result.data is None:
+            return row
+        assert job.output is not None
+        kept = snapshot.mtime_ns if self._request.options.get("keep_mtime") else None
+        try:
+            write_copy(job.output, result.data, mode=snapshot.mode, mtime_ns=kept)
+        except HashshieldError as error:
+            return replace(row, status="failed", reason=str(error), sha256_after=None)
+        return row

@@ -1,0 +1,125 @@
+"""What services and people do to a photo after it was protected, made by Pillow: one table for every receipt.
+
+Pillow only, no torch, because reports name these too where nothing else needs a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+from typing import NamedTuple
+
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from hashshield.imaging.decode import decode
+
+__all__ = ["JPEG_Q75", "SERVICES", "Service"]
+
+_JPEG_SIDE, _WEBP_SIDE = 65_500, 16_383
+"""Longest sides that libjpeg and WebP write."""
+
+
+class Service(NamedTuple):
+    """One thing that happens to photos on their way to a hash."""
+
+    name: str
+    what: str
+    """The same for people, as the end of "the photo, ..."."""
+    done: Callable[[Image.Image], Image.Image]
+    """Upright RGB image -> upright RGB image."""
+    above: int = 0
+    """It changes only photos whose long side is longer than this, in pixels."""
+    longest: int = 0
+    """Longest side its encoder takes, in pixels; 0 where there is no limit."""
+    squashed: bool = False
+    """Whether the network then gets all of the photo as a square, instead of the crop its card names."""
+
+    def refused(self, width: int, height: int) -> str | None:
+        """Why it does not apply to a photo of this size; None where it does."""
+        side = max(width, height)
+        if side <= self.above:
+            return f"not applicable: the long side is {side} pixels, not more than {self.above}"
+        if self.longest and side > self.longest:
+            return f"not applicable: the long side is {side} pixels, and the encoder takes {self.longest}"
+        return None
+
+
+def _as_is(image: Image.Image) -> Image.Image:
+    return image
+
+
+def _encoded(plugin: Callable[[BytesIO], ImageFile.ImageFile], image: Image.Image, **options: int) -> Image.Image:
+    """Encoded with Pillow's defaults and decoded again."""
+    kind = str(plugin.format)  # type: ignore[attr-defined]
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return decode(plugin, buffer.getvalue(), name=kind)
+
+
+def _long_side(size: int, image: Image.Image) -> Image.Image:
+    share = size / max(image.size)
+    width, height = (max(1, round(side * share)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _half(image: Image.Image) -> Image.Image:
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
+
+
+def _half_q75(image: Image.Image) -> Image.Image:
+    return _encoded(JpegImageFile, _half(image), quality=75)
+
+
+def _thumbnail(size: int, image: Image.Image) -> Image.Image:
+    return _encoded(JpegImageFile, _long_side(size, image), quality=75)
+
+
+def _crop(image: Image.Image) -> Image.Image:
+    left, top = round(0.05 * image.width), round(0.05 * image.height)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
+def _flip(image: Image.Image) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def _rotated(image: Image.Image) -> Image.Image:
+    return image.rotate(2, Image.Resampling.BICUBIC)
+
+
+def _brighter(image: Image.Image) -> Image.Image:
+    return image.point([min(255, round(1.1 * level)) for level in range(256)] * 3)
+
+
+def _jpeg(quality: int) -> Service:
+    done = partial(_encoded, JpegImageFile, quality=quality)
+    return Service(f"jpeg q{quality}", f"as JPEG of quality {quality}", done, longest=_JPEG_SIDE)
+
+
+JPEG_Q75 = _jpeg(75)
+"""What every receipt answers for."""
+
+SERVICES: tuple[Service, ...] = (
+    Service("png", "as PNG", partial(_encoded, PngImageFile, compress_level=1)),
+    _jpeg(95),
+    _jpeg(90),
+    JPEG_Q75,
+    _jpeg(50),
+    Service("half size", "at half its size", _half),
+    Service("half + jpeg q75", "at half its size, as JPEG of quality 75", _half_q75, longest=2 * _JPEG_SIDE),
+    Service("long side 2048", "made smaller, long side 2048 pixels", partial(_long_side, 2048), above=2048),
+    Service("long side 1024", "made smaller, long side 1024 pixels", partial(_long_side, 1024), above=1024),
+    Service("webp q80", "as WebP of quality 80", partial(_encoded, WebPImageFile, quality=80), longest=_WEBP_SIDE),
+    Service("crop 90%", "without 5% at each edge", _crop),
+    Service("squash", "made a square, aspect given up", _as_is, squashed=True),
+    Service("flip", "mirrored, left and right exchanged", _flip),
+    Service("rotate 2 degrees", "turned by 2 degrees, corners black", _rotated),
+    Service("brightness +10%", "made brighter by a tenth", _brighter),
+    Service("thumbnail 320", "long side 320 pixels, as JPEG of quality 75", partial(_thumbnail, 320), above=320),
+    Service("thumbnail 150", "long side 150 pixels, as JPEG of quality 75", partial(_thumbnail, 150), above=150),
+)
+"""In the order of reports."""

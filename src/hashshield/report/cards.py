@@ -1,0 +1,159 @@
+"""What the page says of one photo, taken from the row of `protect` or `evaluate`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from hashshield.types import Evaluation, Outcome
+
+__all__ = ["Bar", "Card", "card_of", "decibels", "goal_text", "network_text"]
+
+_WORDS = {
+    "protected": "protected",
+    "already": "protected earlier",
+    "planned": "planned",
+    "skipped": "skipped",
+    "short": "fell short",
+    "partial": "partly protected",
+    "failed": "failed",
+    "compared": "compared",
+}
+_GOOD = {"protected", "already", "compared"}
+_BAD = {"short", "partial", "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One line of the survival chart: bits that differ from the photo's own code."""
+
+    label: str
+    network: str
+    distance: int
+    bits: int
+    kept: bool | None
+    """Whether the goal still holds; None where that is not asked."""
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One photo."""
+
+    number: int
+    name: str
+    folder: str | None
+    """None in a page to be shared."""
+    status: str
+    mood: str
+    """good, bad or plain: how the status is coloured."""
+    reason: str | None
+    facts: tuple[tuple[str, str], ...]
+    bars: tuple[Bar, ...]
+    banded: bool
+    """Whether 45 to 55% of the bits are what was aimed at."""
+    psnr_db: float | None
+    hint: str | None
+    """What the file still holds or says besides the protected pixels."""
+
+
+def card_of(row: Outcome | Evaluation, number: int, *, redact: bool) -> Card:
+    """The card of a row; `redact` leaves out folders, digests, and messages, which may name folders or files."""
+    path = row.path if isinstance(row, Outcome) else row.protected
+    folder = str(PurePath(path).parent)
+    reason = row.reason
+    if redact and reason is not None and row.status not in ("short", "partial"):
+        reason = "The reason is left out of a page to be shared."
+    elif redact and reason is not None:
+        reason = "The written photo missed the goal."
+    return Card(
+        number=number,
+        name=PurePath(path).name or path,
+        folder=None if redact or folder == "." else folder,
+        status=_WORDS[row.status],
+        mood="good" if row.status in _GOOD else "bad" if row.status in _BAD else "plain",
+        reason=reason,
+        facts=tuple((key, value) for key, value in _facts(row, redact=redact) if value),
+        bars=tuple(_bars(row)),
+        banded=isinstance(row, Outcome) and row.goal == "away",
+        psnr_db=row.psnr_db,
+        hint=_hint(row) if isinstance(row, Outcome) else None,
+    )
+
+
+def decibels(value: float) -> str:
+    """A PSNR for people."""
+    return "identical" if math.isinf(value) else f"{value:.1f} dB"
+
+
+def network_text(model: str) -> str:
+    """A network without the folder of its file."""
+    return PurePath(model).name
+
+
+def goal_text(goal: str | None) -> str:
+    """A goal without the folder of its image or set."""
+    kind, _, value = (goal or "").partition(":")
+    return f"{kind}: {PurePath(value).name}" if value else kind
+
+
+def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, str]]:
+    yield "PSNR", "" if row.psnr_db is None else decibels(row.psnr_db)
+    yield "SSIM", "" if row.ssim is None else f"{row.ssim:.5f}"
+    if isinstance(row, Evaluation):
+        yield "Largest change", _levels(row.linf_levels)
+        yield "Pixels changed", "" if row.changed_pixels is None else f"{row.changed_pixels:.0%}"
+        if not redact:
+            yield "Original", row.original
+        return
+    yield "Largest change", _levels(row.linf_levels)
+    if row.linf_levels_written != row.linf_levels:
+        yield "After encoding", _levels(row.linf_levels_written)
+    yield "Goal", goal_text(row.goal)
+    yield "Search", f"{row.steps} steps, {row.seconds:.1f} s" if row.steps and row.seconds is not None else ""
+    if not redact:
+        yield "Copy", row.output or ""
+        yield "SHA-256", row.sha256_after or ""
+
+
+def _bars(row: Outcome | Evaluation) -> Iterable[Bar]:
+    """The written file, what was done to it afterwards, and what a network says that was never searched on."""
+    bits = {code.model: code.bits for code in row.codes}
+    for code in row.codes:
+        kept = _kept(row.status)
+        label = "as written" if code.view == "card" else f"as written, {code.view}"
+        yield Bar(label, network_text(code.model), code.distance_from_original, code.bits, kept, _verdict(kept))
+    for after in row.survival:
+        if after.model in bits:
+            label = after.transform if after.view == "card" else f"{after.transform}, {after.view}"
+            distance = after.distance_from_original
+            yield Bar(
+                label, network_text(after.model), distance, bits[after.model], after.passed, _verdict(after.passed)
+            )
+    for said in row.witness if isinstance(row, Outcome) else ():
+        words = "unlinked" if said.unlinked else "still linked"
+        network = f"{network_text(said.model)}, never searched on"
+        yield Bar("as written", network, said.distance_from_original, said.bits, said.unlinked, words)
+
+
+def _kept(status: str) -> bool | None:
+    return {"protected": True, "short": False, "partial": False}.get(status)
+
+
+def _verdict(kept: bool | None) -> str:
+    return "" if kept is None else "kept" if kept else "lost"
+
+
+def _hint(row: Outcome) -> str | None:
+    parts = []
+    if row.unprotected_copies:
+        parts.append(f"still holds unprotected copies: {', '.join(row.unprotected_copies)}")
+    if row.links_to_owner:
+        parts.append(f"keeps what can name its owner: {', '.join(row.links_to_owner)}")
+    return f"The file {'; it '.join(parts)}." if parts else None
+
+
+def _levels(value: int | None) -> str:
+    return "" if value is None else f"{value} of 255 levels"

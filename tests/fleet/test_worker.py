@@ -1,0 +1,129 @@
+"""A worker by itself, in this process: what it does with a batch, and with one that was begun before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra ray)")
+
+from fleet_runs import put_photos, sha256
+
+from hashshield.fleet import manifest
+from hashshield.fleet.batch import Batch
+from hashshield.fleet.worker import Worker
+from hashshield.pipeline.plan import Job
+from hashshield.pipeline.run import protect
+from hashshield.types import Request
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    put_photos(tmp_path / "photos", 4)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def request_(tmp_path: Path, tiny: Path) -> Request:
+    return Request(
+        models=(f"{tiny}:16",),
+        steps=3,
+        accept_best=True,
+        batch_size=1,
+        device="cpu",
+        witness="none",
+        output=tmp_path / "out",
+        vault=tmp_path / "vault",
+    )
+
+
+@pytest.fixture
+def worker_of(request_: Request) -> Iterator[Callable[[str], Worker]]:
+    """A worker of the run of that name; it changes folder and threads of the process, which are put back."""
+    folder, threads = Path.cwd(), torch.get_num_threads()
+    yield lambda run: Worker(request_, KEY, frozenset(), run, 1, str(folder))
+    os.chdir(folder)
+    torch.set_num_threads(threads)
+
+
+def batch_of(photos: Path, output: Path) -> Batch:
+    jobs = [Job(p, photos, p.stat().st_size, output / p.relative_to(photos)) for p in sorted(photos.rglob("*.*"))]
+    return Batch("part-1.parquet", tuple(jobs))
+
+
+def test_a_batch_travels_as_a_row(tmp_path: Path) -> None:
+    named = Job(tmp_path / "a.jpg", None, 7, tmp_path / "out" / "a.jpg")
+    met = Job(tmp_path / "in" / "b.jpg", tmp_path / "in", 8, tmp_path / "out" / "b.jpg")
+    batch = Batch("part-1.parquet", (named, met))
+    assert Batch.of_row(batch.as_row()) == batch
+
+
+def test_outputs_are_those_of_one_machine(
+    photos: Path, request_: Request, worker_of: Callable[[str], Worker], tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    class Silent:
+        def start(self, total: int) -> None: ...
+        def photo(self, path: str) -> None: ...
+        def done(self, outcome: object) -> None: ...
+        def notice(self, text: str) -> None: ...
+
+    (tmp_path / "vault").mkdir(mode=0o700)
+    (tmp_path / "vault" / "key").write_bytes(KEY)
+    alone = tmp_path / "alone"
+    protect([photos], replace(request_, output=alone), progress=Silent())
+    assert request_.output is not None
+    entries = worker_of("r1").do(batch_of(photos, request_.output))
+    assert len(entries) == 4
+    for entry in entries:
+        assert entry.outcome.sha256_after == sha256(request_.output / entry.photo) == sha256(alone / entry.photo)
+
+
+def test_what_was_done_is_only_read_and_what_failed_is_tried_again_by_the_next_run(
+    photos: Path, request_: Request, worker_of: Callable[[str], Worker]
+) -> None:
+    assert request_.output is not None
+    broken = photos / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no photo")
+    batch = batch_of(photos, request_.output)
+    part = request_.output / manifest.FOLDER / batch.part
+    worker = worker_of("r1")
+    first = worker.do(batch)
+    assert [entry.outcome.status for entry in first].count("failed") == 1
+    written = part.read_bytes()
+
+    kept = request_.output / first[0].photo
+    kept.unlink()
+    assert worker.do(batch) == first
+    assert part.read_bytes() == written
+    assert not kept.exists(), "a batch with all its rows was done again"
+
+    broken.write_bytes((photos / "0000.png").read_bytes())
+    second = {entry.photo: entry for entry in worker_of("r2").do(batch)}
+    mended = second.pop("broken.jpg")
+    assert (mended.run, mended.outcome.status) == ("r2", "partial") or mended.outcome.status == "protected"
+    assert sorted(second.values(), key=lambda e: e.photo) == sorted(
+        (entry for entry in first if entry.photo != "broken.jpg"), key=lambda e: e.photo
+    )
+    assert len(manifest.read_part(part)) == 5
+
+
+def test_an_output_without_a_row_is_written_again(
+    photos: Path, request_: Request, worker_of: Callable[[str], Worker]
+) -> None:
+    assert request_.output is not None
+    batch = batch_of(photos, request_.output)
+    worker = worker_of("r1")
+    first = worker.do(batch)
+    (request_.output / manifest.FOLDER / batch.part).unlink()
+    (request_.output / first[0].photo).write_bytes(b"half of a photo")
+    again = worker.do(batch)
+    assert [e.outcome.sha256_after for e in again] == [sha256(request_.output / e.photo) for e in again]
+    assert [e.outcome.sha256_after for e in again] == [e.outcome.sha256_after for e in first]
