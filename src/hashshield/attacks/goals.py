@@ -54,11 +54,13 @@ class Aim:
     own: Tensor | None = None
     """(K,) the photo's own bits, when the code must not tell which of them were turned; None when it may."""
     kept: float = KEPT
+    spare: int = 0
+    """How many bits may miss the kept margin in a look."""
 
     def to(self, device: torch.device | str) -> Aim:
         """The same aim on another device."""
         features, own = (None if t is None else t.to(device) for t in (self.original_features, self.own))
-        return Aim(self.wanted.to(device), features, own, self.kept)
+        return Aim(self.wanted.to(device), features, own, self.kept, self.spare)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +79,8 @@ class Wanted:
     """(N, K)"""
     hiding: Tensor
     """(N,) weight of the certainty gap; 0 for aims that have nothing to hide."""
+    spare: Tensor
+    """(N,) bits that may miss the kept margin."""
     ahead: float = AHEAD
     """How far beyond the kept margin the search aims."""
 
@@ -94,8 +98,8 @@ class Wanted:
         return loss
 
     def reached(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: every margin is at least the kept one."""
-        return (codes.code * self.bits >= self.kept[:, None]).all(1)
+        """(N,) bool: every margin, but for those to spare, is at least the kept one."""
+        return (codes.code * self.bits < self.kept[:, None]).sum(1) <= self.spare
 
     def undone(self, codes: Codes, /) -> Tensor:
         """(N,): the method's term as a share of what it would be if every bit were undecided; 1 is no better."""
@@ -136,6 +140,7 @@ def stack(
         wanted.new_tensor([0.0 if aim.original_features is None else feature_weight for aim in aims]),
         torch.stack([aim.wanted if aim.own is None else aim.own for aim in aims]),
         wanted.new_tensor([0.0 if aim.own is None else certainty_weight for aim in aims]),
+        wanted.new_tensor([aim.spare for aim in aims]),
         ahead,
     )
 

@@ -12,7 +12,7 @@ from torch.nn.functional import pad as padded_with
 
 __all__ = ["masking"]
 
-_FLAT = 0.15
+_FLAT = 0.35
 """What a pixel without any contrast around it may change, as a share of one amid texture."""
 _HALF = 6.0
 """Local standard deviation, in 8-bit levels, at which half of the way to full texture is done."""

@@ -85,7 +85,7 @@ def _gathering(_total: int, scale: float) -> Step:
 
 def _averaging(total: int, scale: float) -> Step:
     """Steps along gathered directions, over which what each look draws averages out."""
-    return steps.L2Momentum(scale, 0.75, steps.cosine(total))
+    return steps.L2Momentum(0.75 * scale, 0.75, steps.cosine(total))
 
 
 def _smoothed_signs(_total: int, _scale: float) -> Step:
@@ -111,11 +111,12 @@ METHODS: dict[str, Method] = {
             "rnm-robust",
             _margin,
             _averaging,
-            steps=60,
+            steps=54,
             escape=_gathering,
-            shrink=0.85,
+            shrink=0.8,
             stop="budget",
-            feature_weight=2.0,
+            ahead=0.12,
+            feature_weight=0.5,
             certainty_weight=1.0,
         ),
         Method(

@@ -49,6 +49,8 @@ class Preset:
     """What is done to the photo before a look: from the look's number, a generator, photo pixels per grid pixel."""
     looks: int = 1
     """How often in a row a change must be seen to reach the goal, each time after another transform."""
+    spare: int = 0
+    """Bits that may miss the margin in a look, where the receipt forgives as many."""
     masked: bool = False
     """Whether a change goes where it is seen least; see `attacks.masking`."""
     notice: str | None = None
@@ -69,10 +71,11 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "balanced",
             (CARD, SQUASH),
-            Margins({True: 0.1, False: 0.1}, (0.1, 0.1, 0.2), (0.2, 0.5)),
+            Margins({True: 0.02, False: 0.02}, (0.02, KEPT, 0.1), (KEPT, 0.1)),
             search="rnm-robust",
             transforms=kept_photo,
             looks=TURNS,
+            spare=1,
             masked=True,
         ),
         Preset(

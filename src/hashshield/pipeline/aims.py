@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.goals import Aim, draw_away, draw_decoy, in_band, nearest_class, photo_generator
+from hashshield.attacks.goals import Aim, away_band, draw_away, draw_decoy, in_band, nearest_class, photo_generator
 from hashshield.errors import GoalError, PhotoError
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
@@ -46,6 +46,15 @@ class Mark:
         if self.band:
             return in_band(row.distance_from_original, len(self.own))
         return row.distance_to_goal <= tolerance
+
+    def forgives(self, tolerance: int) -> int:
+        """How many bits may be off the wanted ones and the goal is met still; `tolerance` as in `passed`."""
+        length = len(self.own)
+        if not self.band:
+            return tolerance
+        low, high = away_band(length)
+        wanted = int(np.count_nonzero(self.wanted != self.own))
+        return max(0, min(wanted - low, high - wanted))
 
     def as_details(self) -> dict[str, Any]:
         """What the ledger keeps, so that `verify` works without the original."""

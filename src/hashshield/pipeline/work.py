@@ -21,7 +21,7 @@ from hashshield.attacks.loop import Found, Search, Viewed, search
 from hashshield.errors import HashshieldError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import return_freed_memory
-from hashshield.pipeline.aims import aim_elsewhere, aim_for
+from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, tolerance_for
 from hashshield.pipeline.gate import Gate
 from hashshield.pipeline.receipt import Reread, judge
 from hashshield.pipeline.task import Result, Source, Task, Tools, aware, prepare, write
@@ -219,7 +219,8 @@ class _Flow:
         )
         task.seconds -= time.monotonic()
         self.searching.append(task)
-        aims = [replace(aim, kept=kept) for aim in task.aims]
+        spare = [min(self.tools.preset.spare, mark.forgives(self._tolerance(mark, task))) for mark in task.marks]
+        aims = [replace(aim, kept=kept, spare=s) for aim, s in zip(task.aims, spare, strict=True)]
         start = None if task.delta is None else task.delta.to(self.device)
         return Search(
             task.grid.to(self.device),
@@ -230,6 +231,9 @@ class _Flow:
             looks=self.tools.preset.looks,
             masking=None if task.masking is None else task.masking.to(self.device),
         )
+
+    def _tolerance(self, mark: Mark, task: Task) -> int:
+        return tolerance_for(self.tools.tolerance, len(mark.own), lossless=task.lossless)
 
     def _transform(self, task: Task) -> Callable[[int], View] | None:
         """What the preset does to the photo before each look, from randomness of its own for each try."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from torch import Tensor
 
@@ -15,19 +17,22 @@ __all__ = ["TURNS", "anything", "kept_photo"]
 TURNS = 3
 """Looks in which `kept_photo` shows each of its kinds once."""
 
-_COARSE = 2.0
-"""Photo pixels per grid pixel from which on JPEG and half size average out before they reach the grid."""
-_SIGMA = 0.02
-_QUALITIES = (70, 90)
+_COARSE = {1: 6.0, 2: 2.0}
+"""Photo pixels per grid pixel from which on JPEG (1) and half the size (2) average out before they reach the grid."""
+_SIGMA = 0.01
+_QUALITIES = (80, 92)
+"""On the grid; q75 on a photo of half as many pixels again leaves as much."""
 
 
 def kept_photo(turn: int, generator: np.random.Generator, scale: float) -> View:
     """What services do to photos they keep, in turns: little things that add up to noise, JPEG, half the size.
 
-    `scale` is photo pixels per grid pixel. Of a large photo the grid shows too little for the last two, and noise
+    `scale` is photo pixels per grid pixel. Of a large photo the grid shows too little of the last two, and noise
     stands in for them.
     """
-    kind = turn % TURNS if scale < _COARSE else 0
+    kind = turn % TURNS
+    if scale >= _COARSE.get(kind, math.inf):
+        kind = 0
     if kind == 1:
         return jpeg(int(generator.integers(_QUALITIES[0], _QUALITIES[1] + 1)))
     if kind == 2:
