@@ -56,7 +56,7 @@ def test_without_options_the_request_is_the_default_one(run: Run, asked: list[An
 def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: Path) -> None:
     words = (
         "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
-        f"--preset strong --output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
+        f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
         f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
         "--preset strong --lossy-formats --allow-root --no-backup --yes --json --quiet "
         "--exclude *.png --exclude thumbs --sample 3 --witness w:16"

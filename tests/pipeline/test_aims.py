@@ -160,6 +160,13 @@ def test_another_view_wants_the_same_bits_and_has_its_own(model: OpenModel) -> N
     assert aimed.original_features is None
 
 
+def test_what_a_goal_forgives(model: OpenModel) -> None:
+    away, _ = aim(model, GoalSpec())
+    assert away.forgives(3) == 1, "8 of 16 bits, and the band is 7 to 9"
+    assert replace(away, own=-away.wanted).forgives(3) == 0, "outside the band"
+    assert [aim(model, GoalSpec("opposite"))[0].forgives(n) for n in (0, 3)] == [0, 3]
+
+
 def test_a_record_without_a_view_is_of_the_cards(model: OpenModel) -> None:
     details = aim(model, GoalSpec())[0].as_details()
     del details["view"]
