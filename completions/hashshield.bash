@@ -20,7 +20,7 @@ __hashshield_case() {
     commands='' options='' argument='' takes='' words=''
     case $path in
     'hashshield')
-        commands='protect verify evaluate restore train doctor originals models bench config'
+        commands='protect watch verify evaluate restore train doctor originals models bench config'
         options='--version -h --help'
         ;;
     'hashshield protect')
@@ -53,6 +53,21 @@ __hashshield_case() {
             --report) takes=file ;;
         esac
         ;;
+    'hashshield watch')
+        options='--model --goal --preset --tau --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
+        argument=folder
+        case $previous in
+            --model) takes=model ;;
+            --goal) takes=word words='away opposite decoy center' ;;
+            --preset) takes=word words='invisible balanced strong' ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+            --settle) takes=other ;;
+            --exclude) takes=other ;;
+            --vault) takes=folder ;;
+        esac
+        ;;
     'hashshield verify')
         options='--original --target --target-set --target-class --model --tolerance --preset --device --vault --exclude --json -q --quiet -v --verbose -y --yes -h --help'
         argument=file
@@ -82,7 +97,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield restore')
-        options='--last-run --force -n --dry-run --vault --break-links --allow-root --json -q --quiet -h --help'
+        options='--last-run --force -n --dry-run --vault --break-links --allow-root --json -q --quiet -v --verbose -h --help'
         argument=file
         case $previous in
             --vault) takes=folder ;;
@@ -103,7 +118,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield doctor')
-        options='--thorough --vault --json -h --help'
+        options='--thorough --vault --json -q --quiet -h --help'
         case $previous in
             --vault) takes=folder ;;
         esac
@@ -119,21 +134,21 @@ __hashshield_case() {
         esac
         ;;
     'hashshield originals prune')
-        options='--older-than --restored-only --unrecorded -n --dry-run --vault --json -y --yes -h --help'
+        options='--older-than --restored-only --unrecorded -n --dry-run --vault --json -q --quiet -y --yes -h --help'
         case $previous in
             --older-than) takes=other ;;
             --vault) takes=folder ;;
         esac
         ;;
     'hashshield originals export')
-        options='-n --dry-run --vault --json -q --quiet -h --help'
+        options='-n --dry-run --vault --json -q --quiet -v --verbose -h --help'
         argument=folder
         case $previous in
             --vault) takes=folder ;;
         esac
         ;;
     'hashshield originals forget')
-        options='-n --dry-run --vault --json -y --yes -h --help'
+        options='-n --dry-run --vault --json -q --quiet -y --yes -h --help'
         argument=file
         case $previous in
             --vault) takes=folder ;;
@@ -159,7 +174,7 @@ __hashshield_case() {
         argument=model
         ;;
     'hashshield models remove')
-        options='--json -y --yes -h --help'
+        options='--json -q --quiet -y --yes -h --help'
         argument=model
         ;;
     'hashshield models path')
@@ -167,7 +182,7 @@ __hashshield_case() {
         argument=model
         ;;
     'hashshield models import')
-        options='--card --json -h --help'
+        options='--card --json -q --quiet -h --help'
         argument=file
         case $previous in
             --card) takes=file ;;

@@ -26,7 +26,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (vault / "key").write_bytes(bytes(range(32)))
     (vault / "key").chmod(0o600)
     monkeypatch.setenv("HASHSHIELD_VAULT", str(vault))
-    monkeypatch.setenv("HASHSHIELD_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     return str(write_tiny(tmp_path / "tiny.safetensors")) + ":16"
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashshield.config import SETTINGS, config_path, nearest, read_file, resolve
+from hashshield.config import SETTINGS, config_path, nearest, read_file, resolve, strangers
 from hashshield.errors import UsageError
 from hashshield.types import Request
 
@@ -193,7 +193,7 @@ def test_arguments_of_a_call_go_before_the_environment_and_are_named_as_they_are
         ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
         ({"model": ()}, "model names nothing"),
         ({"model": ("a", 1)}, "it must be a name or a list of names"),
-        ({"goal": "awya"}, "goal is 'awya', which is unknown; choose one of away"),
+        ({"goal": "awya"}, "goal is 'awya', which is unknown; did you mean 'away'? choose one of away"),
         ({"strip_gps": 1}, "strip_gps is 1; it must be true or false"),
         ({"vault": 3}, "vault is 3; it must be a string"),
     ],
@@ -202,3 +202,24 @@ def test_arguments_of_a_call_are_of_any_type_and_are_checked(arguments: dict[str
     with pytest.raises(UsageError) as raised:
         resolve(arguments=arguments, environ={}, path=NO_FILE)
     assert str(raised.value).startswith(message) or message in str(raised.value)
+
+
+def test_a_choice_that_is_nearly_one_is_guessed() -> None:
+    with pytest.raises(
+        UsageError, match=r"--goal is 'opposit', which is unknown; did you mean 'opposite'\? choose one"
+    ):
+        resolve({"goal": "opposit"}, environ={}, path=Path("none.toml"))
+    with pytest.raises(UsageError, match="--goal is 'zzz', which is unknown; choose one of away, opposite"):
+        resolve({"goal": "zzz"}, environ={}, path=Path("none.toml"))
+
+
+def test_variables_that_are_no_settings_are_told_of() -> None:
+    environ = {
+        "HASHSHIELD_TUA": "0.02",
+        "HASHSHIELD_VAULT": "/v",
+        "HASHSHIELD_TEST_CAMERA_FILES": "/files",
+        "HASHSHIELD": "",
+        "HOME": "/h",
+    }
+    assert strangers(environ) == ["HASHSHIELD_TUA: there is no setting 'tua'; did you mean 'tau'?"]
+    assert strangers({}) == []

@@ -9,15 +9,19 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code; 130 when interrupted before a command has begun."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets an escape in its place; a report never ends in a UnicodeError.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
-    from hashshield.cli.app import app
+    try:
+        from hashshield.cli.app import app
 
-    app(prog_name="hashshield")
+        app(prog_name="hashshield")
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted before anything was done.\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,8 @@ def verify(
 ) -> Verification:
     """Hash a photo again and compare, with `original` or else with what the ledger knows.
 
+    An `original` that is itself protected stands for the photo it was.
+
     Raises UsageError, PhotoError, CheckpointError.
     """
     goal = goal_of(_path(target), _path(target_set), target_class, None)
@@ -176,7 +178,8 @@ def verify(
     with _as_file(photo) as path, _as_file(original) as before:
         (row,) = _verify.verify(
             [path],
-            models=found["model"].value if model is not None or original is not None else (),
+            models=() if model is None else found["model"].value,
+            otherwise=found["model"].value,
             original=before if original is not None else None,
             goal=goal,
             tolerance=found["tolerance"].value,

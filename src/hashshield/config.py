@@ -16,7 +16,19 @@ from typing import Any, Literal, NamedTuple
 
 from hashshield.errors import UsageError
 
-__all__ = ["SETTINGS", "Setting", "Settings", "Source", "Value", "config_path", "nearest", "read_file", "resolve"]
+__all__ = [
+    "SETTINGS",
+    "Setting",
+    "Settings",
+    "Source",
+    "Value",
+    "config_path",
+    "meant",
+    "nearest",
+    "read_file",
+    "resolve",
+    "strangers",
+]
 
 Source = Literal["flag", "argument", "environment", "file", "default"]
 Kind = Literal["number", "integer", "text", "names", "switch", "path"]
@@ -156,13 +168,18 @@ def config_path() -> Path:
     return user_config_path("hashshield", appauthor=False) / "config.toml"
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """A half sentence naming what was probably meant, or all that is known; for error messages."""
+def meant(word: str, known: Sequence[str]) -> str:
+    """`did you mean 'tau'? ` for a word that is nearly one of those known, else nothing; for error messages."""
     import difflib
 
     close = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1, cutoff=0.5)
     close = close or difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A half sentence naming what was probably meant, or all that is known; for error messages."""
+    return meant(word, known).rstrip() or f"known: {', '.join(known)}"
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -231,6 +248,20 @@ def resolve(
     return found
 
 
+def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
+    """One sentence for each variable that looks like a setting of ours and is none: what it asks for does not happen.
+
+    A warning and no error, because another program may have put it there.
+    """
+    known = {setting.env for setting in SETTINGS.values()}
+    words = {
+        name: name.removeprefix("HASHSHIELD_").lower()
+        for name in sorted(os.environ if environ is None else environ)
+        if name.startswith("HASHSHIELD_") and not name.startswith("HASHSHIELD_TEST_") and name not in known
+    }
+    return [f"{name}: there is no setting {word!r}; {nearest(word, tuple(SETTINGS))}" for name, word in words.items()]
+
+
 def _from_text(setting: Setting, text: str, where: str) -> Any:
     """The value an environment variable spells."""
     if setting.kind == "names":
@@ -278,7 +309,8 @@ def _checked(setting: Setting, value: Any, where: str) -> Any:
     """The value in its final type, or a UsageError that names its range or choices."""
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
     if setting.choices and value not in setting.choices:
-        raise UsageError(f"{label} is {value!r}, which is unknown; choose one of {', '.join(setting.choices)}")
+        hint = meant(str(value), setting.choices)
+        raise UsageError(f"{label} is {value!r}, which is unknown; {hint}choose one of {', '.join(setting.choices)}")
     if setting.kind in ("number", "integer") and not setting.low <= value <= setting.high:
         raise UsageError(
             f"{label} is {value}, out of range; it must be {setting.range_text}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,15 @@ def test_verify_leaves_the_networks_to_the_ledger(run: Run, stand_in: StandIn) -
     stand_in("hashshield.pipeline.verify", verify=verify)
     ended = run("verify", "a.jpg")
     assert ended.code == 0
-    nothing = {"models": (), "original": None, "goal": None, "tolerance": None, "vault": None, "device": "auto"}
+    nothing = {
+        "models": (),
+        "otherwise": ("lite0-caltech101:48",),
+        "original": None,
+        "goal": None,
+        "tolerance": None,
+        "vault": None,
+        "device": "auto",
+    }
     nothing["exclude"] = ()
     assert verify == [(([Path("a.jpg")],), nothing)]
     assert ended.err == "1 protected.\n"
@@ -82,7 +92,8 @@ def test_verify_with_an_original_hashes_with_the_configured_networks(run: Run, s
     )
     assert run("verify", "a.jpg", *words).code == 3
     assert verify[0][1] == {
-        "models": ("lite0-caltech101:48",),
+        "models": (),
+        "otherwise": ("lite0-caltech101:48",),
         "original": Path("o.jpg"),
         "goal": GoalSpec("class", "sunflower"),
         "tolerance": 3,
@@ -91,7 +102,31 @@ def test_verify_with_an_original_hashes_with_the_configured_networks(run: Run, s
         "exclude": (),
     }
     assert run("verify", "a.jpg", "--model", "m:16").code == 3
-    assert verify[1][1]["models"] == ("m:16",)
+    assert (verify[1][1]["models"], verify[1][1]["otherwise"]) == (("m:16",), ())
+
+
+def test_a_photo_from_standard_input_is_called_by_its_dash(
+    run: Run, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def verify(paths: Sequence[Path], **named: Any) -> list[Verification]:
+        seen.append(paths[0].read_bytes())
+        return [
+            Verification(str(paths[0]), "failed", reason=f"{paths[0]}: truncated"),
+            Verification("b.jpg", "protected"),
+        ]
+
+    stand_in("hashshield.pipeline.verify", verify=verify)
+    stdin = io.TextIOWrapper(io.BytesIO(b"\xff\xd8photo"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    ended = run("verify", "-", "b.jpg")
+    assert seen == [b"\xff\xd8photo"]
+    assert ended.out == "-\tfailed\t\t\t\t\nb.jpg\tprotected\t\t\t\t\n"
+    assert ended.err == "failed: -: truncated\n1 protected, 1 failed.\n"
+    monkeypatch.setattr(stdin, "isatty", lambda: True)
+    ended = run("verify", "-")
+    assert (ended.code, ended.err) == (2, "hashshield verify: - reads a photo from standard input; redirect it\n")
 
 
 def test_an_unknown_photo_shows_its_code_and_ends_with_3(run: Run, stand_in: StandIn) -> None:
@@ -189,6 +224,19 @@ def test_restore(run: Run, stand_in: StandIn) -> None:
         (([Path("a.jpg")],), {"vault": None, **quiet}),
         (([],), {"vault": Path("v"), **dict.fromkeys(quiet, True)}),
     ]
+
+
+def test_a_terminal_shows_the_first_files_of_many_and_verbose_all(
+    run: Run, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [Restoration(f"{i:02}.jpg", "restored") for i in range(30)]
+    stand_in("hashshield.pipeline.restore", restore=Asked(rows))
+    monkeypatch.setattr("hashshield.cli.output.Sink._write", lambda *_: pytest.fail("a terminal has tables"))
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda stream: stream is sys.stdout, raising=False)
+    some, every = run("restore", "photos/"), run("restore", "photos/", "--verbose")
+    assert ("19.jpg" in some.out, "20.jpg" in some.out) == (True, False)
+    assert "... and 10 more; --verbose lists all." in some.err
+    assert ("29.jpg" in every.out, "more" in every.err) == (True, False)
 
 
 def test_restore_of_nothing_named_is_a_usage_error(run: Run, stand_in: StandIn) -> None:
@@ -363,9 +411,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
 
 
 def test_models_list_and_names(run: Run, entry: catalog.Entry) -> None:
-    assert run("models", "list").out == (
-        "lite0-caltech101\t16, 48\t0.900, 0.956\t8.0\tApache-2.0\tembedded\tEfficientNet-Lite0\n"
-    )
+    assert run("models", "list").out == "lite0-caltech101\t16, 48\t0.900-0.956\t8.0\tApache-2.0\tembedded\n"
     document = json.loads(run("models", "list", "--json").out)
     assert document["results"][0]["map"] == {"16": 0.9, "48": 0.956}
     assert document["results"][0]["state"] == "embedded"

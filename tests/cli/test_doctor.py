@@ -65,3 +65,11 @@ def test_as_json(run: Run, findings: list[Finding]) -> None:
         "advice": "bring it back from a backup",
     }
     assert document["summary"]["counts"] == {"ok": 1, "warning": 0, "failed": 1}
+
+
+def test_quiet_says_only_what_is_amiss(run: Run, findings: list[Finding]) -> None:
+    assert run("doctor", "--quiet") == (0, "", "")
+    findings += [GOOD, BAD]
+    ended = run("doctor", "-q")
+    assert (ended.code, ended.err) == (1, "1 problem, 0 warnings.\n")
+    assert ended.out == "ledger\tfailed\tmalformed\tbring it back from a backup\n"

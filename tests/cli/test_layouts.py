@@ -17,16 +17,21 @@ def test_protect_says_the_verdicts_in_plain_words(outcome: Make) -> None:
     rows = [outcome(f"{i}.jpg", survives=i < 2, psnr_db=45.0 + i) for i in range(5)]
     rows += [outcome("s.jpg", "short"), outcome("n.txt", "skipped"), outcome("f.jpg", "failed")]
     assert PROTECT.closing(rows) == [
-        "Protected 5 of 7 photos; median PSNR 47.0 dB. 1 skipped, 1 short, 1 failed.",
-        "Networks used in the search (lite0-caltech101:48): 5 of 5 unlinked from their originals.",
-        "After re-encoding as JPEG q75: 2 of 5 still unlinked.",
+        "Protected 5 of 7 photos; median PSNR 47.0 dB (higher is less visible), the most changed is 0.jpg, 45.0 dB. "
+        "1 skipped, 1 short, 1 failed.",
+        "Networks used in the search (lite0-caltech101:48): 5 of 5 unlinked from their originals; after re-encoding as "
+        "JPEG q75, 2 of 5 still are.",
+        "A network never used in the search: none was asked; see --witness.",
         "No service is known to run these networks; another network may still match these photos.",
     ]
 
 
 def test_a_target_is_spoken_of_as_a_target(outcome: Make) -> None:
     lines = PROTECT.closing([outcome(goal="class sunflower"), outcome(goal="class sunflower", status="partial")])
-    assert lines[1] == "Networks used in the search (lite0-caltech101:48): 1 of 2 at their goal."
+    assert lines[1] == (
+        "Networks used in the search (lite0-caltech101:48): 1 of 2 at their goal; after re-encoding as JPEG q75, "
+        "2 of 2 still are."
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,8 +174,11 @@ def test_the_witness_has_a_line_and_a_number(outcome: Make) -> None:
     rows = [outcome(witness=said(3)), outcome(witness=said(24)), outcome(status="short", witness=said(30))]
     line = "A network never used in the search (w:48): 1 of 2 unlinked; median distance 13.5 of 48 bits."
     assert line in PROTECT.closing(rows)
+    assert not any("none was asked" in text for text in PROTECT.closing(rows))
     assert PROTECT.numbers(rows)["witness"] == [
         {"model": "w:48", "bits": 48, "unlinked": 1, "of": 2, "median_distance": 13.5}
     ]
     assert any("w:48, never searched on: 3 of 48 bits" in text for text in PROTECT.details(rows[0]))
-    assert not any("never used" in text for text in PROTECT.closing([outcome()]))
+    one = PROTECT.closing([outcome()])
+    assert one[0] == "Protected 1 of 1 photo; median PSNR 47.2 dB (higher is less visible)."
+    assert "none was asked" in one[2]

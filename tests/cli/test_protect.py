@@ -260,6 +260,20 @@ def test_losing_the_way_back_is_asked_about(
     assert b"cannot be restored" in err.raw_bytes.getvalue()
 
 
+def test_ctrl_c_at_a_question_is_an_interruption(run: Run, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(Bytes):
+        def readline(self, *_: Any) -> str:
+            raise KeyboardInterrupt
+
+    err = Bytes(terminal=True)
+    monkeypatch.setattr(sys, "stdin", Gone(terminal=True))
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "dumb")
+    assert run("protect", "a.jpg", "--no-backup").code == 130
+    assert asked == []
+    assert b"Interrupted after 0 results" in err.raw_bytes.getvalue()
+
+
 def test_output_must_be_a_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(b"mine")
     ended = run("protect", "a.jpg", "--output", tmp_path / "b.jpg")

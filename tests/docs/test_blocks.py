@@ -38,9 +38,9 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("photos", "export", "DCIM/100_PANA", "originals", "protected"):
         (work / name).mkdir(parents=True)
     copies = {
-        "lotus.jpg": ("a.jpg", "photos/a.jpg", "export/lotus.jpg", "other.jpg", "DCIM/100_PANA/P1000001.JPG"),
+        "lotus.jpg": ("a.jpg", "photos/a.jpg", "other.jpg", "DCIM/100_PANA/P1000001.JPG"),
         "sunflower.jpg": ("b.jpg", "photos/b.jpg", "private.jpg"),
-        "../../docs/images/original.jpg": ("mine.jpg", "original.jpg", "originals/kangaroo.jpg"),
+        "../../docs/images/original.jpg": ("mine.jpg", "export/kangaroo.jpg", "original.jpg", "originals/kangaroo.jpg"),
         "../../docs/images/protected.jpg": ("online.jpg", "protected.jpg", "protected/kangaroo.jpg"),
     }
     for source, names in copies.items():

@@ -74,6 +74,14 @@ def test_the_description_has_the_commands_of_the_parser() -> None:
     assert len(PAGES) == len(PARSERS)
 
 
+@pytest.mark.parametrize("command", list(walk(DESCRIBED)), ids=lambda command: " ".join(command.path))
+def test_every_command_and_group_has_examples(command: Command) -> None:
+    assert command.examples
+    own = " ".join(command.path)
+    assert all(f"{own} " in example or example.endswith(own) for example in command.examples)
+    assert ".SH EXAMPLES" in PAGES["-".join(command.path) + ".1"]
+
+
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.key)
 def test_every_setting_is_in_the_first_page(setting: Any) -> None:
     text = PAGES["hashshield.1"]

@@ -177,3 +177,11 @@ def test_a_self_test_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     )
     (finding,) = module._self_test()
     assert (finding.status, finding.found) == ("failed", "a picture was not changed: x")
+
+
+def test_a_misspelt_variable_is_a_warning(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HASHSHIELD_VUALT", "elsewhere")
+    (finding,) = [found for found in doctor(tmp_path / "none", progress=told) if found.check == "configuration"][1:]
+    assert finding.status == "warning"
+    assert finding.found == "HASHSHIELD_VUALT: there is no setting 'vualt'"
+    assert finding.advice == "mend or unset it: did you mean 'vault'?"

@@ -108,6 +108,32 @@ def test_what_the_ledger_does_not_know_is_unknown(
     assert rows[1].codes == ()
 
 
+def test_a_protected_photo_stands_for_what_it_was(
+    pair: tuple[Path, Path, Outcome], check: Callable[..., list[Verification]], tiny: Path, tmp_path: Path, told: Any
+) -> None:
+    """In place, nothing else is left to name; held against its own code, every faithful copy is not protected."""
+    path, original, row = pair
+    online = tmp_path / "online.png"
+    Image.open(path).convert("RGB").resize((96, 72)).save(online)
+    (found,) = check(online, original=path, otherwise=["lite0-caltech101:48"])
+    (against,) = check(online, original=original, models=[f"{tiny}:16"])
+    assert (found.source, found.goal) == ("original", "away")
+    assert found.distance_from_original == against.distance_from_original
+    assert [code.model for code in found.codes] == [f"{tiny.resolve()}:16"]
+    assert told.notices == [f"{path}: is protected; compared with the photo it was"]
+    (copy,) = check(path, original=path)
+    assert (copy.status, copy.codes) == ("protected", row.codes)
+
+
+def test_a_network_or_goal_that_was_not_promised_takes_the_original_from_the_vault(
+    pair: tuple[Path, Path, Outcome], check: Callable[..., list[Verification]], tiny: Path
+) -> None:
+    path, original, _ = pair
+    for changes in ({"models": [f"{tiny}:24"]}, {"models": [f"{tiny}:16"], "goal": GoalSpec("opposite")}):
+        (found,), (against,) = check(path, original=path, **changes), check(path, original=original, **changes)
+        assert found == against
+
+
 def test_against_an_original(
     pair: tuple[Path, Path, Outcome], check: Callable[..., list[Verification]], tiny: Path, tmp_path: Path
 ) -> None:

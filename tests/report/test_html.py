@@ -16,7 +16,7 @@ from hashshield.errors import UsageError
 from hashshield.pipeline.run import protect
 from hashshield.report.html import check_place, page, write
 from hashshield.storage import Store, digest
-from hashshield.types import CodeRow, Evaluation, Outcome, Request, SurvivalRow, WitnessRow
+from hashshield.types import CodeRow, Evaluation, Outcome, PerceptualRow, Request, SurvivalRow, WitnessRow
 from tiny_net import encoded, picture
 
 Pair = Callable[..., Evaluation]
@@ -107,6 +107,7 @@ def everywhere(text: str) -> list[Outcome | Evaluation]:
         codes=(CodeRow(text, 16, text, 8, 0, 0.3),),
         survival=(SurvivalRow(text, text, text, 1, 1, False),),
         witness=(WitnessRow(text, 16, text, 8, True),),
+        perceptual=(PerceptualRow(text, 64, 10, 2, True),),
         unprotected_copies=(text,),
         links_to_owner=(text,),
     )
@@ -221,6 +222,21 @@ def test_of_very_many_photos_the_most_changed_are_shown(pair: Pair) -> None:
     assert sum(names.get("class") == "before" for _, names in found.tags) == 200
     assert "The 3 photos that were changed least are listed without pictures" in found.text
     assert sum(tag == "article" for tag, _ in found.tags) == 203
+
+
+def test_what_was_not_measured_is_said_and_not_counted() -> None:
+    code = CodeRow("m:16", 16, "card", 8, 0, 0.3)
+    kept = SurvivalRow("jpeg q75", "m:16", "card", 8, 0, True)
+    refused = SurvivalRow("webp q80", "m:16", "card", reason="too large")
+    hashes = (PerceptualRow("pdq", 256, 31, 12, True), PerceptualRow("phash", 64, 10, reason="not installed"))
+    row = outcome("a.jpg", status="short", codes=(code,), survival=(kept, refused), perceptual=hashes)
+    written = replace(row, status="protected")
+    found = Parsed(page([row, written], command="protect")).text
+    assert "webp q80 not measured" in found
+    assert "pdq 12 of 256 matches" in found
+    assert "phash not measured" in found
+    assert "jpeg q75 1 of 1" in found
+    assert "webp q80 0 of" not in found
 
 
 def test_a_page_without_photos() -> None:

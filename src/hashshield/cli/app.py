@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from hashshield.cli import bench, config, doctor, evaluate, models, options, originals, protect, restore, train, verify
+from hashshield.cli import (
+    bench,
+    config,
+    doctor,
+    evaluate,
+    models,
+    options,
+    originals,
+    protect,
+    restore,
+    train,
+    verify,
+    watch,
+)
 
 __all__ = ["app"]
 
@@ -55,6 +68,7 @@ def hashshield(
 
 
 options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
+options.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
 options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
 options.register(app, restore.restore, "restore", restore.EXAMPLES, panel=PHOTOS)

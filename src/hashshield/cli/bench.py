@@ -9,7 +9,14 @@ from hashshield.cli import options as o
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Measure again what the documentation claims.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure again what the documentation claims.",
+    epilog=o.examples(
+        "hashshield bench speed photos/",
+        "hashshield bench map --data caltech101/",
+    ),
+    no_args_is_help=True,
+)
 o.register(app, bench_map.bench_map, "map", bench_map.EXAMPLES)
 o.register(app, bench_goals.bench_goals, "goals", bench_goals.EXAMPLES)
 o.register(app, bench_methods.bench_methods, "methods", bench_methods.EXAMPLES)

@@ -8,11 +8,15 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.output import Column, Layout, Sink
-from hashshield.config import config_path, resolve
+from hashshield.config import config_path, resolve, strangers
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Settings, and where each value comes from.", no_args_is_help=True)
+app = typer.Typer(
+    help="Settings, and where each value comes from.",
+    epilog=o.examples("hashshield config show"),
+    no_args_is_help=True,
+)
 
 
 def _text(value: Any) -> str:
@@ -29,7 +33,7 @@ _SHOW = Layout(
         Column("Value", lambda row: _text(row["value"])),
         Column("From", lambda row: row["where"]),
     ),
-    closing=lambda rows: [f"Configuration file: {config_path()}"],
+    closing=lambda rows: [f"Configuration file: {config_path()}", *strangers()],
 )
 
 

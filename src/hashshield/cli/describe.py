@@ -110,7 +110,7 @@ def _group(app: typer.Typer, path: tuple[str, ...], text: str) -> Command:
         for info in app.registered_groups
         if info.typer_instance
     ]
-    examples, notes = _epilog(_given(callback.epilog) if callback else "")
+    examples, notes = _epilog(_given(app.info.epilog) or (_given(callback.epilog) if callback else ""))
     return Command(path, _paragraphs(text), examples, notes, (*options, HELP), (), (*commands, *groups))
 
 

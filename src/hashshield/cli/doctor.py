@@ -19,6 +19,8 @@ EXAMPLES = o.examples("hashshield doctor", "hashshield doctor --thorough --json 
 
 def _closing(rows: Sequence[Finding]) -> list[str]:
     failed, warned = (sum(row.status == status for row in rows) for status in ("failed", "warning"))
+    if not rows:
+        return []
     if failed or warned:
         return [f"{count(failed, 'problem')}, {count(warned, 'warning')}."]
     return ["All is well."]
@@ -42,6 +44,7 @@ def doctor(
     ] = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
+    quiet: o.Quiet = False,
 ) -> None:
     """Look at what a run needs: versions, processor, settings, networks, cache, vault; and try one small picture.
 
@@ -51,4 +54,6 @@ def doctor(
         from hashshield.pipeline import doctor as checks
 
         with PhotoProgress(sink) as progress:
-            sink.finish(checks.doctor(vault, thorough=thorough, progress=progress))
+            found = checks.doctor(vault, thorough=thorough, progress=progress)
+        # What is amiss is the very thing that was asked for, so here quiet leaves out what is well.
+        sink.finish([row for row in found if row.status != "ok"] if quiet else found)

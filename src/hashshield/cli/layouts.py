@@ -151,21 +151,19 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
     tail = f" {', '.join(rest).capitalize()}." if rest else ""
     if counts.get("planned"):
         return [f"Would protect {count(counts['planned'], 'photo')}; nothing was written.{tail}"]
-    psnr = _median_psnr(written)
-    quality = f"; median PSNR {_number(psnr)} dB" if psnr is not None else ""
-    lines = [f"Protected {counts.get('protected', 0)} of {count(photos, 'photo')}{quality}.{tail}"]
+    lines = [f"Protected {counts.get('protected', 0)} of {count(photos, 'photo')}{_visibly(written)}.{tail}"]
     if not written:
         return lines
     goals = {row.goal for row in written}
     unlinked = goals <= {"away", "opposite", None}
     met = "unlinked from their originals" if unlinked else "at their goal"
     models = sorted({code.model for row in written for code in row.codes} or {row.model or "" for row in written})
-    lines.append(
-        f"Networks used in the search ({', '.join(models)}): {counts.get('protected', 0)} of {len(written)} {met}."
-    )
+    used = f"Networks used in the search ({', '.join(models)}): {counts.get('protected', 0)} of {len(written)} {met}"
     _, passed, measured = _reencoded(written)
-    if measured:
-        lines.append(f"After re-encoding as JPEG q75: {passed} of {measured} still {'unlinked' if unlinked else met}.")
+    kept = f"; after re-encoding as JPEG q75, {passed} of {measured} still are" if measured else ""
+    lines.append(f"{used}{kept}.")
+    if not any(row.witness for row in written):
+        lines.append("A network never used in the search: none was asked; see --witness.")
     for said in _witnessed(written):
         lines.append(
             f"A network never used in the search ({said['model']}): {said['unlinked']} of {said['of']} unlinked; "
@@ -176,6 +174,16 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
         lines += survival.still_matching(written)
     lines.append("No service is known to run these networks; another network may still match these photos.")
     return lines + _left_in_files(written)
+
+
+def _visibly(written: Sequence[Outcome]) -> str:
+    """How visible the changes are, and which photo to look at; empty when nothing was measured."""
+    psnr = _median_psnr(written)
+    if psnr is None:
+        return ""
+    quality = f"; median PSNR {_number(psnr)} dB (higher is less visible)"
+    most = min((row for row in written if row.psnr_db is not None), key=lambda row: row.psnr_db or 0.0)
+    return f"{quality}, the most changed is {most.path}, {_number(most.psnr_db)} dB" if len(written) > 1 else quality
 
 
 def _left_in_files(written: Sequence[Outcome]) -> list[str]:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, download and check the networks that are known.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, download and check the networks that are known.",
+    epilog=o.examples("hashshield models list", "hashshield models download lite2-caltech101"),
+    no_args_is_help=True,
+)
 
 _LIST = Layout(
     columns=(

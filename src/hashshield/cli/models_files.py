@@ -119,10 +119,11 @@ def verify(names: Names = None, as_json: o.Json = False, quiet: o.Quiet = False)
 def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Networks, by name.")],
     as_json: o.Json = False,
+    quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
     """Remove downloaded and imported networks, and what is left of a download that was cut off."""
-    with Sink("models remove", _STATUS, as_json=as_json) as sink:
+    with Sink("models remove", _STATUS, as_json=as_json, quiet=quiet) as sink:
         from hashshield.checkpoints import cache
 
         entries = _named(names)
@@ -154,6 +155,7 @@ def import_(
         Path | None, typer.Option("--card", metavar="FILE", help="For ONNX: what the network reads and gives, in TOML.")
     ] = None,
     as_json: o.Json = False,
+    quiet: o.Quiet = False,
 ) -> None:
     """Take a checkpoint of your own into the cache, so that its card's name can stand for it.
 
@@ -161,7 +163,7 @@ def import_(
     ONNX is translated (needs the extra onnx): data outside the file is refused, and so is a network that does not
     agree with onnxruntime to 1e-4.
     """
-    with Sink("models import", _STATUS, as_json=as_json) as sink:
+    with Sink("models import", _STATUS, as_json=as_json, quiet=quiet) as sink:
         from hashshield.checkpoints import catalog
         from hashshield.models.own import import_model
 

@@ -26,9 +26,12 @@ __all__ = [
     "AllowRoot",
     "BreakLinks",
     "Device",
+    "EveryFile",
     "Exclude",
     "Force",
     "Json",
+    "KeepMtime",
+    "LossyFormats",
     "Models",
     "OptionalGoal",
     "Paths",
@@ -37,10 +40,15 @@ __all__ = [
     "Redact",
     "ReportPage",
     "Seed",
+    "Steps",
+    "StripCopies",
+    "StripGps",
+    "StripMetadata",
     "Survival",
     "TargetClass",
     "TargetImage",
     "TargetSet",
+    "Tau",
     "Tolerance",
     "Vault",
     "Verbose",
@@ -154,6 +162,21 @@ Exclude = Annotated[
 ]
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
 BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
+StripCopies = Annotated[
+    bool, switch("--strip-copies", text="Remove thumbnails and other unprotected copies.", panel=FILES)
+]
+StripGps = Annotated[bool, switch("--strip-gps", text="Remove the position.", panel=FILES)]
+StripMetadata = Annotated[
+    bool, switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=FILES)
+]
+KeepMtime = Annotated[bool, switch("--keep-mtime", text="Keep the modification time.", panel=FILES)]
+LossyFormats = Annotated[
+    bool, switch("--lossy-formats", text="Accept HEIC and AVIF, which lose a little with each writing.", panel=FILES)
+]
+Tau = Annotated[
+    float | None, setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=SEARCH, metavar="NUMBER")
+]
+Steps = Annotated[int | None, setting("steps", "Gradient steps per photo.", panel=SEARCH, metavar="N")]
 AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
 Survival = Annotated[
     bool, switch("--survival", text="Measure too what is left after what services do to photos.", panel=REPORT)
@@ -168,6 +191,7 @@ ReportPage = Annotated[
     typer.Option("--report", metavar="FILE", help="Write a page of pictures and receipts.", rich_help_panel=REPORT),
 ]
 Redact = Annotated[bool, switch("--redact", text="With --report: a page to share, without originals.", panel=REPORT)]
+EveryFile = Annotated[bool, switch("--verbose", "-v", text="Show every file, however many.", panel=REPORT)]
 Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
 
 
@@ -195,7 +219,7 @@ def goal_of(
 def ask(question: str, *, yes: bool) -> None:
     """Ask a person who is there before something long or large; scripts go on. A no ends the command."""
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm(question, abort=True, err=True)
+        _agreed(question)
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -204,4 +228,14 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"{question} There is nobody to ask here; add --yes if you mean it")
-    typer.confirm(question, abort=True, err=True)
+    _agreed(question)
+
+
+def _agreed(question: str) -> None:
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        # Ctrl-C at the question is an interruption as anywhere else, with its exit code.
+        raise KeyboardInterrupt from None
+    if not agreed:
+        raise typer.Abort

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look after the originals in the vault.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look after the originals in the vault.",
+    epilog=o.examples("hashshield originals list", "hashshield originals export backup/"),
+    no_args_is_help=True,
+)
 
 DryRun = Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)]
 
@@ -79,12 +83,13 @@ def prune(
     dry_run: DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
+    quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
     """Delete originals for good, to free space. The files they belong to can no longer be restored."""
     verb = "Would delete" if dry_run else "Deleted"
     layout = Layout(columns=_ORIGINALS, closing=lambda rows: [f"{verb} {_total(rows)}."], numbers=_numbers)
-    with Sink("originals prune", layout, as_json=as_json) as sink:
+    with Sink("originals prune", layout, as_json=as_json, quiet=quiet) as sink:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
@@ -116,9 +121,10 @@ def export(
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    verbose: o.EveryFile = False,
 ) -> None:
     """Write copies of all originals to a folder, under their names; nothing that exists is overwritten."""
-    with Sink("originals export", RESTORE, as_json=as_json, quiet=quiet) as sink:
+    with Sink("originals export", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
         from hashshield.pipeline import originals
 
         sink.finish(originals.export(folder, vault=resolve({"vault": vault})["vault"].value, dry_run=dry_run))
@@ -129,10 +135,11 @@ def forget(
     dry_run: DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
+    quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
     """Delete for good what is kept and recorded about photos. They can no longer be restored or verified."""
-    with Sink("originals forget", _FORGET, as_json=as_json) as sink:
+    with Sink("originals forget", _FORGET, as_json=as_json, quiet=quiet) as sink:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value

@@ -63,14 +63,11 @@ def protect(
         bool, o.switch("--accept-best", text="Write the best found even when it falls short.", panel=o.AIM)
     ] = False,
     preset: o.Preset = None,
-    tau: Annotated[
-        float | None,
-        o.setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=o.SEARCH, metavar="NUMBER"),
-    ] = None,
+    tau: o.Tau = None,
     method: Annotated[
         str | None, o.setting("method", f"The search: {o.words('method')}.", panel=o.SEARCH, metavar="WORD")
     ] = None,
-    steps: Annotated[int | None, o.setting("steps", "Gradient steps per photo.", panel=o.SEARCH, metavar="N")] = None,
+    steps: o.Steps = None,
     stop: Annotated[
         str | None,
         o.setting(
@@ -107,18 +104,11 @@ def protect(
     ] = None,
     exclude: o.Exclude = None,
     force: o.Force = False,
-    strip_copies: Annotated[
-        bool, o.switch("--strip-copies", text="Remove thumbnails and other unprotected copies.", panel=o.FILES)
-    ] = False,
-    strip_gps: Annotated[bool, o.switch("--strip-gps", text="Remove the position.", panel=o.FILES)] = False,
-    strip_metadata: Annotated[
-        bool, o.switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=o.FILES)
-    ] = False,
-    keep_mtime: Annotated[bool, o.switch("--keep-mtime", text="Keep the modification time.", panel=o.FILES)] = False,
-    lossy_formats: Annotated[
-        bool,
-        o.switch("--lossy-formats", text="Accept HEIC and AVIF, which lose a little with each writing.", panel=o.FILES),
-    ] = False,
+    strip_copies: o.StripCopies = False,
+    strip_gps: o.StripGps = False,
+    strip_metadata: o.StripMetadata = False,
+    keep_mtime: o.KeepMtime = False,
+    lossy_formats: o.LossyFormats = False,
     break_links: o.BreakLinks = False,
     allow_root: o.AllowRoot = False,
     survival: o.Survival = False,

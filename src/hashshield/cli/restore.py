@@ -19,6 +19,7 @@ __all__ = ["EXAMPLES", "restore"]
 EXAMPLES = o.examples(
     "hashshield restore photos/                 # byte for byte as they were",
     "hashshield restore --last-run --dry-run    # what the last protect changed",
+    "hashshield restore --last-run",
 )
 
 
@@ -40,13 +41,14 @@ def restore(
     allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    verbose: o.EveryFile = False,
 ) -> None:
     """Bring originals back from the vault, byte for byte.
 
     A photo is found by its content, so moved, renamed and copied files count. A file that was edited after
     protection is refused without --force.
     """
-    with Sink("restore", RESTORE, as_json=as_json, quiet=quiet) as sink:
+    with Sink("restore", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
         if not paths and not last_run:
             raise UsageError("name the photos or folders to restore, or give --last-run")
         settings = resolve({"vault": vault})

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,20 +19,30 @@ from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
+if TYPE_CHECKING:
+    from hashshield.types import Verification
+
 __all__ = ["EXAMPLES", "verify"]
 
 EXAMPLES = o.examples(
     "hashshield verify photos/                          # by the ledger",
     "hashshield verify online.jpg --original mine.jpg   # check after upload",
+    "hashshield verify - --original mine.jpg < online.jpg",
 )
 
 
 def verify(
-    paths: o.Paths,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", readable=False, help="Photos, or folders; - for one from standard input."),
+    ],
     original: Annotated[
         Path | None,
         typer.Option(
-            "--original", metavar="FILE", help="Compare with this photo, not the ledger.", rich_help_panel=o.AIM
+            "--original",
+            metavar="FILE",
+            help="Compare with this photo; a protected one stands for what it was.",
+            rich_help_panel=o.AIM,
         ),
     ] = None,
     target: o.TargetImage = None,
@@ -73,23 +87,45 @@ def verify(
             }
         )
         # The ledger names its own networks; a configured default must not take their place.
-        models = settings["model"].value if model or original else ()
-        require(models, sink, yes=yes)
+        models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
+        require(models or (otherwise if original else ()), sink, yes=yes)
 
         from hashshield.pipeline import verify as pipeline
 
-        with PhotoProgress(sink) as progress:
-            sink.finish(
-                pipeline.verify(
-                    o.expanded(paths),
-                    models=models,
-                    original=original,
-                    goal=goal,
-                    tolerance=settings["tolerance"].value,
-                    preset=settings["preset"].value,
-                    vault=settings["vault"].value,
-                    device=settings["device"].value,
-                    exclude=settings["exclude"].value,
-                    progress=progress,
-                )
+        with _piped(o.expanded(paths)) as (files, spelled), PhotoProgress(sink) as progress:
+            rows = pipeline.verify(
+                files,
+                models=models,
+                otherwise=otherwise,
+                original=original,
+                goal=goal,
+                tolerance=settings["tolerance"].value,
+                preset=settings["preset"].value,
+                vault=settings["vault"].value,
+                device=settings["device"].value,
+                exclude=settings["exclude"].value,
+                progress=progress,
             )
+            sink.finish(map(spelled, rows))
+
+
+@contextmanager
+def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], Callable[[Verification], Verification]]]:
+    """The paths with a private file in the place of -, and what calls that file - again in a row."""
+    if Path("-") not in paths:
+        yield paths, lambda row: row
+        return
+    if sys.stdin.isatty():
+        raise UsageError("- reads a photo from standard input; redirect it")
+    with tempfile.TemporaryDirectory(prefix="hashshield-") as folder:
+        file = Path(folder) / "photo"
+        file.write_bytes(sys.stdin.buffer.read())
+
+        from dataclasses import replace
+
+        def spelled(row: Verification) -> Verification:
+            if row.path != str(file):
+                return row
+            return replace(row, path="-", reason=row.reason and row.reason.replace(str(file), "-"))
+
+        yield [file if path == Path("-") else path for path in paths], spelled

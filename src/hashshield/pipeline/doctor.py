@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from hashshield.checkpoints import cache, catalog
-from hashshield.config import Settings, config_path, resolve
+from hashshield.config import Settings, config_path, resolve, strangers
 from hashshield.errors import HashshieldError
 from hashshield.models.device import choose_device
 from hashshield.models.own import look_at
@@ -102,6 +102,9 @@ def _configuration() -> Iterator[Finding]:
     set_there = [key for key, value in settings.items() if value.source != "default"]
     said = f"sets {', '.join(set_there)} (with the environment)" if set_there else "all settings have their defaults"
     yield Finding("configuration", "ok", f"{path}{'' if path.exists() else ' (not there)'}: {said}")
+    for text in strangers():
+        found, _, advice = text.partition("; ")
+        yield Finding("configuration", "warning", found, f"mend or unset it: {advice}")
 
 
 def _networks() -> Iterator[Finding]:

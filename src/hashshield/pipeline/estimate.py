@@ -12,7 +12,7 @@ from hashshield.pipeline.plan import Job
 from hashshield.pipeline.rows import method_of
 from hashshield.types import Request
 
-__all__ = ["cores", "in_words", "seconds_each", "spread"]
+__all__ = ["cores_in_words", "in_words", "seconds_each", "spread"]
 
 _STEP_CORE_SECONDS = 0.06
 """One gradient step of one photo on one processor core (`bench speed`: 0.03 s on two)."""
@@ -31,13 +31,15 @@ def seconds_each(jobs: Sequence[Job], request: Request) -> list[float] | None:
     if choose_device(request.device) != "cpu":
         return None
     steps = request.steps or method_of(request).steps
-    search = steps * len(request.models) * len(preset(request.preset).views) * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
-    return [(search + _file_seconds(job)) / cores() for job in jobs]
+    looks = len(request.models) * len(preset(request.preset).views)
+    search = steps * looks * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
+    return [(search + _file_seconds(job)) / torch.get_num_threads() for job in jobs]
 
 
-def cores() -> int:
-    """How many processor cores the estimate is for."""
-    return torch.get_num_threads()
+def cores_in_words() -> str:
+    """What the estimate is for: `2 processor cores`."""
+    number = torch.get_num_threads()
+    return f"{number} processor core{'' if number == 1 else 's'}"
 
 
 def _file_seconds(job: Job) -> float:

@@ -15,6 +15,7 @@ from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.load import open_models
 from hashshield.pipeline.aims import fixed_bits
 from hashshield.pipeline.attempts import asked_now, kept_of
+from hashshield.pipeline.between import held_back
 from hashshield.pipeline.plan import Job, already
 from hashshield.pipeline.rows import details_of, method_of, row_of
 from hashshield.pipeline.witness import witness_name
@@ -83,13 +84,15 @@ def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Pro
         yield from _taken(trouble)
         origin = result.source.key
         assert isinstance(origin, Origin)
-        row = _store(result, origin.job, origin.snapshot, request, store)
-        if row.status == "short":
-            try:
-                store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
-            except HashshieldError as error:
-                progress.notice(f"{row.path}: that it fell short could not be noted ({error})")
-        yield row
+        with held_back():
+            row = _store(result, origin.job, origin.snapshot, request, store)
+            if row.status == "short":
+                try:
+                    store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
+                except HashshieldError as error:
+                    progress.notice(f"{row.path}: that it fell short could not be noted ({error})")
+            # Still held back, so that what was written is reported too.
+            yield row
     yield from _taken(trouble)
 
 

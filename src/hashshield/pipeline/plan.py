@@ -53,8 +53,8 @@ class Plan:
     settled: tuple[Outcome, ...]
 
 
-def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
-    """Walk, sniff, drop files named twice, and ask the ledger.
+def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path | None = None) -> Plan:
+    """Walk, sniff, drop files named twice, and ask the ledger; or, of files met `within` a folder, all but the walk.
 
     Folders are walked without following links, and what is excluded has no row. What is no image and was met in a
     folder is `skipped`; a named file that cannot be read is `failed`; a photo that fell short before under the same
@@ -65,7 +65,8 @@ def plan(paths: Sequence[Path], request: Request, store: Store) -> Plan:
     jobs: list[Job] = []
     settled: list[Outcome] = []
     seen: dict[tuple[int, int], Path] = {}
-    for path, within in files(paths, request, store, settled):
+    found = files(paths, request, store, settled) if within is None else [(path, within) for path in paths]
+    for path, within in found:
         snapshot = read_photo(path, within)
         if isinstance(snapshot, Outcome):
             settled.append(snapshot)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hashshield.errors import HashshieldError, PhotoError
+from hashshield.pipeline.between import held_back
 from hashshield.storage import Store, named
 from hashshield.storage.faults import explain
 from hashshield.types import Progress, Restoration
@@ -38,24 +39,29 @@ def restore(
         if progress is not None:
             for notice in store.notices:
                 progress.notice(notice)
-        found = _of_last_run(store, paths, rows) if last_run else _named(store, paths, rows)
+        found = list(_of_last_run(store, paths, rows) if last_run else _named(store, paths, rows))
+        if progress is not None:
+            progress.start(len(found))
         for path, within in found:
             if progress is not None:
                 progress.photo(str(path))
-            try:
-                row = store.restore(
-                    path,
-                    follow=within is None,
-                    within=within,
-                    force=force,
-                    dry_run=dry_run,
-                    break_links=break_links,
-                    allow_root=allow_root,
-                    pixel_digest=_pixel_digest,
-                )
-            except HashshieldError as error:
-                row = Restoration(str(path), "failed", reason=str(error))
-            rows.append(row)
+            with held_back():
+                try:
+                    row = store.restore(
+                        path,
+                        follow=within is None,
+                        within=within,
+                        force=force,
+                        dry_run=dry_run,
+                        break_links=break_links,
+                        allow_root=allow_root,
+                        pixel_digest=_pixel_digest,
+                    )
+                except HashshieldError as error:
+                    row = Restoration(str(path), "failed", reason=str(error))
+                rows.append(row)
+                if progress is not None:
+                    progress.done(row)
         return rows
 
 

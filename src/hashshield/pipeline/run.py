@@ -19,10 +19,16 @@ _LONG_MINUTES = 10
 
 
 def protect(
-    paths: Sequence[Path], request: Request, *, progress: Progress, agree: Callable[[str], None] = lambda question: None
+    paths: Sequence[Path],
+    request: Request,
+    *,
+    progress: Progress,
+    agree: Callable[[str], None] = lambda question: None,
+    within: Path | None = None,
 ) -> list[Outcome]:
     """Protect files and folders; one row per file, sorted by path.
 
+    With `within` the paths are files that were met in that folder, not named: no link below it is followed.
     `agree` is asked before a run that takes long or fills the disk, and raises to stop it. Raises UsageError,
     CheckpointError, StorageError (also when space is short) for what concerns the whole run; what concerns one photo
     is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
@@ -31,7 +37,7 @@ def protect(
     with Store.open(request.vault) as store:
         for notice in store.notices:
             progress.notice(notice)
-        todo = plan(paths, request, store)
+        todo = plan(paths, request, store, within=within)
         rows = {row.path: row for row in todo.settled}
         jobs = todo.jobs
         if request.sample is not None and len(jobs) > request.sample:
@@ -100,11 +106,11 @@ def _planned(jobs: Sequence[Job], request: Request, store: Store, progress: Prog
     """The rows of a dry run, with what each is expected to take; what all need of the disks is told."""
     if not jobs:
         return {}
-    from hashshield.pipeline.estimate import cores, in_words, seconds_each
+    from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each
 
     seconds = seconds_each(jobs, request)
     if seconds is not None:
-        progress.notice(f"{len(jobs)} photos: {in_words(seconds)} on {cores()} processor cores")
+        progress.notice(f"{len(jobs)} photo{'s' * (len(jobs) > 1)}: {in_words(seconds)} on {cores_in_words()}")
     for volume in _space(jobs, request, store).volumes:
         progress.notice(
             f"{volume.folder}: needs at most {volume.needed / 1e6:,.1f} MB, has {volume.free / 1e6:,.0f} MB free"
@@ -137,7 +143,7 @@ def _space(jobs: Sequence[Job], request: Request, store: Store) -> SpaceReport:
 
 def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
     """Look before byte one: room on the disks, and a word with the user about long or large runs."""
-    from hashshield.pipeline.estimate import cores, in_words, seconds_each
+    from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each
 
     space = _space(jobs, request, store)
     if space.reason is not None:
@@ -145,7 +151,7 @@ def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Calla
     seconds = seconds_each(jobs, request)
     asked = []
     if seconds is not None and sum(seconds) > 60 * _LONG_MINUTES:
-        asked.append(f"will take {in_words(seconds)} on {cores()} processor cores")
+        asked.append(f"will take {in_words(seconds)} on {cores_in_words()}")
     if space.more_than_half:
         asked.append("may take more than half of the free disk space")
     if asked:

@@ -29,6 +29,7 @@ def verify(
     paths: Sequence[Path],
     *,
     models: Sequence[str],
+    otherwise: Sequence[str] = (DEFAULT_MODEL,),
     original: Path | None = None,
     goal: GoalSpec | None = None,
     tolerance: int | None = None,
@@ -42,7 +43,9 @@ def verify(
 
     Without `original` the ledger says what was promised, and on which networks (`models` picks among them; empty:
     all); a file it does not know is `unknown`, with its codes. With `original`, the distances are to that photo and
-    to `goal` (default: away), in the views that `preset` promises.
+    to `goal` (default: away), in the views that `preset` promises, on `models`, or on those of `otherwise` when none
+    was named. An `original` that is itself protected stands for the photo it was: the ledger knows its code, and the vault
+    its bytes.
     Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
     """
     rows: list[Verification] = []
@@ -50,8 +53,8 @@ def verify(
         files = list(_files(paths, store, rows, exclude))
         progress.start(len(files))
         keep_freed_memory()
-        views = find_preset(preset).views
-        check = _Check(store, list(models), original, goal or GoalSpec(), tolerance, views, choose_device(device))
+        chosen, views = choose_device(device), find_preset(preset).views
+        check = _Check(store, list(models), list(otherwise), original, goal, tolerance, views, chosen, progress)
         with lanes(torch.get_num_threads() if check.device == "cpu" else 1) as pool:
             for row in (pool.map if pool else map)(check.row, files):
                 progress.photo(row.path)
@@ -65,24 +68,30 @@ class _Check:
         self,
         store: Store,
         models: list[str],
+        otherwise: list[str],
         original: Path | None,
-        goal: GoalSpec,
+        goal: GoalSpec | None,
         tolerance: int | None,
         views: Sequence[str],
         device: str,
+        progress: Progress,
     ) -> None:
-        self.store, self.goal, self.tolerance, self.views, self.device = store, goal, tolerance, views, device
+        self.store, self.tolerance, self.views = store, tolerance, views
+        self.device, self.progress = device, progress
         self.asked = bool(models)
         self.opened: dict[str, OpenModel] = {}
         self.opening = Lock()
-        self.names = [self._full(name) for name in models or [DEFAULT_MODEL]]
-        self.marks = None if original is None else self._marks_of(original)
+        self.names = [self._full(name) for name in models or (otherwise if original else []) or [DEFAULT_MODEL]]
+        self.goal = goal or GoalSpec()
+        self.promised: Record | None = None
+        """The row that speaks for all files: of an original that is itself protected, unless a goal was given."""
+        self.marks = None if original is None else self._marks_of(original, as_promised=goal is None)
 
     def file(self, path: Path, within: Path | None) -> Verification:
         snapshot = read_snapshot(path, follow=within is None, within=within)
         if within is not None and imaging.sniff(snapshot.data[:64]) is None:
             return Verification(str(path), "skipped", reason="not an image")
-        record = self.store.known(snapshot.sha256) if self.marks is None else None
+        record = self.store.known(snapshot.sha256) if self.marks is None else self.promised
         photo = imaging.read(snapshot.data, name=str(path))
         if self.marks is None and record is None:
             record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
@@ -103,7 +112,7 @@ class _Check:
         return Verification(
             str(path),
             "protected" if passed else "not_protected",
-            source="original" if record is None else "ledger",
+            source="ledger" if self.marks is None else "original",
             goal=_goal_text(self.goal, record),
             distance_from_original=min(row.distance_from_original for row in rows),
             distance_to_goal=max(row.distance_to_goal for row in rows),
@@ -157,11 +166,28 @@ class _Check:
             codes[model.name] = to_hex(bits_of(model.model(image).code[0].float().cpu().numpy()))
         return codes
 
-    @torch.inference_mode()
-    def _marks_of(self, original: Path) -> list[Mark]:
-        """Marks of a given original; what `away` drew cannot be known here, so only its band is held against it."""
+    def _marks_of(self, original: Path, *, as_promised: bool) -> list[Mark]:
+        """What files are held against, of a given original.
+
+        In place, the photo a user still has is the protected one, whose own code is not what was left behind. It stands
+        for what it was: with what was promised of it then, or else with the vault's bytes.
+        """
         snapshot = read_snapshot(original, follow=True)
-        shown = upright_rgb(imaging.read(snapshot.data, name=str(original)))
+        photo = imaging.read(snapshot.data, name=str(original))
+        record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
+        if record is None:
+            return self._drawn(upright_rgb(photo), snapshot.sha256)
+        self.progress.notice(f"{original}: is protected; compared with the photo it was")
+        marks = self._recorded(record) if as_promised else []
+        if marks:
+            self.promised = record
+            return marks
+        data = self.store.original(record)
+        return self._drawn(upright_rgb(imaging.read(data, name=str(original))), record.sha256_before)
+
+    @torch.inference_mode()
+    def _drawn(self, shown: imaging.Pixels, sha256: str) -> list[Mark]:
+        """Marks of an original; what `away` drew cannot be known here, so only its band is held against it."""
         models = [self._model(name) for name in self.names]
         fixed = fixed_bits(self.goal, models)
         marks = []
@@ -175,7 +201,7 @@ class _Check:
                 codes[0].features[0],
                 fixed=None if fixed is None else fixed[index],
                 key=self.store.key(),
-                sha256=snapshot.sha256,
+                sha256=sha256,
             )
             marks.append(mark)
             for view, found in zip(self.views[1:], codes[1:], strict=True):

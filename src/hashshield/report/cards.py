@@ -30,12 +30,18 @@ class Bar:
     """One line of the survival chart: bits that differ from the photo's own code."""
 
     label: str
-    network: str
-    distance: int
+    group: str
+    """Whose code it is."""
+    distance: int | None
+    """None where it was not measured."""
     bits: int
     kept: bool | None
     """Whether the goal still holds; None where that is not asked."""
     verdict: str
+    banded: bool = False
+    """Whether 45 to 55% of the bits are what was aimed at."""
+    threshold: int | None = None
+    """Largest distance that counts as a match, where there is a customary one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,8 @@ class Card:
     """good, bad or plain: how the status is coloured."""
     reason: str | None
     facts: tuple[tuple[str, str], ...]
-    bars: tuple[Bar, ...]
+    bars: dict[str, list[Bar]]
+    """By group, in the order of the receipt."""
     banded: bool
     """Whether 45 to 55% of the bits are what was aimed at."""
     psnr_db: float | None
@@ -76,8 +83,8 @@ def card_of(row: Outcome | Evaluation, number: int, *, redact: bool) -> Card:
         mood="good" if row.status in _GOOD else "bad" if row.status in _BAD else "plain",
         reason=reason,
         facts=tuple((key, value) for key, value in _facts(row, redact=redact) if value),
-        bars=tuple(_bars(row)),
-        banded=isinstance(row, Outcome) and row.goal == "away",
+        bars=_grouped(_bars(row)),
+        banded=_banded(row),
         psnr_db=row.psnr_db,
         hint=_hint(row) if isinstance(row, Outcome) else None,
     )
@@ -97,6 +104,10 @@ def goal_text(goal: str | None) -> str:
     """A goal without the folder of its image or set."""
     kind, _, value = (goal or "").partition(":")
     return f"{kind}: {PurePath(value).name}" if value else kind
+
+
+def _banded(row: Outcome | Evaluation) -> bool:
+    return isinstance(row, Outcome) and row.goal == "away"
 
 
 def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, str]]:
@@ -119,23 +130,38 @@ def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, st
 
 
 def _bars(row: Outcome | Evaluation) -> Iterable[Bar]:
-    """The written file, what was done to it afterwards, and what a network says that was never searched on."""
+    """The written file, what was done to it afterwards, and what networks and hashes say that were not aimed at."""
     bits = {code.model: code.bits for code in row.codes}
+    banded = _banded(row)
     for code in row.codes:
         kept = _kept(row.status)
-        label = "as written" if code.view == "card" else f"as written, {code.view}"
-        yield Bar(label, network_text(code.model), code.distance_from_original, code.bits, kept, _verdict(kept))
+        network, label = network_text(code.model), _label("as written", code.view)
+        yield Bar(label, network, code.distance_from_original, code.bits, kept, _verdict(kept), banded)
     for after in row.survival:
         if after.model in bits:
-            label = after.transform if after.view == "card" else f"{after.transform}, {after.view}"
-            distance = after.distance_from_original
-            yield Bar(
-                label, network_text(after.model), distance, bits[after.model], after.passed, _verdict(after.passed)
-            )
+            network, label = network_text(after.model), _label(after.transform, after.view)
+            verdict = "not measured" if after.distance_from_original is None else _verdict(after.passed)
+            yield Bar(label, network, after.distance_from_original, bits[after.model], after.passed, verdict, banded)
     for said in row.witness if isinstance(row, Outcome) else ():
-        words = "unlinked" if said.unlinked else "still linked"
-        network = f"{network_text(said.model)}, never searched on"
-        yield Bar("as written", network, said.distance_from_original, said.bits, said.unlinked, words)
+        words = "unlinked" if said.unlinked else "linked"
+        group = f"{network_text(said.model)}, never searched on"
+        yield Bar(_label("as written", said.view), group, said.distance_from_original, said.bits, said.unlinked, words)
+    for old in row.perceptual:
+        words = "not measured" if old.matches is None else "matches" if old.matches else "no match"
+        kept = None if old.matches is None else not old.matches
+        group = "Classical hashes, not aimed at"
+        yield Bar(old.hash, group, old.distance, old.bits, kept, words, threshold=old.threshold)
+
+
+def _grouped(bars: Iterable[Bar]) -> dict[str, list[Bar]]:
+    groups: dict[str, list[Bar]] = {}
+    for bar in bars:
+        groups.setdefault(bar.group, []).append(bar)
+    return groups
+
+
+def _label(transform: str, view: str) -> str:
+    return transform if view in ("card", transform) else f"{transform}, {view}"
 
 
 def _kept(status: str) -> bool | None:

@@ -95,8 +95,9 @@ def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[Kept, ...]:
     found: dict[str, list[bool]] = {}
     for row in written:
         for name in dict.fromkeys(kept.transform for kept in row.survival):
-            passed = all(kept.passed for kept in row.survival if kept.transform == name)
-            found.setdefault(name, []).append(passed)
+            passed = [kept.passed for kept in row.survival if kept.transform == name and kept.passed is not None]
+            if passed:
+                found.setdefault(name, []).append(all(passed))
     return tuple(Kept(name, sum(passed), len(passed)) for name, passed in found.items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashshield.storage.arrivals import Arrivals, Look
 from hashshield.storage.pages import check_page, put_page
 from hashshield.storage.place import default_root
 from hashshield.storage.records import NewRecord, Record
@@ -12,6 +13,8 @@ from hashshield.storage.temporaries import is_temporary
 from hashshield.storage.walk import excluded, named, walk
 
 __all__ = [
+    "Arrivals",
+    "Look",
     "NewRecord",
     "Record",
     "Snapshot",

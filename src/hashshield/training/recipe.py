@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hashshield.checkpoints.card import Input
+from hashshield.config import meant
 from hashshield.errors import UnknownNameError, UsageError
 
 if sys.version_info >= (3, 11):
@@ -127,8 +128,9 @@ def read_recipe(source: str | Path) -> Recipe:
     if path.suffix != ".toml":
         path = _RECIPES / f"{source}.toml"
         if not path.is_file():
+            hint = meant(str(source), recipe_names())
             raise UnknownNameError(
-                f"unknown recipe {str(source)!r}; known are {', '.join(recipe_names())}, or a .toml file"
+                f"unknown recipe {str(source)!r}; {hint}known are {', '.join(recipe_names())}, or a .toml file"
             )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,147 @@
+"""`hashshield watch`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hashshield.cli import options as o
+from hashshield.cli.layouts import PROTECT
+from hashshield.cli.networks import require
+from hashshield.cli.output import Sink, count, plain, reasons, say
+from hashshield.cli.text import clean
+from hashshield.config import SETTINGS, resolve
+from hashshield.errors import HashshieldError
+
+if TYPE_CHECKING:
+    from hashshield.types import Outcome
+
+__all__ = ["EXAMPLES", "watch"]
+
+EXAMPLES = o.examples(
+    "hashshield watch photos/                  # until Ctrl-C",
+    "hashshield watch photos/ --exclude '*.png' --strip-gps",
+)
+
+_QUIET = {"already", "skipped"}
+"""Rows about files that are left alone; they are counted, and shown with --verbose."""
+
+
+class _Lines:
+    """The pipeline's `Progress` of a service: one line on standard output for each photo, at once."""
+
+    def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+        self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
+        self._said: set[str] = set()
+        self.handled = 0
+
+    def start(self, total: int) -> None:
+        """Say nothing: lines come as photos finish."""
+
+    def photo(self, path: str) -> None:
+        """Say nothing, as for `start`."""
+
+    def done(self, outcome: object) -> None:
+        """Print the line of a photo that something was done to."""
+        row: Outcome = outcome  # type: ignore[assignment]
+        if row.status in _QUIET and not self._verbose:
+            return
+        self.handled += 1
+        if self._as_json:
+            import json
+
+            self._print(json.dumps(plain(row)))
+        elif not self._quiet:
+            self._print("\t".join(clean(column.cell(row)) for column in PROTECT.columns))
+        for line in reasons([row], only_bad=True):
+            say(line)
+
+    def notice(self, text: str) -> None:
+        """Tell the user something, once however often it comes."""
+        if text not in self._said and not self._quiet:
+            say(text)
+        self._said.add(text)
+
+    @staticmethod
+    def _print(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder photos arrive in, and all below it.")],
+    model: o.Models = None,
+    goal: o.OptionalGoal = None,
+    preset: o.Preset = None,
+    tau: o.Tau = None,
+    steps: o.Steps = None,
+    device: o.Device = None,
+    settle: Annotated[
+        float,
+        typer.Option(
+            "--settle",
+            metavar="SECONDS",
+            min=0.1,
+            help="How long nothing may have written to a file before it is complete.",
+            rich_help_panel=o.FILES,
+        ),
+    ] = 2.0,
+    exclude: o.Exclude = None,
+    strip_copies: o.StripCopies = False,
+    strip_gps: o.StripGps = False,
+    strip_metadata: o.StripMetadata = False,
+    keep_mtime: o.KeepMtime = False,
+    lossy_formats: o.LossyFormats = False,
+    vault: o.Vault = None,
+    allow_root: o.AllowRoot = False,
+    as_json: Annotated[bool, o.switch("--json", text="Print one JSON object a line.", panel=o.REPORT)] = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    yes: o.Yes = False,
+) -> None:
+    """Protect photos in place as they arrive in a folder, until Ctrl-C or SIGTERM.
+
+    What is there already is protected first. A file is taken when nothing has written to it for some seconds and no
+    program has it open for writing. What is protected is left alone, also after a restart.
+    """
+    given = {
+        "model": model,
+        "goal": goal,
+        "preset": preset,
+        "tau": tau,
+        "steps": steps,
+        "device": device,
+        "exclude": exclude,
+        "strip_copies": strip_copies or None,
+        "strip_gps": strip_gps or None,
+        "strip_metadata": strip_metadata or None,
+        "keep_mtime": keep_mtime or None,
+        "lossy_formats": lossy_formats or None,
+        "vault": vault,
+    }
+    lines = _Lines(as_json=as_json, quiet=quiet, verbose=verbose)
+
+    from hashshield.pipeline.between import terminable
+
+    try:
+        with terminable():
+            settings = resolve({**dict.fromkeys(SETTINGS), **given})
+
+            from hashshield.pipeline.request import request_of
+
+            request = request_of(settings, None, options={"break_links": False, "allow_root": allow_root})
+            require(request.models, Sink("watch", PROTECT, quiet=quiet), yes=yes)
+
+            from hashshield.pipeline.watch import watch as run
+
+            lines.notice(f"Watching {folder}; end it with Ctrl-C.")
+            run(folder, request, progress=lines, settle=settle)
+    except KeyboardInterrupt:
+        if not quiet:
+            say(f"Stopped after {count(lines.handled, 'photo')}; every file is either untouched or complete.")
+    except HashshieldError as error:
+        say(f"hashshield watch: {error}")
+        raise typer.Exit(error.exit_code) from None

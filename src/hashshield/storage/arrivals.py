@@ -1,0 +1,122 @@
+"""Which files of a folder have arrived completely: no longer written, and not those that were looked at before."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hashshield.storage.folder import Folder
+from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.walk import excluded, walk
+
+__all__ = ["Arrivals", "Look"]
+
+
+class Look(NamedTuple):
+    """What tells a file and its content from another: a touch of its permissions changes none of it."""
+
+    dev: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Look:
+        """Take it from what stat says."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Arrivals:
+    """Files below `folder` that wait until nothing has written to them for `settle` seconds.
+
+    Links are not followed, `skip` (the vault's real path), excluded names and our own temporary files left out. A file
+    that was handed out comes again only when its content or identity changed.
+    """
+
+    def __init__(
+        self, folder: Path, *, skip: Path, exclude: Sequence[str], settle: float, clock: Callable[[], float]
+    ) -> None:
+        self._folder, self._skip, self._exclude = folder, skip, exclude
+        self._settle, self._clock = settle, clock
+        self._waiting: dict[Path, tuple[Look | None, float]] = {}
+        self._seen: dict[Path, Look] = {}
+
+    def sweep(self) -> None:
+        """Notice all that is there, whether or not somebody told of it."""
+        self.notice([self._folder])
+
+    def notice(self, paths: Iterable[Path]) -> None:
+        """Something happened to these files or folders."""
+        for path in paths:
+            if path.is_dir() and not path.is_symlink():
+                # Files may have come into a new folder before anybody watched it.
+                for file in walk(path, skip=self._skip, failed=lambda folder, error: None):
+                    self._note(file)
+            else:
+                self._note(path)
+
+    def complete(self) -> list[Path]:
+        """Files that are complete by now, sorted; each is handed out once."""
+        ready = []
+        for path, (before, since) in list(self._waiting.items()):
+            now = self._look(path)
+            if now is None or now == self._seen.get(path):
+                del self._waiting[path]
+            elif now != before:
+                self._waiting[path] = (now, self._clock())
+            elif self._clock() - since >= self._settle and not _open_for_writing(path):
+                del self._waiting[path]
+                self._seen[path] = now
+                ready.append(path)
+        return sorted(ready)
+
+    def wrote(self, path: Path, look: Look) -> None:
+        """The file is ours as `look` shows it, and is no arrival."""
+        self._seen[path] = look
+
+    def _note(self, path: Path) -> None:
+        if path in self._waiting or is_temporary(path.name) or not path.is_relative_to(self._folder):
+            return
+        if not path.is_relative_to(self._skip) and not excluded(path.relative_to(self._folder), self._exclude):
+            self._waiting[path] = (None, self._clock())
+
+    def _look(self, path: Path) -> Look | None:
+        """None for what is no regular file, is gone, or can only be reached through a link."""
+        try:
+            with Folder.open(path.parent, within=self._folder) as folder:
+                status = folder.stat(path.name)
+        except OSError:
+            self._seen.pop(path, None)
+            return None
+        return Look.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+if sys.platform == "linux":
+    import fcntl
+
+    def _open_for_writing(path: Path) -> bool:
+        """Whether some process still has the file open for writing; no where the system cannot tell.
+
+        A lease for reading is refused while there is a writer (fcntl(2), "Leases").
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        finally:
+            os.close(descriptor)
+        return False
+else:
+
+    def _open_for_writing(path: Path) -> bool:
+        return False

@@ -1,0 +1,137 @@
+"""Each exit code of the manual, by a command that ends with it for real: nothing of the pipeline is stood in for."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hashshield.storage import calls
+from tiny_net import encoded, picture, write_tiny
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def quick(tmp_path: Path, own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with the tiny network and a vault in the user's configuration."""
+    net = write_tiny(tmp_path / "tiny.safetensors")
+    texts = {"model": f"{net}:16", "witness": "none", "vault": tmp_path / "vault", "device": "cpu"}
+    lines = [*(f'{key} = "{value}"' for key, value in texts.items()), "steps = 4", "batch_size = 1"]
+    own_settings.write_text("\n".join(lines))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def photo(name: str, seed: int = 1) -> bytes:
+    data = encoded(picture(48, 48, seed=seed))
+    Path(name).write_bytes(data)
+    return data
+
+
+def test_0_all_are_protected_or_were_already(run: Run, quick: Path) -> None:
+    # A large tau and every step: an untrained network keeps some photos to itself.
+    for seed in range(5):
+        before = photo("a.png", seed)
+        ended = run("protect", "a.png", "--tau", "0.5", "--steps", "60")
+        if ended.code == 0:
+            break
+    assert (ended.code, "Protected 1 of 1 photo" in ended.err) == (0, True)
+    assert Path("a.png").read_bytes() != before
+    again = run("protect", "a.png")
+    assert again.code == 0
+    assert again.err.endswith("Nothing to do: 1 photo protected already.\n")
+    assert run("restore", "a.png").code == 0
+    assert Path("a.png").read_bytes() == before
+
+
+def test_1_some_failed_and_the_others_were_done(run: Run, quick: Path) -> None:
+    data = photo("a.png")
+    Path("b.png").write_bytes(data[:200])
+    ended = run("protect", "a.png", "b.png", "gone.png", "--accept-best")
+    assert ended.code == 1
+    assert Path("a.png").read_bytes() != data
+    assert Path("b.png").read_bytes() == data[:200]
+    assert ended.err.count("failed: ") == 2
+
+
+def test_2_what_cannot_be_meant(run: Run, quick: Path, own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = photo("a.png")
+    assert run("protect", "a.png", "--tau", "7").code == 2
+    assert run("protect", "a.png", "--no-such-option").code == 2
+    assert run("protect").code == 2
+    with monkeypatch.context() as patch:
+        patch.setenv("HASHSHIELD_STEPS", "many")
+        assert run("protect", "a.png").code == 2
+    own_settings.write_text("tau = ")
+    assert run("protect", "a.png").code == 2
+    assert Path("a.png").read_bytes() == before
+
+
+def test_3_a_goal_was_not_reached_or_a_photo_is_not_known(run: Run, quick: Path) -> None:
+    before = photo("a.png")
+    assert run("protect", "a.png", "--steps", "1", "--tau", "0.004").code == 3
+    assert Path("a.png").read_bytes() == before
+    assert run("verify", "a.png").code == 3
+    assert run("verify", "a.png", "--original", "a.png").code == 3
+
+
+def test_4_a_checkpoint_is_missing_or_broken(run: Run, quick: Path) -> None:
+    before = photo("a.png")
+    missing = run("protect", "a.png", "--model", "lite2-caltech101")
+    assert missing.code == 4
+    assert "hashshield models download lite2-caltech101" in missing.err
+    Path("broken.safetensors").write_bytes(bytes(100))
+    assert run("protect", "a.png", "--model", "broken.safetensors").code == 4
+    assert Path("a.png").read_bytes() == before
+
+
+@pytest.fixture
+def ctrl_c_at_the_first_rename() -> Iterator[None]:
+    """Ctrl-C just as the first photo is about to be replaced."""
+
+    def observer(name: str, arguments: tuple[object, ...]) -> None:
+        if name == "rename" and str(arguments[1]).endswith(".png"):
+            calls.observe(None)
+            signal.raise_signal(signal.SIGINT)
+
+    calls.observe(observer)
+    yield
+    calls.observe(None)
+
+
+@pytest.mark.usefixtures("ctrl_c_at_the_first_rename")
+def test_130_interrupted_and_the_same_command_goes_on(run: Run, quick: Path) -> None:
+    befores = {name: photo(name, seed) for seed, name in enumerate(("a.png", "b.png", "c.png"))}
+    ended = run("protect", ".", "--accept-best")
+    assert ended.code == 130
+    assert len(ended.out.splitlines()) == 1
+    assert "Interrupted after 1 result: every file is either untouched or complete; run the same command" in ended.err
+    assert sum(Path(name).read_bytes() != data for name, data in befores.items()) == 1
+    again = run("protect", ".", "--accept-best")
+    assert again.code in (0, 3)
+    assert again.out.count("already") == 1
+    assert all(Path(name).read_bytes() != data for name, data in befores.items())
+
+
+def test_130_also_before_a_command_has_begun() -> None:
+    code = f"""
+import signal, sys
+class Importing:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Importing())
+sys.path.insert(0, {str(Path(__file__).parents[2] / "src")!r})
+from hashshield.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Interrupted before anything was done.\n")
