@@ -34,7 +34,7 @@ __hashshield_case() {
             --target-class) takes=class ;;
             --tolerance) takes=other ;;
             --witness) takes=model ;;
-            --preset) takes=word words='invisible balanced strong' ;;
+            --preset) takes=word words='invisible balanced' ;;
             --tau) takes=other ;;
             --method) takes=word words='rnm rnm-paper tanh hag noise' ;;
             --steps) takes=other ;;
@@ -59,7 +59,7 @@ __hashshield_case() {
         case $previous in
             --model) takes=model ;;
             --goal) takes=word words='away opposite decoy center' ;;
-            --preset) takes=word words='invisible balanced strong' ;;
+            --preset) takes=word words='invisible balanced' ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
@@ -78,7 +78,7 @@ __hashshield_case() {
             --target-class) takes=class ;;
             --model) takes=model ;;
             --tolerance) takes=other ;;
-            --preset) takes=word words='invisible balanced strong' ;;
+            --preset) takes=word words='invisible balanced' ;;
             --device) takes=word words='auto cpu cuda mps' ;;
             --vault) takes=folder ;;
             --exclude) takes=other ;;

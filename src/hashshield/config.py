@@ -109,7 +109,7 @@ SETTINGS: dict[str, Setting] = {
             "text",
             "invisible",
             "what the search prepares for",
-            choices=("invisible", "balanced", "strong"),
+            choices=("invisible", "balanced"),
         ),
         Setting(
             "tau",

@@ -102,7 +102,7 @@ class Request:
     goal: GoalSpec = GoalSpec()
     method: str = "rnm"
     preset: str = "invisible"
-    """What the search promises and prepares for: invisible, balanced or strong."""
+    """What the search promises and prepares for: invisible or balanced."""
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
     steps: int | None = None

@@ -114,14 +114,6 @@ def test_bits_to_spare_may_miss() -> None:
     assert run([replace(hard, aims=[aim])], RNM, tau=0.02)["a"].reached
 
 
-def test_a_method_may_keep_the_change_of_lowest_loss() -> None:
-    far = replace(RNM, keep="deepest", shrink=None, ahead=1.0)
-    small, deep = (run([toy_photo("a")], chosen)["a"] for chosen in (RNM, far))
-    assert small.reached
-    assert deep.reached
-    assert float(deep.delta.norm()) > 1.5 * float(small.delta.norm())
-
-
 def test_what_is_returned_reaches_the_goal_it_says() -> None:
     photos = [toy_photo(i, away=0.002 * i) for i in range(6)]
     for key, found in run(photos, RNM, steps_=30).items():

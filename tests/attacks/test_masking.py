@@ -21,16 +21,16 @@ def test_texture_hides_more_than_flat_parts_at_any_size(times: int) -> None:
     found = masking(half_textured(64 * times, 96 * times), 64, 96)[0]
     assert found.shape == (64, 96)
     flat, textured = found[:, :40], found[:, 56:]
-    assert float(flat.max()) < 0.2
-    assert float(textured.min()) > 0.6
+    assert float(flat.max()) < 0.42
+    assert float(textured.min()) > 0.65
 
 
 def test_beside_an_edge_flat_parts_stay_flat() -> None:
     pixels = np.full((60, 80, 3), 40, np.uint8)
     pixels[:, 40:] = 220
     found = masking(pixels, 60, 80)[0]
-    assert float(found[:, :36].max()) < 0.2
-    assert float(found[:, 44:].max()) < 0.2
+    assert float(found[:, :36].max()) < 0.42
+    assert float(found[:, 44:].max()) < 0.42
 
 
 @settings(max_examples=30, deadline=None)

@@ -19,7 +19,7 @@ def test_what_can_be_asked_for_is_what_there_is() -> None:
 
 
 def test_an_unknown_preset_names_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="unknown preset 'stealthy'; known are invisible, balanced, strong"):
+    with pytest.raises(UnknownNameError, match="unknown preset 'stealthy'; known are invisible, balanced"):
         preset("stealthy")
 
 
@@ -28,8 +28,8 @@ def test_later_tries_of_a_preset_never_keep_less() -> None:
         for lossless in (True, False):
             for sees_writing in (True, False):
                 kept = [
-                    found.margins.of(tries, sees_writing=sees_writing, lossless=lossless, own=0.05)
+                    found.margins.of(tries, sees_writing=sees_writing, lossless=lossless, own=0.02)
                     for tries in range(3)
                 ]
                 assert kept == sorted(kept)
-                assert kept[0] >= 0.05
+                assert kept[0] > 0

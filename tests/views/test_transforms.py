@@ -18,7 +18,7 @@ from hashshield.types import View
 from hashshield.views import pillow_view, tensor_view, to_image
 from hashshield.views.codec import jpeg, webp
 from hashshield.views.light import blur, brightness, contrast, noise
-from hashshield.views.sampled import anything, kept_photo
+from hashshield.views.sampled import kept_photo
 from hashshield.views.scaling import crop, flip, long_side, pad, scaled
 from tiny_net import picture
 
@@ -97,7 +97,9 @@ def test_a_transform_is_what_pillow_does(name: str, lite: OpenModel, lotus: Imag
         seen = [tensor_view(size, frame)(by_tensor)[0], pillow_view(np.asarray(edit(lotus)), size, frame)]
         with torch.inference_mode():
             codes = lite.model(torch.stack(seen)).code.numpy()
-        assert np.count_nonzero(bits_of(codes[0]) != bits_of(codes[1])) == 0, frame
+        # Pillow cuts fractions of a level off where it blends; half a level everywhere turned one bit at most.
+        off = int(np.count_nonzero(bits_of(codes[0]) != bits_of(codes[1])))
+        assert off <= (1 if allowed > 0.5 else 0), frame
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -132,13 +134,17 @@ def test_a_photo_that_is_small_enough_is_not_enlarged() -> None:
     assert long_side(30)(images) is images
 
 
-@pytest.mark.parametrize("draw", [kept_photo, anything])
-def test_what_is_drawn_depends_on_the_generator_alone(
-    draw: Callable[[int, np.random.Generator, float], View],
-) -> None:
+def test_what_is_drawn_depends_on_turn_and_generator_alone() -> None:
     images = to_image(picture(64, 90))[None]
-    draws = [
-        [draw(look, generator, 1.4)(images) for look in range(6)] for generator in map(np.random.default_rng, (5, 5, 6))
-    ]
+    draws = [[kept_photo(turn, rng, 1.4)(images) for turn in range(6)] for rng in map(np.random.default_rng, (5, 5, 6))]
     assert all(torch.equal(a, b) for a, b in zip(draws[0], draws[1], strict=True))
-    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(draws[0], draws[2], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(draws[0], draws[2], strict=True))
+    assert [seen.shape[-1] for seen in draws[0]] == [90, 90, 63, 90, 90, 63]
+
+
+def test_of_a_large_photo_noise_stands_in_for_what_the_grid_does_not_show() -> None:
+    images = to_image(picture(64, 90))[None]
+    for turn in range(3):
+        seen = kept_photo(turn, np.random.default_rng(0), 10.0)(images)
+        assert seen.shape == images.shape
+        assert float((seen - images).std()) == pytest.approx(0.01, rel=0.05)

@@ -183,15 +183,10 @@ class _Walk:
         return self.streak >= self.photo.looks
 
     def remember(self, loss: float, reached: bool, exposed: int) -> None:
-        """Keep the change that reaches the goal, exposes least and is smallest (or of lowest loss, as the method says).
-
-        Until one reaches it, that of lowest loss is kept.
-        """
+        """Keep the smallest change that reaches the goal and exposes least; until one does, that of lowest loss."""
         if reached and self.first_reached is None:
             self.first_reached = self.taken
-        smallest = self.method.keep == "smallest"
-        cost = float(self._weighed(self.delta).norm()) if reached and smallest else loss
-        rank = (0, exposed, cost) if reached else (1, 0, loss)
+        rank = (0, exposed, float(self._weighed(self.delta).norm())) if reached else (1, 0, loss)
         if rank < self.best_rank:
             self.best, self.best_rank = self.delta, rank
 

@@ -34,8 +34,6 @@ class Method:
     """The rule of a search that has spent a third of its steps without success, until it succeeds."""
     shrink: float | None = None
     stop: Literal["budget", "first"] = "first"
-    keep: Literal["smallest", "deepest"] = "smallest"
-    """Of the changes that reach the goal: the smallest, or the one of lowest loss."""
     ahead: float = AHEAD
     """How far beyond the kept margin the search aims."""
     kept: float = KEPT
@@ -85,12 +83,7 @@ def _gathering(_total: int, scale: float) -> Step:
 
 def _averaging(total: int, scale: float) -> Step:
     """Steps along gathered directions, over which what each look draws averages out."""
-    return steps.L2Momentum(0.75 * scale, 0.75, steps.cosine(total))
-
-
-def _smoothed_signs(_total: int, _scale: float) -> Step:
-    """Sign steps along gathered, blurred gradients (MI-FGSM, Dong et al. 2018; TI-FGSM, Dong et al. 2019)."""
-    return steps.Smoothed(steps.Momentum(2 / 255), 1.5)
+    return steps.L2Momentum(1.5 * scale, 0.75, steps.cosine(total))
 
 
 METHODS: dict[str, Method] = {
@@ -115,19 +108,9 @@ METHODS: dict[str, Method] = {
             escape=_gathering,
             shrink=0.8,
             stop="budget",
-            ahead=0.12,
+            ahead=0.2,
             feature_weight=0.5,
             certainty_weight=1.0,
-        ),
-        Method(
-            "rnm-strong",
-            _margin,
-            _smoothed_signs,
-            steps=40,
-            stop="budget",
-            keep="deepest",
-            ahead=2.0,
-            feature_weight=4.0,
         ),
         Method(
             "rnm-first",

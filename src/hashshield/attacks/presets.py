@@ -11,7 +11,7 @@ from hashshield.attacks.goals import KEPT
 from hashshield.errors import UnknownNameError
 from hashshield.types import View
 from hashshield.views import CARD, SQUASH
-from hashshield.views.sampled import TURNS, anything, kept_photo
+from hashshield.views.sampled import TURNS, kept_photo
 
 __all__ = ["PRESETS", "Margins", "Preset", "preset"]
 
@@ -53,8 +53,6 @@ class Preset:
     """Bits that may miss the margin in a look, where the receipt forgives as many."""
     masked: bool = False
     """Whether a change goes where it is seen least; see `attacks.masking`."""
-    notice: str | None = None
-    """What is said before the search."""
     sees_writing: bool = False
     """Whether the first try of a small lossy photo writes it at every step; lossless ones always do."""
 
@@ -71,20 +69,12 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "balanced",
             (CARD, SQUASH),
-            Margins({True: 0.02, False: 0.02}, (0.02, KEPT, 0.1), (KEPT, 0.1)),
+            Margins({True: 0.02, False: KEPT}, (0.02, KEPT, 0.1), (0.1, 0.2)),
             search="rnm-robust",
             transforms=kept_photo,
             looks=TURNS,
             spare=1,
             masked=True,
-        ),
-        Preset(
-            "strong",
-            (CARD, SQUASH),
-            Margins({True: 0.5, False: 0.5}, (0.5, 0.5, 0.5), (0.5, 0.5)),
-            search="rnm-strong",
-            transforms=anything,
-            notice="--preset strong: pixels change by up to tau everywhere, and that can be seen",
         ),
     )
 }

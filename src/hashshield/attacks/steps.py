@@ -12,16 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hashshield.types import Step
-from hashshield.views.light import blur
-
 __all__ = [
     "Adam",
     "L2Momentum",
     "Momentum",
     "Schedule",
     "Scheduled",
-    "Smoothed",
     "constant",
     "cosine",
     "decaying",
@@ -116,22 +112,6 @@ class L2Momentum:
         self.t += 1
         moved: Tensor = delta - size * gathered / gathered.norm().clamp_min(_TINY)
         return moved
-
-
-@dataclass
-class Smoothed:
-    """Another rule, shown blurred gradients: what is left reaches far, and survives a smaller copy and JPEG.
-
-    Translation-invariant attacks do the same for the sake of networks they never saw (TI-FGSM, Dong et al. 2019).
-    """
-
-    inner: Step
-    sigma: float
-    """Of the Gaussian, in grid pixels."""
-
-    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return what the other rule makes of the (C, h, w) gradient, blurred."""
-        return self.inner(delta, blur(self.sigma)(grad[None])[0])
 
 
 @dataclass

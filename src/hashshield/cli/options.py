@@ -142,8 +142,7 @@ Preset = Annotated[
     str | None,
     setting(
         "preset",
-        "What to prepare for: invisible (the file as it is), balanced (what services do to it), strong (other networks "
-        "too; it can be seen).",
+        "What to prepare for: invisible (the file as it is) or balanced (what services do to it).",
         panel=AIM,
         metavar="WORD",
     ),

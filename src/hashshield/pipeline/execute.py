@@ -31,15 +31,13 @@ _BATCH = 8
 def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
-    chosen, prepared = method_of(request), preset(request.preset)
-    if prepared.notice is not None:
-        notice(prepared.notice)
+    chosen = method_of(request)
     device = choose_device(request.device)
     models = tuple(open_models(request.models, device=device))
     witness = witness_name(request)
     return Tools(
         models=models,
-        preset=prepared,
+        preset=preset(request.preset),
         witnesses=tuple(open_models([witness], device=device)) if witness else (),
         method=chosen,
         budget=Budget(

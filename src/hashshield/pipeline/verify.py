@@ -44,8 +44,8 @@ def verify(
     Without `original` the ledger says what was promised, and on which networks (`models` picks among them; empty:
     all); a file it does not know is `unknown`, with its codes. With `original`, the distances are to that photo and
     to `goal` (default: away), in the views that `preset` promises, on `models`, or on those of `otherwise` when none
-    was named. An `original` that is itself protected stands for the photo it was: the ledger knows its code, and the vault
-    its bytes.
+    was named. An `original` that is itself protected stands for the photo it was: the ledger knows its code, and
+    the vault its bytes.
     Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
     """
     rows: list[Verification] = []

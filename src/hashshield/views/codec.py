@@ -19,8 +19,8 @@ __all__ = ["jpeg", "webp"]
 def jpeg(quality: int) -> View:
     """Written as JPEG of that quality (1 to 100) with Pillow's other defaults, and read again.
 
-    Forwards that is what Pillow does, backwards the identity: rounding a transform's coefficients straight through is
-    the identity too, and smooth stand-ins for the rounding survived no better (docs/adr/006).
+    Forwards that is what Pillow does, backwards the identity, which is also what rounding the coefficients of an
+    orthonormal transform straight through comes to.
     """
     return _through("JPEG", quality=quality)
 
