@@ -24,7 +24,7 @@ __hashshield_case() {
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --preset --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -34,6 +34,7 @@ __hashshield_case() {
             --target-class) takes=class ;;
             --tolerance) takes=other ;;
             --witness) takes=model ;;
+            --preset) takes=word words='invisible balanced' ;;
             --tau) takes=other ;;
             --method) takes=word words='rnm rnm-paper tanh hag noise' ;;
             --steps) takes=other ;;
@@ -53,11 +54,12 @@ __hashshield_case() {
         esac
         ;;
     'hashshield watch')
-        options='--model --goal --tau --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --preset --tau --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
         argument=folder
         case $previous in
             --model) takes=model ;;
             --goal) takes=word words='away opposite decoy center' ;;
+            --preset) takes=word words='invisible balanced' ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
@@ -67,7 +69,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield verify')
-        options='--original --target --target-set --target-class --model --tolerance --device --vault --exclude --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--original --target --target-set --target-class --model --tolerance --preset --device --vault --exclude --json -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --original) takes=file ;;
@@ -76,6 +78,7 @@ __hashshield_case() {
             --target-class) takes=class ;;
             --model) takes=model ;;
             --tolerance) takes=other ;;
+            --preset) takes=word words='invisible balanced' ;;
             --device) takes=word words='auto cpu cuda mps' ;;
             --vault) takes=folder ;;
             --exclude) takes=other ;;

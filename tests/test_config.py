@@ -21,7 +21,19 @@ def test_defaults_are_those_of_a_request() -> None:
     request = Request()
     assert found["model"].value == request.models
     assert found["goal"].value == request.goal.kind
-    for key in ("method", "tau", "steps", "stop", "tolerance", "accept_best", "device", "batch_size", "jobs", "vault"):
+    for key in (
+        "method",
+        "preset",
+        "tau",
+        "steps",
+        "stop",
+        "tolerance",
+        "accept_best",
+        "device",
+        "batch_size",
+        "jobs",
+        "vault",
+    ):
         assert found[key].value == getattr(request, key), key
 
 

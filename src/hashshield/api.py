@@ -183,6 +183,7 @@ def verify(
             original=before if original is not None else None,
             goal=goal,
             tolerance=found["tolerance"].value,
+            preset=found["preset"].value,
             vault=found["vault"].value,
             device=found["device"].value,
             progress=_Log(),

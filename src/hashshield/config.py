@@ -107,6 +107,13 @@ SETTINGS: dict[str, Setting] = {
             choices=("rnm", "rnm-paper", "tanh", "hag", "noise"),
         ),
         Setting(
+            "preset",
+            "text",
+            "invisible",
+            "what the search prepares for",
+            choices=("invisible", "balanced"),
+        ),
+        Setting(
             "tau",
             "number",
             0.032,

@@ -103,6 +103,8 @@ class Request:
     models: tuple[str, ...] = ("lite0-caltech101:48",)
     goal: GoalSpec = GoalSpec()
     method: str = "rnm"
+    preset: str = "invisible"
+    """What the search promises and prepares for: invisible or balanced."""
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
     steps: int | None = None
@@ -223,6 +225,7 @@ class Outcome:
     model: str | None = None
     bits: int | None = None
     method: str | None = None
+    preset: str | None = None
     goal: str | None = None
     tau: float | None = None
     linf_levels: int | None = None

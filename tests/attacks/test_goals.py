@@ -67,6 +67,15 @@ def test_where_no_draw_fits_both_the_nearest_is_taken() -> None:
         assert 7 <= int(np.count_nonzero(drawn != other)) <= 10
 
 
+@pytest.mark.parametrize("apart", [0, 3, 8])
+def test_a_draw_leaves_what_the_photo_is_in_other_views_too(apart: int) -> None:
+    own = bits(48)
+    other = own * np.array([-1] * apart + [1] * (48 - apart), np.int8)
+    for seed in range(20):
+        drawn = draw_away(own, bits(48, seed=5), photo_generator(KEY, SHA, str(seed)), [other])
+        assert abs(int(np.count_nonzero(drawn != other)) - 24) <= 1
+
+
 def test_bits_are_not_picked_by_place() -> None:
     """Over many photos each bit flips in half of the draws."""
     own = bits(48)

@@ -20,7 +20,7 @@ from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import OpenModel, open_models
-from hashshield.types import Codes, Step
+from hashshield.types import Codes, Step, View
 from hashshield.views import card_view
 from tiny_net import picture
 
@@ -73,6 +73,45 @@ def test_more_steps_leave_less_trace() -> None:
     assert norms[0] >= norms[1] >= norms[2]
     without = replace(RNM, shrink=None, stop="first")
     assert norms[0] <= float(run([toy_photo("a")], without, steps_=20)["a"].delta.norm()) + 1e-6
+
+
+TURNS: tuple[View, ...] = (lambda x: x, lambda x: x - 0.02, lambda x: x + 0.01)
+"""The second takes more than the smallest change gives."""
+
+
+def test_a_change_counts_when_it_was_seen_through_every_transform() -> None:
+    photo = replace(toy_photo("a"), transform=lambda look: TURNS[look % 3], looks=3)
+    found = run([photo], RNM, steps_=200)["a"]
+    assert found.reached
+    image = photo.grid.changed(found.delta)
+    for view in TURNS:
+        assert bool((Toy()(view(image)).code >= KEPT - 1e-4).all())
+    hasty = run([replace(photo, looks=1)], RNM, steps_=200)["a"]
+    assert float(hasty.delta.norm()) < float(found.delta.norm())
+    assert not bool((Toy()(TURNS[1](photo.grid.changed(hasty.delta))).code >= KEPT).all()), "one lucky look is enough"
+
+
+def test_without_transforms_looks_and_masking_nothing_is_different() -> None:
+    plain = run([toy_photo("a")], RNM)["a"]
+    neutral = replace(toy_photo("a"), transform=lambda look: TURNS[0], masking=torch.ones(1, 40, 40))
+    assert torch.equal(run([neutral], RNM)["a"].delta, plain.delta)
+
+
+def test_a_change_goes_where_more_masks_it() -> None:
+    masking = torch.ones(1, 40, 40)
+    masking[:, :, :20] = 0.25
+    found = run([replace(toy_photo("a"), masking=masking)], RNM, steps_=200)["a"]
+    assert found.reached
+    little, much = found.delta[0, :, :20].abs().mean(), found.delta[0, :, 20:].abs().mean()
+    # Least norm in masked units: the change is as the square of the masking.
+    assert float(little / much) == pytest.approx(1 / 16, rel=0.3)
+
+
+def test_bits_to_spare_may_miss() -> None:
+    hard = toy_photo("a", away=0.03)
+    assert not run([hard], RNM, tau=0.02)["a"].reached
+    aim = replace(hard.aims[0], spare=4)
+    assert run([replace(hard, aims=[aim])], RNM, tau=0.02)["a"].reached
 
 
 def test_what_is_returned_reaches_the_goal_it_says() -> None:

@@ -13,7 +13,7 @@ from hashshield.attacks.goals import away_band, in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import GoalError, UnknownNameError
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark
+from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, fixed_bits, measure, read_mark
 from hashshield.types import GoalSpec
 from tiny_net import CARD, encoded, picture, tiny_weights
 
@@ -141,9 +141,36 @@ def test_a_mark_comes_back_from_the_ledger(model: OpenModel) -> None:
     for goal in (GoalSpec(), GoalSpec("opposite")):
         mark, _ = aim(model, goal)
         back = read_mark(json.loads(json.dumps(mark.as_details())))
-        assert (back.model, back.nearest, back.band) == (mark.model, mark.nearest, mark.band)
+        assert (back.model, back.view, back.nearest, back.band) == (mark.model, "card", mark.nearest, mark.band)
         assert back.own.tolist() == mark.own.tolist()
         assert back.wanted.tolist() == mark.wanted.tolist()
+
+
+def test_another_view_wants_the_same_bits_and_has_its_own(model: OpenModel) -> None:
+    there = CODE.copy()
+    there[[0, 15]] *= -1
+    for goal in (GoalSpec(), GoalSpec("opposite")):
+        mark, _ = aim(model, goal, others=[np.where(there > 0, 1, -1)])
+        elsewhere, aimed = aim_elsewhere(mark, "squash", there, FEATURES + 1)
+        assert elsewhere.view == "squash"
+        assert (elsewhere.wanted == mark.wanted).all()
+        assert (elsewhere.own == np.where(there > 0, 1, -1)).all()
+        assert aimed.wanted.tolist() == mark.wanted.tolist()
+        assert read_mark(json.loads(json.dumps(elsewhere.as_details()))).view == "squash"
+    assert aimed.original_features is None
+
+
+def test_what_a_goal_forgives(model: OpenModel) -> None:
+    away, _ = aim(model, GoalSpec())
+    assert away.forgives(3) == 1, "8 of 16 bits, and the band is 7 to 9"
+    assert replace(away, own=-away.wanted).forgives(3) == 0, "outside the band"
+    assert [aim(model, GoalSpec("opposite"))[0].forgives(n) for n in (0, 3)] == [0, 3]
+
+
+def test_a_record_without_a_view_is_of_the_cards(model: OpenModel) -> None:
+    details = aim(model, GoalSpec())[0].as_details()
+    del details["view"]
+    assert read_mark(details).view == "card"
 
 
 def test_measuring() -> None:

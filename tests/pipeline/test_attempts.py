@@ -75,6 +75,7 @@ def test_every_setting_that_matters_makes_another_attempt(request_for: Callable[
         {"goal": GoalSpec("opposite")},
         {"goal": GoalSpec("class", "cat")},
         {"method": "tanh"},
+        {"preset": "balanced"},
         {"stop": "first"},
         {"tolerance": 0},
         {"seed": 2},

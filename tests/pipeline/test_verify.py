@@ -228,3 +228,28 @@ def test_what_cannot_be_meant(
 ) -> None:
     with pytest.raises(error):
         check(pair[0], **{"models": [f"{tiny}:16"], "original": pair[1], **changes})
+
+
+def test_every_promised_view_is_checked(
+    tmp_path: Path, protect_now: Protect, check: Callable[..., list[Verification]], tiny: Path
+) -> None:
+    path, original = tmp_path / "photos" / "wide.png", tmp_path / "original.png"
+    path.parent.mkdir()
+    for seed in range(5):
+        path.write_bytes(encoded(picture(96, 160, seed=seed)))
+        shutil.copy(path, original)
+        (row,) = protect_now(path, tau=0.1, preset="balanced", steps=None)
+        if row.status == "protected":
+            break
+    assert row.status == "protected"
+    assert row.preset == "balanced"
+    assert [code.view for code in row.codes] == ["card", "squash"]
+    (found,) = check(path)
+    assert found.status == "protected"
+    assert found.codes == row.codes
+    common = {"models": [f"{tiny}:16"], "original": original, "vault": tmp_path / "another"}
+    (by_original,) = check(path, preset="balanced", **common)
+    assert by_original.status == "protected"
+    assert [code.view for code in by_original.codes] == ["card", "squash"]
+    (card_only,) = check(path, **common)
+    assert [code.view for code in card_only.codes] == ["card"]

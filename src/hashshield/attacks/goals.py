@@ -17,6 +17,7 @@ from hashshield.errors import GoalError
 from hashshield.types import Codes
 
 __all__ = [
+    "AHEAD",
     "KEPT",
     "Aim",
     "Wanted",
@@ -33,7 +34,7 @@ __all__ = [
 KEPT = 0.05
 """Every margin, code x wanted bit, must be at least this for the goal to count as reached."""
 AHEAD = 0.25
-"""How far beyond the kept margin the search aims."""
+"""How far beyond the kept margin the search aims, unless a method says otherwise."""
 
 Bits = NDArray[np.int8]
 LossTerm = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -53,11 +54,13 @@ class Aim:
     own: Tensor | None = None
     """(K,) the photo's own bits, when the code must not tell which of them were turned; None when it may."""
     kept: float = KEPT
+    spare: int = 0
+    """How many bits may miss the kept margin in a look."""
 
     def to(self, device: torch.device | str) -> Aim:
         """The same aim on another device."""
         features, own = (None if t is None else t.to(device) for t in (self.original_features, self.own))
-        return Aim(self.wanted.to(device), features, own, self.kept)
+        return Aim(self.wanted.to(device), features, own, self.kept, self.spare)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,13 +79,17 @@ class Wanted:
     """(N, K)"""
     hiding: Tensor
     """(N,) weight of the certainty gap; 0 for aims that have nothing to hide."""
+    spare: Tensor
+    """(N,) bits that may miss the kept margin."""
+    ahead: float = AHEAD
+    """How far beyond the kept margin the search aims."""
 
     def loss(self, codes: Codes, /) -> Tensor:
         """(N,): the method's term, and where the aim wants that, feature cosine and certainty gap.
 
         The gap counts once every margin is kept: before that it would only hold bits back.
         """
-        loss = self.term(codes.code, self.bits, self.steps, self.kept + AHEAD)
+        loss = self.term(codes.code, self.bits, self.steps, self.kept + self.ahead)
         if bool(self.leaving.any()):
             loss = loss + self.leaving * feature_similarity(codes.features, self.features)
         if bool(self.hiding.any()):
@@ -91,12 +98,12 @@ class Wanted:
         return loss
 
     def reached(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: every margin is at least the kept one."""
-        return (codes.code * self.bits >= self.kept[:, None]).all(1)
+        """(N,) bool: every margin, but for those to spare, is at least the kept one."""
+        return (codes.code * self.bits < self.kept[:, None]).sum(1) <= self.spare
 
     def undone(self, codes: Codes, /) -> Tensor:
         """(N,): the method's term as a share of what it would be if every bit were undecided; 1 is no better."""
-        aimed = self.kept + AHEAD
+        aimed = self.kept + self.ahead
         undecided = self.term(torch.zeros_like(codes.code), self.bits, self.steps, aimed)
         return self.term(codes.code, self.bits, self.steps, aimed) / undecided
 
@@ -112,7 +119,13 @@ class Wanted:
 
 
 def stack(
-    aims: Sequence[Aim], term: LossTerm, steps: Tensor, *, feature_weight: float, certainty_weight: float
+    aims: Sequence[Aim],
+    term: LossTerm,
+    steps: Tensor,
+    *,
+    feature_weight: float,
+    certainty_weight: float,
+    ahead: float = AHEAD,
 ) -> Wanted:
     """Put the aims of a batch at one network together."""
     wanted = torch.stack([aim.wanted for aim in aims])
@@ -127,6 +140,8 @@ def stack(
         wanted.new_tensor([0.0 if aim.original_features is None else feature_weight for aim in aims]),
         torch.stack([aim.wanted if aim.own is None else aim.own for aim in aims]),
         wanted.new_tensor([0.0 if aim.own is None else certainty_weight for aim in aims]),
+        wanted.new_tensor([aim.spare for aim in aims]),
+        ahead,
     )
 
 
@@ -157,8 +172,10 @@ def photo_generator(key: bytes, sha256: str, purpose: str) -> np.random.Generato
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
 
 
-def draw_away(own: Bits, anchor: Bits | None, generator: np.random.Generator) -> Bits:
+def draw_away(own: Bits, anchor: Bits | None, generator: np.random.Generator, others: Sequence[Bits] = ()) -> Bits:
     """Turn over a random half of the photo's own (K,) bits, in `away_band` of the anchor of its nearest class too.
+
+    `others` are the photo's bits in other views; of those the draw differs in half as well, give or take one.
 
     Bits are never picked by how easily they flip: that is what an adaptive service guesses first. Exactly half leaves
     room on both sides of the band for what encoding changes. For code lengths and anchors where no draw fits the
@@ -171,6 +188,7 @@ def draw_away(own: Bits, anchor: Bits | None, generator: np.random.Generator) ->
         drawn = own.copy()
         drawn[generator.permutation(length)[: length // 2]] *= -1
         gap = 0 if anchor is None else _outside(int(np.count_nonzero(drawn != anchor)), low, high)
+        gap += sum(_outside(int(np.count_nonzero(drawn != bits)), length // 2 - 1, length // 2 + 1) for bits in others)
         if gap < best_gap:
             best, best_gap = drawn, gap
         if gap == 0:

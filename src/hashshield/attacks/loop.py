@@ -44,6 +44,17 @@ class Search:
     """Handed back with what was found."""
     watch: Callable[[int, Sequence[Tensor]], None] | None = None
     """Told of every step: how many were taken before, and the (K,) code of each network there."""
+    transform: Callable[[int], View] | None = None
+    """Gives what is done to the photo before the look of that number; None where nothing is."""
+    looks: int = 1
+    """How often in a row a change must be seen to reach the goal, each time after another transform."""
+    masking: Tensor | None = None
+    """(1, h, w) in (0, 1]: how far a change goes unseen there; None: alike everywhere."""
+
+    def seen(self, delta: Tensor, look: int) -> Tensor:
+        """(1, 3, h, w): the photo after `delta` and what a service may have done to it."""
+        image = self.grid.changed(delta)
+        return image if self.transform is None else self.transform(look)(image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ class _Advance:
 
     def __call__(self, walks: Sequence[_Walk]) -> Sequence[_Walk]:
         deltas = [walk.delta.detach().requires_grad_() for walk in walks]
-        images = [walk.photo.grid.changed(delta) for walk, delta in zip(walks, deltas, strict=True)]
+        images = [walk.photo.seen(delta, walk.taken) for walk, delta in zip(walks, deltas, strict=True)]
         # Half precision where it pays, and for the search only: receipts are always float32.
         with torch.autocast("cuda", enabled=deltas[0].device.type == "cuda"):
             codes = [n.model(torch.cat([n.view(image) for image in images])) for n in self.networks]
@@ -118,9 +129,10 @@ class _Advance:
         ):
             if walk.photo.watch is not None:
                 walk.photo.watch(walk.taken, [code.code[row].detach() for code in codes])
-            walk.remember(loss, reach, bits)
             walk.undone = left
-            walk.move(gradient, reach and not bits)
+            walk.see(reach)
+            walk.remember(loss, walk.sure, bits)
+            walk.move(gradient, walk.sure and not bits)
         return walks
 
     def _goal(self, walks: Sequence[_Walk], index: int, codes: Codes) -> Wanted:
@@ -132,6 +144,7 @@ class _Advance:
             steps,
             feature_weight=self.method.feature_weight,
             certainty_weight=self.method.certainty_weight,
+            ahead=self.method.ahead,
         )
 
 
@@ -149,6 +162,8 @@ class _Walk:
     taken: int = 0
     first_reached: int | None = None
     finished: bool = False
+    streak: int = 0
+    """Looks in a row at this change in which it reached the goal."""
     rounds: int = 1
     """How often it may take the budget's steps."""
     undone: float = 0.0
@@ -164,16 +179,28 @@ class _Walk:
         self.delta = self.best = self._start().clamp(*self._bounds)
         self._step = self._first_step()
 
+    def see(self, reached: bool) -> None:
+        """Count the looks in a row at this change in which it reached the goal."""
+        self.streak = self.streak + 1 if reached else 0
+
+    @property
+    def sure(self) -> bool:
+        """Whether the change was seen to reach the goal as often as is asked for."""
+        return self.streak >= self.photo.looks
+
     def remember(self, loss: float, reached: bool, exposed: int) -> None:
         """Keep the smallest change that reaches the goal and exposes least; until one does, that of lowest loss."""
         if reached and self.first_reached is None:
             self.first_reached = self.taken
-        rank = (0, exposed, float(self.delta.norm())) if reached else (1, 0, loss)
+        rank = (0, exposed, float(self._weighed(self.delta).norm())) if reached else (1, 0, loss)
         if rank < self.best_rank:
             self.best, self.best_rank = self.delta, rank
 
     def move(self, gradient: Tensor, settled: bool) -> None:
-        """Shrink or step, and stay within bounds; note when the walk is over."""
+        """Shrink or step, and stay within bounds; note when the walk is over.
+
+        A change that may be good but is not yet sure is looked at again.
+        """
         if settled and self.method.stop == "first":
             self.finished = True
             return
@@ -183,7 +210,9 @@ class _Walk:
                 return
             self.rounds += 1
             self._step = self._first_step()
-        self.delta = self._moved(gradient, settled).clamp(*self._bounds).detach()
+        if self.sure or not self.streak:
+            self.delta = self._moved(gradient, settled).clamp(*self._bounds).detach()
+            self.streak = 0
         self.taken += 1
 
     def _moved(self, gradient: Tensor, settled: bool) -> Tensor:
@@ -200,7 +229,13 @@ class _Walk:
             return self._start()
         if settled and self.method.shrink is not None:
             return self.delta * self.method.shrink
-        return self._step(self.delta, gradient)
+        if self.photo.masking is None:
+            return self._step(self.delta, gradient)
+        return self._step(self._weighed(self.delta), gradient * self.photo.masking) * self.photo.masking
+
+    def _weighed(self, delta: Tensor) -> Tensor:
+        """A change as it is seen: more where little masks it."""
+        return delta if self.photo.masking is None else delta / self.photo.masking
 
     def _lost(self) -> bool:
         if self.method.escape is None or self.first_reached is not None or self.escaping:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hashshield.attacks import losses, steps
-from hashshield.attacks.goals import KEPT, LossTerm
+from hashshield.attacks.goals import AHEAD, KEPT, LossTerm
 from hashshield.errors import UnknownNameError
 from hashshield.types import Step
 
@@ -34,6 +34,8 @@ class Method:
     """The rule of a search that has spent a third of its steps without success, until it succeeds."""
     shrink: float | None = None
     stop: Literal["budget", "first"] = "first"
+    ahead: float = AHEAD
+    """How far beyond the kept margin the search aims."""
     kept: float = KEPT
     """What every margin must keep where the search sees the pixels as they are written."""
     feature_weight: float = 0.0
@@ -79,6 +81,11 @@ def _gathering(_total: int, scale: float) -> Step:
     return steps.L2Momentum(5 * scale, 0.9, steps.decaying(0.93, 0.15))
 
 
+def _averaging(total: int, scale: float) -> Step:
+    """Steps along gathered directions, over which what each look draws averages out."""
+    return steps.L2Momentum(1.5 * scale, 0.75, steps.cosine(total))
+
+
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
@@ -91,6 +98,18 @@ METHODS: dict[str, Method] = {
             shrink=0.85,
             stop="budget",
             feature_weight=2.0,
+            certainty_weight=1.0,
+        ),
+        Method(
+            "rnm-robust",
+            _margin,
+            _averaging,
+            steps=54,
+            escape=_gathering,
+            shrink=0.8,
+            stop="budget",
+            ahead=0.2,
+            feature_weight=0.5,
             certainty_weight=1.0,
         ),
         Method(

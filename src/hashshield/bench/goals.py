@@ -50,7 +50,9 @@ def run(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """One row per goal over `photos` random queries of the card's split. Raises UsageError, CheckpointError."""
-    request = Request(models=(model,), steps=steps, tau=tau, seed=seed, device=device, witness="none")
+    request = Request(
+        models=(model,), preset="invisible", steps=steps, tau=tau, seed=seed, device=device, witness="none"
+    )
     tools = make_tools(request, _SECRET)
     opened = tools.models[0]
     files, split = open_protocol(opened, data)

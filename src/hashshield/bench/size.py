@@ -81,7 +81,7 @@ def _apart(measure: Any, path: Path, model: str, device: str) -> dict[str, Any]:
 
 def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
     """Median seconds of each part on one thread, without a search: the change is noise on the grid."""
-    tools = make_tools(Request(models=(model,), device=device, witness="none"), b"")
+    tools = make_tools(Request(models=(model,), preset="invisible", device=device, witness="none"), b"")
     torch.set_num_threads(1)
     data = path.read_bytes()
     source = Source(path.name, data, digest(data))
@@ -106,7 +106,7 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
         with watch.timing("receipt"):
             linf_levels(pixels, photo.pixels)
             del pixels
-            read_again(written, photo, tools.models, name=path.name)
+            read_again(written, photo, tools.looks, name=path.name)
         again = imaging.read(written, name=path.name).pixels
         with watch.timing("ssim"):
             ssim(again, photo.pixels)
@@ -121,7 +121,8 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
 
 def _whole(path: Path, model: str, device: str) -> dict[str, Any]:
     """Seconds and peak memory of protecting the photo in place, SSIM and loading the network included."""
-    request = Request(models=(model,), device=device, vault=path.parents[1] / "vault", seed=0, witness="none")
+    vault = path.parents[1] / "vault"
+    request = Request(models=(model,), preset="invisible", device=device, vault=vault, seed=0, witness="none")
     began = time.monotonic()
     (row,) = protect([path], request, progress=_Silent())
     return {

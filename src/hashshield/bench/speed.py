@@ -128,6 +128,7 @@ def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, prog
             (copies / f"{index:05d}{path.suffix}").write_bytes(path.read_bytes())
         request = Request(
             models=(model,),
+            preset="invisible",
             vault=Path(folder) / "vault",
             batch_size=batch_size,
             device=device,
@@ -148,7 +149,7 @@ def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, prog
 
 def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
     """Seconds in one thread that all photos take on each stage around the search."""
-    tools = make_tools(Request(models=(model,), seed=0, device=device, witness="none"), b"")
+    tools = make_tools(Request(models=(model,), preset="invisible", seed=0, device=device, witness="none"), b"")
     watch = Stopwatch()
 
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "vault") as store:
@@ -175,7 +176,7 @@ def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
             with watch.timing("encode"):
                 written = imaging.write(photo, pixels)
             with watch.timing("receipt"), torch.inference_mode():
-                again = read_again(written, photo, tools.models, name=path.name)
+                again = read_again(written, photo, tools.looks, name=path.name)
                 for views in (again.views, *(served.views for served in again.served)):
                     tools.models[0].model(views[0][None].to(tools.models[0].model.mean.device))
             with watch.timing("ledger"):

@@ -35,6 +35,7 @@ __all__ = [
     "Models",
     "OptionalGoal",
     "Paths",
+    "Preset",
     "Quiet",
     "Redact",
     "ReportPage",
@@ -136,6 +137,15 @@ OptionalGoal = Annotated[
 Tolerance = Annotated[
     int | None,
     setting("tolerance", "Bits a targeted code may be off; 0 when lossless, else K/16.", panel=AIM, metavar="N"),
+]
+Preset = Annotated[
+    str | None,
+    setting(
+        "preset",
+        "What to prepare for: invisible (the file as it is) or balanced (what services do to it).",
+        panel=AIM,
+        metavar="WORD",
+    ),
 ]
 Device = Annotated[
     str | None, setting("device", f"Where the networks run: {words('device')}.", panel=SEARCH, metavar="WORD")

@@ -62,6 +62,7 @@ def protect(
     accept_best: Annotated[
         bool, o.switch("--accept-best", text="Write the best found even when it falls short.", panel=o.AIM)
     ] = False,
+    preset: o.Preset = None,
     tau: o.Tau = None,
     method: Annotated[
         str | None, o.setting("method", f"The search: {o.words('method')}.", panel=o.SEARCH, metavar="WORD")
@@ -160,6 +161,7 @@ def protect(
                 "tolerance": tolerance,
                 "witness": witness,
                 "accept_best": accept_best or None,
+                "preset": preset,
                 "tau": tau,
                 "method": method,
                 "steps": steps,

@@ -58,6 +58,7 @@ def verify(
         ),
     ] = None,
     tolerance: o.Tolerance = None,
+    preset: o.Preset = None,
     device: o.Device = None,
     vault: o.Vault = None,
     exclude: o.Exclude = None,
@@ -76,7 +77,14 @@ def verify(
         if goal is not None and original is None:
             raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
         settings = resolve(
-            {"model": model, "tolerance": tolerance, "device": device, "vault": vault, "exclude": exclude}
+            {
+                "model": model,
+                "tolerance": tolerance,
+                "preset": preset,
+                "device": device,
+                "vault": vault,
+                "exclude": exclude,
+            }
         )
         # The ledger names its own networks; a configured default must not take their place.
         models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
@@ -92,6 +100,7 @@ def verify(
                 original=original,
                 goal=goal,
                 tolerance=settings["tolerance"].value,
+                preset=settings["preset"].value,
                 vault=settings["vault"].value,
                 device=settings["device"].value,
                 exclude=settings["exclude"].value,

@@ -75,6 +75,7 @@ def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder photos arrive in, and all below it.")],
     model: o.Models = None,
     goal: o.OptionalGoal = None,
+    preset: o.Preset = None,
     tau: o.Tau = None,
     steps: o.Steps = None,
     device: o.Device = None,
@@ -109,6 +110,7 @@ def watch(
     given = {
         "model": model,
         "goal": goal,
+        "preset": preset,
         "tau": tau,
         "steps": steps,
         "device": device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.goals import Aim, draw_away, draw_decoy, in_band, nearest_class, photo_generator
+from hashshield.attacks.goals import Aim, away_band, draw_away, draw_decoy, in_band, nearest_class, photo_generator
 from hashshield.errors import GoalError, PhotoError
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.storage import walk
 from hashshield.types import CodeRow, GoalSpec
-from hashshield.views import pillow_view
+from hashshield.views import CARD, pillow_view
 
-__all__ = ["Mark", "aim_for", "fixed_bits", "measure", "read_mark", "tolerance_for"]
+__all__ = ["Mark", "aim_elsewhere", "aim_for", "fixed_bits", "measure", "read_mark", "tolerance_for"]
 
 Bits = NDArray[np.int8]
 
@@ -38,6 +38,8 @@ class Mark:
     """Class whose anchor the original was nearest to; None without anchors."""
     band: bool
     """`away` asks for a distance from the original; other goals for one to the wanted bits."""
+    view: str = CARD
+    """How the network sees the photo; see `views.framing`."""
 
     def passed(self, row: CodeRow, tolerance: int) -> bool:
         """Whether a measured row meets the goal; `tolerance` in bits, for goals with a wanted code."""
@@ -45,10 +47,20 @@ class Mark:
             return in_band(row.distance_from_original, len(self.own))
         return row.distance_to_goal <= tolerance
 
+    def forgives(self, tolerance: int) -> int:
+        """How many bits may be off the wanted ones and the goal is met still; `tolerance` as in `passed`."""
+        length = len(self.own)
+        if not self.band:
+            return tolerance
+        low, high = away_band(length)
+        wanted = int(np.count_nonzero(self.wanted != self.own))
+        return max(0, min(wanted - low, high - wanted))
+
     def as_details(self) -> dict[str, Any]:
         """What the ledger keeps, so that `verify` works without the original."""
         return {
             "model": self.model,
+            "view": self.view,
             "bits": len(self.own),
             "own": to_hex(self.own),
             "wanted": to_hex(self.wanted),
@@ -66,6 +78,7 @@ def read_mark(details: Mapping[str, Any]) -> Mark:
         from_hex(details["wanted"], length),
         details["nearest"],
         bool(details["band"]),
+        details.get("view", CARD),  # records of the first releases name none
     )
 
 
@@ -126,10 +139,12 @@ def aim_for(
     fixed: Bits | None,
     key: bytes,
     sha256: str,
+    others: Sequence[Bits] = (),
 ) -> tuple[Mark, Aim]:
     """What one network should answer for a photo whose relaxed (K,) code and (D,) features it gives now.
 
-    Raises GoalError for a target that is the photo's own code.
+    `others` are the bits it gives the photo in other views, which `away` leaves too; see `aim_elsewhere`. Raises
+    GoalError for a target that is the photo's own code.
     """
     own = bits_of(code)
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
@@ -140,20 +155,32 @@ def aim_for(
         if np.array_equal(wanted, own):
             raise GoalError(f"the target already has this photo's code on {model.name}; choose another target")
     elif goal.kind == "away":
-        wanted = draw_away(own, None if anchors is None or nearest is None else anchors[nearest], generator)
+        wanted = draw_away(own, None if anchors is None or nearest is None else anchors[nearest], generator, others)
     elif goal.kind == "opposite":
         wanted = -own
     elif goal.kind == "decoy":
         wanted = _anchors(model, goal)[draw_decoy(own, _anchors(model, goal), generator)]
     else:
         wanted = -_anchors(model, goal)[nearest_class(own, _anchors(model, goal))]
-    away = goal.kind == "away"
-    aim = Aim(
-        torch.from_numpy(wanted.astype(np.float32)),
-        features if away else None,
-        torch.from_numpy(own.astype(np.float32)) if away else None,
+    mark = Mark(model.name, own, wanted, nearest, goal.kind == "away")
+    return mark, _aim(mark, features)
+
+
+def aim_elsewhere(mark: Mark, view: str, code: NDArray[np.float32], features: Tensor) -> tuple[Mark, Aim]:
+    """The same wanted bits in another view, in which the original has that code and those features.
+
+    What the code may tell of how it was made is held against the first view only.
+    """
+    there = replace(mark, view=view, own=bits_of(code))
+    return there, replace(_aim(there, features), own=None)
+
+
+def _aim(mark: Mark, features: Tensor) -> Aim:
+    return Aim(
+        torch.from_numpy(mark.wanted.astype(np.float32)),
+        features if mark.band else None,
+        torch.from_numpy(mark.own.astype(np.float32)) if mark.band else None,
     )
-    return Mark(model.name, own, wanted, nearest, away), aim
 
 
 def _anchors(model: OpenModel, goal: GoalSpec) -> Bits:

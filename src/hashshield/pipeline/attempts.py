@@ -67,7 +67,7 @@ def asked_now(request: Request, key: bytes) -> str:
     asked = {
         "models": [(full_name(name), _checkpoint(name)) for name in request.models],
         "goal": (goal.kind, goal.value, _target(goal.value) if goal.kind in ("image", "set") else None),
-        "method": (request.method, request.stop, request.steps),
+        "method": (request.method, request.preset, request.stop, request.steps),
         "tau": request.tau,
         "tolerance": request.tolerance,
         # Neither decides much, but who changes one of them means to try something.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from hashshield.attacks.presets import preset
 from hashshield.models.device import choose_device
 from hashshield.pipeline.plan import Job
 from hashshield.pipeline.rows import method_of
@@ -30,7 +31,8 @@ def seconds_each(jobs: Sequence[Job], request: Request) -> list[float] | None:
     if choose_device(request.device) != "cpu":
         return None
     steps = request.steps or method_of(request).steps
-    search = steps * len(request.models) * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
+    looks = len(request.models) * len(preset(request.preset).views)
+    search = steps * looks * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
     return [(search + _file_seconds(job)) / torch.get_num_threads() for job in jobs]
 
 

@@ -9,6 +9,7 @@ import torch
 
 from hashshield import imaging
 from hashshield.attacks.loop import Budget
+from hashshield.attacks.presets import preset
 from hashshield.attacks.room import fitting, step_bytes
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
@@ -35,6 +36,7 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
     witness = witness_name(request)
     return Tools(
         models=models,
+        preset=preset(request.preset),
         witnesses=tuple(open_models([witness], device=device)) if witness else (),
         method=chosen,
         budget=Budget(

@@ -107,7 +107,7 @@ def already(path: Path, record: Record, request: Request) -> Outcome:
     """The row of a file that is some earlier run's result, with a hint when the settings differ now."""
     details = record.details
     reason = hint(details, request, "--force starts again from the original")
-    fields = {k: details[k] for k in ("model", "bits", "method", "goal", "tau") if k in details}
+    fields = {k: details[k] for k in ("model", "bits", "method", "preset", "goal", "tau") if k in details}
     return Outcome(str(path), "already", reason=reason, sha256_after=record.sha256_after, **fields)
 
 
@@ -118,6 +118,7 @@ def hint(details: Mapping[str, Any], request: Request, advice: str) -> str | Non
         "goal": goal_name(request),
         "tau": request.tau,
         "method": request.method,
+        "preset": request.preset,
     }
     was = ", ".join(f"{k} {details[k]}" for k, v in asked.items() if k in details and details[k] != v)
     return f"protected earlier with {was}; {advice}" if was else None
@@ -130,6 +131,7 @@ def asked_for(path: Path, output: Path | None, sha256: str, request: Request) ->
         "output": text_of(output),
         "model": model_names(request),
         "method": request.method,
+        "preset": request.preset,
         "goal": goal_name(request),
         "tau": request.tau,
         "sha256_before": sha256,

@@ -19,7 +19,8 @@ from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark, measure, tolerance_for
-from hashshield.pipeline.survival import CARD_VIEW, Served, card_views, codes_of, serve, survival_rows
+from hashshield.pipeline.looks import Look, looks_of, networks, views_of
+from hashshield.pipeline.survival import CARD_VIEW, Served, codes_of, serve, survival_rows
 from hashshield.pipeline.witness import testify
 from hashshield.types import PerceptualRow, Receipt
 from hashshield.views import resized
@@ -34,11 +35,11 @@ class Reread:
     """What can be measured of written bytes without a network."""
 
     views: tuple[Tensor, ...]
-    """Per model, the card's view (3, h, w)."""
+    """Per look, (3, h, w)."""
     served: tuple[Served, ...]
     perceptual: tuple[PerceptualRow, ...]
     witness_views: tuple[Tensor, ...]
-    """As `views`, of the witnesses."""
+    """The card's view of each witness."""
     on_grid: Pixels
     """(h, w, 3): what the written photo comes to on the search's grid."""
     psnr_db: float
@@ -53,7 +54,7 @@ class Reread:
 def read_again(
     data: bytes,
     original: imaging.Photo,
-    models: Sequence[OpenModel],
+    looks: Sequence[Look],
     *,
     name: str,
     witnesses: Sequence[OpenModel] = (),
@@ -74,8 +75,8 @@ def read_again(
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
     shown = Image.fromarray(upright_rgb(photo))
     on_grid = resized(shown, *grid_size(shown.height, shown.width))
-    views, witness_views = card_views(shown, models), card_views(shown, witnesses)
-    served = serve(shown, models, every=survival)
+    views, witness_views = views_of(shown, looks), views_of(shown, looks_of(witnesses))
+    served = serve(shown, networks(looks), every=survival)
     perceptual = perceptual_rows(Image.fromarray(upright_rgb(original)), shown) if survival else ()
     del shown
     return Reread(
@@ -97,27 +98,27 @@ def read_again(
 def judge(
     reread: Reread,
     marks: Sequence[Mark],
-    models: Sequence[OpenModel],
+    looks: Sequence[Look],
     *,
     linf_applied: int,
     tolerance: int | None,
     lossless: bool,
     witnesses: Sequence[tuple[NDArray[np.int8], OpenModel]] = (),
 ) -> Receipt:
-    """Hash what was read again and hold it against the marks; networks in float32.
+    """Hash what was read again and hold it against the marks, one per look; networks in float32.
 
     Each witness comes with the bits that it gave the original.
     """
     rows = [
-        measure(mark, code, model.anchors, CARD_VIEW)
-        for mark, model, code in zip(marks, models, codes_of(reread.views, models), strict=True)
+        measure(mark, code, look.model.anchors, look.view)
+        for mark, look, code in zip(marks, looks, codes_of(reread.views, [look.model for look in looks]), strict=True)
     ]
     return Receipt(
         passed=all(
             m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(marks, rows, strict=True)
         ),
         codes=tuple(rows),
-        survival=survival_rows(reread.served, marks, models, tolerance=tolerance),
+        survival=survival_rows(reread.served, marks, networks(looks), tolerance=tolerance),
         perceptual=reread.perceptual,
         psnr_db=reread.psnr_db,
         ssim=reread.ssim,

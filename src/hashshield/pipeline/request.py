@@ -47,6 +47,7 @@ def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[st
         models=value["model"],
         goal=goal or _named(value["goal"]),
         method=value["method"],
+        preset=value["preset"],
         tau=value["tau"],
         steps=value["steps"],
         stop=value["stop"],

@@ -7,6 +7,7 @@ from typing import Any
 
 from hashshield.attacks.finish import levels_of
 from hashshield.attacks.methods import Method, method
+from hashshield.attacks.presets import preset
 from hashshield.pipeline.plan import asked_for
 from hashshield.pipeline.task import Result
 from hashshield.storage import digest
@@ -16,10 +17,10 @@ __all__ = ["details_of", "method_of", "row_of"]
 
 
 def method_of(request: Request) -> Method:
-    """The method asked for, with its stopping rule. Raises UnknownNameError, UsageError."""
-    if request.method == "rnm" and request.stop == "first":
-        return method("rnm-first")
-    return method(request.method)
+    """The method asked for, as preset and stopping rule have it. Raises UnknownNameError."""
+    if request.method != "rnm":
+        return method(request.method)
+    return method("rnm-first" if request.stop == "first" else preset(request.preset).search)
 
 
 def row_of(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
@@ -72,6 +73,7 @@ def details_of(result: Result, row: Outcome, request: Request) -> dict[str, Any]
         "model": row.model,
         "bits": row.bits,
         "method": row.method,
+        "preset": row.preset,
         "goal": row.goal,
         "tau": row.tau,
         "tolerance": request.tolerance,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +14,13 @@ from hashshield.imaging.services import JPEG_Q75, SERVICES, Service
 from hashshield.models.hash_files import shared_codes
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark, measure, tolerance_for
+from hashshield.pipeline.looks import looks_of, views_of
 from hashshield.types import SurvivalRow
-from hashshield.views import cropped, resized, short_side, to_image
+from hashshield.views import CARD, SQUASH
 
 __all__ = ["CARD_VIEW", "Served", "card_views", "codes_of", "serve", "survival_rows"]
 
-CARD_VIEW, SQUASH = "card", "squash"
+CARD_VIEW = CARD
 
 
 class Served(NamedTuple):
@@ -44,7 +44,7 @@ def serve(shown: Image.Image, models: Sequence[OpenModel], *, every: bool) -> tu
         views: tuple[Tensor, ...] = ()
         if reason is None:
             image = service.done(shown)
-            views = _squashed(image, models) if service.squashed else card_views(image, models)
+            views = views_of(image, looks_of(models, [SQUASH if service.squashed else CARD]))
         found.append(Served(service, views, reason))
     return tuple(found)
 
@@ -52,14 +52,19 @@ def serve(shown: Image.Image, models: Sequence[OpenModel], *, every: bool) -> tu
 def survival_rows(
     served: Sequence[Served], marks: Sequence[Mark], models: Sequence[OpenModel], *, tolerance: int | None
 ) -> tuple[SurvivalRow, ...]:
-    """Hash what services left and hold it against the marks; a service that does not apply has rows too."""
+    """Hash what services left and hold it against the marks; a service that does not apply has rows too.
+
+    A view without a mark of its own is held against that of the card's.
+    """
     rows = []
+    by_look = {(mark.model, mark.view): mark for mark in marks}
     for service, views, reason in served:
         view = SQUASH if service.squashed else CARD_VIEW
         if reason is not None:
-            rows += [SurvivalRow(service.name, mark.model, view, reason=reason) for mark in marks]
+            rows += [SurvivalRow(service.name, model.name, view, reason=reason) for model in models]
             continue
-        for mark, model, code in zip(marks, models, codes_of(views, models), strict=True):
+        for model, code in zip(models, codes_of(views, models), strict=True):
+            mark = by_look.get((model.name, view)) or by_look[model.name, CARD]
             found = measure(mark, code, model.anchors, view)
             passed = mark.passed(found, tolerance_for(tolerance, found.bits, lossless=False))
             distances = found.distance_from_original, found.distance_to_goal
@@ -69,8 +74,7 @@ def survival_rows(
 
 def card_views(shown: Image.Image, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
     """The card's view for each model; what several have in common is made once."""
-    small = cache(lambda side: resized(shown, *short_side(shown.height, shown.width, side)))
-    return tuple(cropped(small(model.card.input.resize), model.card.input) for model in models)
+    return views_of(shown, looks_of(models))
 
 
 def codes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
@@ -80,8 +84,3 @@ def codes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArr
         image = view[None].to(model.model.mean.device)
         found.append(shared_codes([model.model], image)[0].code[0].float().cpu().numpy())
     return found
-
-
-def _squashed(shown: Image.Image, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
-    small = cache(lambda side: to_image(resized(shown, side, side)))
-    return tuple(small(model.card.input.crop) for model in models)

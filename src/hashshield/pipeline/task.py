@@ -15,16 +15,18 @@ from hashshield.attacks.finish import apply, uniform_noise
 from hashshield.attacks.goals import Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget
+from hashshield.attacks.masking import masking
 from hashshield.attacks.methods import Method
-from hashshield.checkpoints.card import Input
+from hashshield.attacks.presets import Preset
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import Mark
 from hashshield.pipeline.look import open_photo
+from hashshield.pipeline.looks import Look, looks_of
 from hashshield.pipeline.receipt import Reread, read_again
 from hashshield.types import GoalSpec, Receipt
-from hashshield.views import centre, pillow_view, resized, short_side, to_image
+from hashshield.views import framing, pillow_view, resized, to_image
 
 __all__ = ["Result", "Source", "Task", "Tools", "aware", "prepare", "write"]
 
@@ -52,6 +54,7 @@ class Tools:
     """Everything the work needs but the photos."""
 
     models: tuple[OpenModel, ...]
+    preset: Preset
     method: Method
     budget: Budget
     goal: GoalSpec
@@ -72,6 +75,11 @@ class Tools:
     """Pixel digests of earlier runs' results: a photo with one of these had only its metadata edited since."""
     notice: Callable[[str], None] = lambda text: None
     """Told what the user should know, such as a change of device."""
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Each network in each view that is promised."""
+        return looks_of(self.models, self.preset.views)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +120,10 @@ class Task:
     """Bits that each witness gives the original."""
     marks: tuple[Mark, ...] = ()
     aims: tuple[Aim, ...] = ()
+    masking: Tensor | None = None
+    """Where a change is seen least, for presets that mind."""
+    scale: float = 1.0
+    """Photo pixels per grid pixel."""
     tries: int = 0
     steps: int = 0
     seconds: float = 0.0
@@ -129,27 +141,29 @@ def prepare(source: Source, tools: Tools) -> Task:
     shown = upright_rgb(photo)
     opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
     grid = make_grid(shown, channels=photo.pixels.shape[2], opaque=opaque)
-    if photo.lossless and _is_small(photo) and not tools.method.noise:
+    if (photo.lossless or tools.preset.sees_writing) and _is_small(photo) and not tools.method.noise:
         grid = _with_codec(grid, photo, source, tools)
     return Task(
         source=source,
         grid=grid,
-        views=tuple(_view(shown, grid, model.card.input) for model in tools.models),
-        witness_views=tuple(_view(shown, grid, model.card.input) for model in tools.witnesses),
+        views=tuple(_view(shown, grid, look) for look in tools.looks),
+        witness_views=tuple(_view(shown, grid, Look(model)) for model in tools.witnesses),
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
+        scale=min(shown.shape[:2]) / min(grid.image.shape[1:]),
+        masking=masking(shown, *grid.image.shape[1:]) if tools.preset.masked else None,
         pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
         already=_result_before(photo, tools),
         lossy_format=photo.container in imaging.LOSSY_FORMATS,
     )
 
 
-def _view(shown: NDArray[np.uint8], grid: Grid, size: Input) -> Tensor:
-    """The card's view of the original; out of the grid where both resize alike, which saves a pass over the photo."""
-    height, width = grid.image.shape[1:]
-    if (height, width) != short_side(shown.shape[0], shown.shape[1], size.resize):
-        return pillow_view(shown, size)
-    rows, columns = centre(height, width, size.crop)
+def _view(shown: NDArray[np.uint8], grid: Grid, look: Look) -> Tensor:
+    """A view of the original; out of the grid where both resize alike, which saves a pass over the photo."""
+    size = look.model.card.input
+    goal, (rows, columns) = framing(look.view, size, shown.shape[0], shown.shape[1])
+    if goal != grid.image.shape[1:]:
+        return pillow_view(shown, size, look.view)
     return grid.image[:, rows, columns]
 
 
@@ -188,7 +202,7 @@ def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
     applied = linf_levels(pixels, photo.pixels)
     del pixels
     name, witnesses = task.source.name, tools.witnesses
-    again = read_again(data, photo, tools.models, name=name, witnesses=witnesses, survival=tools.survival)
+    again = read_again(data, photo, tools.looks, name=name, witnesses=witnesses, survival=tools.survival)
     return data, again, applied
 
 

@@ -9,6 +9,7 @@ from threading import Lock
 import torch
 
 from hashshield import imaging
+from hashshield.attacks.presets import preset as find_preset
 from hashshield.attacks.room import lanes
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError
@@ -16,8 +17,7 @@ from hashshield.metrics.hamming import bits_of, to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, aim_for, fixed_bits, measure, read_mark, tolerance_for
-from hashshield.pipeline.survival import CARD_VIEW
+from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, fixed_bits, measure, read_mark, tolerance_for
 from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 from hashshield.views import pillow_view
@@ -33,6 +33,7 @@ def verify(
     original: Path | None = None,
     goal: GoalSpec | None = None,
     tolerance: int | None = None,
+    preset: str = "invisible",
     vault: Path | None = None,
     device: str = "auto",
     exclude: Sequence[str] = (),
@@ -42,8 +43,9 @@ def verify(
 
     Without `original` the ledger says what was promised, and on which networks (`models` picks among them; empty:
     all); a file it does not know is `unknown`, with its codes. With `original`, the distances are to that photo and
-    to `goal` (default: away), on `models`, or on those of `otherwise` when none was named. An `original` that is itself
-    protected stands for the photo it was: the ledger knows its code, and the vault its bytes.
+    to `goal` (default: away), in the views that `preset` promises, on `models`, or on those of `otherwise` when none
+    was named. An `original` that is itself protected stands for the photo it was: the ledger knows its code, and
+    the vault its bytes.
     Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
     """
     rows: list[Verification] = []
@@ -51,8 +53,8 @@ def verify(
         files = list(_files(paths, store, rows, exclude))
         progress.start(len(files))
         keep_freed_memory()
-        chosen = choose_device(device)
-        check = _Check(store, list(models), list(otherwise), original, goal, tolerance, chosen, progress)
+        chosen, views = choose_device(device), find_preset(preset).views
+        check = _Check(store, list(models), list(otherwise), original, goal, tolerance, views, chosen, progress)
         with lanes(torch.get_num_threads() if check.device == "cpu" else 1) as pool:
             for row in (pool.map if pool else map)(check.row, files):
                 progress.photo(row.path)
@@ -70,10 +72,12 @@ class _Check:
         original: Path | None,
         goal: GoalSpec | None,
         tolerance: int | None,
+        views: Sequence[str],
         device: str,
         progress: Progress,
     ) -> None:
-        self.store, self.tolerance, self.device, self.progress = store, tolerance, device, progress
+        self.store, self.tolerance, self.views = store, tolerance, views
+        self.device, self.progress = device, progress
         self.asked = bool(models)
         self.opened: dict[str, OpenModel] = {}
         self.opening = Lock()
@@ -150,8 +154,8 @@ class _Check:
     @torch.inference_mode()
     def _measure(self, mark: Mark, shown: imaging.Pixels) -> CodeRow:
         model = self._model(mark.model)
-        image = pillow_view(shown, model.card.input)[None].to(self.device)
-        return measure(mark, model.model(image).code[0].float().cpu().numpy(), model.anchors, CARD_VIEW)
+        image = pillow_view(shown, model.card.input, mark.view)[None].to(self.device)
+        return measure(mark, model.model(image).code[0].float().cpu().numpy(), model.anchors, mark.view)
 
     @torch.inference_mode()
     def _hex(self, shown: imaging.Pixels, names: Sequence[str]) -> dict[str, str]:
@@ -188,17 +192,21 @@ class _Check:
         fixed = fixed_bits(self.goal, models)
         marks = []
         for index, model in enumerate(models):
-            codes = model.model(pillow_view(shown, model.card.input)[None].to(self.device))
+            views = [pillow_view(shown, model.card.input, view)[None].to(self.device) for view in self.views]
+            codes = [model.model(view) for view in views]
             mark, _ = aim_for(
                 self.goal,
                 model,
-                codes.code[0].float().cpu().numpy(),
-                codes.features[0],
+                codes[0].code[0].float().cpu().numpy(),
+                codes[0].features[0],
                 fixed=None if fixed is None else fixed[index],
                 key=self.store.key(),
                 sha256=sha256,
             )
             marks.append(mark)
+            for view, found in zip(self.views[1:], codes[1:], strict=True):
+                there, _ = aim_elsewhere(mark, view, found.code[0].float().cpu().numpy(), found.features[0])
+                marks.append(there)
         return marks
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,27 +16,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hashshield.attacks.goals import KEPT
+from hashshield.attacks.goals import photo_generator
 from hashshield.attacks.loop import Found, Search, Viewed, search
 from hashshield.errors import HashshieldError
+from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import return_freed_memory
-from hashshield.pipeline.aims import aim_for
+from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, tolerance_for
 from hashshield.pipeline.gate import Gate
 from hashshield.pipeline.receipt import Reread, judge
 from hashshield.pipeline.task import Result, Source, Task, Tools, aware, prepare, write
 from hashshield.pipeline.witness import statement
-from hashshield.types import Receipt
-from hashshield.views import card_view
+from hashshield.types import Receipt, View
+from hashshield.views import tensor_view
 
 __all__ = ["Result", "Source", "Tools", "work"]
 
 _TRIES = 3
-_KEPT_UNSEEN = {True: KEPT, False: 0.15}
-"""Kept margin of a first try that knows nothing of writing, by losslessness."""
-_KEPT_WRITTEN = (KEPT, 0.2)
-"""Of later tries that write at every step: what is reached there is reached in the file."""
-_KEPT_DRIFT = (0.2, 0.5)
-"""Of later tries that know only the last write."""
 
 _BYTES_OF_A_THREAD = 150_000_000
 """What each thread that decodes and encodes may hold on average."""
@@ -83,7 +78,9 @@ class _Flow:
         self.gate = Gate(tools.jobs * _BYTES_OF_A_THREAD)
         self.sources = iter(sources)
         self.device = tools.models[0].model.mean.device
-        self.networks = [Viewed(m.model, card_view(m.card.input)) for m in tools.models]
+        self.networks = [
+            Viewed(look.model.model, tensor_view(look.model.card.input, look.view)) for look in tools.looks
+        ]
         self.prepared: deque[tuple[Source, Future[Task]]] = deque()
         self.again: deque[Task] = deque()
         self.missed: dict[int, Task] = {}
@@ -188,34 +185,63 @@ class _Flow:
     def _aim(self, task: Task) -> None:
         tools = self.tools
         pairs = []
-        for index, (model, view) in enumerate(zip(tools.models, task.views, strict=True)):
-            codes = model.model(view[None].to(self.device))
+        views = iter(task.views)
+        for index, model in enumerate(tools.models):
+            seen = [model.model(next(views)[None].to(self.device)) for _ in tools.preset.views]
+            codes = [codes.code[0].float().cpu().numpy() for codes in seen]
+            features = [codes.features[0].clone() for codes in seen]
             mark, aim = aim_for(
                 tools.goal,
                 model,
-                codes.code[0].float().cpu().numpy(),
-                codes.features[0].clone(),
+                codes[0],
+                features[0],
                 fixed=None if tools.fixed is None else tools.fixed[index],
                 key=tools.secret,
                 sha256=task.source.sha256,
+                others=[bits_of(code) for code in codes[1:]],
             )
-            pairs.append((mark, aim.to(self.device)))
+            pairs.append((mark, aim))
+            for name, code, feature in list(zip(tools.preset.views, codes, features, strict=True))[1:]:
+                pairs.append(aim_elsewhere(mark, name, code, feature))
         task.marks = tuple(mark for mark, _ in pairs)
-        task.aims = tuple(aim for _, aim in pairs)
+        task.aims = tuple(aim.to(self.device) for _, aim in pairs)
         task.statements = tuple(
             statement(model, view) for model, view in zip(tools.witnesses, task.witness_views, strict=True)
         )
         task.views = task.witness_views = ()
 
     def _start(self, task: Task) -> Search:
-        kept = _KEPT_UNSEEN[task.lossless] if task.grid.written is None else self.tools.method.kept
-        if task.tries:
-            kept = (_KEPT_DRIFT if task.grid.written is None else _KEPT_WRITTEN)[task.tries - 1]
+        kept = self.tools.preset.margins.of(
+            task.tries,
+            sees_writing=task.grid.written is not None,
+            lossless=task.lossless,
+            own=self.tools.method.kept,
+        )
         task.seconds -= time.monotonic()
         self.searching.append(task)
-        aims = [replace(aim, kept=kept) for aim in task.aims]
+        spare = [min(self.tools.preset.spare, mark.forgives(self._tolerance(mark, task))) for mark in task.marks]
+        aims = [replace(aim, kept=kept, spare=s) for aim, s in zip(task.aims, spare, strict=True)]
         start = None if task.delta is None else task.delta.to(self.device)
-        return Search(task.grid.to(self.device), aims, start, key=task)
+        return Search(
+            task.grid.to(self.device),
+            aims,
+            start,
+            key=task,
+            transform=self._transform(task),
+            looks=self.tools.preset.looks,
+            masking=None if task.masking is None else task.masking.to(self.device),
+        )
+
+    def _tolerance(self, mark: Mark, task: Task) -> int:
+        return tolerance_for(self.tools.tolerance, len(mark.own), lossless=task.lossless)
+
+    def _transform(self, task: Task) -> Callable[[int], View] | None:
+        """What the preset does to the photo before each look, from randomness of its own for each try."""
+        draw = self.tools.preset.transforms
+        if draw is None:
+            return None
+        generator = photo_generator(self.tools.secret, task.source.sha256, f"transforms of try {task.tries}")
+        return lambda look: draw(look, generator, task.scale)
 
     def _write_behind(self, found: Found) -> None:
         task = found.key
@@ -253,7 +279,7 @@ class _Flow:
         return judge(
             written.reread,
             task.marks,
-            self.tools.models,
+            self.tools.looks,
             linf_applied=written.applied,
             witnesses=tuple(zip(task.statements, self.tools.witnesses, strict=True)),
             tolerance=self.tools.tolerance,

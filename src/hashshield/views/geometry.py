@@ -19,7 +19,30 @@ from torch.nn.functional import interpolate
 from hashshield.checkpoints.card import Input
 from hashshield.types import View
 
-__all__ = ["card_view", "centre", "cropped", "pillow_view", "resized", "short_side", "to_image"]
+__all__ = [
+    "CARD",
+    "SQUASH",
+    "VIEWS",
+    "card_view",
+    "centre",
+    "framing",
+    "pillow_view",
+    "reshaped",
+    "resized",
+    "short_side",
+    "tensor_view",
+    "to_image",
+]
+
+CARD = "card"
+"""Resize the short side and crop the centre, as the network's card says."""
+SQUASH = "squash"
+"""Resize both sides to the network's input, whatever the aspect."""
+
+VIEWS = (CARD, SQUASH)
+"""Every way in which a network is taken to see a whole photo."""
+
+Framing = tuple[tuple[int, int], tuple[slice, slice]]
 
 
 def short_side(height: int, width: int, size: int) -> tuple[int, int]:
@@ -52,26 +75,41 @@ def to_image(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
 
 
-def pillow_view(pixels: NDArray[np.uint8], size: Input) -> Tensor:
-    """Upright (H, W, 3) pixels -> (3, crop, crop) image in [0, 1], by the card's geometry."""
-    return cropped(resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], size.resize)), size)
+def framing(view: str, size: Input, height: int, width: int) -> Framing:
+    """What `view` (`CARD` or `SQUASH`) does to a photo of that size: (height, width) to resize to, then the crop."""
+    if view == SQUASH:
+        return (size.crop, size.crop), (slice(0, size.crop), slice(0, size.crop))
+    goal = short_side(height, width, size.resize)
+    return goal, centre(*goal, size.crop)
 
 
-def cropped(small: NDArray[np.uint8], size: Input) -> Tensor:
-    """The end of `pillow_view`, for pixels that are resized already."""
-    rows, columns = centre(small.shape[0], small.shape[1], size.crop)
-    return to_image(small[rows, columns])
+def pillow_view(pixels: NDArray[np.uint8], size: Input, view: str = CARD) -> Tensor:
+    """Upright (H, W, 3) pixels -> (3, crop, crop) image in [0, 1], by the card's geometry or squashed."""
+    goal, crop = framing(view, size, pixels.shape[0], pixels.shape[1])
+    return to_image(resized(pixels, *goal)[crop])
+
+
+def tensor_view(size: Input, view: str = CARD) -> View:
+    """The same on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
+
+    def seen(images: Tensor) -> Tensor:
+        out: Tensor = _Shrunk.apply(images, *framing(view, size, images.shape[-2], images.shape[-1]))
+        return out
+
+    return seen
+
+
+def reshaped(images: Tensor, height: int, width: int) -> Tensor:
+    """(N, 3, H, W) -> (N, 3, height, width), resized as Pillow does it, with a gradient."""
+    if images.shape[-2:] == (height, width):
+        return images
+    seen: Tensor = _Shrunk.apply(images, (height, width), (slice(0, height), slice(0, width)))
+    return seen
 
 
 def card_view(size: Input) -> View:
-    """The card's geometry on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
-
-    def view(images: Tensor) -> Tensor:
-        goal = short_side(images.shape[-2], images.shape[-1], size.resize)
-        seen: Tensor = _Shrunk.apply(images, goal, centre(*goal, size.crop))
-        return seen
-
-    return view
+    """`tensor_view` by the card's own geometry."""
+    return tensor_view(size, CARD)
 
 
 class _Shrunk(torch.autograd.Function):

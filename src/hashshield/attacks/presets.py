@@ -1,0 +1,87 @@
+"""Presets: what a search promises and prepares for, whatever the goal and method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hashshield.attacks.goals import KEPT
+from hashshield.errors import UnknownNameError
+from hashshield.types import View
+from hashshield.views import CARD, SQUASH
+from hashshield.views.sampled import TURNS, kept_photo
+
+__all__ = ["PRESETS", "Margins", "Preset", "preset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """What every margin must keep in a try, by what that try knows of writing."""
+
+    unseen: dict[bool, float]
+    """A first try that knows nothing of it, by losslessness."""
+    seen: tuple[float | None, float, float]
+    """Tries that write at every step: what is reached there is in the file. None: the method's own."""
+    last_seen: tuple[float, float]
+    """Later tries that know only the last write."""
+
+    def of(self, tries: int, *, sees_writing: bool, lossless: bool, own: float) -> float:
+        """The kept margin after so many tries; `own` is the method's."""
+        if sees_writing:
+            kept = self.seen[tries]
+            return own if kept is None else kept
+        return self.unseen[lossless] if tries == 0 else self.last_seen[tries - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One way of being prepared."""
+
+    name: str
+    views: tuple[str, ...]
+    """In which the written photo must meet the goal, on each network; the first decides what is wanted."""
+    margins: Margins
+    search: str
+    """The row of `attacks.methods` that stands for `rnm`."""
+    transforms: Callable[[int, np.random.Generator, float], View] | None = None
+    """What is done to the photo before a look: from the look's number, a generator, photo pixels per grid pixel."""
+    looks: int = 1
+    """How often in a row a change must be seen to reach the goal, each time after another transform."""
+    spare: int = 0
+    """Bits that may miss the margin in a look, where the receipt forgives as many."""
+    masked: bool = False
+    """Whether a change goes where it is seen least; see `attacks.masking`."""
+    sees_writing: bool = False
+    """Whether the first try of a small lossy photo writes it at every step; lossless ones always do."""
+
+
+PRESETS: dict[str, Preset] = {
+    p.name: p
+    for p in (
+        Preset(
+            "invisible",
+            (CARD,),
+            Margins({True: KEPT, False: 0.15}, (None, KEPT, 0.2), (0.2, 0.5)),
+            search="rnm",
+        ),
+        Preset(
+            "balanced",
+            (CARD, SQUASH),
+            Margins({True: 0.02, False: KEPT}, (0.02, KEPT, 0.1), (0.1, 0.2)),
+            search="rnm-robust",
+            transforms=kept_photo,
+            looks=TURNS,
+            spare=1,
+            masked=True,
+        ),
+    )
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name. Raises UnknownNameError."""
+    if name not in PRESETS:
+        raise UnknownNameError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
+    return PRESETS[name]
