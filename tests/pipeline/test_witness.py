@@ -57,7 +57,8 @@ def test_it_is_asked_and_never_decides(tiny: Path, other: Path, tmp_path: Path, 
     assert row.class_rank == 0, "all its anchors are one"
 
 
-def test_which_one(tiny: Path, other: Path) -> None:
+def test_which_one(tiny: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path))  # whoever runs this may have downloaded some
     assert witness_name(Request()) is None, "the only one here is searched on"
     assert witness_name(Request(models=(str(tiny),))) == "lite0-caltech101:48"
     assert witness_name(Request(models=(str(tiny),), witness="none")) is None

@@ -40,7 +40,8 @@ def test_shipped_recipes_are_valid(name: str) -> None:
     assert recipe.name == name
     assert recipe.attribution
     assert recipe.licence
-    with torch.device("meta"):
+    # RegNet works its widths out on tensors, which must hold something.
+    with torch.device("cpu" if recipe.model.arch.startswith("regnet") else "meta"):
         backbone(recipe.model.arch)
     assert recipe.input.crop <= recipe.input.resize
 
