@@ -9,7 +9,10 @@ import re
 import sys
 from pathlib import Path
 
-TESTS = ("pytest", "pytest-xdist", "hypothesis", "scikit-image", "hatchling", "pillow-heif", "onnx", "onnxruntime")
+TESTS = (
+    *("pytest", "pytest-xdist", "hypothesis", "hatchling", "scikit-image", "scikit-learn"),
+    *("pillow-heif", "onnx", "onnxruntime", "pdqhash", "watchfiles"),
+)
 
 
 def oldest(text: str) -> list[str]:
