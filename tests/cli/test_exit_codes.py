@@ -76,7 +76,8 @@ def test_2_what_cannot_be_meant(run: Run, quick: Path, own_settings: Path, monke
 
 def test_3_a_goal_was_not_reached_or_a_photo_is_not_known(run: Run, quick: Path) -> None:
     before = photo("a.png")
-    assert run("protect", "a.png", "--steps", "1", "--tau", "0.004").code == 3
+    # Half of the bits are sometimes turned by one step of one level, depending on the draw; all of them never.
+    assert run("protect", "a.png", "--goal", "opposite", "--steps", "1", "--tau", "0.004").code == 3
     assert Path("a.png").read_bytes() == before
     assert run("verify", "a.png").code == 3
     assert run("verify", "a.png", "--original", "a.png").code == 3
