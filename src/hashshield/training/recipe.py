@@ -84,12 +84,12 @@ class Stage:
     adversarial_tau: float = 0.0
     """Bound of that attack, in [0, 1] units."""
     optimiser: str = "adamw"
-    """Or "sgd", with Nesterov momentum 0.9: quicker from scratch, at about a hundred times the learning rate."""
+    """Or "sgd", with Nesterov momentum 0.9: wants a learning rate about ten times as high."""
     warmup: float = 0.0
     """Epochs over which the learning rate climbs to its height."""
     precision: str = "float32"
-    """Or "bfloat16", with "all": the trunk computes in half precision, which takes about half the time on processors
-    that have it; weights, code layers and losses stay float32."""
+    """Or "bfloat16", with "all": the trunk computes in half precision, which is quicker on processors that have it;
+    weights, code layers and losses stay float32."""
 
 
 @dataclass(frozen=True, slots=True)
