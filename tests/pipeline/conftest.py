@@ -45,7 +45,7 @@ def request_for(tiny: Path, tmp_path: Path) -> Callable[..., Request]:
     def make(**changes: Any) -> Request:
         plain: dict[str, Any] = {
             "models": (f"{tiny}:16",),
-            "steps": 20,
+            "steps": 60,
             "batch_size": 4,
             "vault": tmp_path / "vault",
             "device": "cpu",
