@@ -34,7 +34,7 @@ __hashshield_case() {
             --target-class) takes=class ;;
             --tolerance) takes=other ;;
             --witness) takes=model ;;
-            --preset) takes=word words='invisible balanced' ;;
+            --preset) takes=word words='invisible balanced strong' ;;
             --tau) takes=other ;;
             --method) takes=word words='rnm rnm-paper tanh hag noise' ;;
             --steps) takes=other ;;
@@ -59,7 +59,7 @@ __hashshield_case() {
         case $previous in
             --model) takes=model ;;
             --goal) takes=word words='away opposite decoy center' ;;
-            --preset) takes=word words='invisible balanced' ;;
+            --preset) takes=word words='invisible balanced strong' ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
@@ -78,7 +78,7 @@ __hashshield_case() {
             --target-class) takes=class ;;
             --model) takes=model ;;
             --tolerance) takes=other ;;
-            --preset) takes=word words='invisible balanced' ;;
+            --preset) takes=word words='invisible balanced strong' ;;
             --device) takes=word words='auto cpu cuda mps' ;;
             --vault) takes=folder ;;
             --exclude) takes=other ;;
@@ -204,7 +204,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed size scale targeted tau untargeted convergence adaptive heatmap traditional retrieval'
+        commands='map goals methods speed size scale targeted tau untargeted convergence adaptive transfer heatmap traditional retrieval'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -342,6 +342,21 @@ __hashshield_case() {
             --goal) takes=word ;;
             --service) takes=model ;;
             --psnr) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench transfer')
+        options='--data -o --output --model --queries --preset --goal --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --queries) takes=other ;;
+            --preset) takes=word ;;
+            --goal) takes=word ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --seed) takes=other ;;

@@ -111,7 +111,7 @@ SETTINGS: dict[str, Setting] = {
             "text",
             "invisible",
             "what the search prepares for",
-            choices=("invisible", "balanced"),
+            choices=("invisible", "balanced", "strong"),
         ),
         Setting(
             "tau",

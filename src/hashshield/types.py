@@ -104,7 +104,7 @@ class Request:
     goal: GoalSpec = GoalSpec()
     method: str = "rnm"
     preset: str = "invisible"
-    """What the search promises and prepares for: invisible or balanced."""
+    """What the search promises and prepares for: invisible, balanced or strong."""
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
     steps: int | None = None

@@ -357,3 +357,14 @@ def test_who_watches_hears_every_code_on_the_way() -> None:
         first = found[name].first_reached
         assert first is not None
         assert all(value >= KEPT for value in codes[first][1])
+
+
+def test_the_last_change_is_kept_where_a_method_has_it_so() -> None:
+    """All of tau is used: the change goes on growing after the goal was reached."""
+    growing = replace(RNM, step=lambda _total, _scale: steps.sign(0.005), shrink=None, ahead=1.0, escape=None)
+    smallest, last = (run([toy_photo(0)], replace(growing, keeps_last=keeps), steps_=12)[0] for keeps in (False, True))
+    assert smallest.reached
+    assert last.reached
+    assert float(last.delta.abs().max()) == pytest.approx(0.05)
+    assert torch.equal(last.delta, last.last)
+    assert float(smallest.delta.norm()) < 0.5 * float(last.delta.norm())

@@ -19,7 +19,7 @@ def test_what_can_be_asked_for_is_what_there_is() -> None:
 
 
 def test_an_unknown_preset_names_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="unknown preset 'stealthy'; known are invisible, balanced"):
+    with pytest.raises(UnknownNameError, match="unknown preset 'stealthy'; known are invisible, balanced, strong"):
         preset("stealthy")
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from bench_stage import Silent, asked, write_classes
-from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, untargeted
+from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, transfer, untargeted
 from hashshield.bench.pool import Pool
 from hashshield.bench.results import read_result
 from hashshield.bench.stage import Asked, set_stage
@@ -215,6 +215,39 @@ def test_a_service_of_another_split_would_have_learnt_from_the_queries(folder: P
     other = write_tiny(tmp_path / "other.safetensors", name="other", dataset="folder", split={"queries": 8, "seed": 1})
     with pytest.raises(UsageError, match="name a network of the same split"):
         adaptive.run(asked(folder, queries=2), goals=["away"], services=[f"{other}:24"], progress=Silent())
+
+
+def test_transfer_holds_each_network_out_once(folder: Path) -> None:
+    write_tiny(folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0})
+    wanted, progress = asked(folder, queries=3, steps=8), Silent()
+    wanted = replace(wanted, models=(*wanted.models, f"{folder / 'other.safetensors'}:24"))
+    rows = transfer.run(wanted, presets=["invisible", "strong"], goals=["opposite"], progress=progress)
+    assert progress.count == progress.total
+    names = ["none", "invisible", "noise as invisible", "strong", "noise as strong"]
+    for held, other in (("tiny", "other"), ("other", "tiny")):
+        found = {row["preset"]: row for row in rows if f"/{held}." in row["held_out"]}
+        assert list(found) == names
+        document = read_result(wanted.output / "results" / f"transfer-{held}.json")
+        assert document["rows"] == list(found.values())
+        assert [Path(name).name for name in document["environment"]["searched"]] == [f"{other}.safetensors:24"]
+        assert found["none"]["mean_distance_from_original"] == 0
+        for preset in ("invisible", "strong"):
+            pair = found[preset], found[f"noise as {preset}"]
+            assert pair[0]["largest_levels"] <= 8
+            assert pair[1]["median_psnr_db"] == pytest.approx(pair[0]["median_psnr_db"], abs=0.3)
+            assert pair[0]["mean_distance_from_original"] > 0
+            assert all(0 <= pair[0][f"map_{way}"] <= 1 for way in ("complement", "jpeg_q75", "median", "real_valued"))
+        assert found["strong"]["median_psnr_db"] < found["invisible"]["median_psnr_db"]
+
+
+def test_transfer_needs_another_network_of_the_same_data(folder: Path, tmp_path: Path) -> None:
+    wanted = asked(folder)
+    for models in (wanted.models, (*wanted.models, wanted.models[0].replace(":24", ":16"))):
+        with pytest.raises(UsageError, match="name at least two checkpoints"):
+            transfer.run(replace(wanted, models=models), progress=Silent())
+    other = write_tiny(tmp_path / "other.safetensors", seed=4, name="other", dataset="cifar10")
+    with pytest.raises(UsageError, match=r"different datasets \(cifar10, folder\)"):
+        transfer.run(replace(wanted, models=(*wanted.models, f"{other}:24")), progress=Silent())
 
 
 def test_a_carrier_is_of_another_kind_or_there_is_none(folder: Path) -> None:

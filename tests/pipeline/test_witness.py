@@ -12,9 +12,12 @@ import torch
 from PIL import Image
 
 from hashshield.checkpoints.file import write_checkpoint
+from hashshield.config import SETTINGS, resolve
 from hashshield.errors import UnknownNameError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
+from hashshield.models.own import import_model
+from hashshield.pipeline.networks import here, searched
 from hashshield.pipeline.witness import witness_name
 from hashshield.types import Outcome, Request
 from hashshield.views import pillow_view
@@ -67,3 +70,32 @@ def test_which_one(tiny: Path, other: Path, tmp_path: Path, monkeypatch: pytest.
         witness_name(Request(witness="lite0-caltech101:16"))
     with pytest.raises(UnknownNameError, match="lite2-caltech101"):
         witness_name(Request(witness="lite2-caltech"))
+
+
+def test_a_network_for_thumbnails_is_no_witness_for_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
+) -> None:
+    monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
+    large = replace(CARD.input, resize=72, crop=64)
+    for name, size in (("small", CARD.input), ("wide", large)):
+        weights, anchors = tiny_weights(seed=9)
+        write_checkpoint(tmp_path / f"{name}.safetensors", replace(CARD, name=name, input=size), weights, anchors)
+        import_model(tmp_path / f"{name}.safetensors")
+    assert [entry.name for entry in here()] == ["lite0-caltech101", "wide"]
+    assert witness_name(Request()) == "wide:24"
+
+
+def test_the_strong_preset_is_searched_on_every_network_for_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
+    weights, anchors = tiny_weights(seed=9)
+    path = tmp_path / "wide.safetensors"
+    write_checkpoint(path, replace(CARD, name="wide", input=replace(CARD.input, resize=72, crop=64)), weights, anchors)
+    import_model(path)
+    own = ("lite0-caltech101:48",)
+    assert searched(resolve({**dict.fromkeys(SETTINGS)})) == own
+    assert searched(resolve({**dict.fromkeys(SETTINGS), "preset": "strong"})) == (*own, "wide")
+    named = {**dict.fromkeys(SETTINGS), "preset": "strong", "model": ["lite0-caltech101:16"]}
+    assert searched(resolve(named)) == ("lite0-caltech101:16",), "what is named is all"
+    assert searched(resolve({**dict.fromkeys(SETTINGS), "preset": "strong", "witness": "wide:16"})) == own

@@ -18,8 +18,8 @@ from hashshield.types import View
 from hashshield.views import pillow_view, tensor_view, to_image
 from hashshield.views.codec import jpeg, webp
 from hashshield.views.light import blur, brightness, contrast, noise
-from hashshield.views.sampled import kept_photo
-from hashshield.views.scaling import crop, flip, long_side, pad, scaled
+from hashshield.views.sampled import any_network, kept_photo
+from hashshield.views.scaling import crop, flip, long_side, pad, placed, scaled
 from tiny_net import picture
 
 Edit = Callable[[Image.Image], Image.Image]
@@ -148,3 +148,28 @@ def test_of_a_large_photo_noise_stands_in_for_what_the_grid_does_not_show() -> N
         seen = kept_photo(turn, np.random.default_rng(0), 10.0)(images)
         assert seen.shape == images.shape
         assert float((seen - images).std()) == pytest.approx(0.01, rel=0.05)
+
+
+def test_a_placed_copy_is_the_small_one_where_it_was_put() -> None:
+    images = torch.rand(2, 3, 40, 60, generator=torch.Generator().manual_seed(0))
+    for top, left, rows, columns in ((0, 0, slice(0, 30), slice(0, 45)), (1, 1, slice(10, 40), slice(15, 60))):
+        found = placed(0.75, top, left)(images)
+        assert found.shape == images.shape
+        assert torch.equal(found[..., rows, columns], scaled(0.75)(images))
+        found[..., rows, columns] = 0.5
+        assert bool((found == 0.5).all())
+    assert torch.equal(placed(1.0, 0.3, 0.7)(images), images)
+
+
+def test_any_network_shows_the_photo_and_in_turn_a_copy_on_grey() -> None:
+    images = torch.full((1, 3, 40, 60), 0.9)
+    generator = np.random.default_rng(0)
+    looks = [any_network(turn, generator, 1.0)(images) for turn in range(4)]
+    assert all(look.shape == images.shape for look in looks)
+    assert torch.equal(looks[0], images)
+    assert torch.equal(looks[2], images)
+    assert not torch.equal(looks[1], looks[3]), "drawn anew"
+    assert torch.equal(any_network(1, np.random.default_rng(0), 1.0)(images), looks[1])
+    middle = looks[1][..., 15:25, 20:40]
+    assert float(middle.mean()) == pytest.approx(0.9, abs=0.01)
+    assert float(middle.std()) == pytest.approx(0.04, abs=0.004)

@@ -189,10 +189,14 @@ class _Walk:
         return self.streak >= self.photo.looks
 
     def remember(self, loss: float, reached: bool, exposed: int) -> None:
-        """Keep the smallest change that reaches the goal and exposes least; until one does, that of lowest loss."""
+        """Keep the smallest change that reaches the goal and exposes least; until one does, that of lowest loss.
+
+        The last one that does in place of the smallest, where the method has it so.
+        """
         if reached and self.first_reached is None:
             self.first_reached = self.taken
-        rank = (0, exposed, float(self._weighed(self.delta).norm())) if reached else (1, 0, loss)
+        cost = -self.taken if self.method.keeps_last else float(self._weighed(self.delta).norm())
+        rank = (0, exposed, cost) if reached else (1, 0, loss)
         if rank < self.best_rank:
             self.best, self.best_rank = self.delta, rank
 

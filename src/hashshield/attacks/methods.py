@@ -44,12 +44,19 @@ class Method:
     """Weight of the gap in certainty between turned and kept bits, for goals that hide which were turned."""
     noise: bool = False
     """No search: uniform noise in [-tau, tau] on the photo's own pixels."""
+    keeps_last: bool = False
+    """Whether the last change that reached the goal counts, which uses all of tau, not the smallest."""
     retries: bool = True
     """Whether a photo whose written bytes miss the goal is tried again with larger margins."""
 
 
 def _margin(code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor) -> Tensor:
     return losses.margin(code, wanted, aimed)
+
+
+def _every_bit(code: Tensor, wanted: Tensor, at: Tensor, aimed: Tensor) -> Tensor:
+    """Every bit further over, also those that are there already; and the margins, which end it where it must end."""
+    return losses.tanh_product(code, wanted, torch.full_like(aimed, 3.0)) + 0.1 * losses.margin(code, wanted, aimed)
 
 
 def _paper(alpha_times_bits: float) -> LossTerm:
@@ -79,6 +86,11 @@ def _hag(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
 def _gathering(_total: int, scale: float) -> Step:
     """Long steps along gathered directions, which go through where the gradient alone vanishes."""
     return steps.L2Momentum(5 * scale, 0.9, steps.decaying(0.93, 0.15))
+
+
+def _transferring(_total: int, _scale: float) -> Step:
+    """Small sign steps along gathered gradients, which use all of tau."""
+    return steps.Momentum(1 / 255)
 
 
 def _averaging(total: int, scale: float) -> Step:
@@ -111,6 +123,15 @@ METHODS: dict[str, Method] = {
             ahead=0.2,
             feature_weight=0.5,
             certainty_weight=1.0,
+        ),
+        Method(
+            "rnm-transfer",
+            _every_bit,
+            _transferring,
+            steps=60,
+            stop="budget",
+            feature_weight=10.0,
+            keeps_last=True,
         ),
         Method(
             "rnm-first",

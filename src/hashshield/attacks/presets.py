@@ -11,7 +11,7 @@ from hashshield.attacks.goals import KEPT
 from hashshield.errors import UnknownNameError
 from hashshield.types import View
 from hashshield.views import CARD, SQUASH
-from hashshield.views.sampled import TURNS, kept_photo
+from hashshield.views.sampled import TURNS, any_network, kept_photo
 
 __all__ = ["PRESETS", "Margins", "Preset", "preset"]
 
@@ -75,6 +75,13 @@ PRESETS: dict[str, Preset] = {
             looks=TURNS,
             spare=1,
             masked=True,
+        ),
+        Preset(
+            "strong",
+            (CARD, SQUASH),
+            Margins({True: KEPT, False: 0.1}, (KEPT, 0.1, 0.2), (0.2, 0.5)),
+            search="rnm-transfer",
+            transforms=any_network,
         ),
     )
 }

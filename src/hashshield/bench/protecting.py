@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,11 @@ from hashshield.bench.photos import protect_each
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Stage
 from hashshield.bench.trials import budget_for
+from hashshield.checkpoints.cache import digest_of
+from hashshield.checkpoints.catalog import resolve
 from hashshield.errors import UsageError
 from hashshield.models.hash_files import upright_rgb
+from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_tools
 from hashshield.types import GoalKind, GoalSpec, Progress, Request
 
@@ -20,25 +24,40 @@ __all__ = ["run_goal"]
 _SECRET = b"bench"
 
 
-def run_goal(stage: Stage, length: int, goal: GoalKind, *, tau: float, count: int, progress: Progress) -> list[Trial]:
-    """One trial for each of the first `count` picked queries, as PNG, receipts and later tries included."""
-    opened = stage.model(length)
+def run_goal(
+    stage: Stage,
+    length: int,
+    goal: GoalKind,
+    *,
+    tau: float,
+    count: int,
+    searched: Sequence[OpenModel] = (),
+    preset: str = "invisible",
+    progress: Progress,
+) -> list[Trial]:
+    """One trial for each of the first `count` picked queries, as PNG, receipts and later tries included.
+
+    The search uses `searched`, and where none are given the stage's own network of that length.
+    """
+    models = tuple(searched) or (stage.model(length),)
     request = Request(
-        models=(opened.name,),
+        models=tuple(opened.name for opened in models),
         goal=GoalSpec(goal),
+        preset=preset,
         steps=stage.asked.steps,
         tau=tau,
         seed=stage.seed,
-        device=opened.model.mean.device.type,
+        device=models[0].model.mean.device.type,
         witness="none",
     )
+    digests = [[digest_of(resolve(opened.name).path), opened.bits] for opened in models]
     paths = [stage.query_path(int(row)) for row in stage.picked[:count]]
     known: list[dict[str, Any]] = [
         {
-            "checkpoint": stage.digest,
-            "bits": length,
+            "searched": digests,
             "photo": [stage.files.name, path.relative_to(stage.files.root).as_posix(), path.stat().st_size],
             "goal": goal,
+            "preset": preset,
             "steps": stage.asked.steps,
             "tau": tau,
             "seed": stage.seed,
@@ -51,9 +70,9 @@ def run_goal(stage: Stage, length: int, goal: GoalKind, *, tau: float, count: in
         progress.done(None)
     missing = [i for i in range(len(paths)) if i not in trials]
     if missing:
-        progress.photo(f"{goal}, {length} bits")
+        progress.photo(f"{goal}, {preset}, {', '.join(request.models)}")
         tools = make_tools(request, _SECRET)
-        tools = replace(tools, models=(opened,), budget=budget_for(opened, tau=tau, steps=tools.budget.steps))
+        tools = replace(tools, models=models, budget=budget_for(models[0], tau=tau, steps=tools.budget.steps))
         for place, result in protect_each([paths[i] for i in missing], tools, progress):
             i = missing[place]
             if result.data is None or result.receipt is None:

@@ -18,6 +18,7 @@ from hashshield.cli import (
     bench_targeted,
     bench_tau,
     bench_traditional,
+    bench_transfer,
     bench_untargeted,
 )
 from hashshield.cli import options as o
@@ -43,6 +44,7 @@ o.register(app, bench_tau.bench_tau, "tau", bench_tau.EXAMPLES)
 o.register(app, bench_untargeted.bench_untargeted, "untargeted", bench_untargeted.EXAMPLES)
 o.register(app, bench_convergence.bench_convergence, "convergence", bench_convergence.EXAMPLES)
 o.register(app, bench_adaptive.bench_adaptive, "adaptive", bench_adaptive.EXAMPLES)
+o.register(app, bench_transfer.bench_transfer, "transfer", bench_transfer.EXAMPLES)
 o.register(app, bench_heatmap.bench_heatmap, "heatmap", bench_heatmap.EXAMPLES)
 o.register(app, bench_traditional.bench_traditional, "traditional", bench_traditional.EXAMPLES)
 o.register(app, bench_retrieval.bench_retrieval, "retrieval", bench_retrieval.EXAMPLES)

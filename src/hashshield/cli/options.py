@@ -142,7 +142,8 @@ Preset = Annotated[
     str | None,
     setting(
         "preset",
-        "What to prepare for: invisible (the file as it is) or balanced (what services do to it).",
+        "What to prepare for: invisible (the file as it is), balanced (what services do to it) or strong (networks never "
+        "searched on; can be seen).",
         panel=AIM,
         metavar="WORD",
     ),

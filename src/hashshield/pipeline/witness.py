@@ -13,6 +13,7 @@ from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.hash_files import shared_codes
 from hashshield.models.load import OpenModel
+from hashshield.pipeline.networks import here
 from hashshield.types import Request, WitnessRow
 
 __all__ = ["statement", "testify", "witness_name"]
@@ -23,8 +24,8 @@ AUTO, NONE = "auto", "none"
 def witness_name(request: Request) -> str | None:
     """The network to ask about results, `checkpoint:bits`: the named one, or one that is here and not searched on.
 
-    That is the first in the catalogue's order. None for `none`, and for `auto` where nothing else is here. Raises
-    UsageError for one that the search uses, UnknownNameError, CheckpointError.
+    That is the first for photos in the catalogue's order. None for `none`, and for `auto` where nothing else is here.
+    Raises UsageError for one that the search uses, UnknownNameError, CheckpointError.
     """
     used = {catalog.full_name(model).rpartition(":")[0] for model in request.models}
     if request.witness == NONE:
@@ -34,8 +35,8 @@ def witness_name(request: Request) -> str | None:
         if name.rpartition(":")[0] in used:
             raise UsageError(f"--witness {request.witness}: is searched on; a witness is a network that is not")
         return name
-    for entry in catalog.entries():
-        if catalog.state(entry) != "available" and entry.name not in used:
+    for entry in here():
+        if entry.name not in used:
             return catalog.full_name(entry.name)
     return None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from torch import Tensor
 
 from hashshield.types import View
 from hashshield.views.codec import jpeg
 from hashshield.views.light import noise
-from hashshield.views.scaling import scaled
+from hashshield.views.scaling import placed, scaled
 
-__all__ = ["TURNS", "kept_photo"]
+__all__ = ["TURNS", "any_network", "kept_photo"]
 
 TURNS = 3
 """Looks in which `kept_photo` shows each of its kinds once."""
@@ -19,6 +20,9 @@ TURNS = 3
 _COARSE = {1: 6.0, 2: 2.0}
 """Photo pixels per grid pixel from which on JPEG (1) and half the size (2) average out before they reach the grid."""
 _SIGMA = 0.01
+_LEAST_SHARE = 0.7
+"""Of the sides, of the smallest copy that `any_network` puts onto a plain ground."""
+_LOUD_SIGMA = 0.04
 _QUALITIES = (80, 92)
 """Least and most, on the grid, where a block of 8 x 8 covers more of the photo than in its file."""
 
@@ -37,3 +41,20 @@ def kept_photo(turn: int, generator: np.random.Generator, scale: float) -> View:
     if kind == 2:
         return scaled(min(1.0, scale / 2))
     return noise(_SIGMA, generator)
+
+
+def any_network(turn: int, generator: np.random.Generator, _scale: float) -> View:
+    """What networks of other kinds may agree on: the photo as it is, and in turn a smaller copy on grey under noise.
+
+    Random resizing and padding are the input diversity of Xie et al. 2019.
+    """
+    if turn % 2 == 0:
+        return lambda images: images
+    share = generator.uniform(_LEAST_SHARE, 1.0)
+    top, left = generator.uniform(size=2)
+    noisy = noise(_LOUD_SIGMA, generator)
+
+    def view(images: Tensor) -> Tensor:
+        return noisy(placed(share, top, left)(images))
+
+    return view

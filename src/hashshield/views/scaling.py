@@ -9,7 +9,7 @@ from torch.nn.functional import pad as padded_with
 from hashshield.types import View
 from hashshield.views.geometry import reshaped
 
-__all__ = ["crop", "flip", "long_side", "pad", "scaled"]
+__all__ = ["crop", "flip", "long_side", "pad", "placed", "scaled"]
 
 
 def scaled(share: float) -> View:
@@ -52,6 +52,22 @@ def pad(share: float, value: float = 0.0) -> View:
     def view(images: Tensor) -> Tensor:
         rows, columns = (round(side * share / 2) for side in images.shape[-2:])
         return padded_with(images, (columns, columns, rows, rows), value=value)
+
+    return view
+
+
+def placed(share: float, top: float, left: float, value: float = 0.5) -> View:
+    """A copy of `share` of both sides on a ground of one value, in [0, 1], of the size from before.
+
+    `top` and `left` are shares of what remains free, in [0, 1].
+    """
+
+    def view(images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        small = scaled(share)(images)
+        rows, columns = height - small.shape[-2], width - small.shape[-1]
+        above, before = round(rows * top), round(columns * left)
+        return padded_with(small, (before, columns - before, above, rows - above), value=value)
 
     return view
 

@@ -1,0 +1,38 @@
+"""Which networks a run uses that were not named: those to search on, and those to ask afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hashshield.checkpoints import catalog
+from hashshield.checkpoints.header import read_card
+from hashshield.config import Settings
+
+__all__ = ["here", "searched"]
+
+_ON_ALL = ("strong",)
+"""Presets that are searched on every network that is here where none is named."""
+_LEAST = 64
+"""Pixels of input from which on a network looks at photos; smaller ones know thumbnails."""
+
+
+def here() -> Iterator[catalog.Entry]:
+    """Networks for photos that are here, in the catalogue's order, imported ones last. Raises CheckpointError."""
+    for entry in catalog.known():
+        if catalog.state(entry) != "available" and read_card(catalog.file_of(entry)).input.crop >= _LEAST:
+            yield entry
+
+
+def searched(settings: Settings) -> tuple[str, ...]:
+    """The networks to search on; for some presets, where none is named, all that are here but a named witness.
+
+    Raises UnknownNameError, CheckpointError.
+    """
+    named, witness = settings["model"], settings["witness"].value
+    models: tuple[str, ...] = named.value
+    if named.source != "default" or settings["preset"].value not in _ON_ALL:
+        return models
+    left = {catalog.reference(model).name for model in models}
+    if witness not in ("auto", "none"):
+        left.add(catalog.reference(witness).name)
+    return models + tuple(entry.name for entry in here() if entry.name not in left)
