@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -109,7 +110,11 @@ def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[n
     return Grid(image, _round_trip(goal[0], height), _round_trip(goal[1], width), channels, seen)
 
 
+@lru_cache(maxsize=64)
 def _round_trip(small: int, full: int) -> Band:
-    """(small, small): bilinear upsampling to `full` and antialiased downsampling back, along one axis."""
+    """(small, small): bilinear upsampling to `full` and antialiased downsampling back, along one axis.
+
+    Kept, because photos of one camera have one size and making it takes as long as decoding a small photo.
+    """
     up = interpolate(torch.eye(small)[None, None], (full, small), mode="bilinear", align_corners=False)
     return Band.of(interpolate(up, (small, small), mode="bilinear", align_corners=False, antialias=True)[0, 0])

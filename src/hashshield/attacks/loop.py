@@ -123,16 +123,23 @@ class _Advance:
         reached = torch.stack([goal.reached(code) for goal, code in zip(goals, codes, strict=True)]).all(0)
         exposed = torch.stack([goal.exposed(code) for goal, code in zip(goals, codes, strict=True)]).sum(0)
         undone = torch.stack([goal.undone(code) for goal, code in zip(goals, codes, strict=True)]).amax(0)
-        gradients = torch.autograd.grad(losses.sum(), deltas)
-        for row, (walk, loss, reach, bits, left, gradient) in enumerate(
-            zip(walks, losses.tolist(), reached.tolist(), exposed.tolist(), undone.tolist(), gradients, strict=True)
+        settled = []
+        for row, (walk, loss, reach, bits, left) in enumerate(
+            zip(walks, losses.tolist(), reached.tolist(), exposed.tolist(), undone.tolist(), strict=True)
         ):
             if walk.photo.watch is not None:
                 walk.photo.watch(walk.taken, [code.code[row].detach() for code in codes])
             walk.undone = left
             walk.see(reach)
             walk.remember(loss, walk.sure, bits)
-            walk.move(gradient, walk.sure and not bits)
+            settled.append(walk.sure and not bits)
+            walk.end(settled[-1])
+        # Photos that enter together end together, and a last look needs no way back.
+        if not all(walk.finished for walk in walks):
+            gradients = torch.autograd.grad(losses.sum(), deltas)
+            for walk, gradient, rest in zip(walks, gradients, settled, strict=True):
+                if not walk.finished:
+                    walk.move(gradient, rest)
         return walks
 
     def _goal(self, walks: Sequence[_Walk], index: int, codes: Codes) -> Wanted:
@@ -200,20 +207,22 @@ class _Walk:
         if rank < self.best_rank:
             self.best, self.best_rank = self.delta, rank
 
+    def end(self, settled: bool) -> None:
+        """Note when the walk is over, or begin the next round."""
+        if settled and self.method.stop == "first":
+            self.finished = True
+        elif self.taken >= self.rounds * self.budget.steps:
+            if self.rounds == _ROUNDS or not self._unfinished():
+                self.finished = True
+            else:
+                self.rounds += 1
+                self._step = self._first_step()
+
     def move(self, gradient: Tensor, settled: bool) -> None:
-        """Shrink or step, and stay within bounds; note when the walk is over.
+        """Shrink or step, and stay within bounds.
 
         A change that may be good but is not yet sure is looked at again.
         """
-        if settled and self.method.stop == "first":
-            self.finished = True
-            return
-        if self.taken >= self.rounds * self.budget.steps:
-            if self.rounds == _ROUNDS or not self._unfinished():
-                self.finished = True
-                return
-            self.rounds += 1
-            self._step = self._first_step()
         if self.sure or not self.streak:
             self.delta = self._moved(gradient, settled).clamp(*self._bounds).detach()
             self.streak = 0

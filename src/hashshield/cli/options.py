@@ -142,8 +142,8 @@ Preset = Annotated[
     str | None,
     setting(
         "preset",
-        "What to prepare for: invisible (the file as it is), balanced (what services do to it) or strong (networks never "
-        "searched on; can be seen).",
+        "What to prepare for: invisible (the file as it is), balanced (what services do to it) or strong (networks "
+        "never searched on; can be seen).",
         panel=AIM,
         metavar="WORD",
     ),
