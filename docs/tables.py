@@ -38,6 +38,9 @@ CODED = {
     "map_real_valued": "real-valued",
     "map_jpeg_q75": "JPEG q75",
     "map_blur": "blur",
+    "map_median": "median filter",
+    "mean_distance_from_original": "bits from the original",
+    "share_reached_where_searched": "reached where searched",
     "median_psnr_db": "PSNR",
     "median_psnr_db_on_rival_photos": "PSNR, same photos",
     "median_ssim": "SSIM",
@@ -143,6 +146,25 @@ def adaptive(document: Row) -> str:
     return table([f"against ({rows[0]['bits']} bits)", *goals], lines)
 
 
+def transfer(document: Row) -> str:
+    """MAP of the network held out, by preset and goal, in every way of asking and after every filter."""
+    keys = (
+        "map",
+        "map_random",
+        *COUNTERED,
+        "map_median",
+        "mean_distance_from_original",
+        "share_reached_where_searched",
+    )
+    keys = (*keys, "median_psnr_db", "median_ssim")
+    searched = ", ".join(f"`{name}`" for name in document["environment"]["searched"])
+    rows = [
+        [f"{row['preset']}, {row['goal']}", str(row["photos"]), *(shown(row.get(key), key) for key in keys)]
+        for row in document["rows"]
+    ]
+    return f"Searched on {searched}.\n\n" + table(["preset, goal", "photos", *(CODED[key] for key in keys)], rows)
+
+
 QUALITY = ("share_at_target", "median_psnr_db", "median_psnr_db_on_rival_photos", "median_ssim")
 BOTH = ("map_unseen", "map_index", "map_index_random", "map_balanced", "rank_by_original")
 COUNTERED = ("map_complement", "map_predicted_flip", "map_real_valued", "map_jpeg_q75", "map_blur")
@@ -153,6 +175,7 @@ TABLES: dict[str, Callable[[Row], str]] = {
     "convergence": convergence,
     "adaptive": adaptive,
     "heatmap": lambda d: details(d, "change", ("correlation_with_original", "spread", "median_psnr_db")),
+    "transfer": transfer,
     "traditional": lambda d: pivot(d, "bits", "change") + "\n" + details(d, "change", (*QUALITY[1:], *BOTH)),
     "retrieval": lambda d: (
         pivot(d, "bits", "query")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from bench_stage import Silent, asked
-from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, untargeted
+from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, transfer, untargeted
 from hashshield.errors import UsageError
+from tiny_net import write_tiny
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +46,10 @@ def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path
     retrieval.run(wanted, progress=Silent())
     heatmap.run(wanted, progress=Silent())
     adaptive.run(wanted, goals=["away"], progress=Silent())
+    split = {"queries": 8, "seed": 0}
+    other = write_tiny(tmp_path / "other.safetensors", seed=4, name="other", dataset="folder", split=split)
+    family = replace(wanted, models=(f"{tmp_path / 'tiny.safetensors'}:24", f"{other}:24"))
+    transfer.run(family, presets=["invisible"], goals=["away"], progress=Silent())
     results = wanted.output / "results"
     for bench in tables.TABLES:
         page = tables.filled(f"before\n<!-- table {bench} tiny -->\nold\n<!-- end -->\nafter\n", results)
@@ -52,7 +58,10 @@ def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path
         assert "old" not in page
         lines = [line for line in page.splitlines() if line.startswith("|")]
         rows = json.loads((results / f"{bench}-tiny.json").read_text())["rows"]
-        names = {row.get("method", row.get("change", row.get("query", row.get("against")))) for row in rows}
+        names = {
+            row.get("method", row.get("change", row.get("query", row.get("against", row.get("preset")))))
+            for row in rows
+        }
         assert len(lines) > len(names)
         widths = {line.count("|") for line in lines}
         assert len(widths) <= 2, "every table is as wide as its heading"
