@@ -204,7 +204,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed size scale targeted tau untargeted convergence adaptive transfer heatmap traditional retrieval'
+        commands='map goals methods speed size scale targeted tau untargeted convergence adaptive survival transfer heatmap traditional retrieval'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -342,6 +342,21 @@ __hashshield_case() {
             --goal) takes=word ;;
             --service) takes=model ;;
             --psnr) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench survival')
+        options='--model --preset --goal --target-class --png --photos --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        argument=folder
+        case $previous in
+            --model) takes=model ;;
+            --preset) takes=word ;;
+            --goal) takes=word words='away opposite decoy center' ;;
+            --target-class) takes=class ;;
+            --photos) takes=other ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --seed) takes=other ;;

@@ -15,6 +15,7 @@ from hashshield.cli import (
     bench_scale,
     bench_size,
     bench_speed,
+    bench_survival,
     bench_targeted,
     bench_tau,
     bench_traditional,
@@ -44,6 +45,7 @@ o.register(app, bench_tau.bench_tau, "tau", bench_tau.EXAMPLES)
 o.register(app, bench_untargeted.bench_untargeted, "untargeted", bench_untargeted.EXAMPLES)
 o.register(app, bench_convergence.bench_convergence, "convergence", bench_convergence.EXAMPLES)
 o.register(app, bench_adaptive.bench_adaptive, "adaptive", bench_adaptive.EXAMPLES)
+o.register(app, bench_survival.bench_survival, "survival", bench_survival.EXAMPLES)
 o.register(app, bench_transfer.bench_transfer, "transfer", bench_transfer.EXAMPLES)
 o.register(app, bench_heatmap.bench_heatmap, "heatmap", bench_heatmap.EXAMPLES)
 o.register(app, bench_traditional.bench_traditional, "traditional", bench_traditional.EXAMPLES)

@@ -1,0 +1,80 @@
+"""`bench survival` on the tiny network: a row for each preset, service and view, and noise that changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench_stage import Silent
+from hashshield.bench import survival
+from hashshield.errors import UsageError
+from hashshield.imaging.services import SERVICES
+from hashshield.types import GoalSpec
+from tiny_net import encoded, picture, write_tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("survival")
+    (root / "photos").mkdir()
+    for seed in range(3):
+        (root / "photos" / f"{seed}.jpg").write_bytes(encoded(picture(90, 120, seed=seed), "JPEG"))
+    (root / "photos" / "notes.txt").write_text("no photo")
+    write_tiny(root / "tiny.safetensors")
+    return root
+
+
+def test_every_service_has_a_row_for_every_preset(folder: Path) -> None:
+    progress = Silent()
+    rows = survival.run(
+        photos=folder / "photos",
+        model=f"{folder / 'tiny.safetensors'}:16",
+        presets=["invisible", "balanced"],
+        png=True,
+        steps=60,
+        tau=0.1,
+        device="cpu",
+        progress=progress,
+    )
+    assert progress.count == progress.total == 6
+    invisible, balanced = (
+        {(row["transform"], row["view"]): row for row in rows if row["preset"] == name}
+        for name in ("invisible", "balanced")
+    )
+    assert next(iter(invisible)) == ("the file", "card")
+    assert balanced.keys() - invisible.keys() == {("the file", "squash")}
+    applying = {service.name for service in SERVICES if service.refused(120, 90) is None}
+    assert {transform for transform, _ in invisible} == applying | {"the file"}
+    file = invisible["the file", "card"]
+    assert file["goal"] == "away"
+    assert file["photos"] == file["measured"] == 3
+    assert file["share_protected"] == 1
+    assert file["within_2"] >= 2
+    assert 7 <= file["median_from_original"] <= 9
+    noise = {row["noise_median_from_original"] for row in rows}
+    assert len(noise) > 1, "measured after each service, not once"
+    assert invisible["png", "card"]["median_to_goal"] == file["median_to_goal"], "writing PNG again changes nothing"
+    assert balanced["the file", "card"]["median_psnr_db"] < file["median_psnr_db"]
+
+
+def test_photos_are_taken_evenly_and_a_folder_without_any_is_named(folder: Path, tmp_path: Path) -> None:
+    few = {"model": f"{folder / 'tiny.safetensors'}:16", "presets": ["invisible"], "steps": 2, "device": "cpu"}
+    rows = survival.run(photos=folder / "photos", count=2, goal=GoalSpec("class", "cat"), progress=Silent(), **few)
+    assert rows[0]["photos"] == 2
+    assert rows[0]["goal"] == "cat"
+    with pytest.raises(UsageError, match="holds no photos"):
+        survival.run(photos=tmp_path, progress=Silent(), **few)
+
+
+def test_flat_is_where_nothing_is() -> None:
+    before = np.full((40, 40, 3), 120, np.uint8)
+    before[:, 20:] = picture(40, 20, seed=1)
+    before[:, 20:, 0] = np.random.default_rng(0).integers(0, 255, (40, 20))
+    after = before.copy()
+    after[:, :20] += 3
+    after[:, 20:] += 9
+    found = survival.flat_change(before, after)
+    assert found == pytest.approx(3)
+    assert survival.flat_change(before[:, 22:], after[:, 22:]) is None
