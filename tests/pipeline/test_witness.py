@@ -91,8 +91,15 @@ def test_the_strong_preset_is_searched_on_every_network_for_photos(
     monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
     weights, anchors = tiny_weights(seed=9)
     path = tmp_path / "wide.safetensors"
-    write_checkpoint(path, replace(CARD, name="wide", input=replace(CARD.input, resize=72, crop=64)), weights, anchors)
+    write_checkpoint(path, replace(CARD, name="wide", input=replace(CARD.input, resize=104, crop=96)), weights, anchors)
     import_model(path)
+    write_checkpoint(
+        tmp_path / "less.safetensors",
+        replace(CARD, name="less", input=replace(CARD.input, resize=72, crop=64)),
+        weights,
+        anchors,
+    )
+    import_model(tmp_path / "less.safetensors")
     own = ("lite0-caltech101:48",)
     assert searched(resolve({**dict.fromkeys(SETTINGS)})) == own
     assert searched(resolve({**dict.fromkeys(SETTINGS), "preset": "strong"})) == (*own, "wide")

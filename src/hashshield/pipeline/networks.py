@@ -14,17 +14,22 @@ _ON_ALL = ("strong",)
 """Presets that are searched on every network that is here where none is named."""
 _LEAST = 64
 """Pixels of input from which on a network looks at photos; smaller ones know thumbnails."""
+_LEAST_SEARCHED = 96
+"""The same for networks that are searched on unasked: one of 64 pixels kept most photos from their goal (ADR 007)."""
 
 
-def here() -> Iterator[catalog.Entry]:
-    """Networks for photos that are here, in the catalogue's order, imported ones last. Raises CheckpointError."""
+def here(least: int = _LEAST) -> Iterator[catalog.Entry]:
+    """Networks that are here and see at least so many pixels, in the catalogue's order, imported ones last.
+
+    Raises CheckpointError.
+    """
     for entry in catalog.known():
-        if catalog.state(entry) != "available" and read_card(catalog.file_of(entry)).input.crop >= _LEAST:
+        if catalog.state(entry) != "available" and read_card(catalog.file_of(entry)).input.crop >= least:
             yield entry
 
 
 def searched(settings: Settings) -> tuple[str, ...]:
-    """The networks to search on; for some presets, where none is named, all that are here but a named witness.
+    """The networks to search on; for some presets, where none is named, all for photos but a named witness.
 
     Raises UnknownNameError, CheckpointError.
     """
@@ -35,4 +40,4 @@ def searched(settings: Settings) -> tuple[str, ...]:
     left = {catalog.reference(model).name for model in models}
     if witness not in ("auto", "none"):
         left.add(catalog.reference(witness).name)
-    return models + tuple(entry.name for entry in here() if entry.name not in left)
+    return models + tuple(entry.name for entry in here(_LEAST_SEARCHED) if entry.name not in left)
