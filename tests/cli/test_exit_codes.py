@@ -102,9 +102,12 @@ def ctrl_c_at_the_first_rename() -> Iterator[None]:
             calls.observe(None)
             signal.raise_signal(signal.SIGINT)
 
+    # A shell that starts the tests in the background lets them ignore interruptions.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     calls.observe(observer)
     yield
     calls.observe(None)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c_at_the_first_rename")
