@@ -114,7 +114,7 @@ def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[n
 def _round_trip(small: int, full: int) -> Band:
     """(small, small): bilinear upsampling to `full` and antialiased downsampling back, along one axis.
 
-    Kept, because photos of one camera have one size and making it takes as long as decoding a small photo.
+    Kept, because photos of one camera have one size.
     """
     up = interpolate(torch.eye(small)[None, None], (full, small), mode="bilinear", align_corners=False)
     return Band.of(interpolate(up, (small, small), mode="bilinear", align_corners=False, antialias=True)[0, 0])

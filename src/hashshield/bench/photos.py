@@ -11,10 +11,20 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.models.hash_files import upright_rgb
 from hashshield.pipeline.work import Result, Source, Tools, work
-from hashshield.storage import digest
+from hashshield.storage import digest, walk
 from hashshield.types import Progress
 
-__all__ = ["as_png", "protect_all", "protect_each"]
+__all__ = ["as_png", "files_below", "protect_all", "protect_each"]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The photos of a kind that is supported, in the order of `storage.walk`."""
+
+    def head(path: Path) -> bytes:
+        with path.open("rb") as handle:
+            return handle.read(64)
+
+    return [path for path in walk(folder) if imaging.sniff(head(path)) in imaging.SUPPORTED]
 
 
 def as_png(path: Path) -> bytes:

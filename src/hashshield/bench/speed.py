@@ -24,6 +24,7 @@ from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS
 from hashshield.attacks.room import Room, lanes
 from hashshield.bench.environment import environment, peak_mib
+from hashshield.bench.photos import files_below
 from hashshield.bench.stopwatch import Stopwatch
 from hashshield.errors import UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
@@ -32,7 +33,7 @@ from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.execute import make_tools
 from hashshield.pipeline.receipt import read_again
 from hashshield.pipeline.run import protect
-from hashshield.storage import NewRecord, Store, read_snapshot, walk
+from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
 from hashshield.views import card_view, pillow_view
 
@@ -53,7 +54,7 @@ def run(
 ) -> list[dict[str, Any]]:
     """Floor, loop and whole run over the photos of a folder, which is copied first. Raises UsageError."""
     keep_freed_memory()
-    files = [p for p in walk(photos) if imaging.sniff(p.read_bytes()[:64]) in imaging.SUPPORTED]
+    files = files_below(photos)
     if not files:
         raise UsageError(f"{photos}: holds no photos to time; name a folder with some")
     (opened,) = open_models([model], device=choose_device(device))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d
 from hashshield import imaging
 from hashshield.attacks.presets import PRESETS
 from hashshield.bench.environment import environment
-from hashshield.bench.photos import as_png
+from hashshield.bench.photos import as_png, files_below
 from hashshield.bench.veils import VEILS, veiled
 from hashshield.errors import UsageError
 from hashshield.metrics.image import psnr_db
@@ -29,7 +29,7 @@ from hashshield.models.hash_files import upright_rgb
 from hashshield.pipeline.execute import make_tools
 from hashshield.pipeline.receipt import judge, read_again
 from hashshield.pipeline.work import Result, Source, Tools, work
-from hashshield.storage import digest, walk
+from hashshield.storage import digest
 from hashshield.types import CodeRow, GoalSpec, Progress, Receipt, Request, SurvivalRow
 from hashshield.views import to_image
 
@@ -63,7 +63,7 @@ def run(
 
     At most `count` of the photos below the folder `photos`, evenly over all; copies in memory, as PNG with `png`.
     """
-    files = [path for path in walk(photos) if imaging.sniff(path.read_bytes()[:64]) in imaging.SUPPORTED]
+    files = files_below(photos)
     if not files:
         raise UsageError(f"{photos}: holds no photos; name a folder with some")
     if count is not None and count < len(files):
@@ -80,7 +80,6 @@ def run(
             steps=steps,
             seed=seed,
             device=device,
-            survival=True,
             witness="none",
         )
         progress.photo(f"preset {name}")
@@ -92,7 +91,6 @@ def run(
 class _One:
     """One photo, before and after, and noise of the same PSNR."""
 
-    result: Result
     receipt: Receipt
     noise: Receipt
     flat: float | None
@@ -110,8 +108,8 @@ class _Preset:
             sources.append(Source(str(path), data, digest(data), key=data))
         began = time.process_time()
         results = []
-        # Survival is made afterwards, so that what is timed is the protection.
-        for result in work(sources, replace(self.tools, survival=False)):
+        # Without the survival table, which is made afterwards: what is timed is the protection.
+        for result in work(sources, self.tools):
             results.append(result)
             progress.done(None)
         self.seconds = (time.process_time() - began) / len(files)
@@ -139,42 +137,36 @@ class _Preset:
             "processor_seconds_per_photo": round(self.seconds, 3),
             "environment": environment(seed=self.request.seed, tau=self.request.tau, steps=self.request.steps),
         }
-        kept = [[(row, _FILE, row.view) for row in photo.receipt.codes] for photo in self.photos]
-        noisy = [[(row, _FILE, row.view) for row in photo.noise.codes] for photo in self.photos]
-        yield from _by_place(common, kept, noisy)
-        kept_later = [[(row, row.transform, row.view) for row in photo.receipt.survival] for photo in self.photos]
-        noisy_later = [[(row, row.transform, row.view) for row in photo.noise.survival] for photo in self.photos]
-        yield from _by_place(common, kept_later, noisy_later)
+        kept, noisy = (
+            [(*receipt.codes, *receipt.survival) for receipt in receipts]
+            for receipts in ([photo.receipt for photo in self.photos], [photo.noise for photo in self.photos])
+        )
+        # Receipts of one preset have the same rows in the same order.
+        for same, alike in zip(zip(*kept, strict=True), zip(*noisy, strict=True), strict=True):
+            if any(row.distance_to_goal is not None for row in same):
+                yield {**common, **_summary(same, alike)}
 
 
-_Placed = tuple[CodeRow | SurvivalRow, str, str]
-
-
-def _by_place(
-    common: dict[str, Any], kept: Sequence[Sequence[_Placed]], noisy: Sequence[Sequence[_Placed]]
-) -> Iterator[dict[str, Any]]:
-    """One row for each transform and view, over all photos to which it applies."""
-    for index, (_, transform, view) in enumerate(kept[0]):
-        there = [rows[index][0] for rows in kept if rows[index][0].distance_to_goal is not None]
-        noise = [rows[index][0] for rows in noisy if rows[index][0].distance_to_goal is not None]
-        if not there:
-            continue
-        to_goal, from_own = _distances(there)
-        yield {
-            **common,
-            "transform": transform,
-            "view": view,
-            "measured": len(there),
-            "within_2": sum(distance <= NEAR for distance in to_goal),
-            "median_to_goal": statistics.median(to_goal),
-            "median_from_original": statistics.median(from_own),
-            "noise_median_from_original": statistics.median(_distances(noise)[1]),
-        }
+def _summary(same: Sequence[CodeRow | SurvivalRow], noise: Sequence[CodeRow | SurvivalRow]) -> dict[str, Any]:
+    """One transform and view, over all photos to which it applies, beside noise after the same."""
+    to_goal, from_own = _distances(same)
+    return {
+        "transform": getattr(same[0], "transform", _FILE),
+        "view": same[0].view,
+        "measured": len(to_goal),
+        "within_2": sum(distance <= NEAR for distance in to_goal),
+        "median_to_goal": statistics.median(to_goal),
+        "median_from_original": statistics.median(from_own),
+        "noise_median_from_original": statistics.median(_distances(noise)[1]),
+    }
 
 
 def _distances(rows: Sequence[CodeRow | SurvivalRow]) -> tuple[list[int], list[int]]:
-    """To the goal and from the original, of rows that were measured."""
-    return [r.distance_to_goal or 0 for r in rows], [r.distance_from_original or 0 for r in rows]
+    """To the goal and from the original, of the rows that were measured."""
+    return (
+        [row.distance_to_goal for row in rows if row.distance_to_goal is not None],
+        [row.distance_from_original for row in rows if row.distance_from_original is not None],
+    )
 
 
 def _measured(result: Result, tools: Tools, seed: int) -> _One:
@@ -192,7 +184,7 @@ def _measured(result: Result, tools: Tools, seed: int) -> _One:
         )
 
     flat = flat_change(upright_rgb(before), upright_rgb(after))
-    return _One(result, receipt(result.data), receipt(imaging.write(before, noisy)), flat)
+    return _One(receipt(result.data), receipt(imaging.write(before, noisy)), flat)
 
 
 def flat_change(before: Pixels, after: Pixels) -> float | None:

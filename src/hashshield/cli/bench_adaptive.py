@@ -10,7 +10,6 @@ import typer
 from hashshield.cli import benching as b
 from hashshield.cli import options as o
 from hashshield.cli.output import keyed
-from hashshield.config import resolve
 
 if TYPE_CHECKING:
     from hashshield.bench.stage import Asked
@@ -52,7 +51,7 @@ def bench_adaptive(
     def bench(asked: Asked, progress: Progress) -> list[dict[str, Any]]:
         from hashshield.bench import adaptive as paper
 
-        goals = [resolve({"goal": word})["goal"].value for word in goal or ()]
+        goals = b.words_of("goal", goal)
         return paper.run(asked, goals=goals, services=service or (), psnr=psnr, progress=progress)
 
     b.run(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hashshield.cli import benching as b
 from hashshield.cli import options as o
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink, keyed
@@ -45,7 +46,7 @@ def bench_goals(
     )
     with Sink("bench goals", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
-        wanted = [resolve({"goal": name})["goal"].value for name in goal or ["away"]]
+        wanted = b.words_of("goal", goal or ["away"])
         require(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import goals as bench

@@ -57,7 +57,7 @@ def bench_survival(
     )
     with Sink("bench survival", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device, "tau": tau})
-        presets = [resolve({"preset": word})["preset"].value for word in preset or ()]
+        presets = b.words_of("preset", preset)
         wanted = None if goal is None else resolve({"goal": goal})["goal"].value
         require(settings["model"].value[:1], sink, yes=yes)
 

@@ -10,7 +10,6 @@ import typer
 from hashshield.cli import benching as b
 from hashshield.cli import options as o
 from hashshield.cli.output import keyed
-from hashshield.config import resolve
 
 if TYPE_CHECKING:
     from hashshield.bench.stage import Asked
@@ -64,8 +63,8 @@ def bench_transfer(
     def bench(asked: Asked, progress: Progress) -> list[dict[str, Any]]:
         from hashshield.bench import transfer
 
-        presets = [resolve({"preset": word})["preset"].value for word in preset or ()]
-        goals = [resolve({"goal": word})["goal"].value for word in goal or ()]
+        presets = b.words_of("preset", preset)
+        goals = b.words_of("goal", goal)
         return transfer.run(asked, presets=presets, goals=goals, progress=progress)
 
     b.run(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hashshield.bench.stage import Asked
     from hashshield.types import Progress
 
-__all__ = ["RESUME", "Anchor", "Data", "Limit", "Output", "Queries", "RivalQueries", "Steps", "Tau", "run"]
+__all__ = ["RESUME", "Anchor", "Data", "Limit", "Output", "Queries", "RivalQueries", "Steps", "Tau", "run", "words_of"]
 
 RESUME = "what was made so far is kept; the same command goes on from there"
 
@@ -42,6 +42,11 @@ Steps = Annotated[
 Tau = Annotated[
     float | None, o.setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=o.SEARCH, metavar="NUMBER")
 ]
+
+
+def words_of(key: str, given: Sequence[str] | None) -> list[Any]:
+    """Words of a setting of which a bench takes several, each checked. Raises UsageError."""
+    return [resolve({key: word})[key].value for word in given or ()]
 
 
 def run(

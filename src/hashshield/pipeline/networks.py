@@ -11,7 +11,8 @@ from hashshield.config import Settings
 __all__ = ["here", "searched"]
 
 _ON_ALL = ("strong",)
-"""Presets that are searched on every network that is here where none is named."""
+"""Presets that are searched on every network that is here where none is named. Not with the presets themselves, which
+bring torch: a request that leaves nothing to do is answered without."""
 _LEAST = 64
 """Pixels of input from which on a network looks at photos; smaller ones know thumbnails."""
 _LEAST_SEARCHED = 96
