@@ -52,6 +52,10 @@ def test_every_service_has_a_row_for_every_preset(folder: Path) -> None:
     assert file["photos"] == file["measured"] == 3
     assert file["share_protected"] == 1
     assert file["within_2"] >= 2
+    assert file["goal_met"] == file["goal_met_in_every_view"] == 3, "away asks for its band, not for a code"
+    both = [balanced["the file", view] for view in ("card", "squash")]
+    assert len({row["goal_met_in_every_view"] for row in both}) == 1
+    assert both[0]["goal_met_in_every_view"] <= min(row["goal_met"] for row in both)
     assert 7 <= file["median_from_original"] <= 9
     noise = {row["noise_median_from_original"] for row in rows}
     assert len(noise) > 1, "measured after each service, not once"

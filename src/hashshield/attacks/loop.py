@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hashshield.attacks.goals import Aim, Wanted, stack
 from hashshield.attacks.grid import Grid
+from hashshield.attacks.masking import Masking
 from hashshield.attacks.methods import Method
 from hashshield.attacks.room import PIECE, Room, lanes
 from hashshield.types import Codes, HashModel, Step, View
@@ -48,8 +49,8 @@ class Search:
     """Gives what is done to the photo before the look of that number; None where nothing is."""
     looks: int = 1
     """How often in a row a change must be seen to reach the goal, each time after another transform."""
-    masking: Tensor | None = None
-    """(1, h, w) in (0, 1]: how far a change goes unseen there; None: alike everywhere."""
+    masking: Masking | None = None
+    """Where and in which colours a change goes unseen; None: alike everywhere."""
 
     def seen(self, delta: Tensor, look: int) -> Tensor:
         """(1, 3, h, w): the photo after `delta` and what a service may have done to it."""
@@ -242,13 +243,13 @@ class _Walk:
             return self._start()
         if settled and self.method.shrink is not None:
             return self.delta * self.method.shrink
-        if self.photo.masking is None:
+        masking = self.photo.masking
+        if masking is None:
             return self._step(self.delta, gradient)
-        return self._step(self._weighed(self.delta), gradient * self.photo.masking) * self.photo.masking
+        return masking.hidden(self._step(masking.seen(self.delta), masking.hidden(masking.toned(gradient))))
 
     def _weighed(self, delta: Tensor) -> Tensor:
-        """A change as it is seen: more where little masks it."""
-        return delta if self.photo.masking is None else delta / self.photo.masking
+        return delta if self.photo.masking is None else self.photo.masking.seen(delta)
 
     def _lost(self) -> bool:
         if self.method.escape is None or self.first_reached is not None or self.escaping:

@@ -1,6 +1,8 @@
-"""Where a change is seen least: little in flat sky and skin, much in grass and hair."""
+"""Where a change is seen least: little in flat sky and skin, much in grass and hair, and less of it in colour."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,16 +12,62 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 from torch.nn.functional import pad as padded_with
 
-__all__ = ["masking"]
+from hashshield.views.light import blur
 
-_FLAT = 0.35
+__all__ = ["Masking", "masking"]
+
+_FLAT = 0.1
 """What a pixel without any contrast around it may change, as a share of one amid texture."""
 _HALF = 6.0
 """Local standard deviation, in 8-bit levels, at which half of the way to full texture is done."""
 
 
-def masking(shown: NDArray[np.uint8], height: int, width: int) -> Tensor:
-    """Upright (H, W, 3) pixels -> (1, height, width) in (0, 1]: how far a change goes unseen.
+_COLOUR = 0.4
+"""How far a step may change colour, as a share of what it would."""
+_COLOUR_SIGMA = 1.0
+"""Grid pixels over which colour is smoothed: JPEG keeps it at half the resolution, and what is finer is lost."""
+
+_LIGHT = torch.tensor([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masking:
+    """How far a change goes unseen, by place and by colour."""
+
+    share: Tensor
+    """(1, h, w) in (0, 1]: what a place hides, as a share of full texture."""
+
+    def to(self, device: torch.device | str) -> Masking:
+        """The same on another device."""
+        return replace(self, share=self.share.to(device))
+
+    def seen(self, delta: Tensor) -> Tensor:
+        """(C, h, w) change as it is seen: more where little hides it."""
+        return delta / self.share
+
+    def hidden(self, change: Tensor) -> Tensor:
+        """Undo `seen`: less where little hides it."""
+        return change * self.share
+
+    def toned(self, gradient: Tensor) -> Tensor:
+        """(C, h, w) gradient with its colour smoothed and held back; all of it where there is one channel.
+
+        Light is the direction of luma (ITU-R BT.601) in RGB, colour the plane orthogonal to it.
+        """
+        if len(gradient) == 1:
+            return gradient
+        direction = (_LIGHT / _LIGHT.norm()).to(gradient)[:, None, None]
+        light = direction * (direction * gradient).sum(0)
+        colour: Tensor = _smoothed((gradient - light)[None])[0]
+        toned: Tensor = light + _COLOUR * colour
+        return toned
+
+
+_smoothed = blur(_COLOUR_SIGMA)
+
+
+def masking(shown: NDArray[np.uint8], height: int, width: int) -> Masking:
+    """Upright (H, W, 3) pixels -> the masking of their (height, width) grid.
 
     Contrast masks what is added to it (texture masking in just-noticeable differences; Chou and Li 1995). It is the
     standard deviation of luma over 3 x 3 grid pixels, and of neighbouring windows the least counts: beside an edge,
@@ -32,7 +80,7 @@ def masking(shown: NDArray[np.uint8], height: int, width: int) -> Tensor:
     contrast = (square - mean.square()).clamp_min(0).sqrt()
     least = -max_pool2d(_extended(-contrast), 3, stride=1)
     share = least / (least + _HALF)
-    return (_FLAT + (1 - _FLAT) * _windowed(share))[0]
+    return Masking((_FLAT + (1 - _FLAT) * _windowed(share))[0])
 
 
 def _reduced(plane: NDArray[np.float32], height: int, width: int) -> Tensor:

@@ -95,7 +95,7 @@ def _transferring(_total: int, _scale: float) -> Step:
 
 def _averaging(total: int, scale: float) -> Step:
     """Steps along gathered directions, over which what each look draws averages out."""
-    return steps.L2Momentum(1.5 * scale, 0.75, steps.cosine(total))
+    return steps.L2Momentum(1.5 * scale, 0.6, steps.cosine(total))
 
 
 METHODS: dict[str, Method] = {
@@ -122,7 +122,7 @@ METHODS: dict[str, Method] = {
             stop="budget",
             ahead=0.2,
             feature_weight=0.5,
-            certainty_weight=1.0,
+            certainty_weight=0.3,
         ),
         Method(
             "rnm-transfer",

@@ -51,6 +51,8 @@ class Preset:
     """How often in a row a change must be seen to reach the goal, each time after another transform."""
     spare: int = 0
     """Bits that may miss the margin in a look, where the receipt forgives as many."""
+    spare_in_band: int = 0
+    """The same where the goal is a distance, not a code."""
     masked: bool = False
     """Whether a change goes where it is seen least; see `attacks.masking`."""
     sees_writing: bool = False
@@ -74,6 +76,7 @@ PRESETS: dict[str, Preset] = {
             transforms=kept_photo,
             looks=TURNS,
             spare=1,
+            spare_in_band=2,
             masked=True,
         ),
         Preset(

@@ -26,6 +26,7 @@ from hashshield.bench.veils import VEILS, veiled
 from hashshield.errors import UsageError
 from hashshield.metrics.image import psnr_db
 from hashshield.models.hash_files import upright_rgb
+from hashshield.pipeline.aims import Mark
 from hashshield.pipeline.execute import make_tools
 from hashshield.pipeline.receipt import judge, read_again
 from hashshield.pipeline.work import Result, Source, Tools, work
@@ -36,7 +37,7 @@ from hashshield.views import to_image
 __all__ = ["flat_change", "run"]
 
 NEAR = 2
-"""Bits from the wanted code that count as still there."""
+"""Bits from the wanted code that count as still there; `away` asks for its band in place of a code."""
 FLAT = 2.0
 """Standard deviation of luma, in 8-bit levels over 5 x 5 pixels, below which a place is flat."""
 _FILE = "the file"
@@ -93,6 +94,8 @@ class _One:
 
     receipt: Receipt
     noise: Receipt
+    mark: Mark
+    """Of the first network."""
     flat: float | None
     """Mean change of flat pixels in levels; None where none is flat."""
 
@@ -141,24 +144,43 @@ class _Preset:
             [(*receipt.codes, *receipt.survival) for receipt in receipts]
             for receipts in ([photo.receipt for photo in self.photos], [photo.noise for photo in self.photos])
         )
+        marks = [photo.mark for photo in self.photos]
+        everywhere: dict[str, set[int]] = {}
+        summaries = []
         # Receipts of one preset have the same rows in the same order.
         for same, alike in zip(zip(*kept, strict=True), zip(*noisy, strict=True), strict=True):
             if any(row.distance_to_goal is not None for row in same):
-                yield {**common, **_summary(same, alike)}
+                summary, met = _summary(same, alike, marks)
+                summaries.append(summary)
+                everywhere.setdefault(summary["transform"], met).intersection_update(met)
+        for summary in summaries:
+            met_everywhere = len(everywhere[summary["transform"]])
+            yield {**common, **summary, "goal_met_in_every_view": met_everywhere}
 
 
-def _summary(same: Sequence[CodeRow | SurvivalRow], noise: Sequence[CodeRow | SurvivalRow]) -> dict[str, Any]:
-    """One transform and view, over all photos to which it applies, beside noise after the same."""
+def _summary(
+    same: Sequence[CodeRow | SurvivalRow], noise: Sequence[CodeRow | SurvivalRow], marks: Sequence[Mark]
+) -> tuple[dict[str, Any], set[int]]:
+    """One transform and view, over all photos to which it applies, beside noise after the same; who met the goal."""
     to_goal, from_own = _distances(same)
-    return {
+    met = {
+        number
+        for number, (row, mark) in enumerate(zip(same, marks, strict=True))
+        if row.distance_from_original is not None
+        and row.distance_to_goal is not None
+        and mark.meets(row.distance_from_original, row.distance_to_goal, NEAR)
+    }
+    summary = {
         "transform": getattr(same[0], "transform", _FILE),
         "view": same[0].view,
         "measured": len(to_goal),
+        "goal_met": len(met),
         "within_2": sum(distance <= NEAR for distance in to_goal),
         "median_to_goal": statistics.median(to_goal),
         "median_from_original": statistics.median(from_own),
         "noise_median_from_original": statistics.median(_distances(noise)[1]),
     }
+    return summary, met
 
 
 def _distances(rows: Sequence[CodeRow | SurvivalRow]) -> tuple[list[int], list[int]]:
@@ -184,7 +206,7 @@ def _measured(result: Result, tools: Tools, seed: int) -> _One:
         )
 
     flat = flat_change(upright_rgb(before), upright_rgb(after))
-    return _One(receipt(result.data), receipt(imaging.write(before, noisy)), flat)
+    return _One(receipt(result.data), receipt(imaging.write(before, noisy)), result.marks[0], flat)
 
 
 def flat_change(before: Pixels, after: Pixels) -> float | None:

@@ -49,6 +49,8 @@ def bench_survival(
         "transform",
         "view",
         "measured",
+        "goal_met",
+        "goal_met_in_every_view",
         "within_2",
         "median_to_goal",
         "median_from_original",

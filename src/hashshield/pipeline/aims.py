@@ -43,9 +43,11 @@ class Mark:
 
     def passed(self, row: CodeRow, tolerance: int) -> bool:
         """Whether a measured row meets the goal; `tolerance` in bits, for goals with a wanted code."""
-        if self.band:
-            return in_band(row.distance_from_original, len(self.own))
-        return row.distance_to_goal <= tolerance
+        return self.meets(row.distance_from_original, row.distance_to_goal, tolerance)
+
+    def meets(self, from_original: int, to_goal: int, tolerance: int) -> bool:
+        """The same for two measured distances, in bits."""
+        return in_band(from_original, len(self.own)) if self.band else to_goal <= tolerance
 
     def forgives(self, tolerance: int) -> int:
         """How many bits may be off the wanted ones and the goal is met still; `tolerance` as in `passed`."""

@@ -15,7 +15,7 @@ from hashshield.attacks.finish import apply, uniform_noise
 from hashshield.attacks.goals import Aim, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.loop import Budget
-from hashshield.attacks.masking import masking
+from hashshield.attacks.masking import Masking, masking
 from hashshield.attacks.methods import Method
 from hashshield.attacks.presets import Preset
 from hashshield.metrics.image import linf_levels
@@ -120,7 +120,7 @@ class Task:
     """Bits that each witness gives the original."""
     marks: tuple[Mark, ...] = ()
     aims: tuple[Aim, ...] = ()
-    masking: Tensor | None = None
+    masking: Masking | None = None
     """Where a change is seen least, for presets that mind."""
     scale: float = 1.0
     """Photo pixels per grid pixel."""

@@ -219,7 +219,11 @@ class _Flow:
         )
         task.seconds -= time.monotonic()
         self.searching.append(task)
-        spare = [min(self.tools.preset.spare, mark.forgives(self._tolerance(mark, task))) for mark in task.marks]
+        preset = self.tools.preset
+        spare = [
+            min(preset.spare_in_band if mark.band else preset.spare, mark.forgives(self._tolerance(mark, task)))
+            for mark in task.marks
+        ]
         aims = [replace(aim, kept=kept, spare=s) for aim, s in zip(task.aims, spare, strict=True)]
         start = None if task.delta is None else task.delta.to(self.device)
         return Search(

@@ -19,7 +19,7 @@ TURNS = 3
 
 _COARSE = {1: 6.0, 2: 2.0}
 """Photo pixels per grid pixel from which on JPEG (1) and half the size (2) average out before they reach the grid."""
-_SIGMA = 0.01
+_SIGMA = 0.006
 _LEAST_SHARE = 0.7
 """Of the sides, of the smallest copy that `any_network` puts onto a plain ground."""
 _LOUD_SIGMA = 0.04
