@@ -109,7 +109,7 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "preset",
             "text",
-            "invisible",
+            "balanced",
             "what the search prepares for",
             choices=("invisible", "balanced", "strong"),
         ),

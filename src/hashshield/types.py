@@ -103,7 +103,7 @@ class Request:
     models: tuple[str, ...] = ("lite0-caltech101:48",)
     goal: GoalSpec = GoalSpec()
     method: str = "rnm"
-    preset: str = "invisible"
+    preset: str = "balanced"
     """What the search promises and prepares for: invisible, balanced or strong."""
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""

@@ -57,7 +57,7 @@ def test_verify_leaves_the_networks_to_the_ledger(run: Run, stand_in: StandIn) -
         "original": None,
         "goal": None,
         "tolerance": None,
-        "preset": "invisible",
+        "preset": "balanced",
         "vault": None,
         "device": "auto",
     }
@@ -108,7 +108,7 @@ def test_verify_with_an_original_hashes_with_the_configured_networks(run: Run, s
         "original": Path("o.jpg"),
         "goal": GoalSpec("class", "sunflower"),
         "tolerance": 3,
-        "preset": "invisible",
+        "preset": "balanced",
         "vault": Path("v"),
         "device": "cpu",
         "exclude": (),

@@ -113,11 +113,12 @@ def ctrl_c_at_the_first_rename() -> Iterator[None]:
 @pytest.mark.usefixtures("ctrl_c_at_the_first_rename")
 def test_130_interrupted_and_the_same_command_goes_on(run: Run, quick: Path) -> None:
     befores = {name: photo(name, seed) for seed, name in enumerate(("a.png", "b.png", "c.png"))}
-    ended = run("protect", ".", "--accept-best")
+    ended = run("protect", ".", "--accept-best", "--report", "page.html")
     assert ended.code == 130
     assert len(ended.out.splitlines()) == 1
     assert "Interrupted after 1 result: every file is either untouched or complete; run the same command" in ended.err
     assert sum(Path(name).read_bytes() != data for name, data in befores.items()) == 1
+    assert Path("page.html").read_text().count("<article") == 1, "what was finished is shown"
     again = run("protect", ".", "--accept-best")
     assert again.code in (0, 3)
     assert again.out.count("already") == 1

@@ -58,7 +58,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
         f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
         f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
-        "--preset balanced --lossy-formats --allow-root --no-backup --yes --json --quiet "
+        "--preset invisible --lossy-formats --allow-root --no-backup --yes --json --quiet "
         "--exclude *.png --exclude thumbs --sample 3 --witness w:16"
     )
     ended = run("protect", *words.split(), "a.jpg")
@@ -69,7 +69,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         models=("a:16", "b"),
         goal=GoalSpec("class", "sunflower"),
         method="tanh",
-        preset="balanced",
+        preset="invisible",
         tau=0.02,
         steps=7,
         stop="first",

@@ -29,6 +29,7 @@ class Watching:
     def __init__(self, tmp_path: Path, tiny: Path, *more: str) -> None:
         words = ["watch", str(tmp_path / "photos"), "--model", f"{tiny}:16", "--tau", "0.2", "--settle", "0.4", *more]
         environment = {**os.environ, "HASHSHIELD_VAULT": str(tmp_path / "vault"), "HASHSHIELD_WITNESS": "none"}
+        environment["HASHSHIELD_PRESET"] = "invisible"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hashshield", *words],
             env=environment,

@@ -27,7 +27,7 @@ from hashshield.models.load import open_models
 from hashshield.models.onnx import import_onnx
 from hashshield.models.operators import OPERATORS
 from hashshield.pipeline.run import protect
-from hashshield.types import GoalSpec, Request
+from hashshield.types import Request
 from hashshield.views import pillow_view
 from onnx_nets import hash_net, model_of, written
 from tiny_net import encoded, picture
@@ -462,7 +462,7 @@ def test_a_photo_is_protected_against_it(large: Path, tmp_path: Path) -> None:
 
     before = photo.read_bytes()
     request = Request(
-        models=(f"{large}:96",), goal=GoalSpec("away"), steps=24, vault=tmp_path / "vault", device="cpu", seed=1
+        models=(f"{large}:96",), preset="invisible", steps=24, vault=tmp_path / "vault", device="cpu", seed=1
     )
     (row,) = protect([photo], request, progress=Silent())
     assert row.status == "protected", row.reason

@@ -24,7 +24,7 @@ Protect = Callable[..., list[Outcome]]
 @pytest.fixture
 def check(tmp_path: Path, tiny: Path, told: Any) -> Callable[..., list[Verification]]:
     def now(*paths: Path, **changes: Any) -> list[Verification]:
-        plain: dict[str, Any] = {"models": [], "vault": tmp_path / "vault", "device": "cpu"}
+        plain: dict[str, Any] = {"models": [], "preset": "invisible", "vault": tmp_path / "vault", "device": "cpu"}
         return verify(paths, **{**plain, **changes}, progress=told)
 
     return now

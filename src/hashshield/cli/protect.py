@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.networks import require
 from hashshield.cli.output import Sink
-from hashshield.cli.pages import check_report, write_report
+from hashshield.cli.pages import check_report, reported
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 from hashshield.errors import UsageError
@@ -215,21 +216,17 @@ def protect(
         if not dry_run:
             require(_networks(request), sink, yes=yes)
 
-        with PhotoProgress(sink) as progress:
+        with PhotoProgress(sink) as progress, reported(report, sink, progress, redact=redact, vault=request.vault):
             if engine == "ray":
                 from hashshield.fleet import run as fleet
 
                 found = o.expanded(paths)
-                rows = fleet.protect(found, request, address=ray_address, workers=workers, progress=progress)
+                sink.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
             else:
                 from hashshield.pipeline import run
 
-                rows = run.protect(
-                    o.expanded(paths), request, progress=progress, agree=lambda question: o.ask(question, yes=yes)
-                )
-            sink.finish(rows)
-            said = PROTECT.closing(rows)
-            write_report(report, rows, sink, progress, redact=redact, said=said, vault=request.vault)
+                ask = partial(o.ask, yes=yes)
+                sink.finish(run.protect(o.expanded(paths), request, progress=progress, agree=ask))
 
 
 def _check_engine(engine: str, address: str | None, workers: int | None, *, piped: bool) -> None:

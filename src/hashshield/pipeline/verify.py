@@ -33,7 +33,7 @@ def verify(
     original: Path | None = None,
     goal: GoalSpec | None = None,
     tolerance: int | None = None,
-    preset: str = "invisible",
+    preset: str = "balanced",
     vault: Path | None = None,
     device: str = "auto",
     exclude: Sequence[str] = (),
