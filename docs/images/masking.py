@@ -1,6 +1,6 @@
 """Make ADR 006's picture: `python docs/images/masking.py`, with hashshield installed.
 
-A fixture as it is, protected by `balanced` without weights for where a change is seen, and with them, at 100 %. The
+A part of a fixture as it is, protected by `balanced` without weights for where a change is seen, and with them, at 100 %. The
 weights are no option; they are left out here alone.
 """
 
@@ -20,6 +20,8 @@ from hashshield.types import Request
 HERE = Path(__file__).parent
 PHOTO = HERE.parents[1] / "tests" / "data" / "sunflower.jpg"
 GAP = 4
+PART = (0, 20, 150, 160)
+"""What is shown: left, top, right, bottom."""
 
 
 def protected(*, masked: bool) -> Image.Image:
@@ -38,6 +40,7 @@ def protected(*, masked: bool) -> Image.Image:
 def main() -> None:
     """Write the picture."""
     photos = [Image.open(PHOTO).convert("RGB"), protected(masked=False), protected(masked=True)]
+    photos = [photo.crop(PART) for photo in photos]
     sheet = Image.new("RGB", (sum(photo.width + GAP for photo in photos) - GAP, photos[0].height), "white")
     for index, photo in enumerate(photos):
         sheet.paste(photo, (index * (photo.width + GAP), 0))
