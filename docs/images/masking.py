@@ -1,7 +1,7 @@
 """Make ADR 006's picture: `python docs/images/masking.py`, with hashshield installed.
 
-A part of a fixture as it is, protected by `balanced` without weights for where a change is seen, and with them, at 100 %. The
-weights are no option; they are left out here alone.
+A part of a fixture as it is, protected by `balanced` without weights for where a change is seen, and with them, at
+100 %. The weights are no option; they are left out here alone.
 """
 
 from __future__ import annotations
