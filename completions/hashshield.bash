@@ -216,10 +216,11 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench goals')
-        options='--data --goal --model --photos --steps --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data --goal --preset --model --photos --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             --goal) takes=word ;;
+            --preset) takes=word ;;
             --model) takes=model ;;
             --photos) takes=other ;;
             --steps) takes=other ;;

@@ -276,6 +276,7 @@ complete -c hashshield -n '__hashshield_at bench map' -s h -l help -d 'Show a su
 complete -c hashshield -n '__hashshield_at bench goals' -f
 complete -c hashshield -n '__hashshield_at bench goals' -l data -x -a '(__fish_complete_directories)' -d 'The dataset in its official layout.'
 complete -c hashshield -n '__hashshield_at bench goals' -l goal -x -a '' -d 'A goal to judge; repeatable. Default: away.'
+complete -c hashshield -n '__hashshield_at bench goals' -l preset -x -a '' -d 'The preset to protect them with.'
 complete -c hashshield -n '__hashshield_at bench goals' -l model -x -a '(__hashshield_models)' -d 'Network to search against, as NAME or NAME:BITS; repeat for several.'
 complete -c hashshield -n '__hashshield_at bench goals' -l photos -x -d 'Queries to protect.'
 complete -c hashshield -n '__hashshield_at bench goals' -l steps -x -d 'Gradient steps per photo.'

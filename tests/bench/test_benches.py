@@ -52,6 +52,11 @@ def test_goals_compare_with_the_unprotected_photo(model: str, classes: Path, sil
     assert opposite["mean_distance_from_original"] >= away["mean_distance_from_original"]
     assert away["largest_levels"] <= 8
     assert silent.count <= silent.total
+    _, balanced = goals.run(
+        model=model, data=classes, goals=["away"], preset="balanced", photos=4, steps=30, device="cpu", progress=silent
+    )
+    assert (away["preset"], balanced["preset"]) == ("invisible", "balanced")
+    assert balanced["median_psnr_db"] != away["median_psnr_db"], "another search"
 
 
 def test_methods_can_be_run_one_by_one(model: str, classes: Path, silent: Silent) -> None:

@@ -42,6 +42,7 @@ def run(
     model: str,
     data: Path,
     goals: Sequence[GoalKind],
+    preset: str = "invisible",
     photos: int = 100,
     steps: int | None = None,
     seed: int = 0,
@@ -50,9 +51,7 @@ def run(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """One row per goal over `photos` random queries of the card's split. Raises UsageError, CheckpointError."""
-    request = Request(
-        models=(model,), preset="invisible", steps=steps, tau=tau, seed=seed, device=device, witness="none"
-    )
+    request = Request(models=(model,), preset=preset, steps=steps, tau=tau, seed=seed, device=device, witness="none")
     tools = make_tools(request, _SECRET)
     opened = tools.models[0]
     files, split = open_protocol(opened, data)
@@ -69,7 +68,9 @@ def run(
     rows = [{"goal": "none", "photos": len(paths), **service.scores(clean)}]
     for goal in goals:
         results = protect_all(paths, replace(tools, goal=GoalSpec(goal)), progress)
-        rows.append({"goal": goal, **_summary(results), **service.scores(_features_of(results, opened))})
+        rows.append(
+            {"goal": goal, "preset": preset, **_summary(results), **service.scores(_features_of(results, opened))}
+        )
     floor = map_floor(relevant)
     known = environment(model=opened.name, steps=tools.budget.steps, tau=tau, seed=seed, queries=len(paths))
     base = {"map_random": round(floor.random, 4), "map_lowest": round(floor.lowest, 4), "environment": known}

@@ -24,6 +24,9 @@ def bench_goals(
     goal: Annotated[
         list[str] | None, typer.Option("--goal", metavar="WORD", help="A goal to judge; repeatable. Default: away.")
     ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", metavar="WORD", help="The preset to protect them with.")
+    ] = "invisible",
     model: o.Models = None,
     photos: Annotated[int, typer.Option("--photos", metavar="N", min=2, help="Queries to protect.")] = 100,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="Gradient steps per photo.")] = None,
@@ -47,6 +50,7 @@ def bench_goals(
     with Sink("bench goals", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
         wanted = b.words_of("goal", goal or ["away"])
+        (preset,) = b.words_of("preset", [preset])
         require(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import goals as bench
@@ -57,6 +61,7 @@ def bench_goals(
                     model=settings["model"].value[0],
                     data=data,
                     goals=wanted,
+                    preset=preset,
                     photos=photos,
                     steps=steps,
                     seed=0 if seed is None else seed,
