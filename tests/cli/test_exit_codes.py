@@ -21,7 +21,13 @@ Run = Callable[..., Any]
 def quick(tmp_path: Path, own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with the tiny network and a vault in the user's configuration."""
     net = write_tiny(tmp_path / "tiny.safetensors")
-    texts = {"model": f"{net}:16", "witness": "none", "vault": tmp_path / "vault", "device": "cpu"}
+    texts = {
+        "model": f"{net}:16",
+        "witness": "none",
+        "vault": tmp_path / "vault",
+        "device": "cpu",
+        "preset": "invisible",
+    }
     lines = [*(f'{key} = "{value}"' for key, value in texts.items()), "steps = 4", "batch_size = 1"]
     own_settings.write_text("\n".join(lines))
     (tmp_path / "work").mkdir()

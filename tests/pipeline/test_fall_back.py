@@ -33,7 +33,9 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
 
     told: list[str] = []
     tools = make_tools(
-        Request(models=(f"{tiny}:16",), steps=20, seed=1, device="cpu", witness="none"), b"key", told.append
+        Request(models=(f"{tiny}:16",), preset="invisible", steps=20, seed=1, device="cpu", witness="none"),
+        b"key",
+        told.append,
     )
     gpu = SmallGpu(loop.search)
     monkeypatch.setattr(module, "search", gpu)
@@ -67,7 +69,9 @@ def test_a_cpu_without_memory_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatc
         raise torch.OutOfMemoryError("no memory")
         yield
 
-    tools = make_tools(Request(models=(f"{tiny}:16",), steps=5, seed=1, device="cpu", witness="none"), b"key")
+    tools = make_tools(
+        Request(models=(f"{tiny}:16",), preset="invisible", steps=5, seed=1, device="cpu", witness="none"), b"key"
+    )
     monkeypatch.setattr(module, "search", full)
     data = encoded(picture())
     with pytest.raises(MemoryError, match="not even one photo"):

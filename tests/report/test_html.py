@@ -43,7 +43,8 @@ def asked(tiny: Path) -> Callable[..., Request]:
     """A request on the tiny network."""
 
     def make(vault: Path, **changes: Any) -> Request:
-        return Request(models=(f"{tiny}:16",), steps=20, vault=vault, device="cpu", seed=1, witness="none", **changes)
+        settings = {"preset": "invisible", "steps": 60, "vault": vault, "device": "cpu", "seed": 1, "witness": "none"}
+        return Request(models=(f"{tiny}:16",), **{**settings, **changes})
 
     return make
 
