@@ -20,14 +20,16 @@ _FLAT = 0.1
 """What a pixel without any contrast around it may change, as a share of one amid texture."""
 _HALF = 6.0
 """Local standard deviation, in 8-bit levels, at which half of the way to full texture is done."""
-
-
 _COLOUR = 0.4
 """How far a step may change colour, as a share of what it would."""
 _COLOUR_SIGMA = 1.0
 """Grid pixels over which colour is smoothed: JPEG keeps it at half the resolution, and what is finer is lost."""
 
-_LIGHT = torch.tensor([0.299, 0.587, 0.114])
+_smoothed = blur(_COLOUR_SIGMA)
+
+_LUMA = torch.tensor([0.299, 0.587, 0.114])
+_LIGHT = (_LUMA / _LUMA.norm())[:, None, None]
+"""(3, 1, 1): the direction of luma (ITU-R BT.601) in RGB, of length 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,18 +54,15 @@ class Masking:
     def toned(self, gradient: Tensor) -> Tensor:
         """(C, h, w) gradient with its colour smoothed and held back; all of it where there is one channel.
 
-        Light is the direction of luma (ITU-R BT.601) in RGB, colour the plane orthogonal to it.
+        Colour is the plane orthogonal to the direction of luma.
         """
         if len(gradient) == 1:
             return gradient
-        direction = (_LIGHT / _LIGHT.norm()).to(gradient)[:, None, None]
+        direction = _LIGHT.to(gradient)
         light = direction * (direction * gradient).sum(0)
         colour: Tensor = _smoothed((gradient - light)[None])[0]
         toned: Tensor = light + _COLOUR * colour
         return toned
-
-
-_smoothed = blur(_COLOUR_SIGMA)
 
 
 def masking(shown: NDArray[np.uint8], height: int, width: int) -> Masking:
