@@ -32,6 +32,8 @@ class Viewed:
 
     model: HashModel
     view: View
+    side: int = 256
+    """Pixels to which the view brings a photo's short side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ def search(photos: Iterable[Search], networks: Sequence[Viewed], method: Method,
     advance = _Advance(networks, method)
     with lanes(budget.lanes) as pool:
         room = Room(budget.batch_size, budget.lanes, pool, budget.piece)
-        while walks := walks + [_Walk(p, method, budget) for p in islice(waiting, room.size - len(walks))]:
+        # A step's length is meant in the pixels of the network, of several that which sees most.
+        side = max(network.side for network in networks)
+        while walks := walks + [_Walk(p, method, budget, side) for p in islice(waiting, room.size - len(walks))]:
             room.share(walks, advance)
             yield from (walk.found() for walk in walks if walk.finished)
             walks = [walk for walk in walks if not walk.finished]
@@ -163,6 +167,8 @@ class _Walk:
     photo: Search
     method: Method
     budget: Budget
+    side: int
+    """Pixels of the network's view, short side."""
     delta: Tensor = field(init=False)
     best: Tensor = field(init=False)
     best_rank: tuple[int, float, float] = (1, 0, float("inf"))
@@ -264,7 +270,7 @@ class _Walk:
         return self.method.step(self.budget.steps, self._scale())
 
     def _scale(self) -> float:
-        return min(self.photo.grid.image.shape[1:]) / 256
+        return min(self.photo.grid.image.shape[1:]) / self.side
 
     def _unfinished(self) -> bool:
         """Whether a code that should hide something misses the goal, or exposes bits, where that is seen as written."""

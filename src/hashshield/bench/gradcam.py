@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hashshield.errors import UsageError
+from hashshield.models.leaky import true_gradients
 from hashshield.models.load import OpenModel
 from hashshield.views import pillow_view
 
@@ -30,7 +31,7 @@ def heat(opened: OpenModel, pixels: Pixels) -> Heat:
     UsageError for a network that has none.
     """
     image = pillow_view(pixels, opened.card.input)[None].to(opened.model.mean.device).requires_grad_()
-    with _Last(opened.model.trunk) as last:
+    with _Last(opened.model.trunk) as last, true_gradients(opened.model):
         code = opened.model(image).code[0]
     if last.found is None:
         raise UsageError(f"{opened.name}: its layers keep no picture of more than one place; Grad-CAM needs one")

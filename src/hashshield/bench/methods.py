@@ -141,7 +141,7 @@ class _Tests:
     def measure(self, plan: _Plan) -> dict[str, Any]:
         """Run one method over its share of the photos."""
         count, steps = plan.photos, plan.steps
-        network = Viewed(self.model.model, card_view(self.model.card.input))
+        network = Viewed(self.model.model, card_view(self.model.card.input), self.model.card.input.resize)
         searches = (
             Search(
                 self._grid(i, rounds=plan.rounds),

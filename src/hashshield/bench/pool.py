@@ -29,8 +29,10 @@ __all__ = ["Pool", "Trial", "complete"]
 Pixels = NDArray[np.uint8]
 
 _TEXT = "hashshield-trial"
-_SEARCHES = ("attacks", "imaging", "models", "pipeline", "views")
-"""The parts of the program a trial depends on."""
+_HASHES = ("imaging", "models", "views")
+"""The parts of the program that a table of codes depends on."""
+_SEARCHES = (*_HASHES, "attacks", "pipeline")
+"""Those that a trial depends on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ class Pool:
 
     def trial(self, settings: dict[str, Any]) -> Trial | None:
         """The trial made under these settings; None when there is none yet. Raises UsageError for a damaged one."""
-        path = self._path(settings, "png")
+        path = self._path(settings, "png", _SEARCHES)
         if not path.exists():
             return None
         try:
@@ -65,7 +67,7 @@ class Pool:
         """Write a trial, and return it as it is read again."""
         text = PngImagePlugin.PngInfo()
         text.add_text(_TEXT, json.dumps(record), zip=True)
-        with complete(self._path(settings, "png")) as partial:
+        with complete(self._path(settings, "png", _SEARCHES)) as partial:
             Image.fromarray(pixels).save(partial, "PNG", pnginfo=text, compress_level=1)
         found = self.trial(settings)
         assert found is not None
@@ -73,7 +75,7 @@ class Pool:
 
     def table(self, settings: dict[str, Any]) -> dict[str, NDArray[Any]] | None:
         """Arrays kept under these settings, by name; None when there are none. Raises UsageError for damaged ones."""
-        path = self._path(settings, "safetensors")
+        path = self._path(settings, "safetensors", _HASHES)
         if not path.exists():
             return None
         try:
@@ -84,11 +86,11 @@ class Pool:
 
     def keep_table(self, settings: dict[str, Any], **arrays: NDArray[Any]) -> None:
         """Write arrays under their names."""
-        with complete(self._path(settings, "safetensors")) as partial:
+        with complete(self._path(settings, "safetensors", _HASHES)) as partial:
             save_file(arrays, partial)
 
-    def _path(self, settings: dict[str, Any], ending: str) -> Path:
-        text = json.dumps({**settings, "program": _program()}, sort_keys=True)
+    def _path(self, settings: dict[str, Any], ending: str, parts: tuple[str, ...]) -> Path:
+        text = json.dumps({**settings, "program": _program(parts)}, sort_keys=True)
         return self.folder / f"{digest(text.encode())[:32]}.{ending}"
 
 
@@ -105,8 +107,8 @@ def complete(path: Path) -> Iterator[Path]:
 
 
 @cache
-def _program() -> str:
-    """Digest of the sources a search depends on; other changes of the program let trials stand."""
+def _program(parts: tuple[str, ...]) -> str:
+    """Digest of the sources of these parts; other changes of the program let what is kept stand."""
     root = Path(__file__).parents[1]
-    sources = [path for part in _SEARCHES for path in sorted((root / part).rglob("*.py"))]
+    sources = [path for part in parts for path in sorted((root / part).rglob("*.py"))]
     return digest(b"".join(path.read_bytes() for path in sources))[:16]

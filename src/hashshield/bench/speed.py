@@ -86,7 +86,7 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
     inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in shown]).to(opened.model.mean.device)
     aims = [Aim(-torch.sign(code)) for code in opened.model(inputs).code]
     searches = [Search(make_grid(p).to(inputs.device), [aim]) for p, aim in zip(shown, aims, strict=True)]
-    network = Viewed(opened.model, card_view(opened.card.input))
+    network = Viewed(opened.model, card_view(opened.card.input), opened.card.input.resize)
 
     count = torch.get_num_threads() if inputs.device.type == "cpu" else 1
 

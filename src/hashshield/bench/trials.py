@@ -151,7 +151,7 @@ class _Run:
                     self.progress.done(None)
 
         ways = {i: _Way(self.wanted[i], tick) for i in missing}
-        network = Viewed(self.opened.model, card_view(self.opened.card.input))
+        network = Viewed(self.opened.model, card_view(self.opened.card.input), self.opened.card.input.resize)
         budget = budget_for(self.opened, tau=self.tau, steps=self.attack.steps)
         photos = (self._photo(i, ways[i]) for i in missing)
         for found in search(photos, [network], self.attack.method, budget):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hashshield.models.backbones import backbone
 from hashshield.models.fold import fold_batch_norms
+from hashshield.models.leaky import pass_through_dead
 from hashshield.types import Codes
 
 __all__ = ["FrozenHash", "HashNet", "freeze"]
@@ -53,7 +54,8 @@ class HashNet(nn.Module):
 class FrozenHash(nn.Module):
     """One code length of a trained network, made for taking gradients with respect to the image.
 
-    Implements `HashModel`: weights are frozen, batch norms folded, memory laid out channels last.
+    Implements `HashModel`: weights are frozen, batch norms folded, memory laid out channels last. Gradients leak
+    through the last dead units; `models.leaky` says why, and how to have them as they are.
     """
 
     mean: Tensor
@@ -87,6 +89,7 @@ def freeze(network: HashNet, *, size: int) -> dict[int, FrozenHash]:
     """Make each code length of `network` ready for use, sharing one trunk; `size` is the input's side in pixels."""
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((2, 3, size, size), generator=generator)
-    trunk = fold_batch_norms(network.trunk, example)
+    folded = nn.Sequential(fold_batch_norms(network.trunk, example), network.neck)
+    trunk, neck = pass_through_dead(folded.eval(), example).children()
     heads = {int(k): head for k, head in network.heads.items() if isinstance(head, nn.Linear)}
-    return {k: FrozenHash(trunk, network.neck, head, network.mean, network.std) for k, head in heads.items()}
+    return {k: FrozenHash(trunk, neck, head, network.mean, network.std) for k, head in heads.items()}

@@ -79,7 +79,8 @@ class _Flow:
         self.sources = iter(sources)
         self.device = tools.models[0].model.mean.device
         self.networks = [
-            Viewed(look.model.model, tensor_view(look.model.card.input, look.view)) for look in tools.looks
+            Viewed(look.model.model, tensor_view(card, look.view), card.resize)
+            for look, card in ((look, look.model.card.input) for look in tools.looks)
         ]
         self.prepared: deque[tuple[Source, Future[Task]]] = deque()
         self.again: deque[Task] = deque()
