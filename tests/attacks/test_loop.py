@@ -278,8 +278,19 @@ def real(model: OpenModel, count: int) -> list[Search]:
 
 
 def tiny_run(model: OpenModel, count: int, *, batch: int, steps_: int = 12, name: str = "rnm") -> dict[object, Found]:
-    viewed = [Viewed(model.model, card_view(model.card.input))]
+    viewed = [Viewed(model.model, card_view(model.card.input), model.card.input.resize)]
     return {f.key: f for f in search(real(model, count), viewed, method(name), Budget(0.032, steps_, batch))}
+
+
+def test_a_step_is_as_long_in_the_pixels_of_each_network(model: OpenModel) -> None:
+    """A view of half the side makes a step on the same grid twice as long: as long as it was for what is seen."""
+    (photo,) = real(model, 1)
+    lengths = []
+    for side in (64, 32):
+        viewed = [Viewed(model.model, card_view(model.card.input), side)]
+        (found,) = search([photo], viewed, method("rnm"), Budget(1.0, 1))
+        lengths.append(float(found.last.norm()))
+    assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.05)
 
 
 def test_a_fixed_batch_gives_identical_bits(model: OpenModel) -> None:
@@ -296,7 +307,7 @@ def test_company_in_the_batch_decides_nothing(model: OpenModel) -> None:
 @pytest.mark.slow
 def test_company_in_the_batch_changes_next_to_nothing(data: Path) -> None:
     (lite,) = open_models(["lite0-caltech101:16"])
-    viewed = [Viewed(lite.model, card_view(lite.card.input))]
+    viewed = [Viewed(lite.model, card_view(lite.card.input), lite.card.input.resize)]
     photos = []
     for name in ("sunflower", "kangaroo", "lotus"):
         grid = make_grid(np.asarray(Image.open(data / f"{name}.jpg").convert("RGB")))
