@@ -282,11 +282,11 @@ def tiny_run(model: OpenModel, count: int, *, batch: int, steps_: int = 12, name
     return {f.key: f for f in search(real(model, count), viewed, method(name), Budget(0.032, steps_, batch))}
 
 
-def test_a_step_is_as_long_in_the_pixels_of_each_network(model: OpenModel) -> None:
-    """A view of half the side makes a step on the same grid twice as long: as long as it was for what is seen."""
+def test_a_network_that_sees_less_is_searched_with_longer_steps(model: OpenModel) -> None:
+    """On the same grid, a view of a quarter of the side makes them twice as long."""
     (photo,) = real(model, 1)
     lengths = []
-    for side in (64, 32):
+    for side in (64, 16):
         viewed = [Viewed(model.model, card_view(model.card.input), side)]
         (found,) = search([photo], viewed, method("rnm"), Budget(1.0, 1))
         lengths.append(float(found.last.norm()))

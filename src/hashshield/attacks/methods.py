@@ -21,9 +21,9 @@ __all__ = ["METHODS", "Method", "method"]
 class Method:
     """One way of searching.
 
-    `step` makes the rule for one photo from the number of steps it may take and the photo's scale (short side of its
-    grid over that of the network's view). `shrink` turns the search into a minimum-norm search: while the goal is
-    reached the change is scaled by it.
+    `step` makes the rule for one photo from the number of steps it may take and the photo's scale (1 where its grid
+    and the network's view have a short side of 256). `shrink` turns the search into a minimum-norm search: while the
+    goal is reached the change is scaled by it.
     """
 
     name: str
