@@ -23,6 +23,8 @@ PAGE = ROOT / "docs" / "reproduction.md"
 RESULTS = ROOT / "benchmarks" / "results"
 PAPER = ROOT / "docs" / "paper.json"
 PLACE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SEEDS = "seeds-"
+"""Before a bench: its MAPs on code layers of several seeds, `BENCH-<first part of CHECKPOINT>-seed<N>.json`."""
 DATA = {"vgg11-cifar10": "cifar10/", "lite0-caltech101": "caltech101/"}
 CODED = {
     "map": "MAP",
@@ -165,6 +167,23 @@ def transfer(document: Row) -> str:
     return f"Searched on {searched}.\n\n" + table(["preset, goal", "photos", *(CODED[key] for key in keys)], rows)
 
 
+def seeds(bench: str, checkpoint: str, results: Path) -> str:
+    """MAP of each method on code layers trained from different seeds, over the same trunk and split."""
+    others = sorted(results.glob(f"{bench}-{checkpoint.split('-')[0]}-seed*.json"))
+    documents = [read_result(path) for path in (results / f"{bench}-{checkpoint}.json", *others)]
+    last = [[row for row in d["rows"] if row["bits"] == d["rows"][-1]["bits"]] for d in documents]
+    lines = []
+    for rows in zip(*last, strict=True):
+        found = [100 * row["map"] for row in rows]
+        cells = [f"{value:.2f}" for value in (*found, sum(found) / len(found), max(found) - min(found))]
+        decibels = [row["median_psnr_db"] for row in rows if row.get("median_psnr_db") is not None]
+        loud = (f"{min(decibels):.1f} to {max(decibels):.1f}",) if decibels else ("",)
+        lines.append([rows[0]["method"], str(rows[0]["photos"]), *cells, *loud])
+    names = [f"`{d['environment']['checkpoint']}`" for d in documents]
+    head = [f"MAP, {last[0][0]['bits']} bits", "photos", *names, "mean", "spread", "PSNR"]
+    return table(head, lines)
+
+
 QUALITY = ("share_at_target", "median_psnr_db", "median_psnr_db_on_rival_photos", "median_ssim")
 BOTH = ("map_unseen", "map_index", "map_index_random", "map_balanced", "rank_by_original")
 COUNTERED = ("map_complement", "map_predicted_flip", "map_real_valued", "map_jpeg_q75", "map_blur")
@@ -200,6 +219,8 @@ def filled(page: str, results: Path = RESULTS) -> str:
 
     def fill(match: re.Match[str]) -> str:
         bench, checkpoint = match[2], match[3]
+        if bench.startswith(SEEDS):
+            return f"{match[1]}{seeds(bench.removeprefix(SEEDS), checkpoint, results)}{match[4]}"
         path = results / f"{bench}-{checkpoint}.json"
         if not path.exists() and not path.with_name(path.name + ".unfinished").exists():
             command = f"hashshield bench {bench} --model {checkpoint} --data {DATA.get(checkpoint, 'DIR')}"

@@ -44,7 +44,7 @@ def test_lanes_keep_the_order_and_split_by_number_alone(items: int) -> None:
     with lanes(2) as pool:
         room = Room(8, 2, pool)
         assert room.share(range(items), device) == [item * 10 for item in range(items)]
-    pieces = {1: [1], 2: [1, 1], 5: [2, 1, 2], 8: [2, 2, 2, 2]}
+    pieces = {1: [1], 2: [1, 1], 5: [2, 1, 1, 1], 8: [2, 2, 2, 2]}
     assert sorted(device.sizes) == sorted(pieces[items])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -89,12 +90,9 @@ class Room:
         torch.OutOfMemoryError when not even one item fits.
         """
         if self.pool is not None and len(items) > 1:
-
-            def lane(share: Sequence[T]) -> list[R]:
-                return [result for piece in _pieces(share, self.piece) for result in work(piece)]
-
-            shares = _pieces(items, -(-len(items) // self.lanes))
-            return [result for share in self.pool.map(lane, shares) for result in share]
+            # Whichever lane is free takes the next piece, since those that write photos take a core now and then.
+            done = self.pool.map(lambda piece: work(piece), _even(items, self.piece, self.lanes))
+            return [result for piece in done for result in piece]
         results: list[R] = []
         while len(results) < len(items):
             piece = items[len(results) : len(results) + self.size]
@@ -109,5 +107,9 @@ class Room:
         return results
 
 
-def _pieces(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [items[first : first + size] for first in range(0, len(items), size)]
+def _even(items: Sequence[T], most: int, lanes: int) -> list[Sequence[T]]:
+    """Pieces of at most that many, larger ones first, so many that each lane gets as many as the others."""
+    count = min(lanes * -(-len(items) // (most * lanes)), len(items))
+    least, larger = divmod(len(items), count)
+    ends = [least * n + min(n, larger) for n in range(count + 1)]
+    return [items[first:last] for first, last in pairwise(ends)]
