@@ -1,9 +1,8 @@
 """Gradients through dead units: ReLU forwards, leaky ReLU backwards, in the last activations of a network.
 
 A unit at zero passes no gradient. Where a photo's kind keeps most of the last units at zero, those that the wanted code
-needs cannot be woken, and the search sees nothing of them (measured: VGG-11 on CIFAR-10, towards the code of another
-class within tau 0.032 in 40 steps, 83% of 64 photos are reached without, 89% with). Codes are not changed by it; the
-idea is that of LinBP (Guo, Li and Chen 2020), which leaves ReLU out of the last layers' backward pass altogether.
+needs cannot be woken, and the search sees nothing of them (measured: ADR 008). Codes are not changed by it; the idea is
+that of LinBP (Guo, Li and Chen 2020), which leaves ReLU out of the last layers' backward pass altogether.
 """
 
 from __future__ import annotations
