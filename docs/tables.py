@@ -177,8 +177,8 @@ def seeds(bench: str, checkpoint: str, results: Path) -> str:
         found = [100 * row["map"] for row in rows]
         cells = [f"{value:.2f}" for value in (*found, sum(found) / len(found), max(found) - min(found))]
         decibels = [row["median_psnr_db"] for row in rows if row.get("median_psnr_db") is not None]
-        loud = (f"{min(decibels):.1f} to {max(decibels):.1f}",) if decibels else ("",)
-        lines.append([rows[0]["method"], str(rows[0]["photos"]), *cells, *loud])
+        quality = f"{min(decibels):.1f} to {max(decibels):.1f}" if decibels else ""
+        lines.append([rows[0]["method"], str(rows[0]["photos"]), *cells, quality])
     names = [f"`{d['environment']['checkpoint']}`" for d in documents]
     head = [f"MAP, {last[0][0]['bits']} bits", "photos", *names, "mean", "spread", "PSNR"]
     return table(head, lines)

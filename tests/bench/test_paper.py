@@ -219,7 +219,7 @@ def test_a_service_of_another_split_would_have_learnt_from_the_queries(folder: P
 
 def test_transfer_holds_each_network_out_once(folder: Path) -> None:
     write_tiny(folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0})
-    wanted, progress = asked(folder, queries=3, steps=8), Silent()
+    wanted, progress = asked(folder, queries=3, steps=24), Silent()
     wanted = replace(wanted, models=(*wanted.models, f"{folder / 'other.safetensors'}:24"))
     rows = transfer.run(wanted, presets=["invisible", "strong"], goals=["opposite"], progress=progress)
     assert progress.count == progress.total
@@ -237,7 +237,7 @@ def test_transfer_holds_each_network_out_once(folder: Path) -> None:
             assert pair[1]["median_psnr_db"] == pytest.approx(pair[0]["median_psnr_db"], abs=0.3)
             assert pair[0]["mean_distance_from_original"] > 0
             assert all(0 <= pair[0][f"map_{way}"] <= 1 for way in ("complement", "jpeg_q75", "median", "real_valued"))
-        assert found["strong"]["median_psnr_db"] != found["invisible"]["median_psnr_db"], "another search"
+        assert found["strong"]["median_psnr_db"] < found["invisible"]["median_psnr_db"]
 
 
 def test_transfer_needs_another_network_of_the_same_data(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from hashshield.attacks.grid import Grid
 from hashshield.attacks.masking import Masking
 from hashshield.attacks.methods import Method
 from hashshield.attacks.room import PIECE, Room, lanes
+from hashshield.models.load import OpenModel
 from hashshield.types import Codes, HashModel, Step, View
+from hashshield.views import CARD, tensor_view
 
 __all__ = ["Budget", "Found", "Search", "Viewed", "search"]
 
@@ -35,6 +37,12 @@ class Viewed:
     view: View
     side: int = 256
     """Pixels to which the view brings a photo's short side."""
+
+    @classmethod
+    def of(cls, opened: OpenModel, view: str = CARD) -> Viewed:
+        """An opened network through one of the views that its card's geometry has."""
+        size = opened.card.input
+        return cls(opened.model, tensor_view(size, view), size.resize)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Room:
         """
         if self.pool is not None and len(items) > 1:
             # Whichever lane is free takes the next piece, since those that write photos take a core now and then.
-            done = self.pool.map(lambda piece: work(piece), _even(items, self.piece, self.lanes))
+            done = self.pool.map(work, _even(items, self.piece, self.lanes))
             return [result for piece in done for result in piece]
         results: list[R] = []
         while len(results) < len(items):

@@ -35,7 +35,7 @@ from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.types import Progress
-from hashshield.views import card_view, pillow_view
+from hashshield.views import pillow_view
 
 __all__ = ["RIVALS", "run"]
 
@@ -141,7 +141,7 @@ class _Tests:
     def measure(self, plan: _Plan) -> dict[str, Any]:
         """Run one method over its share of the photos."""
         count, steps = plan.photos, plan.steps
-        network = Viewed(self.model.model, card_view(self.model.card.input), self.model.card.input.resize)
+        network = Viewed.of(self.model)
         searches = (
             Search(
                 self._grid(i, rounds=plan.rounds),

@@ -35,7 +35,7 @@ from hashshield.pipeline.receipt import read_again
 from hashshield.pipeline.run import protect
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
-from hashshield.views import card_view, pillow_view
+from hashshield.views import pillow_view
 
 __all__ = ["run"]
 
@@ -86,7 +86,7 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
     inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in shown]).to(opened.model.mean.device)
     aims = [Aim(-torch.sign(code)) for code in opened.model(inputs).code]
     searches = [Search(make_grid(p).to(inputs.device), [aim]) for p, aim in zip(shown, aims, strict=True)]
-    network = Viewed(opened.model, card_view(opened.card.input), opened.card.input.resize)
+    network = Viewed.of(opened)
 
     count = torch.get_num_threads() if inputs.device.type == "cpu" else 1
 

@@ -22,7 +22,7 @@ from hashshield.bench.stage import Asked, Stage
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.load import OpenModel
 from hashshield.types import Progress
-from hashshield.views import card_view, resized, to_image
+from hashshield.views import resized, to_image
 
 __all__ = [
     "PAPER_STEPS",
@@ -151,7 +151,7 @@ class _Run:
                     self.progress.done(None)
 
         ways = {i: _Way(self.wanted[i], tick) for i in missing}
-        network = Viewed(self.opened.model, card_view(self.opened.card.input), self.opened.card.input.resize)
+        network = Viewed.of(self.opened)
         budget = budget_for(self.opened, tau=self.tau, steps=self.attack.steps)
         photos = (self._photo(i, ways[i]) for i in missing)
         for found in search(photos, [network], self.attack.method, budget):

@@ -90,6 +90,6 @@ def freeze(network: HashNet, *, size: int) -> dict[int, FrozenHash]:
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((2, 3, size, size), generator=generator)
     folded = nn.Sequential(fold_batch_norms(network.trunk, example), network.neck)
-    trunk, neck = pass_through_dead(folded.eval(), example).children()
+    trunk, neck = pass_through_dead(folded, example[:1]).children()
     heads = {int(k): head for k, head in network.heads.items() if isinstance(head, nn.Linear)}
     return {k: FrozenHash(trunk, neck, head, network.mean, network.std) for k, head in heads.items()}

@@ -27,7 +27,6 @@ from hashshield.pipeline.receipt import Reread, judge
 from hashshield.pipeline.task import Result, Source, Task, Tools, aware, prepare, write
 from hashshield.pipeline.witness import statement
 from hashshield.types import Receipt, View
-from hashshield.views import tensor_view
 
 __all__ = ["Result", "Source", "Tools", "work"]
 
@@ -78,10 +77,7 @@ class _Flow:
         self.gate = Gate(tools.jobs * _BYTES_OF_A_THREAD)
         self.sources = iter(sources)
         self.device = tools.models[0].model.mean.device
-        self.networks = [
-            Viewed(look.model.model, tensor_view(card, look.view), card.resize)
-            for look, card in ((look, look.model.card.input) for look in tools.looks)
-        ]
+        self.networks = [Viewed.of(look.model, look.view) for look in tools.looks]
         self.prepared: deque[tuple[Source, Future[Task]]] = deque()
         self.again: deque[Task] = deque()
         self.missed: dict[int, Task] = {}
