@@ -71,7 +71,7 @@ class Goal(Protocol):
         """(N,) bool: every margin is at least the kept margin."""
         ...
 
-    def exposed(self, codes: Codes, /) -> Tensor:
+    def leaked_bits(self, codes: Codes, /) -> Tensor:
         """(N,) whole bits by which a code gives away what it was made from; 0 for goals that hide nothing."""
         ...
 

@@ -96,7 +96,7 @@ def test_where_nothing_is_opaque_nothing_changes() -> None:
     opaque = np.zeros((60, 80), np.uint8)
     opaque[:, 40:] = 255
     opaque[:30, 40:] = 51
-    grid = make_grid(picture(60, 80), opaque=opaque)
+    grid = make_grid(picture(60, 80), alpha=opaque)
     moved = grid.changed(torch.full((3, 60, 80), 0.02))[0] - grid.image
     assert float(moved[:, :, :40].abs().max()) == 0
     assert torch.allclose(moved[:, 30:, 40:], torch.tensor(0.02), atol=1e-6)
@@ -117,7 +117,7 @@ def test_what_writing_does_is_seen_and_gradients_pass_it() -> None:
 
 
 def test_moving_keeps_everything() -> None:
-    grid = make_grid(picture(300, 400), opaque=np.full((300, 400), 7, np.uint8))
+    grid = make_grid(picture(300, 400), alpha=np.full((300, 400), 7, np.uint8))
     moved = grid.to("cpu")
     delta = smooth((3, 256, 341), 0.02)
     assert torch.equal(moved.changed(delta), grid.changed(delta))

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield.attacks import steps
-from hashshield.attacks.goals import KEPT, Aim
+from hashshield.attacks.goals import MIN_MARGIN, Objective
 from hashshield.attacks.grid import make_grid
-from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
-from hashshield.attacks.masking import Masking
+from hashshield.attacks.loop import Budget, NetworkView, SearchResult, SearchTask, search
+from hashshield.attacks.masking import PerceptualMask
 from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import OpenModel, open_models
@@ -40,17 +40,17 @@ class Toy:
         return Codes(20 * (quarters - 0.5), quarters)
 
 
-def toy_photo(key: object, wanted: tuple[int, ...] = (1, 1, 1, 1), *, away: float = 0.01, **aim: float) -> Search:
+def toy_photo(key: object, wanted: tuple[int, ...] = (1, 1, 1, 1), *, away: float = 0.01, **aim: float) -> SearchTask:
     """Grey, a little below a half, so that every bit is -1 and wants the same push."""
     grid = make_grid(picture(40, 40))
     grid = replace(grid, image=torch.full((3, 40, 40), 0.5 - away))
-    return Search(grid, [Aim(torch.tensor(wanted, dtype=torch.float32), **aim)], key=key)
+    return SearchTask(grid, [Objective(torch.tensor(wanted, dtype=torch.float32), **aim)], key=key)
 
 
 def run(
-    photos: list[Search], chosen: Method, *, steps_: int = 40, tau: float = 0.05, batch: int = 8
-) -> dict[object, Found]:
-    viewed = [Viewed(Toy(), lambda images: images)]
+    photos: list[SearchTask], chosen: Method, *, steps_: int = 40, tau: float = 0.05, batch: int = 8
+) -> dict[object, SearchResult]:
+    viewed = [NetworkView(Toy(), lambda images: images)]
     return {f.key: f for f in search(photos, viewed, chosen, Budget(tau, steps_, batch))}
 
 
@@ -60,7 +60,7 @@ RNM = method("rnm")
 def test_the_smallest_change_is_found() -> None:
     """Each red value must rise by 0.01 + 0.05 / 20; nothing smaller in Euclidean norm reaches the margin."""
     found = run([toy_photo("a")], RNM, steps_=200)["a"]
-    least = 0.01 + KEPT / 20
+    least = 0.01 + MIN_MARGIN / 20
     assert found.reached
     assert found.steps == 200
     red = found.delta[0]
@@ -76,32 +76,34 @@ def test_more_steps_leave_less_trace() -> None:
     assert norms[0] <= float(run([toy_photo("a")], without, steps_=20)["a"].delta.norm()) + 1e-6
 
 
-TURNS: tuple[View, ...] = (lambda x: x, lambda x: x - 0.02, lambda x: x + 0.01)
+CYCLE: tuple[View, ...] = (lambda x: x, lambda x: x - 0.02, lambda x: x + 0.01)
 """The second takes more than the smallest change gives."""
 
 
 def test_a_change_counts_when_it_was_seen_through_every_transform() -> None:
-    photo = replace(toy_photo("a"), transform=lambda look: TURNS[look % 3], looks=3)
+    photo = replace(toy_photo("a"), transform=lambda look: CYCLE[look % 3], required_hits=3)
     found = run([photo], RNM, steps_=200)["a"]
     assert found.reached
     image = photo.grid.changed(found.delta)
-    for view in TURNS:
-        assert bool((Toy()(view(image)).code >= KEPT - 1e-4).all())
-    hasty = run([replace(photo, looks=1)], RNM, steps_=200)["a"]
+    for view in CYCLE:
+        assert bool((Toy()(view(image)).code >= MIN_MARGIN - 1e-4).all())
+    hasty = run([replace(photo, required_hits=1)], RNM, steps_=200)["a"]
     assert float(hasty.delta.norm()) < float(found.delta.norm())
-    assert not bool((Toy()(TURNS[1](photo.grid.changed(hasty.delta))).code >= KEPT).all()), "one lucky look is enough"
+    assert not bool((Toy()(CYCLE[1](photo.grid.changed(hasty.delta))).code >= MIN_MARGIN).all()), (
+        "one lucky look is enough"
+    )
 
 
 def test_a_transform_that_does_nothing_changes_nothing() -> None:
     plain = run([toy_photo("a")], RNM)["a"]
-    neutral = replace(toy_photo("a"), transform=lambda look: TURNS[0])
+    neutral = replace(toy_photo("a"), transform=lambda look: CYCLE[0])
     assert torch.equal(run([neutral], RNM)["a"].delta, plain.delta)
 
 
 def test_a_change_goes_where_more_masks_it() -> None:
     masking = torch.ones(1, 40, 40)
     masking[:, :, :20] = 0.25
-    found = run([replace(toy_photo("a"), masking=Masking(masking))], RNM, steps_=200)["a"]
+    found = run([replace(toy_photo("a"), masking=PerceptualMask(masking))], RNM, steps_=200)["a"]
     assert found.reached
     little, much = found.delta[0, :, :20].abs().mean(), found.delta[0, :, 20:].abs().mean()
     # Least norm in masked units: the change is as the square of the masking.
@@ -111,8 +113,8 @@ def test_a_change_goes_where_more_masks_it() -> None:
 def test_bits_to_spare_may_miss() -> None:
     hard = toy_photo("a", away=0.03)
     assert not run([hard], RNM, tau=0.02)["a"].reached
-    aim = replace(hard.aims[0], spare=4)
-    assert run([replace(hard, aims=[aim])], RNM, tau=0.02)["a"].reached
+    aim = replace(hard.objectives[0], allowed_misses=4)
+    assert run([replace(hard, objectives=[aim])], RNM, tau=0.02)["a"].reached
 
 
 def test_what_is_returned_reaches_the_goal_it_says() -> None:
@@ -120,7 +122,7 @@ def test_what_is_returned_reaches_the_goal_it_says() -> None:
     for key, found in run(photos, RNM, steps_=30).items():
         photo = next(p for p in photos if p.key == key)
         code = Toy()(photo.grid.changed(found.delta)).code
-        kept = bool((code * photo.aims[0].wanted >= KEPT).all())
+        kept = bool((code * photo.objectives[0].wanted >= MIN_MARGIN).all())
         assert kept == found.reached
         assert float(found.delta.abs().max()) <= 0.05 + 1e-7
 
@@ -142,15 +144,17 @@ def test_the_lowest_loss_is_kept_although_later_steps_are_worse() -> None:
     for n in range(1, 8):
         delta = run([photo], swinging, tau=0.02, steps_=n)["a"].delta
         code = Toy()(photo.grid.changed(delta)).code
-        losses.append(float(torch.relu(KEPT + 0.25 - code * photo.aims[0].wanted).square().sum()))
+        losses.append(float(torch.relu(MIN_MARGIN + 0.25 - code * photo.objectives[0].wanted).square().sum()))
     assert losses == sorted(losses, reverse=True)
     code = Toy()(photo.grid.changed(found.delta)).code
-    assert float(torch.relu(KEPT + 0.25 - code * photo.aims[0].wanted).square().sum()) == pytest.approx(losses[-1])
+    assert float(torch.relu(MIN_MARGIN + 0.25 - code * photo.objectives[0].wanted).square().sum()) == pytest.approx(
+        losses[-1]
+    )
 
 
 def test_a_walk_that_leads_nowhere_begins_again_another_way() -> None:
     stuck = replace(RNM, step=lambda _total, _scale: steps.raw(0.0))
-    assert not run([toy_photo("a")], replace(stuck, escape=None))["a"].reached
+    assert not run([toy_photo("a")], replace(stuck, restart_step=None))["a"].reached
     nearer = toy_photo("a", wanted=(1, -1, -1, -1))
     found = run([nearer], stuck)["a"]
     assert found.first_reached is not None
@@ -171,7 +175,7 @@ def test_a_slow_walk_that_gets_on_is_let_alone() -> None:
     photo = toy_photo("a", wanted=(1, -1, -1, -1), away=0.015)
     found = run([photo], slow)["a"]
     assert found.first_reached == 30
-    assert torch.equal(found.delta, run([photo], replace(slow, escape=None))["a"].delta)
+    assert torch.equal(found.delta, run([photo], replace(slow, restart_step=None))["a"].delta)
 
 
 def test_a_walk_that_began_again_goes_on_with_its_own_steps() -> None:
@@ -202,7 +206,7 @@ def test_a_photo_that_is_already_there_is_not_changed() -> None:
 
 
 def test_a_larger_margin_is_kept_when_asked() -> None:
-    found = run([toy_photo("a", kept=0.2)], RNM)["a"]
+    found = run([toy_photo("a", min_margin=0.2)], RNM)["a"]
     assert float(Toy()(toy_photo("a").grid.changed(found.delta)).code.min()) >= 0.2
 
 
@@ -218,7 +222,7 @@ def test_a_search_goes_on_from_an_earlier_one() -> None:
 def test_finished_photos_leave_and_waiting_ones_enter() -> None:
     drawn: list[int] = []
 
-    def photos() -> Iterator[Search]:
+    def photos() -> Iterator[SearchTask]:
         for number, away in enumerate((0.001, 0.04, 0.001, 0.001, 0.001)):
             drawn.append(number)
             yield toy_photo(number, away=away)
@@ -226,7 +230,7 @@ def test_finished_photos_leave_and_waiting_ones_enter() -> None:
     toy = Toy()
     chosen = replace(method("rnm-first"), step=lambda _t, _s: steps.sign(0.004))
     finished = []
-    for found in search(photos(), [Viewed(toy, lambda x: x)], chosen, Budget(0.05, 50, batch_size=2)):
+    for found in search(photos(), [NetworkView(toy, lambda x: x)], chosen, Budget(0.05, 50, batch_size=2)):
         finished.append(found.key)
         assert len(drawn) <= len(finished) + 2, "never more than a batch ahead"
     assert sorted(finished) == [0, 1, 2, 3, 4]
@@ -253,14 +257,14 @@ def test_each_photo_counts_its_own_steps() -> None:
 
 def test_several_networks_must_all_agree() -> None:
     half = Toy()
-    viewed = [Viewed(Toy(), lambda x: x), Viewed(half, lambda x: x.flip(1))]
+    viewed = [NetworkView(Toy(), lambda x: x), NetworkView(half, lambda x: x.flip(1))]
     photo = toy_photo("a")
-    photo = replace(photo, aims=[*photo.aims, Aim(torch.tensor([-1.0, -1.0, -1.0, 1.0]))])
+    photo = replace(photo, objectives=[*photo.objectives, Objective(torch.tensor([-1.0, -1.0, -1.0, 1.0]))])
     (found,) = search([photo], viewed, RNM, Budget(0.05, 60))
     assert found.reached
     image = photo.grid.changed(found.delta)
-    for network, aim in zip(viewed, photo.aims, strict=True):
-        assert bool((network.model(network.view(image)).code * aim.wanted >= KEPT).all())
+    for network, aim in zip(viewed, photo.objectives, strict=True):
+        assert bool((network.model(network.view(image)).code * aim.wanted >= MIN_MARGIN).all())
 
 
 @pytest.fixture(scope="module")
@@ -268,17 +272,19 @@ def model(tiny: Path) -> OpenModel:
     return open_models([f"{tiny}:16"])[0]
 
 
-def real(model: OpenModel, count: int) -> list[Search]:
+def real(model: OpenModel, count: int) -> list[SearchTask]:
     photos = []
     for i in range(count):
         generator = torch.Generator().manual_seed(i)
         wanted = (torch.rand(16, generator=generator) < 0.5).float() * 2 - 1
-        photos.append(Search(make_grid(picture(48 + i, 64, seed=i)), [Aim(wanted)], key=i))
+        photos.append(SearchTask(make_grid(picture(48 + i, 64, seed=i)), [Objective(wanted)], key=i))
     return photos
 
 
-def tiny_run(model: OpenModel, count: int, *, batch: int, steps_: int = 12, name: str = "rnm") -> dict[object, Found]:
-    viewed = [Viewed(model.model, card_view(model.card.input), model.card.input.resize)]
+def tiny_run(
+    model: OpenModel, count: int, *, batch: int, steps_: int = 12, name: str = "rnm"
+) -> dict[object, SearchResult]:
+    viewed = [NetworkView(model.model, card_view(model.card.input), model.card.input.resize)]
     return {f.key: f for f in search(real(model, count), viewed, method(name), Budget(0.032, steps_, batch))}
 
 
@@ -287,7 +293,7 @@ def test_a_network_that_sees_less_is_searched_with_longer_steps(model: OpenModel
     (photo,) = real(model, 1)
     lengths = []
     for side in (64, 16):
-        viewed = [Viewed(model.model, card_view(model.card.input), side)]
+        viewed = [NetworkView(model.model, card_view(model.card.input), side)]
         (found,) = search([photo], viewed, method("rnm"), Budget(1.0, 1))
         lengths.append(float(found.last.norm()))
     assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.05)
@@ -307,14 +313,14 @@ def test_company_in_the_batch_decides_nothing(model: OpenModel) -> None:
 @pytest.mark.slow
 def test_company_in_the_batch_changes_next_to_nothing(data: Path) -> None:
     (lite,) = open_models(["lite0-caltech101:16"])
-    viewed = [Viewed(lite.model, card_view(lite.card.input), lite.card.input.resize)]
+    viewed = [NetworkView(lite.model, card_view(lite.card.input), lite.card.input.resize)]
     photos = []
     for name in ("sunflower", "kangaroo", "lotus"):
         grid = make_grid(np.asarray(Image.open(data / f"{name}.jpg").convert("RGB")))
         with torch.inference_mode():
             wanted = lite.model(viewed[0].view(grid.image[None])).code[0].sign()
         wanted = torch.cat([-wanted[:4], wanted[4:]])
-        photos.append(Search(grid, [Aim(wanted)], key=name))
+        photos.append(SearchTask(grid, [Objective(wanted)], key=name))
     runs = [{f.key: f for f in search(photos, viewed, RNM, Budget(0.032, 40, batch_size=batch))} for batch in (1, 2)]
     ratios = []
     for photo in photos:
@@ -341,8 +347,8 @@ def test_every_method_stays_in_bounds_and_tells_the_truth(name: str, model: Open
         view = card_view(model.card.input)
         with torch.inference_mode():
             code = model.model(view(photo.grid.changed(found.delta))).code
-        margins = code * photo.aims[0].wanted
-        assert bool((margins >= KEPT - 1e-4).all()) == found.reached
+        margins = code * photo.objectives[0].wanted
+        assert bool((margins >= MIN_MARGIN - 1e-4).all()) == found.reached
         assert found.steps <= 10
         assert (found.first_reached is not None) == found.reached
         if method(name).stop == "first" and found.reached:
@@ -357,7 +363,7 @@ def test_an_unknown_method_names_the_known() -> None:
 def test_who_watches_hears_every_code_on_the_way() -> None:
     heard: dict[str, list[tuple[int, list[float]]]] = {"a": [], "b": []}
 
-    def watching(name: str) -> Search:
+    def watching(name: str) -> SearchTask:
         return replace(
             toy_photo(name), watch=lambda step, codes: heard[name].append((step, [float(c) for c in codes[0]]))
         )
@@ -368,12 +374,14 @@ def test_who_watches_hears_every_code_on_the_way() -> None:
         assert codes[0][1] == pytest.approx([-0.2] * 4, abs=1e-5)
         first = found[name].first_reached
         assert first is not None
-        assert all(value >= KEPT for value in codes[first][1])
+        assert all(value >= MIN_MARGIN for value in codes[first][1])
 
 
 def test_the_last_change_is_kept_where_a_method_has_it_so() -> None:
     """All of tau is used: the change goes on growing after the goal was reached."""
-    growing = replace(RNM, step=lambda _total, _scale: steps.sign(0.005), shrink=None, ahead=1.0, escape=None)
+    growing = replace(
+        RNM, step=lambda _total, _scale: steps.sign(0.005), shrink=None, margin_slack=1.0, restart_step=None
+    )
     smallest, last = (run([toy_photo(0)], replace(growing, keeps_last=keeps), steps_=12)[0] for keeps in (False, True))
     assert smallest.reached
     assert last.reached

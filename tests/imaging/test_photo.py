@@ -18,16 +18,16 @@ def test_upright_is_what_pillow_shows(orientation: int) -> None:
     photo = imaging.read(data, name="photo.jpg")
     shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     assert photo.orientation == orientation
-    assert np.array_equal(imaging.upright(photo.pixels, orientation), shown)
+    assert np.array_equal(imaging.to_display_orientation(photo.pixels, orientation), shown)
 
 
 @given(orientation=st.integers(1, 8), height=st.integers(1, 5), width=st.integers(1, 5), channels=st.integers(0, 3))
 def test_stored_undoes_upright(orientation: int, height: int, width: int, channels: int) -> None:
     shape = (height, width, channels) if channels else (height, width)
     pixels = np.arange(int(np.prod(shape)), dtype=np.float32).reshape(shape)
-    shown = imaging.upright(pixels, orientation)
+    shown = imaging.to_display_orientation(pixels, orientation)
     assert shown.shape[:2] == ((width, height) if orientation >= 5 else (height, width))
-    assert np.array_equal(imaging.stored(shown, orientation), pixels)
+    assert np.array_equal(imaging.to_stored_orientation(shown, orientation), pixels)
 
 
 def test_digest_follows_pixels_and_not_metadata() -> None:

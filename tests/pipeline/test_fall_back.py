@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hashshield.attacks import loop
-from hashshield.pipeline.execute import make_tools
+from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
 from hashshield.types import Request
@@ -32,7 +32,7 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
     from hashshield.pipeline import work as module
 
     told: list[str] = []
-    tools = make_tools(
+    tools = make_context(
         Request(models=(f"{tiny}:16",), preset="invisible", steps=20, seed=1, device="cpu", witness="none"),
         b"key",
         told.append,
@@ -69,7 +69,7 @@ def test_a_cpu_without_memory_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatc
         raise torch.OutOfMemoryError("no memory")
         yield
 
-    tools = make_tools(
+    tools = make_context(
         Request(models=(f"{tiny}:16",), preset="invisible", steps=5, seed=1, device="cpu", witness="none"), b"key"
     )
     monkeypatch.setattr(module, "search", full)

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hashshield.pipeline.gate import Gate
+from hashshield.pipeline.gate import ByteSemaphore
 
 
 @pytest.mark.parametrize("sizes", [[30] * 12, [100] * 4, [1000, 10, 1000, 90, 20], [0, 0]])
 def test_never_more_than_the_size_is_inside(sizes: list[int]) -> None:
-    gate, guard = Gate(100), threading.Lock()
+    gate, guard = ByteSemaphore(100), threading.Lock()
     inside, most = [0], [0]
 
     def work(size: int) -> None:
@@ -31,7 +31,7 @@ def test_never_more_than_the_size_is_inside(sizes: list[int]) -> None:
 
 
 def test_what_fails_gives_its_room_back() -> None:
-    gate = Gate(10)
+    gate = ByteSemaphore(10)
     for _ in range(3):
         with pytest.raises(KeyError), gate.held(10):
             raise KeyError
@@ -40,7 +40,7 @@ def test_what_fails_gives_its_room_back() -> None:
 
 
 def test_work_that_fits_goes_on_beside_other_work() -> None:
-    gate, entered = Gate(10), threading.Event()
+    gate, entered = ByteSemaphore(10), threading.Event()
 
     def beside() -> None:
         with gate.held(4):

@@ -18,7 +18,7 @@ class Band:
     offsets: tuple[int, ...]
     weights: Tensor
     """(D, n): element (i, i + offset) in column i, zero outside the matrix."""
-    turned: Tensor
+    transposed: Tensor
     """The same of the transpose."""
 
     @classmethod
@@ -31,7 +31,7 @@ class Band:
 
     def to(self, device: torch.device | str) -> Band:
         """The same on another device."""
-        return Band(self.offsets, self.weights.to(device), self.turned.to(device))
+        return Band(self.offsets, self.weights.to(device), self.transposed.to(device))
 
 
 def _diagonals(matrix: Tensor, offsets: tuple[int, ...]) -> Tensor:
@@ -65,8 +65,8 @@ class _Resampled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         rows, columns = ctx.bands
-        wide = _product(gradients[0].contiguous(), columns.offsets, columns.turned, dim=2)
-        return _product(wide, rows.offsets, rows.turned, dim=1), None, None
+        wide = _product(gradients[0].contiguous(), columns.offsets, columns.transposed, dim=2)
+        return _product(wide, rows.offsets, rows.transposed, dim=1), None, None
 
 
 def resampled(image: Tensor, rows: Band, columns: Band) -> Tensor:

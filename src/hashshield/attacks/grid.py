@@ -38,7 +38,7 @@ class Grid:
     columns: Band | None
     channels: int
     """3, or 1 for a greyscale photo, whose change is one plane."""
-    opaque: Tensor | None
+    alpha: Tensor | None
     """(1, h, w) in [0, 1]: how much of a change shows; None for a photo without alpha."""
     written: Callable[[Tensor], Tensor] | None = None
     """What writing a change really gives: (C, h, w) -> (3, h, w) image in [0, 1], read back from the encoded bytes."""
@@ -52,8 +52,8 @@ class Grid:
     def changed(self, delta: Tensor) -> Tensor:
         """(1, 3, h, w): what a service's downsampled copy will look like after `delta`."""
         change = delta
-        if self.opaque is not None:
-            delta = delta * self.opaque
+        if self.alpha is not None:
+            delta = delta * self.alpha
         if self.rows is not None and self.columns is not None:
             # The gradient of hardtanh is one pass over memory, that of clamp four; but it has none at its bounds.
             image = hardtanh(self.image + resampled(delta, self.rows, self.columns), -_HAIR, 1 + _HAIR)
@@ -86,7 +86,7 @@ class Grid:
             image=image,
             rows=None if self.rows is None else self.rows.to(device),
             columns=None if self.columns is None else self.columns.to(device),
-            opaque=moved(self.opaque),
+            alpha=moved(self.alpha),
             drift=moved(self.drift),
         )
 
@@ -96,14 +96,14 @@ def grid_size(height: int, width: int) -> tuple[int, int]:
     return short_side(height, width, min(SHORT_SIDE, height, width))
 
 
-def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[np.uint8] | None = None) -> Grid:
+def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, alpha: NDArray[np.uint8] | None = None) -> Grid:
     """Build the grid of upright (H, W, 3) `pixels`; `opaque` is the upright (H, W) alpha plane."""
     height, width = pixels.shape[:2]
     goal = grid_size(height, width)
     image = to_image(resized(pixels, *goal))
     seen = None
-    if opaque is not None:
-        plane = resized(np.repeat(opaque[..., None], 3, axis=2), *goal)[..., 0]
+    if alpha is not None:
+        plane = resized(np.repeat(alpha[..., None], 3, axis=2), *goal)[..., 0]
         seen = torch.from_numpy(np.ascontiguousarray(plane)).float()[None] / 255
     if goal == (height, width):
         return Grid(image, None, None, channels, seen)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hashshield.attacks import losses, steps
-from hashshield.attacks.goals import AHEAD, KEPT, LossTerm
+from hashshield.attacks.goals import MARGIN_SLACK, MIN_MARGIN, LossTerm
 from hashshield.errors import UnknownNameError
 from hashshield.types import Step
 
@@ -31,13 +31,13 @@ class Method:
     step: Callable[[int, float], Step]
     steps: int
     """The method's own budget."""
-    escape: Callable[[int, float], Step] | None = None
+    restart_step: Callable[[int, float], Step] | None = None
     """The rule of a search that has spent a third of its steps without success, until it succeeds."""
     shrink: float | None = None
     stop: Literal["budget", "first"] = "first"
-    ahead: float = AHEAD
+    margin_slack: float = MARGIN_SLACK
     """How far beyond the kept margin the search aims."""
-    kept: float = KEPT
+    min_margin: float = MIN_MARGIN
     """What every margin must keep where the search sees the pixels as they are written."""
     feature_weight: float = 0.0
     """Weight of the cosine to the original's features, for goals that ask for it."""
@@ -84,17 +84,17 @@ def _hag(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
     return losses.hag(code, wanted, alphas[((at - 1000) // 200 + 1).clamp(0, 5)])
 
 
-def _gathering(_total: int, scale: float) -> Step:
+def _momentum_restart(_total: int, scale: float) -> Step:
     """Long steps along gathered directions, which go through where the gradient alone vanishes."""
     return steps.L2Momentum(5 * scale, 0.9, steps.decaying(0.93, 0.15))
 
 
-def _transferring(_total: int, _scale: float) -> Step:
+def _transfer_momentum(_total: int, _scale: float) -> Step:
     """Small sign steps along gathered gradients, which use all of tau."""
     return steps.Momentum(1 / 255)
 
 
-def _averaging(total: int, scale: float) -> Step:
+def _robust_momentum(total: int, scale: float) -> Step:
     """Steps along gathered directions, over which what each look draws averages out."""
     return steps.L2Momentum(1.5 * scale, 0.6, steps.cosine(total))
 
@@ -107,7 +107,7 @@ METHODS: dict[str, Method] = {
             _margin,
             lambda total, scale: steps.l2_normalised(0.5 * scale, steps.cosine(total)),
             steps=40,
-            escape=_gathering,
+            restart_step=_momentum_restart,
             shrink=0.85,
             stop="budget",
             feature_weight=2.0,
@@ -116,19 +116,19 @@ METHODS: dict[str, Method] = {
         Method(
             "rnm-robust",
             _margin,
-            _averaging,
+            _robust_momentum,
             steps=54,
-            escape=_gathering,
+            restart_step=_momentum_restart,
             shrink=0.8,
             stop="budget",
-            ahead=0.2,
+            margin_slack=0.2,
             feature_weight=0.5,
             certainty_weight=0.3,
         ),
         Method(
             "rnm-transfer",
             _every_bit,
-            _transferring,
+            _transfer_momentum,
             steps=60,
             stop="budget",
             feature_weight=10.0,
@@ -137,9 +137,9 @@ METHODS: dict[str, Method] = {
         Method(
             "rnm-first",
             _margin,
-            _gathering,
+            _momentum_restart,
             steps=200,
-            kept=0.02,
+            min_margin=0.02,
             feature_weight=1.0,
             certainty_weight=1.0,
         ),

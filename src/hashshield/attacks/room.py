@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PIECE", "Room", "fitting", "lanes", "step_bytes"]
+__all__ = ["MICRO_BATCH", "AdaptiveBatcher", "cpu_workers", "fitting", "step_bytes"]
 
-PIECE = 2
+MICRO_BATCH = 2
 """Photos a lane takes at once: a step of eight together is not quicker per photo on a processor core, and holds four
 times the activations (measured: 50 MB a photo, EfficientNet-Lite0)."""
 
@@ -42,11 +42,11 @@ def fitting(free: int | None, each: int) -> int:
 def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
     """Bytes that one photo's forward pass keeps for the gradient to its (1, 3, side, side) input, weights apart."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
-    kept: dict[int, Tensor] = {}
+    min_margin: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         # Held until all is counted: what is let go may have its place taken by another, and count for nothing.
-        kept[tensor.untyped_storage().data_ptr()] = tensor
+        min_margin[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
     image = torch.zeros(1, 3, side, side, device=device, requires_grad=True)
@@ -55,11 +55,11 @@ def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
         torch.autocast("cuda", enabled=device.type == "cuda"),
     ):
         network(image)
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in min_margin.items() if place not in weights)
 
 
 @contextmanager
-def lanes(count: int) -> Iterator[Executor | None]:
+def cpu_workers(count: int) -> Iterator[Executor | None]:
     """Threads that compute side by side, one core each; None for a single one.
 
     Sharing a batch out costs one meeting a step. Splitting each operation over the cores, torch's way, costs one
@@ -74,13 +74,13 @@ def lanes(count: int) -> Iterator[Executor | None]:
 
 
 @dataclass
-class Room:
+class AdaptiveBatcher:
     """A batch size that halves when the device runs out of memory, and stays halved."""
 
     size: int
-    lanes: int = 1
+    cpu_workers: int = 1
     pool: Executor | None = None
-    piece: int = PIECE
+    micro_batch: int = MICRO_BATCH
     """Photos a lane takes at once."""
 
     def share(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
@@ -91,25 +91,25 @@ class Room:
         """
         if self.pool is not None and len(items) > 1:
             # Whichever lane is free takes the next piece, since those that write photos take a core now and then.
-            done = self.pool.map(work, _even(items, self.piece, self.lanes))
-            return [result for piece in done for result in piece]
+            done = self.pool.map(work, _even(items, self.micro_batch, self.cpu_workers))
+            return [result for micro_batch in done for result in micro_batch]
         results: list[R] = []
         while len(results) < len(items):
-            piece = items[len(results) : len(results) + self.size]
+            micro_batch = items[len(results) : len(results) + self.size]
             try:
-                results += work(piece)
+                results += work(micro_batch)
             except torch.OutOfMemoryError:
-                if len(piece) == 1:
+                if len(micro_batch) == 1:
                     raise
-                self.size = len(piece) // 2
+                self.size = len(micro_batch) // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         return results
 
 
-def _even(items: Sequence[T], most: int, lanes: int) -> list[Sequence[T]]:
+def _even(items: Sequence[T], most: int, cpu_workers: int) -> list[Sequence[T]]:
     """Pieces of at most that many, larger ones first, so many that each lane gets as many as the others."""
-    count = min(lanes * -(-len(items) // (most * lanes)), len(items))
+    count = min(cpu_workers * -(-len(items) // (most * cpu_workers)), len(items))
     least, larger = divmod(len(items), count)
     ends = [least * n + min(n, larger) for n in range(count + 1)]
     return [items[first:last] for first, last in pairwise(ends)]

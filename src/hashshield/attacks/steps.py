@@ -84,13 +84,13 @@ class Momentum:
 
     size: float
     decay: float = 1.0
-    gathered: Tensor | None = None
+    velocity: Tensor | None = None
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
         """Return delta - size * sign(m), m = decay * m + grad / mean(abs(grad))."""
         scaled = grad / grad.abs().mean().clamp_min(_TINY)
-        self.gathered = scaled if self.gathered is None else self.decay * self.gathered + scaled
-        return delta - self.size * self.gathered.sign()
+        self.velocity = scaled if self.velocity is None else self.decay * self.velocity + scaled
+        return delta - self.size * self.velocity.sign()
 
 
 @dataclass
@@ -101,16 +101,16 @@ class L2Momentum:
     decay: float
     schedule: Schedule = constant
     t: int = 0
-    gathered: Tensor | None = None
+    velocity: Tensor | None = None
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
         """Return delta - size * m / norm(m), m = decay * m + grad / norm(grad)."""
         scaled = grad / grad.norm().clamp_min(_TINY)
-        gathered = scaled if self.gathered is None else self.decay * self.gathered + scaled
-        self.gathered = gathered
+        velocity = scaled if self.velocity is None else self.decay * self.velocity + scaled
+        self.velocity = velocity
         size = self.size * self.schedule(self.t)
         self.t += 1
-        moved: Tensor = delta - size * gathered / gathered.norm().clamp_min(_TINY)
+        moved: Tensor = delta - size * velocity / velocity.norm().clamp_min(_TINY)
         return moved
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from hashshield.errors import CheckpointError
 
-__all__ = ["FORMAT_VERSION", "Card", "Input"]
+__all__ = ["FORMAT_VERSION", "Card", "InputSpec"]
 
 FORMAT_VERSION = 1
 _WIDEST = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class InputSpec:
     """The geometry and normalisation a network expects."""
 
     resize: int
@@ -49,7 +49,7 @@ class Card:
     bits: tuple[int, ...]
     hidden: int
     """Width of the layer between features and codes; 0 for none."""
-    input: Input
+    input: InputSpec
     classes: tuple[str, ...]
     dataset: str
     split: dict[str, Any]
@@ -77,7 +77,7 @@ class Card:
                     f"{source}: card format {version!r}, this release reads {FORMAT_VERSION}; update hashshield"
                 )
             size = raw["input"]
-            raw["input"] = Input(**{**size, "mean": _three(size["mean"]), "std": _three(size["std"])})
+            raw["input"] = InputSpec(**{**size, "mean": _three(size["mean"]), "std": _three(size["std"])})
             raw["bits"] = tuple(int(k) for k in raw["bits"])
             raw["classes"] = tuple(str(c) for c in raw["classes"])
             raw["map"] = {str(int(k)): float(v) for k, v in raw.get("map", {}).items()}

@@ -26,17 +26,17 @@ from urllib.request import (
 
 from hashshield.checkpoints.entry import Entry, remote
 
-__all__ = ["InterruptedSource", "Stream", "UselessSource", "opened", "where"]
+__all__ = ["SourceInterruptedError", "SourceRejectedError", "Stream", "opened", "where"]
 
 _LATER = {408, 425, 429}
 """Answers below 500 that ask to come back."""
 
 
-class UselessSource(Exception):  # noqa: N818 - a source's answer, not a failure of the download
+class SourceRejectedError(Exception):
     """The source does not have the file, or has another one; asking it again is no use."""
 
 
-class InterruptedSource(Exception):  # noqa: N818 - as above
+class SourceInterruptedError(Exception):
     """The source may do better when it is asked again."""
 
     def __init__(self, reason: str, *, from_start: bool = False) -> None:
@@ -83,12 +83,12 @@ def _file(path: Path, entry: Entry, offset: int) -> BinaryIO:
     try:
         # Looked at first, because opening a pipe would wait for its other end.
         if not path.is_file():
-            raise UselessSource("no such file")
+            raise SourceRejectedError("no such file")
         _check_size(path.stat().st_size, entry)
         handle = path.open("rb")
         handle.seek(offset)
     except OSError as error:
-        raise UselessSource(f"cannot be read ({error.strerror})") from error
+        raise SourceRejectedError(f"cannot be read ({error.strerror})") from error
     return handle
 
 
@@ -97,7 +97,7 @@ def _reader(stream: Any) -> Callable[[int], bytes]:
         try:
             found: bytes = stream.read(most)
         except (OSError, HTTPException) as error:
-            raise InterruptedSource(f"the connection was cut ({_words(error)})") from error
+            raise SourceInterruptedError(f"the connection was cut ({_words(error)})") from error
         return found
 
     return read
@@ -112,7 +112,7 @@ def _start(status: int, headers: Mapping[str, str], entry: Entry, offset: int) -
         return 0
     part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""), re.ASCII)
     if status != 206 or part is None or int(part[1]) != offset:
-        raise InterruptedSource(f"answered {status} with another part than was asked for", from_start=True)
+        raise SourceInterruptedError(f"answered {status} with another part than was asked for", from_start=True)
     if part[2] != "*":
         _check_size(int(part[2]), entry)
     return offset
@@ -120,7 +120,9 @@ def _start(status: int, headers: Mapping[str, str], entry: Entry, offset: int) -
 
 def _check_size(size: int, entry: Entry) -> None:
     if size != entry.size:
-        raise UselessSource(f"has {size} bytes where the catalogue says {entry.size}: another file, or a part of it")
+        raise SourceRejectedError(
+            f"has {size} bytes where the catalogue says {entry.size}: another file, or a part of it"
+        )
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -150,21 +152,21 @@ def _opener() -> OpenerDirector:
     return opener
 
 
-def _refused(error: HTTPError) -> UselessSource | InterruptedSource:
+def _refused(error: HTTPError) -> SourceRejectedError | SourceInterruptedError:
     answer = f"HTTP {error.code} {' '.join(str(error.reason).split())}".rstrip()
     if error.code == 416:
-        return InterruptedSource(answer, from_start=True)
-    return InterruptedSource(answer) if error.code >= 500 or error.code in _LATER else UselessSource(answer)
+        return SourceInterruptedError(answer, from_start=True)
+    return SourceInterruptedError(answer) if error.code >= 500 or error.code in _LATER else SourceRejectedError(answer)
 
 
-def _failed(error: OSError | HTTPException) -> UselessSource | InterruptedSource:
+def _failed(error: OSError | HTTPException) -> SourceRejectedError | SourceInterruptedError:
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
     # A name that is not known or a server that refuses will still do so in a second.
     if isinstance(cause, (TimeoutError, HTTPException)) or (
         isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError)
     ):
-        return InterruptedSource(_words(cause))
-    return UselessSource(f"does not answer ({_words(cause)})")
+        return SourceInterruptedError(_words(cause))
+    return SourceRejectedError(f"does not answer ({_words(cause)})")
 
 
 def _words(error: Exception) -> str:

@@ -30,7 +30,7 @@ _BLOCKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Errand:
+class WorkerConfig:
     """What every worker is told."""
 
     request: Request
@@ -67,8 +67,8 @@ def protect(
     with Store.open(request.vault) as store, ExitStack() as stack:
         for notice in store.notices:
             progress.notice(notice)
-        jobs, settled = listed(paths, request, store)
-        rows = {row.path: row for row in settled}
+        jobs, resolved = listed(paths, request, store)
+        rows = {row.path: row for row in resolved}
         if request.sample is not None and len(jobs) > request.sample:
             from hashshield.pipeline.estimate import spread
 
@@ -83,7 +83,7 @@ def protect(
             planned = (Outcome(str(job.path), "planned", output=text_of(job.output)) for job in left)
             rows |= {row.path: row for row in planned}
         elif left:
-            errand = _Errand(request, store.key(), store.ledger.result_pixels(), uuid.uuid4().hex)
+            errand = WorkerConfig(request, store.key(), store.ledger.result_pixels(), uuid.uuid4().hex)
             progress.start(len(left))
             for entry in _carry_out(left, known, errand, workers, cluster(address, cores)):
                 rows[entry.outcome.path] = entry.outcome
@@ -117,7 +117,7 @@ def _checked(request: Request) -> Path:
 def _carry_out(
     jobs: Sequence[Job],
     known: dict[str, tuple[str, Entry]],
-    errand: _Errand,
+    errand: WorkerConfig,
     workers: int | None,
     connection: AbstractContextManager[None],
 ) -> Iterator[Entry]:
@@ -136,7 +136,7 @@ def _carry_out(
             _raise(error)
 
 
-def _stream(batches: Sequence[Batch], errand: _Errand, share: dict[str, Any]) -> Iterator[Entry]:
+def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any]) -> Iterator[Entry]:
     import ray.data
 
     from hashshield.fleet.manifest import entries_of

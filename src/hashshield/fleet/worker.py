@@ -12,9 +12,9 @@ import torch
 from hashshield.errors import HashshieldError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
-from hashshield.fleet.begun import Begun
+from hashshield.fleet.begun import CrashCounter
 from hashshield.fleet.manifest import Entry
-from hashshield.pipeline.execute import Origin, make_tools
+from hashshield.pipeline.execute import Origin, make_context
 from hashshield.pipeline.plan import Job, read_photo
 from hashshield.pipeline.rows import row_of
 from hashshield.pipeline.work import Result, Source, work
@@ -48,7 +48,7 @@ class Worker:
             os.chdir(folder)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
-        self._tools = replace(make_tools(request, secret), results_before=results_before)
+        self._tools = replace(make_context(request, secret), results_before=results_before)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Do the batches of a table, one row each; a row of the manifest for each of their photos."""
@@ -62,7 +62,7 @@ class Worker:
         photos = {photo_of(job, self._output): job for job in batch.jobs}
         left = {photo: job for photo, job in photos.items() if photo not in done}
         if left:
-            begun = Begun(folder, batch.part, self._run)
+            begun = CrashCounter(folder, batch.part, self._run)
             if begun.together:
                 done |= self._rows(list(left.values()))
                 manifest.write_part(part, list(done.values()))
@@ -102,7 +102,7 @@ class Worker:
     def _store(self, result: Result, origin: Origin) -> Outcome:
         """Write what passed (or the best, when told so) and report it."""
         job, snapshot = origin.job, origin.snapshot
-        if result.already is not None:
+        if result.earlier_result is not None:
             reason = "is a result of an earlier run of this installation"
             return Outcome(str(job.path), "already", reason=reason, sha256_before=snapshot.sha256)
         row = row_of(result, job.path, job.output, self._request)

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 from hashshield.errors import NotAPhotoError, UnsupportedError
 from hashshield.imaging.formats import LOSSY_FORMATS, SUPPORTED, UNSUPPORTED_NAMES, sniff
-from hashshield.imaging.photo import MAX_PIXELS, MIN_SIDE, Photo, Pixels, Strip, pixel_digest, stored, upright
+from hashshield.imaging.photo import (
+    MAX_PIXELS,
+    MIN_SIDE,
+    Photo,
+    Pixels,
+    Strip,
+    pixel_digest,
+    to_display_orientation,
+    to_stored_orientation,
+)
 
 __all__ = [
     "LOSSY_FORMATS",
@@ -20,8 +29,8 @@ __all__ = [
     "previewer",
     "read",
     "sniff",
-    "stored",
-    "upright",
+    "to_display_orientation",
+    "to_stored_orientation",
     "write",
 ]
 

@@ -19,7 +19,7 @@ from hashshield.imaging.heif_copies import copies, is_c2pa, is_image
 from hashshield.imaging.isobmff import Item, Property, Still, parse
 from hashshield.imaging.isobmff_build import build
 from hashshield.imaging.metadata import Findings
-from hashshield.imaging.photo import Photo, Pixels, Strip, check_size, stored, upright
+from hashshield.imaging.photo import Photo, Pixels, Strip, check_size, to_display_orientation, to_stored_orientation
 from hashshield.imaging.tiles import Grid, grid_of, pieces, size_of
 
 __all__ = ["HeifEncoding", "read"]
@@ -61,12 +61,12 @@ class HeifEncoding:
             # Some readers take the grid's word for the coding of its tiles, some the tiles' own.
             coding = _coding(items[leaves[0]])
             items[primary.number] = replace(primary, properties=(*_without_coding(primary), *coding))
-        shown = from_array(upright(pixels, photo.orientation), "L" if pixels.shape[2] == 1 else "RGB")
+        shown = from_array(to_display_orientation(pixels, photo.orientation), "L" if pixels.shape[2] == 1 else "RGB")
         for number in self.thumbnails:
             item = items[number]
             _, sampling = self.coder.traits(item.find(self.coder.config) or b"")
             small = to_array(shown.resize(_shown_size(item)).convert("L" if sampling == "4:0:0" else "RGB"))
-            small = np.ascontiguousarray(stored(small, _orientation(item)))
+            small = np.ascontiguousarray(to_stored_orientation(small, _orientation(item)))
             items[number] = self._coded(item, small, sampling)
         for number, item in self.still.items.items():
             items[number] = self._described(items[number], item, pixels, strip)
@@ -206,7 +206,7 @@ def _orientation(item: Item) -> int:
             shown = np.rot90(shown, payload[0] & 3)
         elif kind == b"imir" and payload:
             shown = shown[:, ::-1] if payload[0] & 1 else shown[::-1]
-    return next(number for number in range(1, 9) if np.array_equal(upright(start, number), shown))
+    return next(number for number in range(1, 9) if np.array_equal(to_display_orientation(start, number), shown))
 
 
 def _shown_size(item: Item) -> tuple[int, int]:

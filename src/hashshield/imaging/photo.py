@@ -20,8 +20,8 @@ __all__ = [
     "Strip",
     "check_size",
     "pixel_digest",
-    "stored",
-    "upright",
+    "to_display_orientation",
+    "to_stored_orientation",
 ]
 
 Pixels = NDArray[np.uint8]
@@ -92,7 +92,7 @@ def check_size(width: int, height: int, *, name: str) -> None:
         )
 
 
-def upright(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
+def to_display_orientation(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
     """Turn an (H, W) or (H, W, C) array from stored to displayed orientation (EXIF 2.32, tag 0x0112).
 
     Returns a view, not a copy.
@@ -103,7 +103,7 @@ def upright(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
     return pixels[:: -1 if rows else 1, :: -1 if columns else 1]
 
 
-def stored(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
+def to_stored_orientation(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
     """Turn an (H, W) or (H, W, C) array from displayed to stored orientation: the inverse of `upright`."""
     rows, columns = _FLIPS[orientation]
     pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]

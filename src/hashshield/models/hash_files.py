@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import HashshieldError
 from hashshield.models.hashing import FrozenHash
 from hashshield.storage import read_snapshot
@@ -25,11 +25,11 @@ __all__ = ["feature_files", "hash_files", "shared_codes", "upright_rgb", "view_b
 
 def upright_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
     """(H, W, 3) as a viewer sees the photo: upright, grey as RGB, transparent parts on white."""
-    pixels = imaging.upright(photo.pixels, photo.orientation)
+    pixels = imaging.to_display_orientation(photo.pixels, photo.orientation)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     if photo.alpha is not None:
-        opaque = imaging.upright(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
+        opaque = imaging.to_display_orientation(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
         pixels = ((pixels * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
     return pixels
 
@@ -76,7 +76,7 @@ def view_batches(
 @torch.inference_mode()
 def feature_files(
     model: FrozenHash,
-    size: Input,
+    size: InputSpec,
     paths: Sequence[Path],
     *,
     batch_size: int = 32,
@@ -94,7 +94,7 @@ def feature_files(
 @torch.inference_mode()
 def hash_files(
     models: Sequence[FrozenHash],
-    size: Input,
+    size: InputSpec,
     paths: Sequence[Path],
     *,
     batch_size: int = 32,

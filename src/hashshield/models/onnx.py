@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hashshield.checkpoints.card import Card, Input
+from hashshield.checkpoints.card import Card, InputSpec
 from hashshield.checkpoints.entry import SUFFIX, checked_name
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
@@ -40,7 +40,7 @@ class ForeignCard:
     name: str
     licence: str
     attribution: str
-    input: Input
+    input: InputSpec
     projection: str = ""
     """File of a (bits, features) matrix beside the card, which multiplies the network's output; empty for none."""
 
@@ -94,7 +94,7 @@ def read_foreign_card(path: Path) -> ForeignCard:
         if unknown := sorted(raw.keys() - known):
             raise UsageError(f"{path}: no entry {unknown[0]!r} is known; known are {', '.join(sorted(known))}")
         three = {key: tuple(map(float, size[key])) for key in ("mean", "std")}
-        card = ForeignCard(**raw, input=Input(**{**size, **three}))
+        card = ForeignCard(**raw, input=InputSpec(**{**size, **three}))
         fault = card.input.fault()
         words = [f.name for f in fields(card) if f.name != "input" and not isinstance(getattr(card, f.name), str)]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -134,7 +134,7 @@ def _projection(card: Path, foreign: ForeignCard, width: int) -> NDArray[np.floa
 
 
 def _compare(
-    runtime: ModuleType, data: bytes, model: Path, stored: Path, size: Input, matrix: NDArray[np.float32]
+    runtime: ModuleType, data: bytes, model: Path, stored: Path, size: InputSpec, matrix: NDArray[np.float32]
 ) -> None:
     """Hold the stored file's codes of random pictures against onnxruntime's. Raises CheckpointError."""
     (opened,) = open_models([str(stored)])

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.goals import Aim, away_band, draw_away, draw_decoy, in_band, nearest_class, photo_generator
+from hashshield.attacks.goals import (
+    Objective,
+    away_band,
+    draw_away,
+    draw_decoy,
+    in_band,
+    nearest_class,
+    photo_generator,
+)
 from hashshield.errors import GoalError, PhotoError
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
@@ -22,17 +30,17 @@ from hashshield.storage import walk
 from hashshield.types import CodeRow, GoalSpec
 from hashshield.views import CARD, pillow_view
 
-__all__ = ["Mark", "aim_elsewhere", "aim_for", "fixed_bits", "measure", "read_mark", "tolerance_for"]
+__all__ = ["CodeTarget", "make_target", "measure", "read_target", "shared_bits", "target_for_view", "tolerance_for"]
 
 Bits = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mark:
+class CodeTarget:
     """One network's part in a photo's goal: its own bits, the wanted ones, and what counts as passed."""
 
     model: str
-    own: Bits
+    original_bits: Bits
     wanted: Bits
     nearest: int | None
     """Class whose anchor the original was nearest to; None without anchors."""
@@ -47,15 +55,15 @@ class Mark:
 
     def meets(self, from_original: int, to_goal: int, tolerance: int) -> bool:
         """The same for two measured distances, in bits."""
-        return in_band(from_original, len(self.own)) if self.band else to_goal <= tolerance
+        return in_band(from_original, len(self.original_bits)) if self.band else to_goal <= tolerance
 
     def forgives(self, tolerance: int) -> int:
         """How many bits may be off the wanted ones and the goal is met still; `tolerance` as in `passed`."""
-        length = len(self.own)
+        length = len(self.original_bits)
         if not self.band:
             return tolerance
         low, high = away_band(length)
-        wanted = int(np.count_nonzero(self.wanted != self.own))
+        wanted = int(np.count_nonzero(self.wanted != self.original_bits))
         return max(0, min(wanted - low, high - wanted))
 
     def as_details(self) -> dict[str, Any]:
@@ -63,18 +71,18 @@ class Mark:
         return {
             "model": self.model,
             "view": self.view,
-            "bits": len(self.own),
-            "own": to_hex(self.own),
+            "bits": len(self.original_bits),
+            "own": to_hex(self.original_bits),
             "wanted": to_hex(self.wanted),
             "nearest": self.nearest,
             "band": self.band,
         }
 
 
-def read_mark(details: Mapping[str, Any]) -> Mark:
+def read_target(details: Mapping[str, Any]) -> CodeTarget:
     """Read what `Mark.as_details` wrote."""
     length = int(details["bits"])
-    return Mark(
+    return CodeTarget(
         details["model"],
         from_hex(details["own"], length),
         from_hex(details["wanted"], length),
@@ -89,25 +97,25 @@ def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
     return asked if asked is not None else 0 if lossless else bits // 16
 
 
-def measure(mark: Mark, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:
+def measure(target: CodeTarget, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:
     """Compare a (K,) relaxed code with a mark. The margin of a code without a wanted one is still towards it."""
     bits = bits_of(code)
     rank = None
-    if mark.nearest is not None and anchors is not None:
+    if target.nearest is not None and anchors is not None:
         distances = np.count_nonzero(anchors.cpu().numpy() != bits, axis=1)
-        rank = int(np.count_nonzero(distances < distances[mark.nearest]))
+        rank = int(np.count_nonzero(distances < distances[target.nearest]))
     return CodeRow(
-        model=mark.model,
+        model=target.model,
         bits=len(bits),
         view=view,
-        distance_from_original=int(np.count_nonzero(bits != mark.own)),
-        distance_to_goal=int(np.count_nonzero(bits != mark.wanted)),
-        min_margin=round(float((code * mark.wanted).min()), 4),
+        distance_from_original=int(np.count_nonzero(bits != target.original_bits)),
+        distance_to_goal=int(np.count_nonzero(bits != target.wanted)),
+        min_margin=round(float((code * target.wanted).min()), 4),
         class_rank=rank,
     )
 
 
-def fixed_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None:
+def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None:
     """The wanted bits per model of a goal that does not depend on the photo; None for those that do.
 
     An image gives its own code (P2P), a folder the component vote over its photos (P2S; a tied bit is -1), a class
@@ -132,56 +140,60 @@ def fixed_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None
     return None
 
 
-def aim_for(
+def make_target(
     goal: GoalSpec,
     model: OpenModel,
     code: NDArray[np.float32],
     features: Tensor,
     *,
-    fixed: Bits | None,
+    shared_target: Bits | None,
     key: bytes,
     sha256: str,
-    others: Sequence[Bits] = (),
-) -> tuple[Mark, Aim]:
+    other_view_bits: Sequence[Bits] = (),
+) -> tuple[CodeTarget, Objective]:
     """What one network should answer for a photo whose relaxed (K,) code and (D,) features it gives now.
 
     `others` are the bits it gives the photo in other views, which `away` leaves too; see `aim_elsewhere`. Raises
     GoalError for a target that is the photo's own code.
     """
-    own = bits_of(code)
+    original_bits = bits_of(code)
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
-    nearest = None if anchors is None else nearest_class(own, anchors)
+    nearest = None if anchors is None else nearest_class(original_bits, anchors)
     generator = photo_generator(key, sha256, model.name)
-    if fixed is not None:
-        wanted = fixed
-        if np.array_equal(wanted, own):
+    if shared_target is not None:
+        wanted = shared_target
+        if np.array_equal(wanted, original_bits):
             raise GoalError(f"the target already has this photo's code on {model.name}; choose another target")
     elif goal.kind == "away":
-        wanted = draw_away(own, None if anchors is None or nearest is None else anchors[nearest], generator, others)
+        wanted = draw_away(
+            original_bits, None if anchors is None or nearest is None else anchors[nearest], generator, other_view_bits
+        )
     elif goal.kind == "opposite":
-        wanted = -own
+        wanted = -original_bits
     elif goal.kind == "decoy":
-        wanted = _anchors(model, goal)[draw_decoy(own, _anchors(model, goal), generator)]
+        wanted = _anchors(model, goal)[draw_decoy(original_bits, _anchors(model, goal), generator)]
     else:
-        wanted = -_anchors(model, goal)[nearest_class(own, _anchors(model, goal))]
-    mark = Mark(model.name, own, wanted, nearest, goal.kind == "away")
-    return mark, _aim(mark, features)
+        wanted = -_anchors(model, goal)[nearest_class(original_bits, _anchors(model, goal))]
+    target = CodeTarget(model.name, original_bits, wanted, nearest, goal.kind == "away")
+    return target, _objective(target, features)
 
 
-def aim_elsewhere(mark: Mark, view: str, code: NDArray[np.float32], features: Tensor) -> tuple[Mark, Aim]:
+def target_for_view(
+    target: CodeTarget, view: str, code: NDArray[np.float32], features: Tensor
+) -> tuple[CodeTarget, Objective]:
     """The same wanted bits in another view, in which the original has that code and those features.
 
     What the code may tell of how it was made is held against the first view only.
     """
-    there = replace(mark, view=view, own=bits_of(code))
-    return there, replace(_aim(there, features), own=None)
+    there = replace(target, view=view, original_bits=bits_of(code))
+    return there, replace(_objective(there, features), original_bits=None)
 
 
-def _aim(mark: Mark, features: Tensor) -> Aim:
-    return Aim(
-        torch.from_numpy(mark.wanted.astype(np.float32)),
-        features if mark.band else None,
-        torch.from_numpy(mark.own.astype(np.float32)) if mark.band else None,
+def _objective(target: CodeTarget, features: Tensor) -> Objective:
+    return Objective(
+        torch.from_numpy(target.wanted.astype(np.float32)),
+        features if target.band else None,
+        torch.from_numpy(target.original_bits.astype(np.float32)) if target.band else None,
     )
 
 

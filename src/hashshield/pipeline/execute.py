@@ -14,27 +14,27 @@ from hashshield.attacks.room import fitting, step_bytes
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import fixed_bits
+from hashshield.pipeline.aims import shared_bits
 from hashshield.pipeline.attempts import asked_now, kept_of
-from hashshield.pipeline.between import held_back
-from hashshield.pipeline.plan import Job, already
+from hashshield.pipeline.between import defer_interrupts
+from hashshield.pipeline.plan import Job, already_row
 from hashshield.pipeline.rows import details_of, method_of, row_of
 from hashshield.pipeline.witness import witness_name
-from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
 
-__all__ = ["Origin", "carry_out", "make_tools"]
+__all__ = ["Origin", "carry_out", "make_context"]
 
 
-def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
+def make_context(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> ProtectContext:
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
     chosen = method_of(request)
     device = choose_device(request.device)
     models = tuple(open_models(request.models, device=device))
     witness = witness_name(request)
-    return Tools(
+    return ProtectContext(
         models=models,
         preset=preset(request.preset),
         witnesses=tuple(open_models([witness], device=device)) if witness else (),
@@ -43,10 +43,10 @@ def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = 
             request.tau,
             chosen.steps if request.steps is None else request.steps,
             request.batch_size or _batch_size(models),
-            lanes=torch.get_num_threads() if device == "cpu" else 1,
+            cpu_workers=torch.get_num_threads() if device == "cpu" else 1,
         ),
         goal=request.goal,
-        fixed=fixed_bits(request.goal, models),
+        shared_target=shared_bits(request.goal, models),
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
         survival=request.survival,
@@ -80,17 +80,17 @@ class Origin:
 
 def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
     """Work on each job and write what passed; a row as each finishes. Raises as `make_tools` does."""
-    tools = make_tools(request, store.key(), progress.notice)
+    context = make_context(request, store.key(), progress.notice)
     # Before the work: a checkpoint or target that is exchanged meanwhile must not be taken for what was tried.
     settings = asked_now(request, store.key())
     if not request.force:
-        tools = replace(tools, results_before=store.ledger.result_pixels())
+        context = replace(context, results_before=store.ledger.result_pixels())
     trouble: list[Outcome] = []
-    for result in work(_sources(jobs, request, store, trouble, progress), tools):
+    for result in work(_sources(jobs, request, store, trouble, progress), context):
         yield from _taken(trouble)
         origin = result.source.key
         assert isinstance(origin, Origin)
-        with held_back():
+        with defer_interrupts():
             row = _store(result, origin.job, origin.snapshot, request, store)
             if row.status == "short":
                 try:
@@ -119,7 +119,7 @@ def _sources(
             data, sha256 = snapshot.data, snapshot.sha256
             known = store.known(sha256)
             if known is not None and job.again is None:
-                trouble.append(already(job.path, known, request))
+                trouble.append(already_row(job.path, known, request))
                 continue
             again = job.again
             if again is None and request.force and store.ledger.holds_pixels():
@@ -136,17 +136,17 @@ def _sources(
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
     """Write what passed (or the best, when told so) and report it."""
-    if result.already is not None:
-        earlier = store.known(snapshot.sha256, result.already)
+    if result.earlier_result is not None:
+        earlier = store.known(snapshot.sha256, result.earlier_result)
         if earlier is not None:
-            return already(job.path, earlier, request)
+            return already_row(job.path, earlier, request)
     row = row_of(result, job.path, job.output, request)
     if row.status not in ("protected", "partial") or result.data is None:
         return row
     try:
         known = None if job.again is not None else store.known(snapshot.sha256)
         if known is not None:
-            return already(job.path, known, request)
+            return already_row(job.path, known, request)
         # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
         current = read_snapshot(job.path, follow=job.within is None, within=job.within)
         if current.sha256 != snapshot.sha256:

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Gate"]
+__all__ = ["ByteSemaphore"]
 
 
-class Gate:
+class ByteSemaphore:
     """Lets work through as long as all that is inside needs at most `size` bytes; what needs more goes alone."""
 
     def __init__(self, size: int) -> None:

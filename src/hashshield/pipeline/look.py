@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError, UnsupportedError
-from hashshield.pipeline.plan import Job, already, asked_for
+from hashshield.pipeline.plan import Job, already_row, base_fields
 from hashshield.storage import Store, read_snapshot
 from hashshield.types import Outcome, Request
 
-__all__ = ["look", "open_photo"]
+__all__ = ["open_photo", "prefilter"]
 
 
 def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
@@ -24,7 +24,7 @@ def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
     return imaging.read(data, name=name)
 
 
-def look(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Outcome]) -> Sequence[Job]:
+def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Outcome]) -> Sequence[Job]:
     """Settle photos, from the first on, until one needs the networks; its row goes to `rows`, the rest is returned.
 
     Not all of them, because each would be decoded twice. With `force` nothing is settled: an edited file may stand for
@@ -32,14 +32,14 @@ def look(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Ou
     """
     results = frozenset() if request.force else store.ledger.result_pixels()
     for index, job in enumerate(jobs):
-        row = None if request.force else _settled(job, request, store, results)
+        row = None if request.force else _resolved_row(job, request, store, results)
         if row is None:
             return jobs[index:]
         rows[row.path] = row
     return ()
 
 
-def _settled(job: Job, request: Request, store: Store, results: frozenset[str]) -> Outcome | None:
+def _resolved_row(job: Job, request: Request, store: Store, results: frozenset[str]) -> Outcome | None:
     """The row of a photo that cannot be decoded, or of which only the metadata was edited since; None for others."""
     try:
         snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
@@ -49,8 +49,10 @@ def _settled(job: Job, request: Request, store: Store, results: frozenset[str]) 
         lossy_formats = bool(request.options.get("lossy_formats"))
         photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
     except HashshieldError as error:
-        return Outcome(status="failed", reason=str(error), **asked_for(job.path, job.output, snapshot.sha256, request))
+        return Outcome(
+            status="failed", reason=str(error), **base_fields(job.path, job.output, snapshot.sha256, request)
+        )
     if not results:
         return None
     known = store.known(snapshot.sha256, imaging.pixel_digest(photo))
-    return None if known is None else already(job.path, known, request)
+    return None if known is None else already_row(job.path, known, request)

@@ -12,7 +12,7 @@ from torch import Tensor
 from hashshield.models.load import OpenModel
 from hashshield.views import CARD, framing, resized, to_image
 
-__all__ = ["Look", "looks_of", "networks", "views_of"]
+__all__ = ["Look", "network_views", "networks", "views_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,18 +23,18 @@ class Look:
     view: str = CARD
 
 
-def looks_of(models: Sequence[OpenModel], views: Sequence[str] = (CARD,)) -> tuple[Look, ...]:
+def network_views(models: Sequence[OpenModel], views: Sequence[str] = (CARD,)) -> tuple[Look, ...]:
     """Every network in every view, the views of one network together."""
     return tuple(Look(model, view) for model in models for view in views)
 
 
-def networks(looks: Sequence[Look]) -> tuple[OpenModel, ...]:
+def networks(promised_views: Sequence[Look]) -> tuple[OpenModel, ...]:
     """The networks among them, each once."""
-    return tuple({id(look.model): look.model for look in looks}.values())
+    return tuple({id(look.model): look.model for look in promised_views}.values())
 
 
-def views_of(shown: Image.Image, looks: Sequence[Look]) -> tuple[Tensor, ...]:
+def views_of(displayed: Image.Image, promised_views: Sequence[Look]) -> tuple[Tensor, ...]:
     """(3, h, w) in [0, 1] for each look at an upright RGB image; what several have in common is made once."""
-    small = cache(lambda height, width: resized(shown, height, width))
-    framings = [framing(look.view, look.model.card.input, shown.height, shown.width) for look in looks]
+    small = cache(lambda height, width: resized(displayed, height, width))
+    framings = [framing(look.view, look.model.card.input, displayed.height, displayed.width) for look in promised_views]
     return tuple(to_image(small(*goal)[crop]) for goal, crop in framings)

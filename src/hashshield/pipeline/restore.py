@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.pipeline.between import held_back
+from hashshield.pipeline.between import defer_interrupts
 from hashshield.storage import Store, named
 from hashshield.storage.faults import explain
 from hashshield.types import Progress, Restoration
@@ -45,7 +45,7 @@ def restore(
         for path, within in found:
             if progress is not None:
                 progress.photo(str(path))
-            with held_back():
+            with defer_interrupts():
                 try:
                     row = store.restore(
                         path,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import GoalError, StorageError, UsageError
-from hashshield.pipeline.look import look
-from hashshield.pipeline.plan import Job, already, plan, text_of
+from hashshield.pipeline.look import prefilter
+from hashshield.pipeline.plan import Job, already_row, plan, text_of
 from hashshield.storage import SpaceReport, Store, digest, preflight
 from hashshield.types import Outcome, Progress, Request
 
@@ -38,7 +38,7 @@ def protect(
         for notice in store.notices:
             progress.notice(notice)
         todo = plan(paths, request, store, within=within)
-        rows = {row.path: row for row in todo.settled}
+        rows = {row.path: row for row in todo.resolved}
         jobs = todo.jobs
         if request.sample is not None and len(jobs) > request.sample:
             from hashshield.pipeline.estimate import spread
@@ -47,7 +47,7 @@ def protect(
         if request.dry_run:
             check_names(request)
             rows |= _planned(jobs, request, store, progress)
-        elif left := look(jobs, request, store, rows):
+        elif left := prefilter(jobs, request, store, rows):
             from hashshield.pipeline.execute import carry_out
 
             _preflight(left, request, store, agree)
@@ -71,15 +71,15 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
     with Store.open(request.vault) as store:
         known = store.known(digest(data))
         if known is not None and not request.force:
-            return data, already(Path(name), known, request)
+            return data, already_row(Path(name), known, request)
         if known is not None:
             data = store.original(known)  # never change on top of a change
 
-        from hashshield.pipeline.execute import make_tools
+        from hashshield.pipeline.execute import make_context
         from hashshield.pipeline.rows import row_of
         from hashshield.pipeline.work import Source, work
 
-        tools = make_tools(request, store.key())
+        tools = make_context(request, store.key())
     source = Source(name, data, digest(data))
     (result,) = work([source], tools)
     row = row_of(result, Path(name), None, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashshield.storage.arrivals import Arrivals, Look
+from hashshield.storage.arrivals import Arrivals, FileFingerprint
 from hashshield.storage.pages import check_page, put_page
 from hashshield.storage.place import default_root
 from hashshield.storage.records import NewRecord, Record
@@ -14,7 +14,7 @@ from hashshield.storage.walk import excluded, named, walk
 
 __all__ = [
     "Arrivals",
-    "Look",
+    "FileFingerprint",
     "NewRecord",
     "Record",
     "Snapshot",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.models.hash_files import upright_rgb, view_batches
 from hashshield.models.hashing import HashNet
 from hashshield.views import pillow_view, resized, short_side, to_image
@@ -23,7 +23,7 @@ _KEPT_BYTES = 2**30
 
 
 @torch.no_grad()
-def view_features(network: HashNet, paths: Sequence[Path], size: Input, *, device: str) -> Tensor:
+def view_features(network: HashNet, paths: Sequence[Path], size: InputSpec, *, device: str) -> Tensor:
     """(N, D) features of the card's view of each file, on the CPU."""
     network = network.eval()
     batches = view_batches(paths, lambda pixels: pillow_view(pixels, size))
@@ -33,7 +33,7 @@ def view_features(network: HashNet, paths: Sequence[Path], size: Input, *, devic
 class Images:
     """The files of a stage, decoded once where they fit in memory, as augmented batches."""
 
-    def __init__(self, paths: Sequence[Path], size: Input, *, augment: bool, pad: int = 0) -> None:
+    def __init__(self, paths: Sequence[Path], size: InputSpec, *, augment: bool, pad: int = 0) -> None:
         self._paths, self._size, self._augment, self._pad = paths, size, augment, pad
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self._room = _KEPT_BYTES

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.config import meant
 from hashshield.errors import UnknownNameError, UsageError
 
@@ -101,7 +101,7 @@ class Recipe:
     attribution: str
     data: Data
     model: Model
-    input: Input
+    input: InputSpec
     stages: tuple[Stage, ...]
     loss: Loss = field(default_factory=Loss)
 
@@ -140,7 +140,7 @@ def read_recipe(source: str | Path) -> Recipe:
         stages = tuple(_make(Stage, entry, f"stages[{i}]", path) for i, entry in enumerate(raw.pop("stages")))
         parts = {
             name: _make(kind, raw.pop(name), name, path)
-            for name, kind in (("data", Data), ("model", Model), ("input", Input), ("loss", Loss))
+            for name, kind in (("data", Data), ("model", Model), ("input", InputSpec), ("loss", Loss))
             if name in raw
         }
         recipe = _make(Recipe, {**raw, **parts, "stages": stages}, "recipe", path)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.types import View
 
 __all__ = [
@@ -75,7 +75,7 @@ def to_image(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
 
 
-def framing(view: str, size: Input, height: int, width: int) -> Framing:
+def framing(view: str, size: InputSpec, height: int, width: int) -> Framing:
     """What `view` (`CARD` or `SQUASH`) does to a photo of that size: (height, width) to resize to, then the crop."""
     if view == SQUASH:
         return (size.crop, size.crop), (slice(0, size.crop), slice(0, size.crop))
@@ -83,13 +83,13 @@ def framing(view: str, size: Input, height: int, width: int) -> Framing:
     return goal, centre(*goal, size.crop)
 
 
-def pillow_view(pixels: NDArray[np.uint8], size: Input, view: str = CARD) -> Tensor:
+def pillow_view(pixels: NDArray[np.uint8], size: InputSpec, view: str = CARD) -> Tensor:
     """Upright (H, W, 3) pixels -> (3, crop, crop) image in [0, 1], by the card's geometry or squashed."""
     goal, crop = framing(view, size, pixels.shape[0], pixels.shape[1])
     return to_image(resized(pixels, *goal)[crop])
 
 
-def tensor_view(size: Input, view: str = CARD) -> View:
+def tensor_view(size: InputSpec, view: str = CARD) -> View:
     """The same on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
 
     def seen(images: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def reshaped(images: Tensor, height: int, width: int) -> Tensor:
     return seen
 
 
-def card_view(size: Input) -> View:
+def card_view(size: InputSpec) -> View:
     """`tensor_view` by the card's own geometry."""
     return tensor_view(size, CARD)
 
