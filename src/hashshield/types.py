@@ -16,7 +16,6 @@ __all__ = [
     "Codes",
     "Evaluation",
     "Finding",
-    "Goal",
     "GoalKind",
     "GoalSpec",
     "HashModel",
@@ -60,22 +59,6 @@ class HashModel(Protocol):
         ...
 
 
-class Goal(Protocol):
-    """What the bits should become; a goal owns its sign, so the loop only ever descends."""
-
-    def loss(self, codes: Codes, /) -> Tensor:
-        """(N,) per photo, lower is better."""
-        ...
-
-    def reached(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: every margin is at least the kept margin."""
-        ...
-
-    def leaked_bits(self, codes: Codes, /) -> Tensor:
-        """(N,) whole bits by which a code gives away what it was made from; 0 for goals that hide nothing."""
-        ...
-
-
 class Step(Protocol):
     """One move of the change, given the gradient downhill."""
 
@@ -94,6 +77,11 @@ class GoalSpec:
     kind: GoalKind = "away"
     value: str | None = None
     """The target image's path, the set's folder, or the class name."""
+
+    @property
+    def label(self) -> str:
+        """The goal in receipts and the ledger: its kind, and its value if it has one."""
+        return self.kind if self.value is None else f"{self.kind}:{self.value}"
 
 
 @dataclass(frozen=True, slots=True)

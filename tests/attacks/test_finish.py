@@ -178,7 +178,7 @@ def test_strips_agree_with_one_strip(values: int, monkeypatch: pytest.MonkeyPatc
     # Whole levels, so that the dice, which are thrown strip by strip, decide nothing.
     delta = torch.full((3, 10, 7), 5.0001 / 255)
     delta[:, 5:] = -2.9999 / 255
-    noise_free = {"tau": 0.032, "orientation": 1, "opaque": opaque}
+    noise_free = {"tau": 0.032, "orientation": 1, "alpha": opaque}
     whole = apply_perturbation(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]
     monkeypatch.setattr(finish, "_STRIP_VALUES", values)
     parts = apply_perturbation(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]

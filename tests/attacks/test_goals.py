@@ -9,18 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.attacks.goals import (
-    MARGIN_SLACK,
-    BatchObjective,
-    Objective,
     away_band,
-    batch_objectives,
     draw_away,
     draw_decoy,
     in_band,
     nearest_class,
     photo_generator,
-    predicted_flip,
 )
+from hashshield.attacks.objectives import MARGIN_SLACK, BatchObjective, Objective, batch_objectives, predicted_flip
 from hashshield.errors import GoalError
 from hashshield.types import Codes
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hashshield.attacks.goals import away_band, in_band
+from hashshield.attacks.goals import GOALS, FixedCode, Goal, away_band, in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import GoalError, UnknownNameError
 from hashshield.models.load import OpenModel, open_models
@@ -42,8 +42,9 @@ OWN = np.where(CODE > 0, 1, -1)
 FEATURES = torch.arange(5.0)
 
 
-def aim(model: OpenModel, goal: GoalSpec, **changes: Any) -> Any:
-    plain: dict[str, Any] = {"fixed": None, "key": KEY, "sha256": SHA}
+def aim(model: OpenModel, goal: GoalSpec | Goal, **changes: Any) -> Any:
+    plain: dict[str, Any] = {"key": KEY, "sha256": SHA}
+    goal = GOALS[goal.kind] if isinstance(goal, GoalSpec) else goal
     return make_target(goal, model, CODE, FEATURES, **{**plain, **changes})
 
 
@@ -73,12 +74,12 @@ def test_goals_with_a_wanted_code(model: OpenModel) -> None:
     assert any((mark.wanted == anchor).all() for anchor in anchors(model))
     assert np.count_nonzero(mark.wanted != OWN) >= 0.35 * 16
     fixed = np.ones(16, np.int8)
-    assert (aim(model, GoalSpec("image", "x"), shared_target=fixed)[0].wanted == fixed).all()
+    assert (aim(model, FixedCode("image:x", {model.name: fixed}))[0].wanted == fixed).all()
 
 
 def test_a_target_of_the_photos_own_code(model: OpenModel) -> None:
     with pytest.raises(GoalError, match=r"the target already has this photo's code on .*; choose another target"):
-        aim(model, GoalSpec("image", "x"), shared_target=OWN.astype(np.int8))
+        aim(model, FixedCode("image:x", {model.name: OWN.astype(np.int8)}))
 
 
 @pytest.mark.parametrize("kind", ["decoy", "center", "class"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.pipeline.plan import goal_name, model_names, plan
+from hashshield.pipeline.plan import model_names, plan
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import GoalSpec, Request
 from tiny_net import encoded, picture
@@ -119,7 +119,7 @@ def test_the_vault_is_not_walked(tmp_path: Path) -> None:
     [(GoalSpec(), "away"), (GoalSpec("class", "lotus"), "class:lotus")],
 )
 def test_goals_are_named_with_their_value(goal: GoalSpec, name: str) -> None:
-    assert goal_name(Request(goal=goal)) == name
+    assert goal.label == name
 
 
 def test_networks_are_named_in_full(tiny: Path) -> None:

@@ -16,8 +16,8 @@ from hashshield.errors import BrokenPhotoError
 from hashshield.imaging.services import JPEG_Q75
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import OpenModel, open_models
+from hashshield.models.network_views import network_views
 from hashshield.pipeline.aims import CodeTarget, tolerance_for
-from hashshield.pipeline.looks import network_views
 from hashshield.pipeline.receipt import build_receipt, measure_written
 from hashshield.views import CARD, SQUASH, VIEWS, pillow_view
 from tiny_net import SIZE, encoded, picture

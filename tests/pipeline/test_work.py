@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hashshield import imaging
-from hashshield.attacks.loop import Budget
+from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest
@@ -36,7 +36,9 @@ def test_every_photo_has_one_result_whatever_becomes_of_it(tools: ProtectContext
     sources = [source(i) for i in range(6)]
     sources[1] = source(1, b"no photo")
     sources[4] = source(4, sources[4].data[:300])
-    results = {r.source.key: r for r in work(sources, replace(tools, budget=Budget(0.05, 5, 2)))}
+    results = {
+        r.source.key: r for r in work(sources, replace(tools, search=SearchConfig(0.05, 5), execution=Execution(2)))
+    }
     assert sorted(results) == list(range(6))
     for key, result in results.items():
         assert result.source is sources[key]
@@ -59,7 +61,12 @@ def test_photos_are_read_as_they_are_needed(tools: ProtectContext) -> None:
             yield source(number)
 
     done = 0
-    for _ in work(sources(), replace(tools, budget=Budget(0.05, 2, 2), method=replace(tools.method, retries=False))):
+    for _ in work(
+        sources(),
+        replace(
+            tools, search=SearchConfig(0.05, 2), execution=Execution(2), method=replace(tools.method, retries=False)
+        ),
+    ):
         done += 1
         assert len(read) <= done + 3 * (2 + tools.jobs), "a few ahead, not all"
     assert done == 12
@@ -89,7 +96,7 @@ def test_a_photo_that_misses_is_tried_again_and_the_best_is_kept(tools: ProtectC
 
 
 def test_with_one_photo_at_a_time_results_are_identical(tools: ProtectContext) -> None:
-    one_by_one = replace(tools, budget=Budget(0.05, 12, 1))
+    one_by_one = replace(tools, search=SearchConfig(0.05, 12), execution=Execution(1))
     runs = [{r.source.key: r.data for r in work([source(i) for i in range(4)], one_by_one)} for _ in range(2)]
     assert runs[0] == runs[1]
     alone = {i: next(work([source(i)], one_by_one)).data for i in range(4)}
@@ -100,7 +107,7 @@ def test_how_fast_threads_write_changes_nothing(tools: ProtectContext, monkeypat
     """At a fixed batch size results are bit-identical: photos that missed go round again in one order, always."""
     working = sys.modules[work.__module__]
     write, search = working.write, working.search
-    batch = replace(tools, budget=Budget(0.012, 4, 2))
+    batch = replace(tools, search=SearchConfig(0.012, 4), execution=Execution(2))
     sources = [source(i) for i in range(9)]
     runs = []
     for seconds in (0.0, 0.3):
@@ -126,7 +133,7 @@ def test_the_threads_change_nothing(tools: ProtectContext) -> None:
 
 
 def test_how_much_threads_may_hold_changes_nothing(tools: ProtectContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = replace(tools, budget=Budget(0.05, 3, 2))
+    few = replace(tools, search=SearchConfig(0.05, 3), execution=Execution(2))
     freely = {r.source.key: r.data for r in work([source(i) for i in range(4)], few)}
     monkeypatch.setattr(sys.modules[work.__module__], "_BYTES_OF_A_THREAD", 1)
     assert {r.source.key: r.data for r in work([source(i) for i in range(4)], few)} == freely, "one after another"
@@ -135,7 +142,7 @@ def test_how_much_threads_may_hold_changes_nothing(tools: ProtectContext, monkey
 def test_results_of_earlier_runs_are_left_alone(tools: ProtectContext) -> None:
     mine = source(0)
     pixels = imaging.pixel_digest(imaging.read(mine.data, name="x"))
-    known = replace(tools, results_before=frozenset({pixels}), budget=Budget(0.05, 2, 2))
+    known = replace(tools, results_before=frozenset({pixels}), search=SearchConfig(0.05, 2), execution=Execution(2))
     results = {r.source.key: r for r in work([mine, source(1)], known)}
     assert (results[0].earlier_result, results[0].data, results[0].reason) == (pixels, None, None)
     assert results[1].earlier_result is None

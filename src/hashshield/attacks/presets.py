@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hashshield.attacks.goals import MIN_MARGIN
+from hashshield.attacks.objectives import MIN_MARGIN
 from hashshield.errors import UnknownNameError
 from hashshield.types import View
 from hashshield.views import CARD, SQUASH
@@ -18,20 +18,20 @@ __all__ = ["PRESETS", "Margins", "Preset", "preset"]
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """What every margin must keep in a try, by what that try knows of writing."""
+    """The least margin of every bit, try by try; it depends on what a try knows of the encoder."""
 
     first_try: dict[bool, float]
-    """A first try that knows nothing of it, by losslessness."""
+    """First try without knowledge of the encoder; by whether the format is lossless."""
     with_writing_model: tuple[float | None, float, float]
-    """Tries that write at every step: what is reached there is in the file. None: the method's own."""
+    """Tries that encode at every step, so that what they reach is in the file. None: the method's own margin."""
     with_last_write: tuple[float, float]
-    """Later tries that know only the last write."""
+    """Later tries that know only what the last file became."""
 
-    def of(self, tries: int, *, sees_writing: bool, lossless: bool, original_bits: float) -> float:
-        """The kept margin after so many tries; `own` is the method's."""
+    def of(self, tries: int, *, sees_writing: bool, lossless: bool, method_margin: float) -> float:
+        """Return the least margin for the next try, after `tries` of them; `method_margin` is the method's own."""
         if sees_writing:
             min_margin = self.with_writing_model[tries]
-            return original_bits if min_margin is None else min_margin
+            return method_margin if min_margin is None else min_margin
         return self.first_try[lossless] if tries == 0 else self.with_last_write[tries - 1]
 
 

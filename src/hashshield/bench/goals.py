@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from hashshield import imaging
+from hashshield.attacks.goals import GOALS
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.bench.photos import protect_all
@@ -28,7 +29,7 @@ from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Result
-from hashshield.types import GoalKind, GoalSpec, Progress, Request
+from hashshield.types import GoalKind, Progress, Request
 from hashshield.views import pillow_view
 
 __all__ = ["run"]
@@ -67,12 +68,12 @@ def run(
     service = _Service(opened, database, clean, relevant)
     rows = [{"goal": "none", "photos": len(paths), **service.scores(clean)}]
     for goal in goals:
-        results = protect_all(paths, replace(context, goal=GoalSpec(goal)), progress)
+        results = protect_all(paths, replace(context, goal=GOALS[goal]), progress)
         rows.append(
             {"goal": goal, "preset": preset, **_summary(results), **service.scores(_features_of(results, opened))}
         )
     floor = map_floor(relevant)
-    known = environment(model=opened.name, steps=context.budget.steps, tau=tau, seed=seed, queries=len(paths))
+    known = environment(model=opened.name, steps=context.search.steps, tau=tau, seed=seed, queries=len(paths))
     base = {"map_random": round(floor.random, 4), "map_lowest": round(floor.lowest, 4), "environment": known}
     return [{**row, **base} for row in rows]
 

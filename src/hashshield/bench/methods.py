@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from hashshield import imaging
-from hashshield.attacks.goals import Objective
 from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.loop import Budget, NetworkView, SearchResult, SearchTask, search
 from hashshield.attacks.methods import METHODS, Method
+from hashshield.attacks.objectives import Objective
+from hashshield.attacks.search import Execution, SearchConfig, SearchResult, SearchTask, search
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.bench.trials import rounding_grid, written_pixels
@@ -34,6 +34,7 @@ from hashshield.metrics.image import psnr_db, ssim
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
+from hashshield.models.network_views import NetworkView
 from hashshield.types import Progress
 from hashshield.views import pillow_view
 
@@ -141,7 +142,7 @@ class _Tests:
     def measure(self, plan: _Plan) -> dict[str, Any]:
         """Run one method over its share of the photos."""
         count, steps = plan.photos, plan.steps
-        network = NetworkView.of(self.model)
+        network = NetworkView(self.model)
         searches = (
             SearchTask(
                 self._grid(i, rounds=plan.rounds),
@@ -153,7 +154,7 @@ class _Tests:
         found: list[SearchResult] = []
         began = time.monotonic()
         for item in search(
-            searches, [network], plan.method, Budget(self.tau, steps, _BATCH, cpu_workers=self.cpu_workers)
+            searches, [network], plan.method, SearchConfig(self.tau, steps), Execution(_BATCH, self.cpu_workers)
         ):
             found.append(item)
             self.progress.done(None)

@@ -10,7 +10,7 @@ from hashshield import imaging
 from hashshield.bench.photos import protect_each
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Stage
-from hashshield.bench.trials import budget_for
+from hashshield.bench.trials import execution_for
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.catalog import resolve
 from hashshield.errors import UsageError
@@ -72,7 +72,7 @@ def run_goal(
     if missing:
         progress.photo(f"{goal}, {preset}, {', '.join(request.models)}")
         context = make_context(request, _SECRET)
-        context = replace(context, models=models, budget=budget_for(models[0], tau=tau, steps=context.budget.steps))
+        context = replace(context, models=models, execution=execution_for(models[0]))
         for place, result in protect_each([paths[i] for i in missing], context, progress):
             i = missing[place]
             if result.data is None or result.receipt is None:

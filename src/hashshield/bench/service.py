@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from hashshield.attacks.goals import predicted_flip
+from hashshield.attacks.objectives import predicted_flip
 from hashshield.imaging.services import JPEG_Q75, Transform
 from hashshield.metrics.hamming import bits_of, hamming
 

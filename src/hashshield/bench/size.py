@@ -97,7 +97,7 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
             pixels = apply_perturbation(
                 photo.pixels,
                 change,
-                tau=context.budget.tau,
+                tau=context.search.tau,
                 orientation=photo.orientation,
                 generator=torch.Generator().manual_seed(0),
             )

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from hashshield import imaging
+from hashshield.attacks.batching import AdaptiveBatcher, cpu_workers
 from hashshield.attacks.finish import apply_perturbation
-from hashshield.attacks.goals import Objective
 from hashshield.attacks.grid import make_grid
-from hashshield.attacks.loop import Budget, NetworkView, SearchTask, search
 from hashshield.attacks.methods import METHODS
-from hashshield.attacks.room import AdaptiveBatcher, cpu_workers
+from hashshield.attacks.objectives import Objective
+from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.bench.environment import environment, peak_mib
 from hashshield.bench.photos import files_below
 from hashshield.bench.stopwatch import Stopwatch
@@ -30,6 +30,7 @@ from hashshield.errors import UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
+from hashshield.models.network_views import NetworkView
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.receipt import measure_written
 from hashshield.pipeline.run import protect
@@ -89,7 +90,7 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
         SearchTask(make_grid(p).to(inputs.device), [objective])
         for p, objective in zip(displayed, objectives, strict=True)
     ]
-    network = NetworkView.of(opened)
+    network = NetworkView(opened)
 
     count = torch.get_num_threads() if inputs.device.type == "cpu" else 1
 
@@ -101,11 +102,12 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
         with cpu_workers(count) as pool:
             room = AdaptiveBatcher(len(batch), count, pool)
             for _ in range(_STEPS + 1):
-                room.share(list(inputs), bare)
+                room.map(list(inputs), bare)
 
     def loop() -> None:
-        budget = Budget(_TAU, _STEPS, len(batch), cpu_workers=count)
-        for _ in search(iter(searches), [network], METHODS["rnm"], budget):
+        for _ in search(
+            iter(searches), [network], METHODS["rnm"], SearchConfig(_TAU, _STEPS), Execution(len(batch), count)
+        ):
             pass
 
     ratios, floors, loops = [], [], []

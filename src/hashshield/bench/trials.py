@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.attacks.finish import apply_perturbation, uniform_noise
-from hashshield.attacks.goals import Objective
 from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.loop import Budget, NetworkView, SearchTask, search
 from hashshield.attacks.methods import METHODS, Method
+from hashshield.attacks.objectives import Objective
+from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Asked, Stage
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.load import OpenModel
+from hashshield.models.network_views import NetworkView
 from hashshield.types import Progress
 from hashshield.views import resized, to_image
 
@@ -28,7 +29,7 @@ __all__ = [
     "PAPER_STEPS",
     "Attack",
     "attacks_of",
-    "budget_for",
+    "execution_for",
     "rounding_grid",
     "run_searches",
     "units",
@@ -151,10 +152,10 @@ class _Run:
                     self.progress.done(None)
 
         ways = {i: _Way(self.wanted[i], tick) for i in missing}
-        network = NetworkView.of(self.opened)
-        budget = budget_for(self.opened, tau=self.tau, steps=self.attack.steps)
+        network = NetworkView(self.opened)
+        config, execution = SearchConfig(self.tau, self.attack.steps), execution_for(self.opened)
         photos = (self._photo(i, ways[i]) for i in missing)
-        for found in search(photos, [network], self.attack.method, budget):
+        for found in search(photos, [network], self.attack.method, config, execution):
             i = found.key
             assert isinstance(i, int)
             ways[i].finish(_units(self.attack))
@@ -179,12 +180,12 @@ class _Run:
         return torch.Generator().manual_seed(self.stage.seed * 100_003 + self.rows[i])
 
 
-def budget_for(opened: OpenModel, *, tau: float, steps: int) -> Budget:
+def execution_for(opened: OpenModel) -> Execution:
     """How a search is shared out that suits the size of the network's input."""
     cpu_workers = torch.get_num_threads() if opened.model.mean.device.type == "cpu" else 1
     if opened.card.input.crop > _SMALL_SIDE:
-        return Budget(tau, steps, _BATCH, cpu_workers=cpu_workers)
-    return Budget(tau, steps, cpu_workers * _SMALL_PIECE, cpu_workers=cpu_workers, micro_batch=_SMALL_PIECE)
+        return Execution(_BATCH, cpu_workers=cpu_workers)
+    return Execution(cpu_workers * _SMALL_PIECE, cpu_workers=cpu_workers, micro_batch=_SMALL_PIECE)
 
 
 class _Way:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hashshield.checkpoints.cache import digest_of
@@ -15,10 +18,26 @@ from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.catalog import Entry, Reference, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.metrics.hamming import bits_of
 from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
+from hashshield.views import CARD, pillow_view
 
-__all__ = ["OpenModel", "build", "open_checkpoint", "open_models"]
+__all__ = ["Hashed", "OpenModel", "build", "open_checkpoint", "open_models"]
+
+
+class Hashed(NamedTuple):
+    """What a network answers for one photo."""
+
+    code: NDArray[np.float32]
+    """(K,) relaxed."""
+    features: Tensor
+    """(D,) on the network's device."""
+
+    @property
+    def bits(self) -> NDArray[np.int8]:
+        """(K,) in {-1, +1}; the sign of 0 is -1."""
+        return bits_of(self.code)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +53,29 @@ class OpenModel:
 
     @property
     def bits(self) -> int:
-        """Code length."""
+        """Code length K."""
         return self.model.bits
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.model.mean.device
+
+    def hash(self, pixels: NDArray[np.uint8], view: str = CARD) -> Hashed:
+        """Hash displayed (H, W, 3) RGB pixels, resized as Pillow does it, through a view of `views.framing`."""
+        return self.hash_view(pillow_view(pixels, self.card.input, view))
+
+    @torch.inference_mode()
+    def hash_view(self, image: Tensor) -> Hashed:
+        """Hash one (3, s, s) image in [0, 1] that is cut to the network's input."""
+        codes = self.model(image[None].to(self.device))
+        return Hashed(codes.code[0].float().cpu().numpy(), codes.features[0])
+
+    def class_rank(self, bits: NDArray[np.int8], row: int) -> int:
+        """Return how many anchors are nearer to the (K,) bits than that of class `row`."""
+        assert self.anchors is not None
+        distances = np.count_nonzero(self.anchors.cpu().numpy() != bits, axis=1)
+        return int(np.count_nonzero(distances < distances[row]))
 
     def class_index(self, name: str) -> int:
         """Row of a class in `anchors`. Raises UnknownNameError naming the nearest."""

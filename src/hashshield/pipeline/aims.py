@@ -13,24 +13,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.goals import (
-    Objective,
-    away_band,
-    draw_away,
-    draw_decoy,
-    in_band,
-    nearest_class,
-    photo_generator,
-)
+from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, in_band, photo_generator
+from hashshield.attacks.objectives import Objective
 from hashshield.errors import GoalError, PhotoError
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.storage import walk
 from hashshield.types import CodeRow, GoalSpec
-from hashshield.views import CARD, pillow_view
+from hashshield.views import CARD
 
-__all__ = ["CodeTarget", "make_target", "measure", "read_target", "shared_bits", "target_for_view", "tolerance_for"]
+__all__ = [
+    "CodeTarget",
+    "goal_for",
+    "make_target",
+    "measure",
+    "read_target",
+    "shared_bits",
+    "target_for_view",
+    "tolerance_for",
+]
 
 Bits = NDArray[np.int8]
 
@@ -134,47 +136,41 @@ def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | Non
         if not files:
             raise GoalError(f"{folder}: holds no photo to aim at; name a folder of JPEG, PNG or WebP files")
         return [bits_of(bits_of(code).astype(np.float32).sum(0)) for code in _codes_of(files, models)]
-    for model in models:
-        if goal.kind in ("decoy", "center"):
+    if GOALS[goal.kind].needs_anchors:
+        for model in models:
             _anchors(model, goal)
     return None
 
 
+def goal_for(spec: GoalSpec, models: Sequence[OpenModel]) -> Goal:
+    """Return the goal a user named, ready for these networks.
+
+    Raises GoalError for a target that cannot be hashed and a network without the anchors the goal needs, PhotoError,
+    UnknownNameError.
+    """
+    shared = shared_bits(spec, models)
+    if shared is None:
+        return GOALS[spec.kind]
+    return FixedCode(spec.label, {model.name: bits for model, bits in zip(models, shared, strict=True)})
+
+
 def make_target(
-    goal: GoalSpec,
+    goal: Goal,
     model: OpenModel,
     code: NDArray[np.float32],
     features: Tensor,
     *,
-    shared_target: Bits | None,
     key: bytes,
     sha256: str,
     other_view_bits: Sequence[Bits] = (),
 ) -> tuple[CodeTarget, Objective]:
-    """What one network should answer for a photo whose relaxed (K,) code and (D,) features it gives now.
+    """Return what one network should answer for a photo that it gives the relaxed (K,) `code` and (D,) `features` now.
 
-    `others` are the bits it gives the photo in other views, which `away` leaves too; see `aim_elsewhere`. Raises
-    GoalError for a target that is the photo's own code.
+    `other_view_bits` are the photo's bits in further views; see `target_for_view`. Raises GoalError.
     """
-    original_bits = bits_of(code)
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
-    nearest = None if anchors is None else nearest_class(original_bits, anchors)
-    generator = photo_generator(key, sha256, model.name)
-    if shared_target is not None:
-        wanted = shared_target
-        if np.array_equal(wanted, original_bits):
-            raise GoalError(f"the target already has this photo's code on {model.name}; choose another target")
-    elif goal.kind == "away":
-        wanted = draw_away(
-            original_bits, None if anchors is None or nearest is None else anchors[nearest], generator, other_view_bits
-        )
-    elif goal.kind == "opposite":
-        wanted = -original_bits
-    elif goal.kind == "decoy":
-        wanted = _anchors(model, goal)[draw_decoy(original_bits, _anchors(model, goal), generator)]
-    else:
-        wanted = -_anchors(model, goal)[nearest_class(original_bits, _anchors(model, goal))]
-    target = CodeTarget(model.name, original_bits, wanted, nearest, goal.kind == "away")
+    photo = HashedPhoto(model.name, bits_of(code), anchors, photo_generator(key, sha256, model.name), other_view_bits)
+    target = CodeTarget(model.name, photo.bits, goal.target_bits(photo), photo.nearest, goal.is_band)
     return target, _objective(target, features)
 
 
@@ -215,8 +211,7 @@ def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArra
         except PhotoError as error:
             raise GoalError(f"the target is no usable photo: {error}") from error
         for codes, model in zip(rows, models, strict=True):
-            image = pillow_view(pixels, model.card.input)[None].to(model.model.mean.device)
-            codes.append(model.model(image).code[0].float().cpu().numpy())
+            codes.append(model.hash(pixels).code)
     return [np.stack(codes) for codes in rows]
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from hashshield import imaging
-from hashshield.attacks.loop import Budget
+from hashshield.attacks.batching import fitting, step_bytes
 from hashshield.attacks.presets import preset
-from hashshield.attacks.room import fitting, step_bytes
+from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import shared_bits
+from hashshield.pipeline.aims import goal_for
 from hashshield.pipeline.attempts import asked_now, kept_of
 from hashshield.pipeline.between import defer_interrupts
 from hashshield.pipeline.plan import Job, already_row
@@ -39,14 +39,12 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
         preset=preset(request.preset),
         witnesses=tuple(open_models([witness], device=device)) if witness else (),
         method=chosen,
-        budget=Budget(
-            request.tau,
-            chosen.steps if request.steps is None else request.steps,
+        search=SearchConfig(request.tau, chosen.steps if request.steps is None else request.steps),
+        execution=Execution(
             request.batch_size or _batch_size(models),
             cpu_workers=torch.get_num_threads() if device == "cpu" else 1,
         ),
-        goal=request.goal,
-        shared_target=shared_bits(request.goal, models),
+        goal=goal_for(request.goal, models),
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
         survival=request.survival,

@@ -22,7 +22,6 @@ __all__ = [
     "base_fields",
     "copy_place",
     "files",
-    "goal_name",
     "model_names",
     "plan",
     "read_photo",
@@ -115,7 +114,7 @@ def settings_mismatch(details: Mapping[str, Any], request: Request, advice: str)
     """What a photo was protected with where that is not what is asked now; None where it is. Raises as `asked_for`."""
     asked = {
         "model": model_names(request),
-        "goal": goal_name(request),
+        "goal": request.goal.label,
         "tau": request.tau,
         "method": request.method,
         "preset": request.preset,
@@ -132,7 +131,7 @@ def base_fields(path: Path, output: Path | None, sha256: str, request: Request) 
         "model": model_names(request),
         "method": request.method,
         "preset": request.preset,
-        "goal": goal_name(request),
+        "goal": request.goal.label,
         "tau": request.tau,
         "sha256_before": sha256,
     }
@@ -146,12 +145,6 @@ def text_of(path: Path | None) -> str | None:
 def model_names(request: Request) -> str:
     """The networks as receipts and ledger name them, however the user did. Raises UnknownNameError, CheckpointError."""
     return ",".join(dict.fromkeys(map(full_name, request.models)))
-
-
-def goal_name(request: Request) -> str:
-    """The goal as receipts name it: its kind, and its value where there is one."""
-    goal = request.goal
-    return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
 
 
 def files(

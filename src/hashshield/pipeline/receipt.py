@@ -18,8 +18,8 @@ from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
+from hashshield.models.network_views import NetworkView, distinct_models, network_views, views_of
 from hashshield.pipeline.aims import CodeTarget, measure, tolerance_for
-from hashshield.pipeline.looks import Look, network_views, networks, views_of
 from hashshield.pipeline.survival import CARD_VIEW, Served, codes_of, serve, survival_rows
 from hashshield.pipeline.witness import witness_row
 from hashshield.types import PerceptualRow, Receipt
@@ -54,7 +54,7 @@ class WrittenPhoto:
 def measure_written(
     data: bytes,
     original: imaging.Photo,
-    promised_views: Sequence[Look],
+    promised_views: Sequence[NetworkView],
     *,
     name: str,
     witnesses: Sequence[OpenModel] = (),
@@ -76,7 +76,7 @@ def measure_written(
     displayed = Image.fromarray(upright_rgb(photo))
     on_grid = resized(displayed, *grid_size(displayed.height, displayed.width))
     views, witness_views = views_of(displayed, promised_views), views_of(displayed, network_views(witnesses))
-    transformed = serve(displayed, networks(promised_views), every=survival)
+    transformed = serve(displayed, distinct_models(promised_views), every=survival)
     perceptual = perceptual_rows(Image.fromarray(upright_rgb(original)), displayed) if survival else ()
     del displayed
     return WrittenPhoto(
@@ -98,7 +98,7 @@ def measure_written(
 def build_receipt(
     written_photo: WrittenPhoto,
     targets: Sequence[CodeTarget],
-    promised_views: Sequence[Look],
+    promised_views: Sequence[NetworkView],
     *,
     linf_applied: int,
     tolerance: int | None,
@@ -109,6 +109,7 @@ def build_receipt(
 
     Each witness comes with the bits that it gave the original.
     """
+    models = distinct_models(promised_views)
     rows = [
         measure(target, code, look.model.anchors, look.view)
         for target, look, code in zip(
@@ -120,7 +121,7 @@ def build_receipt(
             m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(targets, rows, strict=True)
         ),
         codes=tuple(rows),
-        survival=survival_rows(written_photo.transformed, targets, networks(promised_views), tolerance=tolerance),
+        survival=survival_rows(written_photo.transformed, targets, models, tolerance=tolerance),
         perceptual=written_photo.perceptual,
         psnr_db=written_photo.psnr_db,
         ssim=written_photo.ssim,

@@ -11,10 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield.imaging.services import JPEG_Q75, SERVICES, Transform
-from hashshield.models.hash_files import shared_codes
 from hashshield.models.load import OpenModel
+from hashshield.models.network_views import network_views, views_of
 from hashshield.pipeline.aims import CodeTarget, measure, tolerance_for
-from hashshield.pipeline.looks import network_views, views_of
 from hashshield.types import SurvivalRow
 from hashshield.views import CARD, SQUASH
 
@@ -79,8 +78,4 @@ def card_views(displayed: Image.Image, models: Sequence[OpenModel]) -> tuple[Ten
 
 def codes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
     """Relaxed codes (K,), one per model and its view."""
-    found = []
-    for view, model in zip(views, models, strict=True):
-        image = view[None].to(model.model.mean.device)
-        found.append(shared_codes([model.model], image)[0].code[0].float().cpu().numpy())
-    return found
+    return [model.hash_view(view).code for view, model in zip(views, models, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,20 +12,21 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.attacks.finish import apply_perturbation, uniform_noise
-from hashshield.attacks.goals import Objective, photo_generator
+from hashshield.attacks.goals import Goal, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.loop import Budget
 from hashshield.attacks.masking import PerceptualMask, perceptual_mask
 from hashshield.attacks.methods import Method
+from hashshield.attacks.objectives import Objective
 from hashshield.attacks.presets import Preset
+from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
+from hashshield.models.network_views import NetworkView, network_views
 from hashshield.pipeline.aims import CodeTarget
 from hashshield.pipeline.look import open_photo
-from hashshield.pipeline.looks import Look, network_views
 from hashshield.pipeline.receipt import WrittenPhoto, measure_written
-from hashshield.types import GoalSpec, Receipt
+from hashshield.types import Receipt
 from hashshield.views import framing, pillow_view, resized, to_image
 
 __all__ = ["ProtectContext", "Result", "Source", "Task", "prepare", "with_writing_model", "write"]
@@ -56,10 +57,9 @@ class ProtectContext:
     models: tuple[OpenModel, ...]
     preset: Preset
     method: Method
-    budget: Budget
-    goal: GoalSpec
-    shared_target: Sequence[Bits] | None
-    """Wanted bits per model where they do not depend on the photo."""
+    search: SearchConfig
+    execution: Execution
+    goal: Goal
     secret: bytes
     """Key of the per-photo randomness."""
     tolerance: int | None
@@ -77,7 +77,7 @@ class ProtectContext:
     """Told what the user should know, such as a change of device."""
 
     @property
-    def promised_views(self) -> tuple[Look, ...]:
+    def promised_views(self) -> tuple[NetworkView, ...]:
         """Each network in each view that is promised."""
         return network_views(self.models, self.preset.views)
 
@@ -147,7 +147,7 @@ def prepare(source: Source, context: ProtectContext) -> Task:
         source=source,
         grid=grid,
         views=tuple(_view(displayed, grid, look) for look in context.promised_views),
-        witness_views=tuple(_view(displayed, grid, Look(model)) for model in context.witnesses),
+        witness_views=tuple(_view(displayed, grid, NetworkView(model)) for model in context.witnesses),
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
         scale=min(displayed.shape[:2]) / min(grid.image.shape[1:]),
@@ -158,7 +158,7 @@ def prepare(source: Source, context: ProtectContext) -> Task:
     )
 
 
-def _view(displayed: NDArray[np.uint8], grid: Grid, look: Look) -> Tensor:
+def _view(displayed: NDArray[np.uint8], grid: Grid, look: NetworkView) -> Tensor:
     """A view of the original; out of the grid where both resize alike, which saves a pass over the photo."""
     size = look.model.card.input
     goal, (rows, columns) = framing(look.view, size, displayed.shape[0], displayed.shape[1])
@@ -186,11 +186,11 @@ def _changed_pixels(
     seed = int(photo_generator(context.secret, source.sha256, "rounding").integers(2**62))
     if context.method.noise:
         generator = torch.Generator().manual_seed(seed)
-        return uniform_noise(photo.pixels, tau=context.budget.tau, generator=generator, alpha=photo.alpha)
+        return uniform_noise(photo.pixels, tau=context.search.tau, generator=generator, alpha=photo.alpha)
     return apply_perturbation(
         photo.pixels,
         delta,
-        tau=context.budget.tau,
+        tau=context.search.tau,
         orientation=photo.orientation,
         generator=torch.Generator().manual_seed(seed),
         alpha=photo.alpha,

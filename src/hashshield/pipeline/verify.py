@@ -9,26 +9,25 @@ from threading import Lock
 import torch
 
 from hashshield import imaging
+from hashshield.attacks.batching import cpu_workers
 from hashshield.attacks.presets import preset as find_preset
-from hashshield.attacks.room import cpu_workers
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError
-from hashshield.metrics.hamming import bits_of, to_hex
+from hashshield.metrics.hamming import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import (
     CodeTarget,
+    goal_for,
     make_target,
     measure,
     read_target,
-    shared_bits,
     target_for_view,
     tolerance_for,
 )
 from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
-from hashshield.views import pillow_view
 
 __all__ = ["verify"]
 
@@ -162,16 +161,14 @@ class _Check:
     @torch.inference_mode()
     def _measure(self, target: CodeTarget, displayed: imaging.Pixels) -> CodeRow:
         model = self._model(target.model)
-        image = pillow_view(displayed, model.card.input, target.view)[None].to(self.device)
-        return measure(target, model.model(image).code[0].float().cpu().numpy(), model.anchors, target.view)
+        return measure(target, model.hash(displayed, target.view).code, model.anchors, target.view)
 
     @torch.inference_mode()
     def _hex(self, displayed: imaging.Pixels, names: Sequence[str]) -> dict[str, str]:
         codes = {}
         for name in names:
             model = self._model(name)
-            image = pillow_view(displayed, model.card.input)[None].to(self.device)
-            codes[model.name] = to_hex(bits_of(model.model(image).code[0].float().cpu().numpy()))
+            codes[model.name] = to_hex(model.hash(displayed).bits)
         return codes
 
     def _marks_of(self, original: Path, *, as_promised: bool) -> list[CodeTarget]:
@@ -197,23 +194,21 @@ class _Check:
     def _drawn(self, displayed: imaging.Pixels, sha256: str) -> list[CodeTarget]:
         """Marks of an original; what `away` drew cannot be known here, so only its band is held against it."""
         models = [self._model(name) for name in self.names]
-        shared_target = shared_bits(self.goal, models)
+        goal = goal_for(self.goal, models)
         targets = []
-        for index, model in enumerate(models):
-            views = [pillow_view(displayed, model.card.input, view)[None].to(self.device) for view in self.views]
-            codes = [model.model(view) for view in views]
+        for model in models:
+            hashed = [model.hash(displayed, view) for view in self.views]
             target, _ = make_target(
-                self.goal,
+                goal,
                 model,
-                codes[0].code[0].float().cpu().numpy(),
-                codes[0].features[0],
-                shared_target=None if shared_target is None else shared_target[index],
+                hashed[0].code,
+                hashed[0].features,
                 key=self.store.key(),
                 sha256=sha256,
             )
             targets.append(target)
-            for view, found in zip(self.views[1:], codes[1:], strict=True):
-                there, _ = target_for_view(target, view, found.code[0].float().cpu().numpy(), found.features[0])
+            for view, found in zip(self.views[1:], hashed[1:], strict=True):
+                there, _ = target_for_view(target, view, found.code, found.features)
                 targets.append(there)
         return targets
 
@@ -221,7 +216,7 @@ class _Check:
 def _goal_text(goal: GoalSpec, record: Record | None) -> str:
     if record is not None:
         return str(record.details["goal"])
-    return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
+    return goal.label
 
 
 def _files(

@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hashshield.attacks.batching import ByteSemaphore
 from hashshield.attacks.goals import photo_generator
-from hashshield.attacks.loop import NetworkView, SearchResult, SearchTask, search
+from hashshield.attacks.search import SearchResult, SearchTask, search
 from hashshield.errors import HashshieldError
-from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import return_freed_memory
 from hashshield.pipeline.aims import CodeTarget, make_target, target_for_view, tolerance_for
-from hashshield.pipeline.gate import ByteSemaphore
 from hashshield.pipeline.receipt import WrittenPhoto, build_receipt
 from hashshield.pipeline.task import ProtectContext, Result, Source, Task, prepare, with_writing_model, write
 from hashshield.pipeline.witness import witness_bits
@@ -50,7 +49,7 @@ def work(sources: Iterable[Source], context: ProtectContext) -> Iterator[Result]
     again with larger margins; after the last try the best bytes come back with a receipt that has not passed.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the search has lanes of its own; see attacks.room
+    torch.set_num_threads(1)  # the search has lanes of its own; see attacks.batching
     try:
         with ThreadPoolExecutor(context.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield from _Protector(sources, context, pool).run()
@@ -77,7 +76,7 @@ class _Protector:
         self.gate = ByteSemaphore(context.jobs * _BYTES_OF_A_THREAD)
         self.sources = iter(sources)
         self.device = context.models[0].model.mean.device
-        self.networks = [NetworkView.of(look.model, look.view) for look in context.promised_views]
+        self.networks = context.promised_views
         self.prepared: deque[tuple[Source, Future[Task]]] = deque()
         self.again: deque[Task] = deque()
         self.missed: dict[int, Task] = {}
@@ -92,9 +91,8 @@ class _Protector:
         while self.prepared or self.again or self.missed or self.writing:
             # The search ends when no photo is waiting; photos tried again start it anew.
             try:
-                for found in search(
-                    iter(self._next_search, None), self.networks, self.context.method, self.context.budget
-                ):
+                tasks, c = iter(self._next_search, None), self.context
+                for found in search(tasks, self.networks, c.method, c.search, c.execution):
                     self._write_behind(found)
                     self._collect()
                     yield from self._drain()
@@ -122,7 +120,7 @@ class _Protector:
             yield self.results.popleft()
 
     def _prepare_ahead(self) -> None:
-        while len(self.prepared) < self.context.budget.batch_size + self.context.jobs:
+        while len(self.prepared) < self.context.execution.batch_size + self.context.jobs:
             source = next(self.sources, None)
             if source is None:
                 return
@@ -155,7 +153,7 @@ class _Protector:
 
     def _next_search(self) -> SearchTask | None:
         """The next photo for the search: one to try again, else a new one; None when neither is waiting."""
-        self._release(self.written - self.context.budget.batch_size - self.context.jobs)
+        self._release(self.written - self.context.execution.batch_size - self.context.jobs)
         if self.again:
             return self._start(self.again.popleft())
         while self.prepared:
@@ -185,23 +183,20 @@ class _Protector:
         context = self.context
         pairs = []
         views = iter(task.views)
-        for index, model in enumerate(context.models):
-            seen = [model.model(next(views)[None].to(self.device)) for _ in context.preset.views]
-            codes = [codes.code[0].float().cpu().numpy() for codes in seen]
-            features = [codes.features[0].clone() for codes in seen]
+        for model in context.models:
+            hashed = [model.hash_view(next(views)) for _ in context.preset.views]
             target, objective = make_target(
                 context.goal,
                 model,
-                codes[0],
-                features[0],
-                shared_target=None if context.shared_target is None else context.shared_target[index],
+                hashed[0].code,
+                hashed[0].features,
                 key=context.secret,
                 sha256=task.source.sha256,
-                other_view_bits=[bits_of(code) for code in codes[1:]],
+                other_view_bits=[elsewhere.bits for elsewhere in hashed[1:]],
             )
             pairs.append((target, objective))
-            for name, code, feature in list(zip(context.preset.views, codes, features, strict=True))[1:]:
-                pairs.append(target_for_view(target, name, code, feature))
+            for name, elsewhere in zip(context.preset.views[1:], hashed[1:], strict=True):
+                pairs.append(target_for_view(target, name, elsewhere.code, elsewhere.features))
         task.targets = tuple(target for target, _ in pairs)
         task.objectives = tuple(objective.to(self.device) for _, objective in pairs)
         task.witness_bits = tuple(
@@ -214,7 +209,7 @@ class _Protector:
             task.tries,
             sees_writing=task.grid.written is not None,
             lossless=task.lossless,
-            original_bits=self.context.method.min_margin,
+            method_margin=self.context.method.min_margin,
         )
         task.seconds -= time.monotonic()
         self.searching.append(task)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield.attacks import steps
-from hashshield.attacks.goals import MIN_MARGIN, Objective
 from hashshield.attacks.grid import make_grid
-from hashshield.attacks.loop import Budget, NetworkView, SearchResult, SearchTask, search
 from hashshield.attacks.masking import PerceptualMask
 from hashshield.attacks.methods import METHODS, Method, method
+from hashshield.attacks.objectives import MIN_MARGIN, Objective
+from hashshield.attacks.search import Execution, SearchConfig, SearchResult, SearchTask, search
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import OpenModel, open_models
-from hashshield.types import Codes, Step, View
+from hashshield.models.network_views import NetworkView
+from hashshield.types import Codes, HashModel, Step, View
 from hashshield.views import card_view
 from tiny_net import picture
 
@@ -40,6 +41,18 @@ class Toy:
         return Codes(20 * (quarters - 0.5), quarters)
 
 
+@dataclass
+class Through:
+    """A network behind any view at all."""
+
+    model: HashModel
+    view: View = lambda images: images
+    side: int = 256
+
+    def __call__(self, images: Sequence[Tensor], /) -> Codes:
+        return self.model(torch.cat([self.view(image) for image in images]))
+
+
 def toy_photo(key: object, wanted: tuple[int, ...] = (1, 1, 1, 1), *, away: float = 0.01, **aim: float) -> SearchTask:
     """Grey, a little below a half, so that every bit is -1 and wants the same push."""
     grid = make_grid(picture(40, 40))
@@ -50,8 +63,8 @@ def toy_photo(key: object, wanted: tuple[int, ...] = (1, 1, 1, 1), *, away: floa
 def run(
     photos: list[SearchTask], chosen: Method, *, steps_: int = 40, tau: float = 0.05, batch: int = 8
 ) -> dict[object, SearchResult]:
-    viewed = [NetworkView(Toy(), lambda images: images)]
-    return {f.key: f for f in search(photos, viewed, chosen, Budget(tau, steps_, batch))}
+    viewed = [Through(Toy())]
+    return {f.key: f for f in search(photos, viewed, chosen, SearchConfig(tau, steps_), Execution(batch))}
 
 
 RNM = method("rnm")
@@ -230,7 +243,7 @@ def test_finished_photos_leave_and_waiting_ones_enter() -> None:
     toy = Toy()
     chosen = replace(method("rnm-first"), step=lambda _t, _s: steps.sign(0.004))
     finished = []
-    for found in search(photos(), [NetworkView(toy, lambda x: x)], chosen, Budget(0.05, 50, batch_size=2)):
+    for found in search(photos(), [Through(toy)], chosen, SearchConfig(0.05, 50), Execution(2)):
         finished.append(found.key)
         assert len(drawn) <= len(finished) + 2, "never more than a batch ahead"
     assert sorted(finished) == [0, 1, 2, 3, 4]
@@ -257,10 +270,10 @@ def test_each_photo_counts_its_own_steps() -> None:
 
 def test_several_networks_must_all_agree() -> None:
     half = Toy()
-    viewed = [NetworkView(Toy(), lambda x: x), NetworkView(half, lambda x: x.flip(1))]
+    viewed = [Through(Toy()), Through(half, lambda x: x.flip(1))]
     photo = toy_photo("a")
     photo = replace(photo, objectives=[*photo.objectives, Objective(torch.tensor([-1.0, -1.0, -1.0, 1.0]))])
-    (found,) = search([photo], viewed, RNM, Budget(0.05, 60))
+    (found,) = search([photo], viewed, RNM, SearchConfig(0.05, 60))
     assert found.reached
     image = photo.grid.changed(found.delta)
     for network, aim in zip(viewed, photo.objectives, strict=True):
@@ -284,8 +297,11 @@ def real(model: OpenModel, count: int) -> list[SearchTask]:
 def tiny_run(
     model: OpenModel, count: int, *, batch: int, steps_: int = 12, name: str = "rnm"
 ) -> dict[object, SearchResult]:
-    viewed = [NetworkView(model.model, card_view(model.card.input), model.card.input.resize)]
-    return {f.key: f for f in search(real(model, count), viewed, method(name), Budget(0.032, steps_, batch))}
+    viewed = [NetworkView(model)]
+    return {
+        f.key: f
+        for f in search(real(model, count), viewed, method(name), SearchConfig(0.032, steps_), Execution(batch))
+    }
 
 
 def test_a_network_that_sees_less_is_searched_with_longer_steps(model: OpenModel) -> None:
@@ -293,8 +309,8 @@ def test_a_network_that_sees_less_is_searched_with_longer_steps(model: OpenModel
     (photo,) = real(model, 1)
     lengths = []
     for side in (64, 16):
-        viewed = [NetworkView(model.model, card_view(model.card.input), side)]
-        (found,) = search([photo], viewed, method("rnm"), Budget(1.0, 1))
+        viewed = [Through(model.model, card_view(model.card.input), side)]
+        (found,) = search([photo], viewed, method("rnm"), SearchConfig(1.0, 1))
         lengths.append(float(found.last.norm()))
     assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.05)
 
@@ -313,15 +329,17 @@ def test_company_in_the_batch_decides_nothing(model: OpenModel) -> None:
 @pytest.mark.slow
 def test_company_in_the_batch_changes_next_to_nothing(data: Path) -> None:
     (lite,) = open_models(["lite0-caltech101:16"])
-    viewed = [NetworkView(lite.model, card_view(lite.card.input), lite.card.input.resize)]
+    viewed = [NetworkView(lite)]
     photos = []
     for name in ("sunflower", "kangaroo", "lotus"):
         grid = make_grid(np.asarray(Image.open(data / f"{name}.jpg").convert("RGB")))
         with torch.inference_mode():
-            wanted = lite.model(viewed[0].view(grid.image[None])).code[0].sign()
+            wanted = viewed[0]([grid.image[None]]).code[0].sign()
         wanted = torch.cat([-wanted[:4], wanted[4:]])
         photos.append(SearchTask(grid, [Objective(wanted)], key=name))
-    runs = [{f.key: f for f in search(photos, viewed, RNM, Budget(0.032, 40, batch_size=batch))} for batch in (1, 2)]
+    runs = [
+        {f.key: f for f in search(photos, viewed, RNM, SearchConfig(0.032, 40), Execution(batch))} for batch in (1, 2)
+    ]
     ratios = []
     for photo in photos:
         alone, together = (found[photo.key] for found in runs)

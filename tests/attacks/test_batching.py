@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from hashshield.attacks.room import AdaptiveBatcher, cpu_workers, fitting, step_bytes
+from hashshield.attacks.batching import AdaptiveBatcher, cpu_workers, fitting, step_bytes
 from hashshield.models.load import open_models
 
 
@@ -26,16 +26,16 @@ class Device:
 @pytest.mark.parametrize("holds", [1, 2, 3, 5, 8])
 def test_the_batch_halves_until_it_fits_and_stays_halved(holds: int) -> None:
     device, room = Device(holds), AdaptiveBatcher(8)
-    assert room.share(range(8), device) == [item * 10 for item in range(8)]
+    assert room.map(range(8), device) == [item * 10 for item in range(8)]
     assert room.size <= holds
     first = len(device.sizes)
-    assert room.share(range(8), device) == [item * 10 for item in range(8)]
+    assert room.map(range(8), device) == [item * 10 for item in range(8)]
     assert max(device.sizes[first:]) <= holds, "what did not fit is not tried again"
 
 
 def test_a_single_item_that_does_not_fit_is_told() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        AdaptiveBatcher(4).share(range(4), Device(0))
+        AdaptiveBatcher(4).map(range(4), Device(0))
 
 
 @pytest.mark.parametrize("items", [1, 2, 5, 8])
@@ -43,7 +43,7 @@ def test_lanes_keep_the_order_and_split_by_number_alone(items: int) -> None:
     device = Device(100)
     with cpu_workers(2) as pool:
         room = AdaptiveBatcher(8, 2, pool)
-        assert room.share(range(items), device) == [item * 10 for item in range(items)]
+        assert room.map(range(items), device) == [item * 10 for item in range(items)]
     pieces = {1: [1], 2: [1, 1], 5: [2, 1, 1, 1], 8: [2, 2, 2, 2]}
     assert sorted(device.sizes) == sorted(pieces[items])
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hashshield.pipeline.gate import ByteSemaphore
+from hashshield.attacks.batching import ByteSemaphore
 
 
 @pytest.mark.parametrize("sizes", [[30] * 12, [100] * 4, [1000, 10, 1000, 90, 20], [0, 0]])

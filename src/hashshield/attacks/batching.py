@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MICRO_BATCH", "AdaptiveBatcher", "cpu_workers", "fitting", "step_bytes"]
+__all__ = ["MICRO_BATCH", "AdaptiveBatcher", "ByteSemaphore", "cpu_workers", "fitting", "step_bytes"]
 
 MICRO_BATCH = 2
 """Photos a lane takes at once: a step of eight together is not quicker per photo on a processor core, and holds four
@@ -83,7 +84,7 @@ class AdaptiveBatcher:
     micro_batch: int = MICRO_BATCH
     """Photos a lane takes at once."""
 
-    def share(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
+    def map(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
         """Apply `work` to `items` in pieces, side by side where there are lanes; results in order.
 
         How items are put together depends on their number only, so results can be repeated. Raises
@@ -113,3 +114,25 @@ def _even(items: Sequence[T], most: int, cpu_workers: int) -> list[Sequence[T]]:
     least, larger = divmod(len(items), count)
     ends = [least * n + min(n, larger) for n in range(count + 1)]
     return [items[first:last] for first, last in pairwise(ends)]
+
+
+class ByteSemaphore:
+    """Admit threads while what they hold together fits into `size` bytes; one that needs more runs alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Wait for room for `size` bytes, and keep it meanwhile; a thread that is inside must not ask again."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
