@@ -11,6 +11,7 @@ HashshieldError
 ├── StorageError        1  vault, ledger or file system would not do what safety needs
 │   └── ChangedError       the file changed between reading and writing
 ├── FleetError          1  Ray is missing, cannot be reached, or would not do its part
+├── InternalError       1  a bug of this program, met while it worked on one photo
 └── CheckpointError     4  a checkpoint that is missing, broken or not what its digest says
     └── DownloadError      no source gave the pinned bytes
 
@@ -29,6 +30,7 @@ __all__ = [
     "FleetError",
     "GoalError",
     "HashshieldError",
+    "InternalError",
     "NotAPhotoError",
     "PhotoError",
     "StorageError",
@@ -80,6 +82,10 @@ class StorageError(HashshieldError):
 
 class ChangedError(StorageError):
     """The file changed between reading and writing; it was left as it is."""
+
+
+class InternalError(HashshieldError):
+    """A bug of this program, met while it worked on one photo; see `hashshield.boundary`."""
 
 
 class FleetError(HashshieldError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol
@@ -27,6 +28,8 @@ from hashshield.attacks.grid import Grid
 from hashshield.attacks.masking import PerceptualMask
 from hashshield.attacks.methods import Method
 from hashshield.attacks.objectives import BatchObjective, Objective, batch_objectives
+from hashshield.boundary import boundary, reach
+from hashshield.errors import InternalError
 from hashshield.types import Codes, Step, View
 
 __all__ = ["Execution", "HashView", "SearchConfig", "SearchResult", "SearchTask", "search"]
@@ -64,6 +67,8 @@ class SearchTask:
     """(C, h, w) change to go on from; None: no change."""
     key: object = None
     """Handed back with the result."""
+    name: str = ""
+    """The photo, in messages about it."""
     watch: Callable[[int, Sequence[Tensor]], None] | None = None
     """Called at every step with the number of steps taken and the (K,) code of each network view."""
     transform: Callable[[int], View] | None = None
@@ -116,6 +121,8 @@ class SearchResult:
     """Steps taken before the goal was first met."""
     last: Tensor
     """(C, h, w): the change at the last step, which methods that never shrink leave further out than `delta`."""
+    error: InternalError | None = None
+    """What ended the search of this photo alone; the rest says how far it came."""
 
 
 def search(
@@ -166,23 +173,41 @@ class _BatchStep:
     method: Method
 
     def __call__(self, states: Sequence[_SearchState]) -> Sequence[_SearchState]:
+        """Take the step. If it raises, each photo takes it once alone, and only those that raise again fail."""
+        try:
+            with boundary("search", states[0].task.name, passes=(torch.OutOfMemoryError,)):
+                self._take(states)
+        except InternalError as error:
+            if len(states) == 1:
+                states[0].fail(error)
+            else:
+                for state in states:
+                    self((state,))
+        return states
+
+    def _take(self, states: Sequence[_SearchState]) -> None:
+        """Take the step for all or, if anything raises, for none."""
+        for state in states[1:]:
+            reach("search", state.task.name)
         deltas = [state.delta.detach().requires_grad_() for state in states]
         images = [state.task.transformed(delta, state.steps_taken) for state, delta in zip(states, deltas, strict=True)]
         # Half precision where it pays, and for the search only: receipts are always float32.
         with torch.autocast("cuda", enabled=deltas[0].device.type == "cuda"):
             codes = [network(images) for network in self.networks]
         losses, observations = self._observe(states, codes)
-        for row, (state, observation) in enumerate(zip(states, observations, strict=True)):
-            if state.task.watch is not None:
-                state.task.watch(state.steps_taken, [code.code[row].detach() for code in codes])
+        after = [copy(state) for state in states]
+        for state, observation in zip(after, observations, strict=True):
             state.observe(observation)
         # Photos that enter together end together, and a last look needs no gradient.
-        if not all(state.finished for state in states):
+        if not all(state.finished for state in after):
             gradients = torch.autograd.grad(losses.sum(), deltas)
-            for state, gradient in zip(states, gradients, strict=True):
+            for state, gradient in zip(after, gradients, strict=True):
                 if not state.finished:
                     state.move(gradient)
-        return states
+        for row, (state, new) in enumerate(zip(states, after, strict=True)):
+            if state.task.watch is not None:
+                state.task.watch(state.steps_taken, [code.code[row].detach() for code in codes])
+            state.become(new)
 
     def _observe(self, states: Sequence[_SearchState], codes: Sequence[Codes]) -> tuple[Tensor, list[_Observation]]:
         """Return the (N,) losses, summed over network views, and what was seen of each photo."""
@@ -233,6 +258,7 @@ class _SearchState:
     """How often it may take all its steps."""
     restarting: bool = False
     """It started again and has not met the goal since."""
+    error: InternalError | None = None
     _step: Step = field(init=False)
     _bounds: tuple[Tensor, Tensor] = field(init=False)
     """Kept, because computing them costs more than the projection itself."""
@@ -269,10 +295,20 @@ class _SearchState:
             self.consecutive_hits = 0
         self.steps_taken += 1
 
+    def become(self, other: _SearchState) -> None:
+        """Take over the state of a copy that has taken a step."""
+        self.__dict__.update(other.__dict__)
+
+    def fail(self, error: InternalError) -> None:
+        """End the search of this photo."""
+        self.error, self.finished = error, True
+
     def result(self) -> SearchResult:
         """Return the end of the search."""
         reached = self.first_reached is not None
-        return SearchResult(self.task.key, self.best, reached, self.steps_taken, self.first_reached, self.delta)
+        return SearchResult(
+            self.task.key, self.best, reached, self.steps_taken, self.first_reached, self.delta, self.error
+        )
 
     def _moved(self, gradient: Tensor) -> Tensor:
         """Return the change after one move, before it is clipped."""
@@ -290,10 +326,11 @@ class _SearchState:
 
     def _stepped(self, gradient: Tensor) -> Tensor:
         """Return the change after one step, which is taken in units of visible change if the task has a mask."""
+        self._step = step = copy(self._step)  # it holds momentum, which the state before this step keeps
         mask = self.task.masking
         if mask is None:
-            return self._step(self.delta, gradient)
-        return mask.unweight(self._step(mask.weight(self.delta), mask.unweight(mask.damp_chroma(gradient))))
+            return step(self.delta, gradient)
+        return mask.unweight(step(mask.weight(self.delta), mask.unweight(mask.damp_chroma(gradient))))
 
     def _rank(self, seen: _Observation) -> tuple[int, float, float]:
         if not self.confirmed:

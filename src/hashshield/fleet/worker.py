@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
@@ -88,7 +89,12 @@ class Worker:
         for result in work(self._sources(jobs, unreadable), self._tools):
             origin = result.source.key
             assert isinstance(origin, Origin)
-            yield origin.job, self._store(result, origin)
+            try:
+                with boundary("store", result.source.name):
+                    row = self._store(result, origin)
+            except HashshieldError as error:
+                row = Outcome(str(origin.job.path), "failed", reason=str(error))
+            yield origin.job, row
         yield from unreadable
 
     def _sources(self, jobs: Sequence[Job], unreadable: list[tuple[Job, Outcome]]) -> Iterator[Source]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.attacks.goals import nearest_class
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
@@ -54,7 +55,8 @@ def evaluate(
     for one, other in pairs:
         progress.photo(str(other))
         try:
-            row = _compare(one, other, opened, shared_target, survival=survival)
+            with boundary("compare", str(other)):
+                row = _compare(one, other, opened, shared_target, survival=survival)
         except HashshieldError as error:
             row = Evaluation(str(one), str(other), "failed", reason=str(error))
         rows.append(row)

@@ -11,13 +11,14 @@ from hashshield import imaging
 from hashshield.attacks.batching import fitting, step_bytes
 from hashshield.attacks.presets import preset
 from hashshield.attacks.search import Execution, SearchConfig
+from hashshield.boundary import boundary
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import goal_for
 from hashshield.pipeline.attempts import asked_now, kept_of
 from hashshield.pipeline.between import defer_interrupts
-from hashshield.pipeline.plan import Job, already_row
+from hashshield.pipeline.plan import Job, already_row, base_fields
 from hashshield.pipeline.rows import details_of, method_of, row_of
 from hashshield.pipeline.witness import witness_name
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
@@ -89,7 +90,12 @@ def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Pro
         origin = result.source.key
         assert isinstance(origin, Origin)
         with defer_interrupts():
-            row = _store(result, origin.job, origin.snapshot, request, store)
+            try:
+                with boundary("store", result.source.name):
+                    row = _store(result, origin.job, origin.snapshot, request, store)
+            except HashshieldError as error:
+                common = base_fields(origin.job.path, origin.job.output, result.source.sha256, request)
+                row = Outcome(status="failed", reason=str(error), **common)
             if row.status == "short":
                 try:
                     store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
@@ -113,23 +119,32 @@ def _sources(
     for job in jobs:
         progress.photo(str(job.path))
         try:
-            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
-            data, sha256 = snapshot.data, snapshot.sha256
-            known = store.known(sha256)
-            if known is not None and job.again is None:
-                trouble.append(already_row(job.path, known, request))
-                continue
-            again = job.again
-            if again is None and request.force and store.ledger.holds_pixels():
-                # Only the metadata may have been edited: then too the original is the place to start from.
-                again = store.known(sha256, imaging.pixel_digest(imaging.read(data, name=str(job.path))))
-                job = replace(job, again=again)
-            if again is not None:
-                data, sha256 = store.original(again), again.sha256_before
+            with boundary("read", str(job.path)):
+                source = _source(job, request, store)
         except HashshieldError as error:
             trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
             continue
-        yield Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
+        if isinstance(source, Outcome):
+            trouble.append(source)
+        else:
+            yield source
+
+
+def _source(job: Job, request: Request, store: Store) -> Source | Outcome:
+    """Read one photo, or the original it is protected anew from; or return its row if it is protected already."""
+    snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+    data, sha256 = snapshot.data, snapshot.sha256
+    known = store.known(sha256)
+    if known is not None and job.again is None:
+        return already_row(job.path, known, request)
+    again = job.again
+    if again is None and request.force and store.ledger.holds_pixels():
+        # Only the metadata may have been edited: then too the original is the place to start from.
+        again = store.known(sha256, imaging.pixel_digest(imaging.read(data, name=str(job.path))))
+        job = replace(job, again=again)
+    if again is not None:
+        data, sha256 = store.original(again), again.sha256_before
+    return Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:

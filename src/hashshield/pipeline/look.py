@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hashshield import imaging
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UnsupportedError
 from hashshield.pipeline.plan import Job, already_row, base_fields
 from hashshield.storage import Store, read_snapshot
@@ -42,12 +43,14 @@ def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[st
 def _resolved_row(job: Job, request: Request, store: Store, results: frozenset[str]) -> Outcome | None:
     """The row of a photo that cannot be decoded, or of which only the metadata was edited since; None for others."""
     try:
-        snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+        with boundary("read", str(job.path)):
+            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
     except HashshieldError as error:
         return Outcome(str(job.path), "failed", reason=str(error))
     try:
         lossy_formats = bool(request.options.get("lossy_formats"))
-        photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
+        with boundary("decode", str(job.path)):
+            photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
     except HashshieldError as error:
         return Outcome(
             status="failed", reason=str(error), **base_fields(job.path, job.output, snapshot.sha256, request)

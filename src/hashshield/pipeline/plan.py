@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError
 from hashshield.imaging import sniff
@@ -94,7 +95,8 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
 def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
     """A file that may be a photo, read; or the row of one that cannot be read, or was met in a folder and is none."""
     try:
-        snapshot = read_snapshot(path, follow=within is None, within=within)
+        with boundary("read", str(path)):
+            snapshot = read_snapshot(path, follow=within is None, within=within)
     except HashshieldError as error:
         return Outcome(str(path), "failed", reason=str(error))
     if within is not None and sniff(snapshot.data[:64]) is None:

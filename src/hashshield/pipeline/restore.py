@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, PhotoError
 from hashshield.pipeline.between import defer_interrupts
 from hashshield.storage import Store, named
@@ -47,16 +48,17 @@ def restore(
                 progress.photo(str(path))
             with defer_interrupts():
                 try:
-                    row = store.restore(
-                        path,
-                        follow=within is None,
-                        within=within,
-                        force=force,
-                        dry_run=dry_run,
-                        break_links=break_links,
-                        allow_root=allow_root,
-                        pixel_digest=_pixel_digest,
-                    )
+                    with boundary("store", str(path)):
+                        row = store.restore(
+                            path,
+                            follow=within is None,
+                            within=within,
+                            force=force,
+                            dry_run=dry_run,
+                            break_links=break_links,
+                            allow_root=allow_root,
+                            pixel_digest=_pixel_digest,
+                        )
                 except HashshieldError as error:
                     row = Restoration(str(path), "failed", reason=str(error))
                 rows.append(row)

@@ -11,6 +11,7 @@ import torch
 from hashshield import imaging
 from hashshield.attacks.batching import cpu_workers
 from hashshield.attacks.presets import preset as find_preset
+from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError
 from hashshield.metrics.hamming import to_hex
@@ -136,7 +137,8 @@ class _Check:
         """The row of one file and the folder it was met in; files are checked side by side."""
         path, within = named_file
         try:
-            return self.file(path, within)
+            with boundary("compare", str(path)):
+                return self.file(path, within)
         except HashshieldError as error:
             return Verification(str(path), "failed", reason=str(error))
 

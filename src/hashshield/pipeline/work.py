@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hashshield.attacks.batching import ByteSemaphore
+from hashshield.attacks.batching import ByteSemaphore, fitting
 from hashshield.attacks.goals import photo_generator
-from hashshield.attacks.search import SearchResult, SearchTask, search
+from hashshield.attacks.search import Execution, SearchResult, SearchTask, search
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError
 from hashshield.models.device import return_freed_memory
 from hashshield.pipeline.aims import CodeTarget, make_target, target_for_view, tolerance_for
@@ -52,7 +53,7 @@ def work(sources: Iterable[Source], context: ProtectContext) -> Iterator[Result]
     torch.set_num_threads(1)  # the search has lanes of its own; see attacks.batching
     try:
         with ThreadPoolExecutor(context.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from _Protector(sources, context, pool).run()
+            yield from _Protector(sources, context, pool, threads).run()
     finally:
         torch.set_num_threads(threads)
 
@@ -71,12 +72,15 @@ class _Written:
 class _Protector:
     """Photos streaming through: decoded ahead, searched together, written behind."""
 
-    def __init__(self, sources: Iterable[Source], context: ProtectContext, pool: ThreadPoolExecutor) -> None:
-        self.context, self.pool = context, pool
+    def __init__(
+        self, sources: Iterable[Source], context: ProtectContext, pool: ThreadPoolExecutor, threads: int
+    ) -> None:
+        self.context, self.pool, self.threads = context, pool, threads
         self.gate = ByteSemaphore(context.jobs * _BYTES_OF_A_THREAD)
         self.sources = iter(sources)
         self.device = context.models[0].model.mean.device
         self.networks = context.promised_views
+        self.execution = context.execution
         self.prepared: deque[tuple[Source, Future[Task]]] = deque()
         self.again: deque[Task] = deque()
         self.missed: dict[int, Task] = {}
@@ -92,28 +96,41 @@ class _Protector:
             # The search ends when no photo is waiting; photos tried again start it anew.
             try:
                 tasks, c = iter(self._next_search, None), self.context
-                for found in search(tasks, self.networks, c.method, c.search, c.execution):
+                for found in search(tasks, self.networks, c.method, c.search, self.execution):
                     self._write_behind(found)
                     self._collect()
                     yield from self._drain()
+                self._release(self.written)
             except torch.OutOfMemoryError:
-                self._fall_back()
-            self._release(self.written)
+                self._make_room()
             yield from self._drain()
 
-    def _fall_back(self) -> None:
-        """Go on with the CPU where not even one photo fits the device; what was being searched starts again."""
-        if self.device.type == "cpu":
-            raise MemoryError("not even one photo's gradient step fits into memory; close other programs")
-        self.context.notice(f"{self.device} ran out of memory with a single photo; going on with the CPU")
-        for opened in (*self.context.models, *self.context.witnesses):
-            opened.model.to("cpu")
-        self.device = torch.device("cpu")
-        for task in self.searching:
-            task.objectives = tuple(objective.to(self.device) for objective in task.objectives)
+    def _make_room(self) -> None:
+        """Go on with less memory: one photo at a time on the CPU; what was being searched starts again.
+
+        Called when not even one photo fits the device. If that is the CPU already, the photos that do not fit fail.
+        """
+        tasks, self.searching = self.searching, []
+        for task in tasks:
             task.seconds += time.monotonic()
-        self.again.extend(self.searching)
-        self.searching.clear()
+        if self.device.type != "cpu":
+            self.context.notice(f"{self.device} ran out of memory with a single photo; going on with the CPU")
+            for opened in (*self.context.models, *self.context.witnesses):
+                opened.model.to("cpu")
+            self.device = torch.device("cpu")
+            self.execution = Execution(fitting(None, 0), cpu_workers=self.threads)
+        elif self.execution.batch_size > 1:
+            self.execution = Execution(batch_size=1)
+        else:
+            reason = "not even one photo's gradient step fits into memory; close other programs"
+            self.results.extend(Result(task.source, reason=f"{task.source.name}: {reason}") for task in tasks)
+            return
+        self.again.extend(tasks)
+
+    @property
+    def _let_through(self) -> tuple[type[Exception], ...]:
+        """Exceptions that `_make_room` answers."""
+        return (torch.OutOfMemoryError,) if self.device.type != "cpu" else ()
 
     def _drain(self) -> Iterator[Result]:
         while self.results:
@@ -128,14 +145,16 @@ class _Protector:
 
     def _prepare(self, source: Source) -> Task:
         with self._room(len(source.data) * _PREPARING):
-            task = prepare(source, self.context)
+            with boundary("decode", source.name):
+                task = prepare(source, self.context)
             if self._hashing_in_threads and task.earlier_result is None:
                 self._objective(task)
             return task
 
     def _write(self, task: Task, delta: Tensor) -> _Written:
         with self._room(task.pixels * _WRITING):
-            written = _Written(*write(task, delta, self.context), None)
+            with boundary("write", task.source.name):
+                written = _Written(*write(task, delta, self.context), None)
             if self._hashing_in_threads:
                 return replace(written, receipt=self._judge(task, written))
             return written
@@ -154,8 +173,15 @@ class _Protector:
     def _next_search(self) -> SearchTask | None:
         """The next photo for the search: one to try again, else a new one; None when neither is waiting."""
         self._release(self.written - self.context.execution.batch_size - self.context.jobs)
-        if self.again:
-            return self._start(self.again.popleft())
+        while self.again:
+            task = self.again.popleft()
+            try:
+                return self._start(task)
+            except HashshieldError as error:
+                self.results.append(Result(task.source, reason=str(error), steps=task.steps, seconds=task.seconds))
+            except torch.OutOfMemoryError:
+                self.again.appendleft(task)
+                raise
         while self.prepared:
             source, future = self.prepared.popleft()
             self._prepare_ahead()
@@ -167,10 +193,13 @@ class _Protector:
                 self._warn(task)
                 if not task.objectives:
                     self._objective(task)
+                return self._start(task)
             except HashshieldError as error:
                 self.results.append(Result(source, reason=str(error)))
-                continue
-            return self._start(task)
+            except torch.OutOfMemoryError:
+                # The device is full before the search has begun: this photo waits for what the fallback finds.
+                self.prepared.appendleft((source, future))
+                raise
         return None
 
     def _warn(self, task: Task) -> None:
@@ -178,8 +207,11 @@ class _Protector:
             self.warned = True
             self.context.notice("HEIC and AVIF lose a little with each writing, also where the photo is not changed")
 
-    @torch.inference_mode()
     def _objective(self, task: Task) -> None:
+        with boundary("hash", task.source.name, passes=self._let_through), torch.inference_mode():
+            self._hash_original(task)
+
+    def _hash_original(self, task: Task) -> None:
         context = self.context
         pairs = []
         views = iter(task.views)
@@ -198,21 +230,26 @@ class _Protector:
             for name, elsewhere in zip(context.preset.views[1:], hashed[1:], strict=True):
                 pairs.append(target_for_view(target, name, elsewhere.code, elsewhere.features))
         task.targets = tuple(target for target, _ in pairs)
-        task.objectives = tuple(objective.to(self.device) for _, objective in pairs)
+        task.objectives = tuple(objective.to("cpu") for _, objective in pairs)
         task.witness_bits = tuple(
             witness_bits(model, view) for model, view in zip(context.witnesses, task.witness_views, strict=True)
         )
         task.views = task.witness_views = ()
 
     def _start(self, task: Task) -> SearchTask:
+        with boundary("aim", task.source.name, passes=self._let_through):
+            started = self._search_task(task)
+        task.seconds -= time.monotonic()
+        self.searching.append(task)
+        return started
+
+    def _search_task(self, task: Task) -> SearchTask:
         min_margin = self.context.preset.margins.of(
             task.tries,
             sees_writing=task.grid.written is not None,
             lossless=task.lossless,
             method_margin=self.context.method.min_margin,
         )
-        task.seconds -= time.monotonic()
-        self.searching.append(task)
         preset = self.context.preset
         allowed_misses = [
             min(
@@ -222,7 +259,7 @@ class _Protector:
             for target in task.targets
         ]
         objectives = [
-            replace(objective, min_margin=min_margin, allowed_misses=s)
+            replace(objective.to(self.device), min_margin=min_margin, allowed_misses=s)
             for objective, s in zip(task.objectives, allowed_misses, strict=True)
         ]
         start = None if task.delta is None else task.delta.to(self.device)
@@ -231,6 +268,7 @@ class _Protector:
             objectives,
             start,
             key=task,
+            name=task.source.name,
             transform=self._transform(task),
             required_hits=self.context.preset.required_hits,
             masking=None if task.masking is None else task.masking.to(self.device),
@@ -253,6 +291,9 @@ class _Protector:
         self.searching.remove(task)
         task.seconds += time.monotonic()
         task.steps += found.steps
+        if found.error is not None:
+            self.results.append(Result(task.source, reason=str(found.error), steps=task.steps, seconds=task.seconds))
+            return
         task.delta = found.delta.cpu()
         self.writing.append((self.written, task, self.pool.submit(self._write, task, task.delta)))
         self.written += 1
@@ -273,13 +314,21 @@ class _Protector:
             number, task, future = self.writing.popleft()
             try:
                 written = future.result()
+                receipt = self._judge(task, written) if written.receipt is None else written.receipt
+                with boundary("aim", task.source.name):
+                    self._settle(number, task, written.data, written.written_photo, receipt)
             except HashshieldError as error:
-                self.results.append(Result(task.source, reason=str(error)))
-                continue
-            receipt = self._judge(task, written) if written.receipt is None else written.receipt
-            self._settle(number, task, written.data, written.written_photo, receipt)
+                self.results.append(Result(task.source, reason=str(error), steps=task.steps, seconds=task.seconds))
+            except torch.OutOfMemoryError:
+                # Judged again once the networks are on the CPU.
+                self.writing.appendleft((number, task, future))
+                raise
 
     def _judge(self, task: Task, written: _Written) -> Receipt:
+        with boundary("judge", task.source.name, passes=self._let_through):
+            return self._receipt(task, written)
+
+    def _receipt(self, task: Task, written: _Written) -> Receipt:
         return build_receipt(
             written.written_photo,
             task.targets,

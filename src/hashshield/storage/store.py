@@ -14,6 +14,7 @@ from typing import Any
 from hashshield.errors import StorageError
 from hashshield.storage import place, recover, restoring, secret
 from hashshield.storage.attributes import Attributes
+from hashshield.storage.error_log import ErrorLog
 from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
@@ -47,6 +48,7 @@ class Store:
         self.lock = lock
         self._writer = Writer(root, vault, ledger, run=self.run, tool=_version())
         self._key: bytes | None = None
+        self._error_log = ErrorLog(root).attach()
         self._key_guard = threading.Lock()
 
     @classmethod
@@ -84,6 +86,7 @@ class Store:
 
     def close(self) -> None:
         """Close the ledger and let go of the folder; may be called twice."""
+        self._error_log.close()
         self.ledger.close()
         self.lock.close()
 
