@@ -20,7 +20,7 @@ from hashshield.pipeline.plan import Job, read_photo
 from hashshield.pipeline.rows import row_of
 from hashshield.pipeline.work import Result, Source, work
 from hashshield.storage.copies import write_copy
-from hashshield.storage.faults import storage_errors
+from hashshield.storage.os_errors import storage_errors
 from hashshield.types import Outcome, Request
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, PhotoError
 from hashshield.pipeline.between import defer_interrupts
 from hashshield.storage import Store, named
-from hashshield.storage.faults import explain
+from hashshield.storage.os_errors import explain
 from hashshield.types import Progress, Restoration
 
 __all__ = ["restore"]

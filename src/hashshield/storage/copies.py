@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hashshield.storage import atomic
 from hashshield.storage.attributes import Attributes
-from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
 from hashshield.storage.lock import Lock
+from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.temporaries import temporary_name
 
 __all__ = ["locked", "remove", "sweep", "write_copy"]

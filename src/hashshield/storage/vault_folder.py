@@ -9,13 +9,13 @@ from pathlib import Path
 import platformdirs
 
 from hashshield.errors import StorageError
-from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
+from hashshield.storage.os_errors import storage_errors
 
 __all__ = ["VAULT_VARIABLE", "default_root", "prepare"]
 
 VAULT_VARIABLE = "HASHSHIELD_VAULT"
-_OURS = frozenset({"lock", "ledger.sqlite", "originals", "key"})
+_OURS = frozenset({"lock", "ledger.sqlite", "ledger.backup.sqlite", "originals", "records", "key"})
 
 
 def default_root() -> Path:
