@@ -1,18 +1,14 @@
-"""Man pages of every command, written from the application: `python -m hashshield.cli.manpage man/ completions/`."""
+"""The man page of each command, as roff text."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 
-from hashshield.cli.app import app
-from hashshield.cli.describe import Argument, Command, Option, describe, walk
-from hashshield.cli.shells import scripts
 from hashshield.config import SETTINGS
+from tools.describe import Argument, Command, Option, walk
 
-__all__ = ["main", "pages"]
+__all__ = ["pages"]
 
 REVISED = "2026-11-23"
 """The day the pages last changed in substance. Not the build's day: equal sources give equal pages."""
@@ -38,18 +34,6 @@ _FILES = {
 def pages(root: Command) -> dict[str, str]:
     """File name and text of every page, for the described application."""
     return {f"{_name(command)}.1": _page(command, root) for command in walk(root)}
-
-
-def main(arguments: list[str]) -> None:
-    """Write pages into the first folder, completion scripts into the second, and remove pages of no command."""
-    man, completions = (Path(argument) for argument in arguments)
-    root = describe(app, "hashshield")
-    for folder, files in ((man, pages(root)), (completions, scripts(root))):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    for stale in {path.name for path in man.glob("hashshield*.1")} - set(pages(root)):
-        (man / stale).unlink()
 
 
 def _name(command: Command) -> str:
@@ -181,7 +165,3 @@ def _environment(command: Command) -> list[str]:
 def _references(others: Iterable[Command]) -> list[str]:
     names = [_text(_name(other)) for other in others]
     return [f".BR {name} (1){',' if name != names[-1] else ''}" for name in names]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
