@@ -9,9 +9,9 @@ from tools.describe import Argument, Command, Option, walk
 
 __all__ = ["bash_script", "fish_script", "scripts", "zsh_script"]
 
-HEAD = "# Generated from the application; see hashshield.cli.shells."
-MODELS = "hashshield models list --names"
-CLASSES = "hashshield models info --classes"
+_HEADER = "# Generated from the application by `make pages`."
+_MODELS = "hashshield models list --names"
+_CLASSES = "hashshield models info --classes"
 
 
 def scripts(root: Command) -> dict[str, str]:
@@ -20,30 +20,30 @@ def scripts(root: Command) -> dict[str, str]:
 
 
 def bash_script(root: Command) -> str:
-    """The text of `completions/hashshield.bash`."""
+    """Return the text of `completions/hashshield.bash`, for bash 3.2 and newer."""
     cases = "\n".join(line for command in walk(root) for line in _bash_case(command))
-    return filled(_BASH, cases=cases)
+    return _filled(_BASH, cases=cases)
 
 
 def _bash_case(command: Command) -> list[str]:
-    lines = [f"    {quoted(' '.join(command.path))})"]
+    lines = [f"    {_quoted(' '.join(command.path))})"]
     if command.commands:
-        lines.append(f"        commands={quoted(' '.join(child.path[-1] for child in command.commands))}")
+        lines.append(f"        commands={_quoted(' '.join(child.path[-1] for child in command.commands))}")
     names = [name for option in command.options for name in option.names]
-    lines.append(f"        options={quoted(' '.join(names))}")
+    lines.append(f"        options={_quoted(' '.join(names))}")
     if command.arguments:
         lines.append(f"        argument={command.arguments[-1].takes}")
     valued = [option for option in command.options if option.takes != "nothing"]
     if valued:
         lines.append("        case $previous in")
         for option in valued:
-            words = f" words={quoted(' '.join(option.words))}" if option.words else ""
+            words = f" words={_quoted(' '.join(option.words))}" if option.words else ""
             lines.append(f"            {'|'.join(option.names)}) takes={option.takes}{words} ;;")
         lines.append("        esac")
     return [*lines, "        ;;"]
 
 
-_BASH = r"""@HEAD@
+_BASH = r"""@HEADER@
 # Works with bash 3.2 and newer, with or without the bash-completion package.
 
 __hashshield_path() {
@@ -128,9 +128,9 @@ complete -o bashdefault -o default -F _hashshield hashshield
 
 
 def zsh_script(root: Command) -> str:
-    """The text of `completions/_hashshield`."""
+    """Return the text of `completions/_hashshield`, which uses the `_arguments` of zsh."""
     functions = "\n\n".join(_zsh_function(command) for command in walk(root))
-    return filled(_ZSH, functions=functions)
+    return _filled(_ZSH, functions=functions)
 
 
 def _zsh_function(command: Command) -> str:
@@ -140,7 +140,7 @@ def _zsh_function(command: Command) -> str:
         body = " \\\n        ".join(specs)
         return f"{name}() {{\n    _arguments -s -S \\\n        {body}\n}}"
     body = " \\\n        ".join([*specs, "'1: :->command'", "'*:: :->rest'"])
-    listed = "\n".join(f"                {quoted(f'{child.path[-1]}:{child.help[0]}')}" for child in command.commands)
+    listed = "\n".join(f"                {_quoted(f'{child.path[-1]}:{child.help[0]}')}" for child in command.commands)
     cases = "\n".join(
         f"                {child.path[-1]}) {'__'.join(('_hashshield', *child.path[1:]))} ;;"
         for child in command.commands
@@ -166,19 +166,19 @@ def _zsh_function(command: Command) -> str:
 
 
 def _zsh_option(option: Option) -> str:
-    said = option.help.replace("[", "\\[").replace("]", "\\]")
+    text = option.help.replace("[", "\\[").replace("]", "\\]")
     value = f":{option.metavar}:{_zsh_takes(option)}" if option.takes != "nothing" else ""
     many = "*" if option.repeatable else ""
     if len(option.names) == 1:
-        return quoted(f"{many}{option.names[0]}{'=' if value else ''}[{said}]{value}")
+        return _quoted(f"{many}{option.names[0]}{'=' if value else ''}[{text}]{value}")
     names = ",".join(f"{name}{'=' if value and name.startswith('--') else ''}" for name in option.names)
     excluded = many or f"({' '.join(option.names)})"
-    return f"{quoted(excluded)}{{{names}}}{quoted(f'[{said}]{value}')}"
+    return f"{_quoted(excluded)}{{{names}}}{_quoted(f'[{text}]{value}')}"
 
 
 def _zsh_argument(argument: Argument) -> str:
     position = "*" if argument.repeatable else ""
-    return quoted(f"{position}:{argument.metavar}:{_zsh_takes(argument)}")
+    return _quoted(f"{position}:{argument.metavar}:{_zsh_takes(argument)}")
 
 
 def _zsh_takes(item: Option | Argument) -> str:
@@ -193,7 +193,7 @@ def _zsh_takes(item: Option | Argument) -> str:
 
 
 _ZSH = r"""#compdef hashshield
-@HEAD@
+@HEADER@
 
 __hashshield_models() {
     (( $+__hashshield_model_names )) || typeset -ga __hashshield_model_names=(${(f)"$(@MODELS@ 2>/dev/null)"})
@@ -224,10 +224,10 @@ _FISH_ARGUMENT = {
 
 
 def fish_script(root: Command) -> str:
-    """The text of `completions/hashshield.fish`."""
+    """Return the text of `completions/hashshield.fish`."""
     lines = [line for command in walk(root) for line in _fish_command(command)]
     groups = " ".join(command.path[1] for command in root.commands if command.commands)
-    return filled(_FISH, groups=groups, lines="\n".join(lines))
+    return _filled(_FISH, groups=groups, lines="\n".join(lines))
 
 
 def _fish_command(command: Command) -> list[str]:
@@ -255,7 +255,7 @@ def _fish_option(option: Option) -> str:
     return f"{names}{takes} -d {_fish_quoted(option.help)}"
 
 
-_FISH = r"""@HEAD@
+_FISH = r"""@HEADER@
 
 function __hashshield_at --description 'Whether the words before the cursor are this command'
     set -l given
@@ -289,14 +289,14 @@ def _fish_quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def filled(template: str, **parts: str) -> str:
-    """The template with its @WORDS@ replaced; shells use braces and dollars, so neither marks a place."""
-    parts |= {"head": HEAD, "models": MODELS, "classes": CLASSES}
+def _filled(template: str, **parts: str) -> str:
+    """Return the template with its @WORDS@ replaced; braces and dollars would clash with the shells' own."""
+    parts |= {"header": _HEADER, "models": _MODELS, "classes": _CLASSES}
     for name, text in parts.items():
         template = template.replace(f"@{name.upper()}@", text)
     return template
 
 
-def quoted(text: str) -> str:
-    """Single quotes as bash and zsh read them."""
+def _quoted(text: str) -> str:
+    """Return `text` in single quotes, as bash and zsh read them."""
     return "'" + text.replace("'", "'\\''") + "'"

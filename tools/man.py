@@ -11,12 +11,12 @@ from tools.describe import Argument, Command, Option, walk
 __all__ = ["pages"]
 
 REVISED = "2026-11-23"
-"""The day the pages last changed in substance. Not the build's day: equal sources give equal pages."""
+"""Date of the last change of substance. Not the build date: equal sources must give equal pages."""
 
 _EXIT = {
     0: "Done. Of photos: all are protected, or were already.",
     1: "Some failed; the others were done.",
-    2: "The command line, the environment or the configuration file cannot be meant as it stands.",
+    2: "The command line, an environment variable or the configuration file is not valid.",
     3: "A goal was not reached, or a photo is not protected or not known.",
     4: "A checkpoint is missing or broken, or could not be fetched.",
     130: "Interrupted. What was finished stays; the same command goes on from there.",
@@ -32,7 +32,7 @@ _FILES = {
 
 
 def pages(root: Command) -> dict[str, str]:
-    """File name and text of every page, for the described application."""
+    """Return the file name and the text of each page for the application `root` describes."""
     return {f"{_name(command)}.1": _page(command, root) for command in walk(root)}
 
 
@@ -41,13 +41,13 @@ def _name(command: Command) -> str:
 
 
 def _text(text: str) -> str:
-    """A word or line as roff: backslashes and hyphens literal, never taken for a request."""
+    """Escape a word or line for roff: backslashes and hyphens are literal, and no line is taken for a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
 def _wrapped(text: str) -> list[str]:
-    """Running text as roff lines of fewer than 80 bytes, which is what the linters of pages ask for."""
+    """Return running text as roff lines of fewer than 80 bytes, as linters of man pages demand."""
     return [_text(line) for line in textwrap.wrap(text, 72, break_long_words=False, break_on_hyphens=False)]
 
 
@@ -55,7 +55,7 @@ def _page(command: Command, root: Command) -> str:
     name = _name(command)
     summary = command.help[0].rstrip(".")
     lines = [
-        '.\\" Generated from the application; see hashshield.cli.manpage.',
+        '.\\" Generated from the application by `make pages`.',
         f'.TH {_text(name.upper())} 1 {REVISED} HashShield "HashShield Manual"',
         ".SH NAME",
         f"{_text(name)} \\-",
