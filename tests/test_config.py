@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashshield.config import SETTINGS, config_path, nearest, read_file, resolve, strangers
+from hashshield.config import SETTINGS, config_path, nearest, read_file, resolve, unknown_variables
 from hashshield.errors import UsageError
 from hashshield.types import Request
 
@@ -240,5 +240,5 @@ def test_variables_that_are_no_settings_are_told_of() -> None:
         "HASHSHIELD": "",
         "HOME": "/h",
     }
-    assert strangers(environ) == ["HASHSHIELD_TUA: there is no setting 'tua'; did you mean 'tau'?"]
-    assert strangers({}) == []
+    assert unknown_variables(environ) == ["HASHSHIELD_TUA: there is no setting 'tua'; did you mean 'tau'?"]
+    assert unknown_variables({}) == []

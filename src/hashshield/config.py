@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hashshield.errors import UsageError
+from hashshield.text import did_you_mean, parse_toml
 
 __all__ = [
     "SETTINGS",
@@ -23,11 +23,10 @@ __all__ = [
     "Source",
     "Value",
     "config_path",
-    "meant",
     "nearest",
     "read_file",
     "resolve",
-    "strangers",
+    "unknown_variables",
 ]
 
 Source = Literal["flag", "argument", "environment", "file", "default"]
@@ -178,27 +177,13 @@ def config_path() -> Path:
     return user_config_path("hashshield", appauthor=False) / "config.toml"
 
 
-def meant(word: str, known: Sequence[str]) -> str:
-    """`did you mean 'tau'? ` for a word that is nearly one of those known, else nothing; for error messages."""
-    import difflib
-
-    close = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1, cutoff=0.5)
-    close = close or difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}? " if close else ""
-
-
 def nearest(word: str, known: Sequence[str]) -> str:
-    """A half sentence naming what was probably meant, or all that is known; for error messages."""
-    return meant(word, known).rstrip() or f"known: {', '.join(known)}"
+    """Return the end of an error message: the known name closest to `word`, or all known names where none is close."""
+    return did_you_mean(word, known, quoted=True) or f"known: {', '.join(known)}"
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """The checked values of a configuration file, empty when there is none. Raises UsageError."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     try:
         with path.open("rb") as handle:
             data = handle.read(_LARGEST_FILE + 1)
@@ -209,8 +194,8 @@ def read_file(path: Path) -> dict[str, Any]:
     if len(data) > _LARGEST_FILE:
         raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, so no configuration; remove it")
     try:
-        raw = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raw = parse_toml(data.decode("utf-8"))
+    except ValueError as error:
         raise UsageError(f"{path}: not valid TOML ({error}); mend that line") from error
     for key in raw:
         if key not in SETTINGS:
@@ -259,7 +244,7 @@ def resolve(
     return found
 
 
-def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """One sentence for each variable that looks like a setting of ours and is none: what it asks for does not happen.
 
     A warning and no error, because another program may have put it there.
@@ -327,8 +312,9 @@ def _checked(setting: Setting, value: Any, where: str) -> Any:
         return None
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
     if setting.choices and value not in setting.choices:
-        hint = meant(str(value), setting.choices)
-        raise UsageError(f"{label} is {value!r}, which is unknown; {hint}choose one of {', '.join(setting.choices)}")
+        hint = did_you_mean(str(value), setting.choices, quoted=True)
+        choose = f"{hint} choose one of" if hint else "choose one of"
+        raise UsageError(f"{label} is {value!r}, which is unknown; {choose} {', '.join(setting.choices)}")
     if setting.kind in ("number", "integer") and not setting.low <= value <= setting.high:
         raise UsageError(
             f"{label} is {value}, out of range; it must be {setting.range_text}"

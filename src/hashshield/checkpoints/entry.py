@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hashshield.errors import CheckpointError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hashshield.text import parse_toml
 
 __all__ = ["SUFFIX", "Entry", "checked", "checked_name", "is_name", "read_entries", "remote", "write_entry"]
 
@@ -79,7 +74,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
     """The default address and the checkpoints of a catalogue. Raises CheckpointError naming the first fault."""
     remedy = "remove it and import the checkpoint again" if imported else "reinstall hashshield"
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:
@@ -102,7 +97,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
 def checked(entry: Entry, *, source: str) -> Entry:
     """The entry, when what is written of it will be read again. Raises CheckpointError naming `source`."""
     checked_name(entry.name, source=source)
-    if fault := _fault(tomllib.loads(write_entry(entry))["checkpoints"][entry.name]):
+    if fault := _fault(parse_toml(write_entry(entry))["checkpoints"][entry.name]):
         raise CheckpointError(f"{source}: cannot be entered into a catalogue: {fault}; mend its card")
     return entry
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hashshield.checkpoints.card import InputSpec
-from hashshield.config import meant
 from hashshield.errors import UnknownNameError, UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hashshield.text import did_you_mean, parse_toml
 
 __all__ = ["Data", "Loss", "Model", "Recipe", "Stage", "read_recipe", "recipe_names"]
 
@@ -128,13 +122,12 @@ def read_recipe(source: str | Path) -> Recipe:
     if path.suffix != ".toml":
         path = _RECIPES / f"{source}.toml"
         if not path.is_file():
-            hint = meant(str(source), recipe_names())
-            raise UnknownNameError(
-                f"unknown recipe {str(source)!r}; {hint}known are {', '.join(recipe_names())}, or a .toml file"
-            )
+            hint = did_you_mean(str(source), recipe_names(), quoted=True)
+            known = f"known are {', '.join(recipe_names())}, or a .toml file"
+            raise UnknownNameError(f"unknown recipe {str(source)!r}; {f'{hint} {known}' if hint else known}")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raw = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as a recipe ({error})") from error
     try:
         stages = tuple(_make(Stage, entry, f"stages[{i}]", path) for i, entry in enumerate(raw.pop("stages")))
