@@ -31,7 +31,7 @@ pages: $(STAMP)  ## write man pages and completions anew from the application
 	$(BIN)/python -m tools.build_pages man/ completions/
 
 catalog: $(STAMP)  ## write catalog.toml anew from the checkpoint files
-	$(BIN)/python -m hashshield.checkpoints.enter $(sort $(wildcard src/hashshield/checkpoints/bundled/*.safetensors checkpoints/*.safetensors))
+	$(BIN)/python -m tools.build_catalog $(sort $(wildcard src/hashshield/checkpoints/bundled/*.safetensors checkpoints/*.safetensors))
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
