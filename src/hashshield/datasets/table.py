@@ -1,4 +1,4 @@
-"""A table of photos with several labels each: CSV, `path,labels` in the first line, labels separated by `;`."""
+"""A CSV table of photos with any number of labels each: header `path,labels`, labels separated by `;`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 from hashshield.datasets.base import LabelledFiles
 from hashshield.errors import UsageError
 
-__all__ = ["read"]
+__all__ = ["read_table"]
 
 _HEADER = ["path", "labels"]
 
 
-def read(path: Path) -> LabelledFiles:
-    """Read the table; paths are relative to its folder, and a photo may have no label. Raises UsageError."""
+def read_table(path: Path) -> LabelledFiles:
+    """Read the table; paths are relative to its folder, and a photo may have no label.
+
+    Raises UsageError naming the first line that is wrong or whose photo is missing.
+    """
     if not path.is_file():
         raise UsageError(f"{path}: no such table; name a CSV file with the columns {' and '.join(_HEADER)}")
     rows: dict[str, tuple[int, frozenset[str]]] = {}
@@ -49,7 +52,7 @@ def read(path: Path) -> LabelledFiles:
 
 
 def _row(cells: list[str], path: Path, line: int) -> tuple[str, frozenset[str]]:
-    """The photo's path with forward slashes, and its labels."""
+    """Return a photo's path, with forward slashes, and its labels. Raises UsageError."""
     if len(cells) != len(_HEADER):
         raise UsageError(f"{path}, line {line}: {len(cells)} cells; two are expected, and labels are separated by ';'")
     name = cells[0].strip().replace("\\", "/")
