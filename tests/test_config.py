@@ -67,9 +67,9 @@ def test_tau_inside_its_range_is_kept(tau: float) -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
-        ("STEPS", "many", "no integer"),
+        ("STEPS", "many", "is not an integer"),
         ("STEPS", "0", "at least 1"),
-        ("TAU", "0,02", "no number"),
+        ("TAU", "0,02", "is not a number"),
         ("GOAL", "aside", "away, opposite, decoy, center"),
         ("METHOD", "RNM", "rnm, rnm-paper"),
         ("DEVICE", "gpu", "auto, cpu, cuda, mps"),

@@ -104,7 +104,9 @@ class LabelledFiles:
             members = np.flatnonzero(free & self.labels[:, label])
             if len(members) < each:
                 name = self.classes[label]
-                raise UsageError(f"{self.root}: {each} photos asked of label {name}, which has {len(members)} to give")
+                raise UsageError(
+                    f"{self.root}: {each} photos asked of label {name}, which has only {len(members)} left"
+                )
             free[random.permutation(members)[:each]] = False
         return pool[~free[pool]]
 

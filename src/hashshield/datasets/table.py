@@ -36,7 +36,7 @@ def read_table(path: Path) -> LabelledFiles:
                         raise UsageError(f"{path}, line {lines.line_num}: {name} is in line {rows[name][0]} already")
                     rows[name] = (lines.line_num, labels)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it so") from error
+        raise UsageError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as such") from error
     missing = [(line, name) for name, (line, _) in rows.items() if not (path.parent / name).is_file()]
     if missing:
         line, name = missing[0]
@@ -46,7 +46,7 @@ def read_table(path: Path) -> LabelledFiles:
         )
     classes = sorted(frozenset().union(*(labels for _, labels in rows.values())))
     if len(classes) < 2:
-        raise UsageError(f"{path}: {len(classes)} labels in {len(rows)} photos; two are the least to tell apart")
+        raise UsageError(f"{path}: {len(classes)} labels in {len(rows)} photos; at least two are needed")
     matrix = np.array([[name in found for name in classes] for _, found in rows.values()], dtype=bool)
     return LabelledFiles("table", path.parent, tuple(rows), matrix, tuple(classes))
 
@@ -58,5 +58,5 @@ def _row(cells: list[str], path: Path, line: int) -> tuple[str, frozenset[str]]:
     name = cells[0].strip().replace("\\", "/")
     inside = PurePosixPath(name)
     if not inside.parts or inside.is_absolute() or ".." in inside.parts or PureWindowsPath(name).drive:
-        raise UsageError(f"{path}, line {line}: {name!r} is no path inside the table's folder")
+        raise UsageError(f"{path}, line {line}: {name!r} is not a path inside the table's folder")
     return str(inside), frozenset(label.strip() for label in cells[1].split(";") if label.strip())
