@@ -84,14 +84,7 @@ def train(
     files = open_dataset(recipe.data.dataset, data, split=recipe.data.split)
     split = files.split(seed=recipe.data.split_seed, queries=recipe.data.queries, training=recipe.data.training)
     torch.manual_seed(seed)
-    network = HashNet(
-        recipe.model.arch,
-        recipe.model.bits,
-        hidden=recipe.model.hidden,
-        mean=recipe.input.mean,
-        std=recipe.input.std,
-    )
-    load_initial_weights(network, recipe)
+    network = _new_network(recipe)
     multilabel = bool((files.labels.sum(1) > 1).any())
     learner = Learner(network, len(files.classes), recipe.loss, multilabel=multilabel).to(device)
     # Set here and not where it first pays, so that a resumed training uses the same layout from the start.
@@ -134,6 +127,14 @@ def learning_rate_factor(epoch: int, elapsed: float, stage: TrainingStage) -> fl
     """
     cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
     return cosine * min(1.0, elapsed / stage.warmup) if stage.warmup else cosine
+
+
+def _new_network(recipe: Recipe) -> HashNet:
+    """Return the network of the recipe with the weights that it starts from."""
+    model, size = recipe.model, recipe.input
+    network = HashNet(model.arch, model.bits, hidden=model.hidden, mean=size.mean, std=size.std)
+    load_initial_weights(network, recipe)
+    return network
 
 
 def _optimiser(learner: Learner, stage: TrainingStage) -> torch.optim.Optimizer:
