@@ -45,11 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
         place = Path(name)
         photos = place / "photos"
         photos.mkdir()
-        count = copy_photos(options.photos, photos, options.count) if options.photos else make_photos(photos, options.count)
+        count = (
+            copy_photos(options.photos, photos, options.count) if options.photos else make_photos(photos, options.count)
+        )
         with checkout(options.after) as after:
             for preset in options.presets.split(","):
                 began = time.monotonic()
-                runs = [run(tree, place / f"{preset}-{side}", photos, preset) for side, tree in (("before", before), ("after", after))]
+                runs = [
+                    run(tree, place / f"{preset}-{side}", photos, preset)
+                    for side, tree in (("before", before), ("after", after))
+                ]
                 differences += compare(*runs, preset=preset, count=count, seconds=time.monotonic() - began)
     return 1 if differences else 0
 
@@ -111,7 +116,19 @@ def run(tree: Path, place: Path, photos: Path, preset: str) -> dict[str, Any]:
         "OMP_NUM_THREADS": "1",
     }
     calls = {
-        "protect": ["protect", "photos", "--preset", preset, "--seed", "7", "--device", "cpu", "--witness", "none", "--yes"],
+        "protect": [
+            "protect",
+            "photos",
+            "--preset",
+            preset,
+            "--seed",
+            "7",
+            "--device",
+            "cpu",
+            "--witness",
+            "none",
+            "--yes",
+        ],
         "verify": ["verify", "photos", "--device", "cpu", "--yes"],
         "evaluate": ["evaluate", str(photos), "photos", "--device", "cpu", "--yes"],
     }
@@ -144,7 +161,10 @@ def compare(before: dict[str, Any], after: dict[str, Any], *, preset: str, count
     differing = [name for name in before["bytes"] if before["bytes"][name] != after["bytes"].get(name)]
     statuses = [row["status"] for row in before["protect"]["document"]["results"]]
     print(f"{preset}: {count} photos, {statuses.count('protected')} protected, {seconds:.0f} s for both")
-    print(f"  bytes: {count - len(differing)} of {count} files are the same" + "".join(f"\n    differs: {name}" for name in differing))
+    print(
+        f"  bytes: {count - len(differing)} of {count} files are the same"
+        + "".join(f"\n    differs: {name}" for name in differing)
+    )
     wrong = len(differing)
     for name in COMMANDS:
         same = before[name] == after[name]

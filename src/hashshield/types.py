@@ -20,6 +20,7 @@ __all__ = [
     "GoalSpec",
     "HashModel",
     "Neighbour",
+    "NullProgress",
     "Outcome",
     "PerceptualRow",
     "Progress",
@@ -352,3 +353,19 @@ class Progress(Protocol):
     def notice(self, text: str) -> None:
         """Tell the user something once (a fallback to the CPU, say)."""
         ...
+
+
+class NullProgress:
+    """A `Progress` that reports nothing, for callers who read only the rows that are returned."""
+
+    def start(self, total: int) -> None:
+        """Ignore the number of photos."""
+
+    def photo(self, path: str) -> None:
+        """Ignore the photo that is being worked on."""
+
+    def done(self, outcome: object) -> None:
+        """Ignore the row."""
+
+    def notice(self, text: str) -> None:
+        """Ignore the message."""

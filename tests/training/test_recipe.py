@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tomllib
 import torch
 import torchvision
 
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import UnknownNameError, UsageError
 from hashshield.models.backbones import backbone
+from hashshield.text import parse_toml
 from hashshield.training.recipe import read_recipe, recipe_names
 
 GOOD = """
@@ -171,4 +171,4 @@ def test_unknown_recipes(tmp_path: Path) -> None:
 
 
 def test_the_example_here_is_toml() -> None:
-    assert tomllib.loads(GOOD)["name"] == "mine"
+    assert parse_toml(GOOD)["name"] == "mine"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Literal
 from hashshield.checkpoints import cache as to_stored_orientation
 from hashshield.checkpoints.entry import SUFFIX, Entry, read_entries
 from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.text import did_you_mean
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -69,8 +69,7 @@ def find(name: str) -> Entry:
     if (own := to_stored_orientation.imported_as(name)) is not None:
         return own
     names = [entry.name for entry in known()]
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(names)}"
+    hint = did_you_mean(name, names, cutoff=0.4) or f"known are {', '.join(names)}"
     raise UnknownNameError(f"unknown model {name!r}; {hint} (or the path of a {SUFFIX} file)")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pickle
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from torchvision import models as vision
 
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.models.lite import LITE_WIDTHS_DEPTHS, LiteTrunk, translate_weights
+from hashshield.text import did_you_mean
 
 __all__ = ["backbone", "pretrained_state"]
 
@@ -35,9 +35,8 @@ def backbone(name: str) -> tuple[nn.Module, int]:
         return _convolutions(name)
     known = vision.list_models(module=vision)
     if name not in known:
-        nearest = difflib.get_close_matches(name, [*known, *LITE_WIDTHS_DEPTHS], n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise UnknownNameError(f"unknown backbone {name!r}{hint}")
+        hint = did_you_mean(name, [*known, *LITE_WIDTHS_DEPTHS], cutoff=0.6)
+        raise UnknownNameError(f"unknown backbone {name!r}{f'; {hint}' if hint else ''}")
     options: dict[str, Any] = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
     network = vision.get_model(name, weights=None, **options)
     linear = [(p, m) for p, m in network.named_modules() if isinstance(m, nn.Linear)]

@@ -21,6 +21,7 @@ from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
+from hashshield.text import did_you_mean
 from hashshield.views import CARD, pillow_view
 
 __all__ = ["Hashed", "OpenModel", "build", "open_checkpoint", "open_models"]
@@ -79,12 +80,9 @@ class OpenModel:
 
     def class_index(self, name: str) -> int:
         """Row of a class in `anchors`. Raises UnknownNameError naming the nearest."""
-        import difflib
-
         if name in self.card.classes and self.anchors is not None:
             return self.card.classes.index(name)
-        nearest = difflib.get_close_matches(name, self.card.classes, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]}?" if nearest else "`hashshield models info` lists them"
+        hint = did_you_mean(name, self.card.classes, cutoff=0.4) or "`hashshield models info` lists them"
         raise UnknownNameError(f"{self.name} knows no class {name!r}; {hint}")
 
 

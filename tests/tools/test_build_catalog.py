@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.checkpoints import enter
-from hashshield.checkpoints.enter import catalogue, entry_of, main
 from hashshield.checkpoints.entry import read_entries
+from hashshield.checkpoints.header import entry_of
 from hashshield.errors import CheckpointError, UsageError
 from tiny_net import write_tiny
+from tools.build_catalog import catalog_text, main
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "hashshield" / "checkpoints"
@@ -22,7 +22,7 @@ RELEASED = ROOT / "checkpoints"
 
 def test_the_committed_catalogue_agrees_with_the_files() -> None:
     files = [*(PACKAGE / "bundled").glob("*.safetensors"), *RELEASED.glob("*.safetensors")]
-    expected = catalogue(COMMITTED, files)
+    expected = catalog_text(COMMITTED, files)
     # Source archives come without the larger files; what they do hold must agree.
     if RELEASED.is_dir():
         assert COMMITTED.read_text(encoding="utf-8") == expected, "run `make catalog`"
@@ -47,10 +47,10 @@ def test_entering_new_files_keeps_what_only_the_catalogue_knows(tmp_path: Path) 
         write_tiny(tmp_path / "net-a.safetensors", name="net-a"),
         write_tiny(bundled / "old.safetensors", name="old", seed=1),
     ]
-    text = catalogue(current, files)
-    assert text == catalogue(current, reversed(files))
+    text = catalog_text(current, files)
+    assert text == catalog_text(current, reversed(files))
     current.write_text(text)
-    assert catalogue(current, files) == text
+    assert catalog_text(current, files) == text
     assert text.startswith('# What this is.\naddress = "https://example.org/"\n\n[checkpoints.old]\n')
     address, (old, first, second) = read_entries(current)
     assert address == "https://example.org/"
@@ -66,10 +66,10 @@ def test_entering_new_files_keeps_what_only_the_catalogue_knows(tmp_path: Path) 
 def test_files_are_named_as_their_cards_and_entered_once(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "other.safetensors")
     with pytest.raises(UsageError, match="its card says tiny"):
-        catalogue(COMMITTED, [path])
+        catalog_text(COMMITTED, [path])
     twice = [write_tiny(tmp_path / "a" / "tiny.safetensors"), write_tiny(tmp_path / "b" / "tiny.safetensors")]
     with pytest.raises(UsageError, match="entered once"):
-        catalogue(COMMITTED, twice)
+        catalog_text(COMMITTED, twice)
 
 
 @pytest.mark.parametrize("name", ["../../tiny", "a/b", "Tiny", "tiny:16", ""])
@@ -78,11 +78,11 @@ def test_a_card_with_a_name_that_leads_elsewhere(name: str, tmp_path: Path) -> N
         entry_of(write_tiny(tmp_path / "a.safetensors", name=name))
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(COMMITTED, tmp_path)
-    monkeypatch.setattr(enter, "_HERE", tmp_path)
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "catalog.toml"
+    shutil.copy(COMMITTED, target)
     path = write_tiny(tmp_path / "tiny.safetensors")
-    assert main([str(path)]) == 0
-    assert [entry.name for entry in read_entries(tmp_path / "catalog.toml")[1]] == ["tiny"]
-    assert main([str(tmp_path / "gone.safetensors")]) == 4
+    assert main([str(path)], target=target) == 0
+    assert [entry.name for entry in read_entries(target)[1]] == ["tiny"]
+    assert main([str(tmp_path / "gone.safetensors")], target=target) == 4
     assert "cannot be read" in capsys.readouterr().err

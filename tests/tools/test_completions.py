@@ -112,6 +112,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a b.jpg").touch()
+    # The program itself must see no setting of the machine.
+    for name in [name for name in os.environ if name.startswith(("HASHSHIELD_", "XDG_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
     for name, value in {"TERM": "xterm", "HOME": str(tmp_path), "PS1": "> ", "LC_ALL": "C.UTF-8"}.items():

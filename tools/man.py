@@ -1,26 +1,22 @@
-"""Man pages of every command, written from the application: `python -m hashshield.cli.manpage man/ completions/`."""
+"""The man page of each command, as roff text."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 
-from hashshield.cli.app import app
-from hashshield.cli.describe import Argument, Command, Option, describe, walk
-from hashshield.cli.shells import scripts
 from hashshield.config import SETTINGS
+from tools.describe import Argument, Command, Option, walk
 
-__all__ = ["main", "pages"]
+__all__ = ["pages"]
 
 REVISED = "2026-11-23"
-"""The day the pages last changed in substance. Not the build's day: equal sources give equal pages."""
+"""Date of the last change of substance. Not the build date: equal sources must give equal pages."""
 
 _EXIT = {
     0: "Done. Of photos: all are protected, or were already.",
     1: "Some failed; the others were done.",
-    2: "The command line, the environment or the configuration file cannot be meant as it stands.",
+    2: "The command line, an environment variable or the configuration file is not valid.",
     3: "A goal was not reached, or a photo is not protected or not known.",
     4: "A checkpoint is missing or broken, or could not be fetched.",
     130: "Interrupted. What was finished stays; the same command goes on from there.",
@@ -36,20 +32,8 @@ _FILES = {
 
 
 def pages(root: Command) -> dict[str, str]:
-    """File name and text of every page, for the described application."""
+    """Return the file name and the text of each page for the application `root` describes."""
     return {f"{_name(command)}.1": _page(command, root) for command in walk(root)}
-
-
-def main(arguments: list[str]) -> None:
-    """Write pages into the first folder, completion scripts into the second, and remove pages of no command."""
-    man, completions = (Path(argument) for argument in arguments)
-    root = describe(app, "hashshield")
-    for folder, files in ((man, pages(root)), (completions, scripts(root))):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    for stale in {path.name for path in man.glob("hashshield*.1")} - set(pages(root)):
-        (man / stale).unlink()
 
 
 def _name(command: Command) -> str:
@@ -57,13 +41,13 @@ def _name(command: Command) -> str:
 
 
 def _text(text: str) -> str:
-    """A word or line as roff: backslashes and hyphens literal, never taken for a request."""
+    """Escape a word or line for roff: backslashes and hyphens are literal, and no line is taken for a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
 def _wrapped(text: str) -> list[str]:
-    """Running text as roff lines of fewer than 80 bytes, which is what the linters of pages ask for."""
+    """Return running text as roff lines of fewer than 80 bytes, as linters of man pages demand."""
     return [_text(line) for line in textwrap.wrap(text, 72, break_long_words=False, break_on_hyphens=False)]
 
 
@@ -71,7 +55,7 @@ def _page(command: Command, root: Command) -> str:
     name = _name(command)
     summary = command.help[0].rstrip(".")
     lines = [
-        '.\\" Generated from the application; see hashshield.cli.manpage.',
+        '.\\" Generated from the application by `make pages`.',
         f'.TH {_text(name.upper())} 1 {REVISED} HashShield "HashShield Manual"',
         ".SH NAME",
         f"{_text(name)} \\-",
@@ -181,7 +165,3 @@ def _environment(command: Command) -> list[str]:
 def _references(others: Iterable[Command]) -> list[str]:
     names = [_text(_name(other)) for other in others]
     return [f".BR {name} (1){',' if name != names[-1] else ''}" for name in names]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -5,9 +5,8 @@ import torch
 from torch import Tensor
 
 from hashshield.models.hashing import HashNet
-from hashshield.training.adversary import worst_images
-from hashshield.training.learner import Learner
-from hashshield.training.recipe import Loss
+from hashshield.training.learner import Learner, adversarial_images
+from hashshield.training.recipe import LossWeights
 from tiny_net import ARCH, CARD, CLASSES, SIZE, picture, tiny_weights
 
 TAU = 8 / 255
@@ -20,7 +19,7 @@ def learner() -> Learner:
     network = HashNet(ARCH, CARD.bits, mean=SIZE.mean, std=SIZE.std)
     network.load_state_dict(tiny_weights()[0], strict=False)
     torch.manual_seed(0)
-    made = Learner(network, len(CLASSES), Loss(classification=1.0), several=False)
+    made = Learner(network, len(CLASSES), LossWeights(classification=1.0), multilabel=False)
     made.dropout.p = 0.5
     return made.train()
 
@@ -35,7 +34,7 @@ def images() -> Tensor:
 
 def attacked(learner: Learner, images: Tensor, *, tau: float = TAU, steps: int = 5, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return worst_images(learner, images, LABELS, tau=tau, steps=steps, generator=generator)
+    return adversarial_images(learner, images, LABELS, tau=tau, steps=steps, generator=generator)
 
 
 def loss_of(learner: Learner, images: Tensor) -> float:

@@ -1,7 +1,8 @@
-"""The application as plain values, for man pages and completion scripts.
+"""A description of the command-line application as plain values, for man pages and completion scripts.
 
-Read from Typer's own registrations (`registered_commands`, `OptionInfo`, ...), never from the parser it builds of
-them: the parser's classes moved between Typer releases, and generators built on them wrote pages without options.
+It is read from Typer's own registrations (`registered_commands`, `OptionInfo`, ...), never from the parser that Typer
+builds from them: the parser's classes moved between Typer releases, and generators built on them wrote pages without
+options.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hashshield.config import SETTINGS
 __all__ = ["Argument", "Command", "Option", "describe", "walk"]
 
 Takes = Literal["nothing", "file", "folder", "model", "class", "word", "other"]
-"""What stands after an option, as far as a shell can complete it."""
+"""The kind of value an option or argument takes, as far as a shell can complete it."""
 
 _TAKES: dict[str, Takes] = {
     "": "nothing",
@@ -40,7 +41,7 @@ _TAKES: dict[str, Takes] = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option with everything a manual says of it."""
+    """An option, with everything a manual says about it."""
 
     names: tuple[str, ...]
     metavar: str
@@ -51,7 +52,7 @@ class Option:
     words: tuple[str, ...] = ()
     default: str = ""
     env: str = ""
-    """The environment variable, for an option that is also a setting."""
+    """The environment variable of the setting this option sets; empty if it sets none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,12 @@ class Command:
     """A command or a group of commands."""
 
     path: tuple[str, ...]
-    """Its words, the program first."""
+    """The words that call it, the program's name first."""
     help: tuple[str, ...]
-    """Paragraphs, the first a summary."""
+    """Paragraphs; the first is a summary."""
     examples: tuple[str, ...]
     notes: tuple[str, ...]
-    """Paragraphs after the examples."""
+    """Paragraphs that follow the examples."""
     options: tuple[Option, ...]
     arguments: tuple[Argument, ...]
     commands: tuple[Command, ...] = ()
@@ -85,12 +86,12 @@ HELP = Option(("-h", "--help"), "", "Show a summary and exit.", required=False, 
 
 
 def describe(app: typer.Typer, name: str) -> Command:
-    """The application as it is registered, hidden commands and options left out."""
+    """Return the registered application `app` as the program `name`, without hidden commands and options."""
     return _group(app, (name,), "")
 
 
 def walk(command: Command) -> Iterator[Command]:
-    """The command and all below it, in order of registration."""
+    """Yield the command and every command below it, in order of registration."""
     yield command
     for child in command.commands:
         yield from walk(child)
@@ -143,7 +144,7 @@ def _option(name: str, info: OptionInfo, *, required: bool, repeatable: bool, ta
     declared = (info.default, *(info.param_decls or ()))
     names = tuple(sorted((word for word in declared if isinstance(word, str) and word.startswith("-")), key=len))
     setting = SETTINGS.get(name)
-    # `verify --model` shares a setting's name but not its default; only the note tells.
+    # `verify --model` shares a setting's name but not its default; only the note in its help tells them apart.
     if setting is None or not text.endswith(default_note(name)):
         return Option(names, info.metavar or "", _plain(text), required, repeatable, takes)
     text = text.removesuffix(default_note(name))
@@ -171,7 +172,7 @@ def _paragraphs(text: str) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """Help without rich's escapes and the backquotes of a docstring."""
+    """Return help text as one line, without rich's escapes and a docstring's backquotes."""
     return re.sub(r"`([^`]+)`", r"\1", text).replace("\\[", "[").replace("\n", " ")
 
 

@@ -13,15 +13,16 @@ import pytest
 import typer
 
 from hashshield.cli.app import app
-from hashshield.cli.describe import Command, describe, walk
-from hashshield.cli.manpage import main, pages
-from hashshield.cli.shells import scripts
 from hashshield.config import SETTINGS
+from tools.build_pages import main
+from tools.completions import scripts
+from tools.describe import Command, describe, walk
+from tools.man import pages
 
 ROOT = Path(__file__).parents[2]
 DESCRIBED = describe(app, "hashshield")
 PAGES = pages(DESCRIBED)
-REGENERATE = "run `python -m hashshield.cli.manpage man/ completions/`"
+REGENERATE = "run `make pages`"
 
 
 def parsers(command: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
