@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield.models.load import OpenModel
-from hashshield.views import CARD, framing, resized, to_image
+from hashshield.views import CARD, framed, framing, resized, to_image
 
 __all__ = ["Look", "network_views", "networks", "views_of"]
 
@@ -37,4 +37,4 @@ def views_of(displayed: Image.Image, promised_views: Sequence[Look]) -> tuple[Te
     """(3, h, w) in [0, 1] for each look at an upright RGB image; what several have in common is made once."""
     small = cache(lambda height, width: resized(displayed, height, width))
     framings = [framing(look.view, look.model.card.input, displayed.height, displayed.width) for look in promised_views]
-    return tuple(to_image(small(*goal)[crop]) for goal, crop in framings)
+    return tuple(to_image(framed(displayed, goal, crop, small)) for goal, crop in framings)
