@@ -47,7 +47,7 @@ class Grid:
     rows: Band | None
     columns: Band | None
     channels: int
-    """3, or 1 for a greyscale photo, whose change is one plane."""
+    """3, or 1 for a picture without colour, whose change is one plane."""
     alpha: Tensor | None
     """(1, h, w) in [0, 1]: how much of a change shows; None for a photo without alpha."""
     written: Callable[[Tensor], Tensor] | None = None

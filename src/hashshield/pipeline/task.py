@@ -140,7 +140,7 @@ def prepare(source: Source, context: ProtectContext) -> Task:
     photo = open_photo(source.data, name=source.name, lossy_formats=context.lossy_formats)
     displayed = upright_rgb(photo)
     alpha = None if photo.alpha is None else imaging.to_display_orientation(photo.alpha, photo.orientation)
-    grid = make_grid(displayed, channels=photo.pixels.shape[2], alpha=alpha)
+    grid = make_grid(displayed, channels=imaging.colour_channels(photo), alpha=alpha)
     if (photo.lossless or context.preset.sees_writing) and _is_small(photo) and not context.method.noise:
         grid = _with_codec(grid, photo, source, context)
     return Task(
@@ -186,7 +186,9 @@ def _changed_pixels(
     seed = int(photo_generator(context.secret, source.sha256, "rounding").integers(2**62))
     if context.method.noise:
         generator = torch.Generator().manual_seed(seed)
-        return uniform_noise(photo.pixels, tau=context.budget.tau, generator=generator, alpha=photo.alpha)
+        return uniform_noise(
+            photo.pixels, tau=context.budget.tau, channels=len(delta), generator=generator, alpha=photo.alpha
+        )
     return apply_perturbation(
         photo.pixels,
         delta,
