@@ -7,7 +7,8 @@ HashshieldError
 ├── PhotoError          1  a file that cannot be read or written as a photo
 │   ├── NotAPhotoError     its first bytes are no image format known here
 │   ├── UnsupportedError   a real image of a kind that is not protected, with the reason
-│   └── BrokenPhotoError   truncated, corrupt or implausible
+│   ├── BrokenPhotoError   truncated, corrupt or implausible
+│   └── EncodingError      what was written is not the picture that was meant: a bug of ours
 ├── StorageError        1  vault, ledger or file system would not do what safety needs
 │   └── ChangedError       the file changed between reading and writing
 ├── FleetError          1  Ray is missing, cannot be reached, or would not do its part
@@ -26,6 +27,7 @@ __all__ = [
     "ChangedError",
     "CheckpointError",
     "DownloadError",
+    "EncodingError",
     "FleetError",
     "GoalError",
     "HashshieldError",
@@ -72,6 +74,10 @@ class UnsupportedError(PhotoError):
 
 class BrokenPhotoError(PhotoError):
     """Truncated, corrupt or implausible image data."""
+
+
+class EncodingError(PhotoError):
+    """What was written is not the picture that was meant: a bug of ours, found before any file was touched."""
 
 
 class StorageError(HashshieldError):

@@ -24,7 +24,7 @@ from hashshield.models.load import OpenModel
 from hashshield.pipeline.aims import CodeTarget
 from hashshield.pipeline.look import open_photo
 from hashshield.pipeline.looks import Look, network_views
-from hashshield.pipeline.receipt import WrittenPhoto, measure_written
+from hashshield.pipeline.receipt import WrittenPhoto, measured, read_written
 from hashshield.types import GoalSpec, Receipt
 from hashshield.views import framing, pillow_view, resized, to_image
 
@@ -206,11 +206,9 @@ def write(task: Task, delta: Tensor, context: ProtectContext) -> tuple[bytes, Wr
     pixels = _changed_pixels(photo, delta, task.source, context)
     data = imaging.write(photo, pixels, strip=context.strip)
     applied = linf_levels(pixels, photo.pixels)
+    written = read_written(data, photo, pixels, name=task.source.name)
     del pixels
-    name, witnesses = task.source.name, context.witnesses
-    again = measure_written(
-        data, photo, context.promised_views, name=name, witnesses=witnesses, survival=context.survival
-    )
+    again = measured(written, photo, context.promised_views, witnesses=context.witnesses, survival=context.survival)
     return data, again, applied
 
 
