@@ -148,10 +148,17 @@ _FLIPS = {
 }
 
 
-def pixel_digest(photo: Photo) -> str:
-    """Return the SHA-256 (hexadecimal) of shape, pixels and alpha, which metadata edits do not change."""
-    digest = hashlib.sha256(f"{photo.pixels.shape} {photo.alpha is not None}".encode())
-    digest.update(np.ascontiguousarray(photo.pixels).data)
-    if photo.alpha is not None:
-        digest.update(np.ascontiguousarray(photo.alpha).data)
+def pixel_digest(photo: Photo, turn: int = 1) -> str:
+    """Return the SHA-256 (hexadecimal) of shape, pixels and alpha, which metadata edits do not change.
+
+    With `turn`, 1 to 8, of what `upright` makes of the stored pixels by that orientation.
+    """
+    planes = [to_display_orientation(photo.pixels, turn)] + (
+        [] if photo.alpha is None else [to_display_orientation(photo.alpha, turn)]
+    )
+    digest = hashlib.sha256(f"{planes[0].shape} {photo.alpha is not None}".encode())
+    for plane in planes:
+        # In strips, because turned pixels have to be copied.
+        for top in range(0, len(plane), _ROWS):
+            digest.update(np.ascontiguousarray(plane[top : top + _ROWS]).data)
     return digest.hexdigest()

@@ -47,6 +47,7 @@ class WrittenPhoto:
     linf_levels_written: int
     pixels_after: str
     """Digest of the decoded pixels."""
+    orientation: int
     unprotected_copies: tuple[str, ...]
     links_to_owner: tuple[str, ...]
 
@@ -117,6 +118,7 @@ def measured(
         ssim=ssim(photo.pixels, original.pixels),
         linf_levels_written=linf_levels(photo.pixels, original.pixels),
         pixels_after=imaging.pixel_digest(photo),
+        orientation=photo.orientation,
         unprotected_copies=photo.unprotected_copies,
         links_to_owner=photo.links_to_owner,
     )
