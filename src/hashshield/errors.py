@@ -7,7 +7,8 @@ HashshieldError
 ├── PhotoError          1  a file that cannot be read or written as a photo
 │   ├── NotAPhotoError     its first bytes are not those of a known image format
 │   ├── UnsupportedError   an image of a kind that is not supported
-│   └── BrokenPhotoError   truncated, corrupt or implausible data
+│   ├── BrokenPhotoError   truncated, corrupt or implausible data
+│   └── EncodingError      what was written is not the picture that was meant: a bug of ours
 ├── StorageError        1  vault, ledger or file system cannot do what safety requires
 │   └── ChangedError       the file changed between reading and writing
 ├── FleetError          1  Ray is missing, cannot be reached, or failed
@@ -27,6 +28,7 @@ __all__ = [
     "ChangedError",
     "CheckpointError",
     "DownloadError",
+    "EncodingError",
     "FleetError",
     "GoalError",
     "HashshieldError",
@@ -74,6 +76,10 @@ class UnsupportedError(PhotoError):
 
 class BrokenPhotoError(PhotoError):
     """Truncated, corrupt or implausible image data."""
+
+
+class EncodingError(PhotoError):
+    """What was written is not the picture that was meant: a bug of ours, found before any file was touched."""
 
 
 class StorageError(HashshieldError):

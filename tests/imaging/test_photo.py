@@ -10,6 +10,7 @@ from imaging_samples import jpeg, png, scene, with_segments, xmp_segment
 from PIL import Image, ImageOps
 
 from hashshield import imaging
+from tiny_net import encoded, picture
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -62,3 +63,33 @@ def _pillow_exif(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif.tobytes()
+
+
+def test_a_picture_without_colour_has_one_plane_whatever_the_file_says() -> None:
+    grey = np.repeat(picture(80, 100, channels=1), 3, axis=2)
+    hidden = grey.copy()
+    hidden[:9] = (200, 30, 30)
+    alpha = np.full((80, 100, 1), 255, np.uint8)
+    alpha[:9] = 0
+    nearly = grey + np.random.default_rng(0).integers(0, 4, grey.shape, dtype=np.uint8)
+    for data in (
+        encoded(grey[..., :1]),
+        encoded(grey),
+        encoded(nearly),
+        encoded(np.dstack([hidden, alpha])),
+        encoded(grey, "JPEG"),
+        encoded(grey, "JPEG", subsampling=0, keep_rgb=True),
+        encoded(grey, "WEBP", quality=40),
+        encoded(grey, "AVIF", quality=50),
+    ):
+        assert imaging.colour_channels(imaging.read(data, name="a")) == 1
+
+
+def test_one_coloured_spot_or_a_tint_is_colour() -> None:
+    grey = np.repeat(picture(200, 100, channels=1), 3, axis=2)
+    spot, sepia = grey.copy(), grey.copy()
+    spot[199, 99] = (180, 170, 170)
+    sepia[..., 2] -= 5
+    for pixels in (spot, sepia, picture()):
+        assert imaging.colour_channels(imaging.read(encoded(pixels), name="a")) == 3
+    assert imaging.colour_channels(imaging.read(encoded(sepia, "JPEG"), name="a")) == 3

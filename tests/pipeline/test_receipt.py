@@ -127,3 +127,25 @@ def test_bytes_that_do_not_decode_are_not_written(models: list[OpenModel]) -> No
     data = encoded(PIXELS)
     with pytest.raises(BrokenPhotoError):
         measure_written(data[:500], photo(data), network_views(models), name="a")
+
+
+@pytest.mark.parametrize("accept_best", [False, True])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_picture_that_is_not_the_meant_one_is_our_bug_and_is_not_written(
+    name: str, accept_best: bool, tmp_path: Path, protect_now: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    data = encoded(picture(60, 80, seed=4), "JPEG" if name == "a.jpg" else "PNG")
+    path.write_bytes(data)
+    write = imaging.write
+
+    def sheared(photo: imaging.Photo, pixels: Any, **given: Any) -> bytes:
+        rows = [np.roll(pixels[top : top + 8], top, axis=1) for top in range(0, len(pixels), 8)]
+        return write(photo, np.concatenate(rows), **given)
+
+    monkeypatch.setattr(imaging, "write", sheared)
+    (row,) = protect_now(path, accept_best=accept_best, steps=4)
+    assert row.status == "failed"
+    assert "internal error: the written picture is not the meant one" in row.reason
+    assert row.reason.endswith("please report it")
+    assert path.read_bytes() == data

@@ -142,7 +142,12 @@ def test_how_much_threads_may_hold_changes_nothing(tools: ProtectContext, monkey
 def test_results_of_earlier_runs_are_left_alone(tools: ProtectContext) -> None:
     mine = source(0)
     pixels = imaging.pixel_digest(imaging.read(mine.data, name="x"))
-    known = replace(tools, results_before=frozenset({pixels}), search=SearchConfig(0.05, 2), execution=Execution(2))
+    known = replace(
+        tools,
+        results_before={pixels: frozenset({1})},
+        search=SearchConfig(0.05, 2),
+        execution=Execution(2),
+    )
     results = {r.source.key: r for r in work([mine, source(1)], known)}
     assert (results[0].earlier_result, results[0].data, results[0].reason) == (pixels, None, None)
     assert results[1].earlier_result is None

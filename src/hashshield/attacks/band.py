@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,16 @@ class Band:
         found = set((places[:, 1] - places[:, 0]).tolist())
         offsets = tuple(sorted(found | {-offset for offset in found}))
         return cls(offsets, _diagonals(matrix, offsets), _diagonals(matrix.T, offsets))
+
+    @classmethod
+    def of_diagonals(cls, diagonals: Mapping[int, Tensor]) -> Band:
+        """The same from the diagonals, each (n,): element (i, i + offset) at i, zero outside the matrix."""
+        offsets = tuple(sorted({*diagonals, *(-offset for offset in diagonals)}))
+        none = torch.zeros_like(next(iter(diagonals.values())))
+        rows = [diagonals.get(offset, none) for offset in offsets]
+        # Element (i, i + offset) of the transpose is (i + offset, i) of the matrix.
+        turned = [diagonals.get(-offset, none).roll(-offset) for offset in offsets]
+        return cls(offsets, torch.stack(rows), torch.stack(turned))
 
     def to(self, device: torch.device | str) -> Band:
         """The same on another device."""

@@ -33,7 +33,7 @@ def apply_perturbation(
     alpha: NDArray[np.uint8] | None = None,
     noise_cache: dict[int, Tensor] | None = None,
 ) -> NDArray[np.uint8]:
-    """Add `delta` (C, h, w), displayed orientation, [0, 1] units, to stored (H, W, C) `pixels`.
+    """Add `delta` (C, h, w), displayed orientation, [0, 1] units, to stored (H, W, C) `pixels`; one plane to all.
 
     The change is upsampled, clipped to tau, and rounded up or down at random in proportion to its fraction: plain
     rounding would erase a change below half a level, this keeps its mean. Pixels where `opaque` (stored (H, W)
@@ -75,15 +75,23 @@ def apply_perturbation(
 
 
 def uniform_noise(
-    pixels: NDArray[np.uint8], *, tau: float, generator: torch.Generator, alpha: NDArray[np.uint8] | None = None
+    pixels: NDArray[np.uint8],
+    *,
+    tau: float,
+    generator: torch.Generator,
+    channels: int | None = None,
+    alpha: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Add independent uniform noise in [-tau, tau], rounded to whole levels: the field's baseline."""
+    """Add independent uniform noise in [-tau, tau], rounded to whole levels: the field's baseline.
+
+    With one of `channels` (None: as many as `pixels` has) all values of a pixel change alike.
+    """
     limit = levels_of(tau)
     result = np.empty_like(pixels)
     step = max(1, _STRIP_VALUES // pixels[0].size)
     for top in range(0, len(pixels), step):
         rows = slice(top, top + step)
-        noise = torch.rand(pixels[rows].shape, generator=generator).numpy() * 2 - 1
+        noise = torch.rand((*pixels[rows].shape[:2], channels or pixels.shape[2]), generator=generator).numpy() * 2 - 1
         levels = np.clip(np.rint(noise * tau * 255), -limit, limit)
         if alpha is not None:
             levels = np.where(alpha[rows, :, None] > 0, levels, 0)

@@ -167,7 +167,7 @@ def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
             with watch.timing("decode"):
                 photo = imaging.read(data, name=path.name)
             with watch.timing("grid"):
-                grid = make_grid(upright_rgb(photo), channels=photo.pixels.shape[2])
+                grid = make_grid(upright_rgb(photo), channels=imaging.colour_channels(photo))
             generator = torch.Generator().manual_seed(index)
             delta = torch.randn(grid.start().shape, generator=generator) / 255
             with watch.timing("finish"):

@@ -13,6 +13,7 @@ from hashshield.errors import FleetError, HashshieldError, UsageError
 from hashshield.fleet.cluster import cluster, require_ray
 from hashshield.pipeline.plan import Job, text_of
 from hashshield.pipeline.run import check, check_names
+from hashshield.pipeline.turning import Results, results_of
 from hashshield.storage import Store
 from hashshield.storage.copies import locked, sweep
 from hashshield.types import Outcome, Progress, Request
@@ -35,7 +36,7 @@ class WorkerConfig:
 
     request: Request
     secret: bytes
-    results_before: frozenset[str]
+    results_before: Results
     run: str
 
 
@@ -65,6 +66,7 @@ def protect(
     check_places(paths, output)
     folder = output / manifest.FOLDER
     with Store.open(request.vault) as store, ExitStack() as stack:
+        store.require_sound()
         for notice in store.notices:
             progress.notice(notice)
         jobs, resolved = listed(paths, request, store)
@@ -83,7 +85,7 @@ def protect(
             planned = (Outcome(str(job.path), "planned", output=text_of(job.output)) for job in left)
             rows |= {row.path: row for row in planned}
         elif left:
-            errand = WorkerConfig(request, store.key(), store.ledger.result_pixels(), uuid.uuid4().hex)
+            errand = WorkerConfig(request, store.key(), results_of(store), uuid.uuid4().hex)
             progress.start(len(left))
             for entry in _carry_out(left, known, errand, workers, cluster(address, cores)):
                 rows[entry.outcome.path] = entry.outcome

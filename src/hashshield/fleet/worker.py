@@ -18,6 +18,7 @@ from hashshield.fleet.manifest import Entry
 from hashshield.pipeline.execute import Origin, make_context
 from hashshield.pipeline.plan import Job, read_photo
 from hashshield.pipeline.rows import row_of
+from hashshield.pipeline.turning import Results
 from hashshield.pipeline.work import Result, Source, work
 from hashshield.storage.copies import write_copy
 from hashshield.storage.os_errors import storage_errors
@@ -38,7 +39,7 @@ class Worker:
     """
 
     def __init__(
-        self, request: Request, secret: bytes, results_before: frozenset[str], run: str, threads: int, folder: str
+        self, request: Request, secret: bytes, results_before: Results, run: str, threads: int, folder: str
     ) -> None:
         """Open the networks; `threads` cores are this worker's own, and relative paths begin in `folder`.
 
@@ -108,7 +109,7 @@ class Worker:
     def _store(self, result: Result, origin: Origin) -> Outcome:
         """Write what passed (or the best, when told so) and report it."""
         job, snapshot = origin.job, origin.snapshot
-        if result.earlier_result is not None:
+        if result.earlier_result is not None and not result.reoriented:
             reason = "is a result of an earlier run of this installation"
             return Outcome(str(job.path), "already", reason=reason, sha256_before=snapshot.sha256)
         row = row_of(result, job.path, job.output, self._request)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hashshield.models.load import OpenModel
 from hashshield.types import Codes
-from hashshield.views import CARD, framing, resized, tensor_view, to_image
+from hashshield.views import CARD, framed, framing, resized, tensor_view, to_image
 
 __all__ = ["NetworkView", "distinct_models", "network_views", "views_of"]
 
@@ -53,4 +53,4 @@ def views_of(displayed: Image.Image, promised_views: Sequence[NetworkView]) -> t
     """
     small = cache(lambda height, width: resized(displayed, height, width))
     framings = [framing(each.view, each.model.card.input, displayed.height, displayed.width) for each in promised_views]
-    return tuple(to_image(small(*goal)[crop]) for goal, crop in framings)
+    return tuple(to_image(framed(displayed, goal, crop, small)) for goal, crop in framings)

@@ -20,6 +20,7 @@ from hashshield.pipeline.attempts import asked_now, kept_of
 from hashshield.pipeline.between import defer_interrupts
 from hashshield.pipeline.plan import Job, already_row, base_fields
 from hashshield.pipeline.rows import details_of, method_of, row_of
+from hashshield.pipeline.turning import Results, earlier_record, results_of
 from hashshield.pipeline.witness import witness_name
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
@@ -83,7 +84,7 @@ def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Pro
     # Before the work: a checkpoint or target that is exchanged meanwhile must not be taken for what was tried.
     settings = asked_now(request, store.key())
     if not request.force:
-        context = replace(context, results_before=store.ledger.result_pixels())
+        context = replace(context, results_before=results_of(store))
     trouble: list[Outcome] = []
     for result in work(_sources(jobs, request, store, trouble, progress), context):
         yield from _taken(trouble)
@@ -96,7 +97,7 @@ def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Pro
             except HashshieldError as error:
                 common = base_fields(origin.job.path, origin.job.output, result.source.sha256, request)
                 row = Outcome(status="failed", reason=str(error), **common)
-            if row.status == "short":
+            if row.status == "short" and not result.reoriented:
                 try:
                     store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
                 except HashshieldError as error:
@@ -116,11 +117,12 @@ def _sources(
     jobs: Sequence[Job], request: Request, store: Store, trouble: list[Outcome], progress: Progress
 ) -> Iterator[Source]:
     """Read each photo as it is needed; what cannot be read goes to `trouble`."""
+    results = results_of(store) if request.force else {}
     for job in jobs:
         progress.photo(str(job.path))
         try:
             with boundary("read", str(job.path)):
-                source = _source(job, request, store)
+                source = _source(job, request, store, results)
         except HashshieldError as error:
             trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
             continue
@@ -130,7 +132,7 @@ def _sources(
             yield source
 
 
-def _source(job: Job, request: Request, store: Store) -> Source | Outcome:
+def _source(job: Job, request: Request, store: Store, results: Results) -> Source | Outcome:
     """Read one photo, or the original it is protected anew from; or return its row if it is protected already."""
     snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
     data, sha256 = snapshot.data, snapshot.sha256
@@ -138,9 +140,10 @@ def _source(job: Job, request: Request, store: Store) -> Source | Outcome:
     if known is not None and job.again is None:
         return already_row(job.path, known, request)
     again = job.again
-    if again is None and request.force and store.ledger.holds_pixels():
-        # Only the metadata may have been edited: then too the original is the place to start from.
-        again = store.known(sha256, imaging.pixel_digest(imaging.read(data, name=str(job.path))))
+    if again is None and results:
+        # Only the metadata may have been edited, or it was turned: then too work starts from the original.
+        earlier = earlier_record(imaging.read(data, name=str(job.path)), sha256, store, results)
+        again = None if earlier is None else earlier[0]
         job = replace(job, again=again)
     if again is not None:
         data, sha256 = store.original(again), again.sha256_before
@@ -149,7 +152,7 @@ def _source(job: Job, request: Request, store: Store) -> Source | Outcome:
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
     """Write what passed (or the best, when told so) and report it."""
-    if result.earlier_result is not None:
+    if result.earlier_result is not None and not result.reoriented:
         earlier = store.known(snapshot.sha256, result.earlier_result)
         if earlier is not None:
             return already_row(job.path, earlier, request)

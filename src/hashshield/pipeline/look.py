@@ -8,6 +8,7 @@ from hashshield import imaging
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UnsupportedError
 from hashshield.pipeline.plan import Job, already_row, base_fields
+from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of
 from hashshield.storage import Store, read_snapshot
 from hashshield.types import Outcome, Request
 
@@ -31,7 +32,7 @@ def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[st
     Not all of them, because each would be decoded twice. With `force` nothing is settled: an edited file may stand for
     an original in the vault, which only the work finds out. Raises UnknownNameError, CheckpointError.
     """
-    results = frozenset() if request.force else store.ledger.result_pixels()
+    results = {} if request.force else results_of(store)
     for index, job in enumerate(jobs):
         row = None if request.force else _resolved_row(job, request, store, results)
         if row is None:
@@ -40,8 +41,8 @@ def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[st
     return ()
 
 
-def _resolved_row(job: Job, request: Request, store: Store, results: frozenset[str]) -> Outcome | None:
-    """The row of a photo that cannot be decoded, or of which only the metadata was edited since; None for others."""
+def _resolved_row(job: Job, request: Request, store: Store, results: Results) -> Outcome | None:
+    """The row of a photo that cannot be decoded, or that is an earlier result, also with other metadata or turned."""
     try:
         with boundary("read", str(job.path)):
             snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
@@ -55,7 +56,11 @@ def _resolved_row(job: Job, request: Request, store: Store, results: frozenset[s
         return Outcome(
             status="failed", reason=str(error), **base_fields(job.path, job.output, snapshot.sha256, request)
         )
-    if not results:
+    earlier = earlier_result(photo, results)
+    if earlier is None:
         return None
-    known = store.known(snapshot.sha256, imaging.pixel_digest(photo))
+    if earlier.reoriented:
+        asked = base_fields(job.path, job.output, snapshot.sha256, request)
+        return Outcome(status="short", reason=TURNED, **asked)
+    known = store.known(snapshot.sha256, earlier.digest)
     return None if known is None else already_row(job.path, known, request)

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
 from hashshield.errors import HashshieldError, StorageError
+from hashshield.pipeline.between import defer_interrupts
 from hashshield.storage import Record, Store, read_snapshot
+from hashshield.storage.copies import write_new
+from hashshield.storage.ledger import LEDGER_NAME, Ledger
+from hashshield.storage.repair import rebuild, salvage
+from hashshield.storage.store import erase
+from hashshield.storage.vault import Vault
 
-__all__ = ["Exported", "Forgotten", "Original", "Pruned", "export", "forget", "list_originals", "prune"]
+__all__ = [
+    "Exported",
+    "Forgotten",
+    "Original",
+    "Pruned",
+    "Repaired",
+    "export",
+    "forget",
+    "forget_all",
+    "list_originals",
+    "prune",
+    "repair",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +113,7 @@ class Repaired:
 def list_originals(vault: Path | None = None) -> list[Original]:
     """Return every original, oldest first, those without a row last; raises StorageError."""
     with Store.open(vault) as store:
-        return _originals(store)
+        return _originals_of(store.ledger.every(), store.vault, store.ledger.pruned())
 
 
 def prune(
@@ -116,7 +135,7 @@ def prune(
         wanted = "unrecorded" if unrecorded else "kept"
         chosen = tuple(
             original
-            for original in _originals(store)
+            for original in _originals_of(store.ledger.every(), store.vault, store.ledger.pruned())
             if original.state == wanted
             and not (restored_only and original.in_use)
             and (limit is None or original.created is None or datetime.fromisoformat(original.created) < limit)
@@ -132,10 +151,10 @@ def export(folder: Path, *, vault: Path | None = None, dry_run: bool = False) ->
     Nothing that exists is overwritten; a file that holds the original already counts as exported. One row each,
     failures included; raises StorageError when the vault cannot be opened.
     """
-    with _readable(vault) as (records, store_vault, write):
+    with _readable(vault) as (records, pruned, store_vault, write):
         rows = []
         taken: set[str] = set()
-        for original in _originals_of(records, store_vault):
+        for original in _originals_of(records, store_vault, pruned):
             if original.state in {"pruned", "missing"}:
                 continue
             name = _free_name(Path(original.paths[0]).name if original.paths else original.id, taken)
@@ -198,22 +217,39 @@ def repair(*, vault: Path | None = None, dry_run: bool = False) -> Repaired:
     Originals are read back and their digests compared. Raises StorageError for a ledger of a newer version.
     """
     root, lock = Store.locked(vault)
-    with lock:
+    with closing(lock), lock:
         store_vault = Vault(root)
         found = salvage(root)
-        sound = not found.damaged and Store.is_sound(root)
+        sound = not found.damaged and _is_sound(root)
         records = found.records()
         missing = tuple(dict.fromkeys(_missing(records, store_vault)))
         needed = _needed(records)
         unrecorded = tuple(name for name, _ in store_vault.sizes() if name not in needed)
         if not sound and not dry_run:
-            rebuild(root, found, store_vault)
-    lock.close()
+            with defer_interrupts():
+                rebuild(root, found, store_vault)
     status: Literal["repaired", "sound", "planned"] = "sound" if sound else "planned" if dry_run else "repaired"
     recovered = len(records) - found.from_ledger
     return Repaired(
         str(root / LEDGER_NAME), status, len(records), max(recovered, 0), found.damaged, missing, unrecorded
     )
+
+
+def _is_sound(root: Path) -> bool:
+    """Tell whether the ledger can be opened, is whole, and lacks no row."""
+    if not (root / LEDGER_NAME).is_file():
+        return False
+    try:
+        ledger = Ledger(root, wal=False)
+    except StorageError:
+        return False
+    try:
+        is_new = ledger.version_found == 0
+        return not is_new and not ledger.faults() and not ledger.lost_rows()
+    except StorageError:
+        return False
+    finally:
+        ledger.close()
 
 
 def _missing(records: Iterable[Record], vault: Vault) -> Iterator[str]:
@@ -264,11 +300,52 @@ def _needed(rows: Iterable[Record]) -> set[str]:
     return {name for row in rows for name in (row.original, row.kept) if name is not None}
 
 
-def _originals(store: Store) -> list[Original]:
-    stored = dict(store.vault.sizes())
-    pruned = store.ledger.pruned()
+Write = Callable[[Path, bytes, int, int | None], None]
+"""Path, content, mode and modification time of a file to export."""
+
+
+@contextmanager
+def _readable(vault: Path | None) -> Iterator[tuple[list[Record], set[str], Vault, Write]]:
+    """Yield rows, pruned ids, vault and a writer; of a ledger that is lost or damaged, what can be salvaged."""
+    store = _sound_store(vault)
+    if store is not None:
+        with store:
+            yield (
+                store.ledger.every(),
+                store.ledger.pruned(),
+                store.vault,
+                lambda path, data, mode, mtime_ns: store.export(path, data, mode=mode, mtime_ns=mtime_ns),
+            )
+        return
+    root, lock = Store.locked(vault)
+    with closing(lock), lock:
+        found = salvage(root)
+        yield (
+            found.records(),
+            set(found.pruned),
+            Vault(root),
+            lambda path, data, mode, mtime_ns: write_new(path, data, mode=mode, mtime_ns=mtime_ns),
+        )
+
+
+def _sound_store(vault: Path | None) -> Store | None:
+    """Open the vault; None if its ledger is lost or damaged. Raises StorageError if it cannot be read at all."""
+    try:
+        store = Store.open(vault)
+    except StorageError:
+        return None
+    try:
+        store.require_sound()
+    except StorageError:
+        store.close()
+        return None
+    return store
+
+
+def _originals_of(records: Iterable[Record], vault: Vault, pruned: Container[str]) -> list[Original]:
+    stored = dict(vault.sizes())
     users: dict[str, list[Record]] = {}
-    for row in store.ledger.every():
+    for row in records:
         for name in {row.original, row.kept} - {None}:
             users.setdefault(str(name), []).append(row)
     found = []
@@ -293,9 +370,9 @@ def _originals(store: Store) -> list[Original]:
     return found
 
 
-def _attributes(store: Store, name: str) -> tuple[int, int | None]:
-    """Mode and modification time of the newest file an original was kept for; private where that is unknown."""
-    rows = [row for row in store.ledger.every() if name in (row.original, row.kept)]
+def _attributes(records: Iterable[Record], name: str) -> tuple[int, int | None]:
+    """Return mode and modification time of the newest file an original was kept for; private if that is unknown."""
+    rows = [row for row in records if name in (row.original, row.kept)]
     return (rows[-1].mode, rows[-1].mtime_ns) if rows else (0o600, None)
 
 

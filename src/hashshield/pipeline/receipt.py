@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.attacks.grid import grid_size
-from hashshield.errors import BrokenPhotoError
+from hashshield.errors import BrokenPhotoError, EncodingError
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.hash_files import upright_rgb
@@ -25,7 +25,7 @@ from hashshield.pipeline.witness import witness_row
 from hashshield.types import PerceptualRow, Receipt
 from hashshield.views import resized
 
-__all__ = ["WrittenPhoto", "build_receipt", "measure_written"]
+__all__ = ["WrittenPhoto", "build_receipt", "measure_written", "measured", "read_written"]
 
 Pixels = NDArray[np.uint8]
 
@@ -47,6 +47,7 @@ class WrittenPhoto:
     linf_levels_written: int
     pixels_after: str
     """Digest of the decoded pixels."""
+    orientation: int
     unprotected_copies: tuple[str, ...]
     links_to_owner: tuple[str, ...]
 
@@ -64,6 +65,16 @@ def measure_written(
 
     Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency.
     """
+    photo = read_written(data, original, name=name)
+    return measured(photo, original, promised_views, witnesses=witnesses, survival=survival)
+
+
+def read_written(data: bytes, original: imaging.Photo, meant: Pixels | None = None, *, name: str) -> imaging.Photo:
+    """Decode what would be written, and refuse what is not the original with its `meant` pixels (None: any).
+
+    Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency, and
+    EncodingError when the picture is further from the meant one than its coding explains.
+    """
     photo = imaging.read(data, name=name)
     same_alpha = (
         photo.alpha is None
@@ -72,6 +83,24 @@ def measure_written(
     )
     if photo.pixels.shape != original.pixels.shape or photo.orientation != original.orientation or not same_alpha:
         raise BrokenPhotoError(f"{name}: encoding changed size, orientation or transparency; the file was left alone")
+    wrong = None if meant is None else imaging.departure(original, meant, photo)
+    if wrong is not None:
+        raise EncodingError(
+            f"{name}: internal error: the written picture is not the meant one: {wrong}; the file was left alone, "
+            "please report it"
+        )
+    return photo
+
+
+def measured(
+    photo: imaging.Photo,
+    original: imaging.Photo,
+    promised_views: Sequence[NetworkView],
+    *,
+    witnesses: Sequence[OpenModel] = (),
+    survival: bool = False,
+) -> WrittenPhoto:
+    """Compare a photo that was written and read again with its original; with `survival` after all services."""
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
     displayed = Image.fromarray(upright_rgb(photo))
     on_grid = resized(displayed, *grid_size(displayed.height, displayed.width))
@@ -89,6 +118,7 @@ def measure_written(
         ssim=ssim(photo.pixels, original.pixels),
         linf_levels_written=linf_levels(photo.pixels, original.pixels),
         pixels_after=imaging.pixel_digest(photo),
+        orientation=photo.orientation,
         unprotected_copies=photo.unprotected_copies,
         links_to_owner=photo.links_to_owner,
     )

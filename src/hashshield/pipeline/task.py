@@ -25,7 +25,8 @@ from hashshield.models.load import OpenModel
 from hashshield.models.network_views import NetworkView, network_views
 from hashshield.pipeline.aims import CodeTarget
 from hashshield.pipeline.look import open_photo
-from hashshield.pipeline.receipt import WrittenPhoto, measure_written
+from hashshield.pipeline.receipt import WrittenPhoto, measured, read_written
+from hashshield.pipeline.turning import Earlier, Results, earlier_result
 from hashshield.types import Receipt
 from hashshield.views import framing, pillow_view, resized, to_image
 
@@ -71,8 +72,8 @@ class ProtectContext:
     lossy_formats: bool = False
     """Whether HEIC and AVIF are worked on."""
     jobs: int = 2
-    results_before: frozenset[str] = frozenset()
-    """Pixel digests of earlier runs' results: a photo with one of these had only its metadata edited since."""
+    results_before: Results = field(default_factory=dict)
+    """Earlier runs' results: a photo with the pixels of one had only its metadata edited since, or was turned."""
     notice: Callable[[str], None] = lambda text: None
     """Told what the user should know, such as a change of device."""
 
@@ -98,6 +99,10 @@ class Result:
     links_to_owner: tuple[str, ...] = ()
     earlier_result: str | None = None
     """Pixel digest of a photo that is an earlier run's result; nothing was done to it."""
+    reoriented: bool = False
+    """Whether that result is shown turned."""
+    orientation: int = 1
+    """Which the photo was written with, 1 to 8."""
 
 
 @dataclass(eq=False)
@@ -112,7 +117,8 @@ class Task:
     lossless: bool
     pixels: int
     """How many the photo has."""
-    earlier_result: str | None = None
+    earlier: Earlier | None = None
+    """The earlier run's result that it is."""
     lossy_format: bool = False
     """Whether its container is one that has to be asked for."""
     witness_views: tuple[Tensor, ...] = ()
@@ -140,7 +146,7 @@ def prepare(source: Source, context: ProtectContext) -> Task:
     photo = open_photo(source.data, name=source.name, lossy_formats=context.lossy_formats)
     displayed = upright_rgb(photo)
     alpha = None if photo.alpha is None else imaging.to_display_orientation(photo.alpha, photo.orientation)
-    grid = make_grid(displayed, channels=photo.pixels.shape[2], alpha=alpha)
+    grid = make_grid(displayed, channels=imaging.colour_channels(photo), alpha=alpha)
     if (photo.lossless or context.preset.sees_writing) and _is_small(photo) and not context.method.noise:
         grid = _with_codec(grid, photo, source, context)
     return Task(
@@ -153,7 +159,7 @@ def prepare(source: Source, context: ProtectContext) -> Task:
         scale=min(displayed.shape[:2]) / min(grid.image.shape[1:]),
         masking=perceptual_mask(displayed, *grid.image.shape[1:]) if context.preset.masked else None,
         pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
-        earlier_result=_result_before(photo, context),
+        earlier=earlier_result(photo, context.results_before),
         lossy_format=photo.container in imaging.LOSSY_FORMATS,
     )
 
@@ -165,11 +171,6 @@ def _view(displayed: NDArray[np.uint8], grid: Grid, look: NetworkView) -> Tensor
     if goal != grid.image.shape[1:]:
         return pillow_view(displayed, size, look.view)
     return grid.image[:, rows, columns]
-
-
-def _result_before(photo: imaging.Photo, context: ProtectContext) -> str | None:
-    digest = imaging.pixel_digest(photo) if context.results_before else None
-    return digest if digest in context.results_before else None
 
 
 def _changed_pixels(
@@ -186,7 +187,9 @@ def _changed_pixels(
     seed = int(photo_generator(context.secret, source.sha256, "rounding").integers(2**62))
     if context.method.noise:
         generator = torch.Generator().manual_seed(seed)
-        return uniform_noise(photo.pixels, tau=context.search.tau, generator=generator, alpha=photo.alpha)
+        return uniform_noise(
+            photo.pixels, tau=context.search.tau, channels=len(delta), generator=generator, alpha=photo.alpha
+        )
     return apply_perturbation(
         photo.pixels,
         delta,
@@ -204,11 +207,9 @@ def write(task: Task, delta: Tensor, context: ProtectContext) -> tuple[bytes, Wr
     pixels = _changed_pixels(photo, delta, task.source, context)
     data = imaging.write(photo, pixels, strip=context.strip)
     applied = linf_levels(pixels, photo.pixels)
+    written = read_written(data, photo, pixels, name=task.source.name)
     del pixels
-    name, witnesses = task.source.name, context.witnesses
-    again = measure_written(
-        data, photo, context.promised_views, name=name, witnesses=witnesses, survival=context.survival
-    )
+    again = measured(written, photo, context.promised_views, witnesses=context.witnesses, survival=context.survival)
     return data, again, applied
 
 

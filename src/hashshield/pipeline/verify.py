@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -27,6 +28,7 @@ from hashshield.pipeline.aims import (
     target_for_view,
     tolerance_for,
 )
+from hashshield.pipeline.turning import TURNED, Results, earlier_record, results_of
 from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 
@@ -101,8 +103,9 @@ class _Check:
             return Verification(str(path), "skipped", reason="not an image")
         record = self.store.known(snapshot.sha256) if self.targets is None else self.promised
         photo = imaging.read(snapshot.data, name=str(path))
+        reoriented = False
         if self.targets is None and record is None:
-            record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
+            record, reoriented = earlier_record(photo, snapshot.sha256, self.store, self._results) or (None, False)
         displayed = upright_rgb(photo)
         targets = self.targets or self._recorded(record)
         if not targets:
@@ -113,13 +116,15 @@ class _Check:
         tolerance = self.tolerance
         if tolerance is None and record is not None:
             tolerance = record.details.get("tolerance")
-        passed = all(
+        # Distances are to the photo as it was shown; what a turned one is far from is not what a service has.
+        passed = not reoriented and all(
             target.passed(row, tolerance_for(tolerance, row.bits, lossless=lossless))
             for target, row in zip(targets, rows, strict=True)
         )
         return Verification(
             str(path),
             "protected" if passed else "not_protected",
+            reason=TURNED if reoriented else None,
             source="ledger" if self.targets is None else "original",
             goal=_goal_text(self.goal, record),
             distance_from_original=min(row.distance_from_original for row in rows),
@@ -127,6 +132,10 @@ class _Check:
             codes=tuple(rows),
             hex_codes=self._hex(displayed, [target.model for target in targets]),
         )
+
+    @cached_property
+    def _results(self) -> Results:
+        return results_of(self.store)
 
     def _full(self, name: str) -> str:
         """The name the ledger uses; a file named without a length has to be opened for it."""

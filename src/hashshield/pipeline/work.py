@@ -147,7 +147,7 @@ class _Protector:
         with self._room(len(source.data) * _PREPARING):
             with boundary("decode", source.name):
                 task = prepare(source, self.context)
-            if self._hashing_in_threads and task.earlier_result is None:
+            if self._hashing_in_threads and task.earlier is None:
                 self._objective(task)
             return task
 
@@ -187,8 +187,10 @@ class _Protector:
             self._prepare_ahead()
             try:
                 task = future.result()
-                if task.earlier_result is not None:
-                    self.results.append(Result(source, earlier_result=task.earlier_result))
+                if task.earlier is not None:
+                    self.results.append(
+                        Result(source, earlier_result=task.earlier.digest, reoriented=task.earlier.reoriented)
+                    )
                     continue
                 self._warn(task)
                 if not task.objectives:
@@ -360,6 +362,7 @@ class _Protector:
                 task.seconds,
                 unprotected_copies=written_photo.unprotected_copies,
                 links_to_owner=written_photo.links_to_owner,
+                orientation=written_photo.orientation,
             )
         )
 

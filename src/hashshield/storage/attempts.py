@@ -55,6 +55,11 @@ class Attempts:
         details: dict[str, Any] = json.loads(row[0])
         return details
 
+    def every(self) -> list[int]:
+        """Return the numbers of all attempts."""
+        with self._errors():
+            return [n for (n,) in self._db.execute("SELECT id FROM attempts")]
+
     def touching(self, path: Path, contents: Iterable[str]) -> list[int]:
         """Numbers of the attempts on the file at this path, or on any of these contents."""
         found: set[int] = set()

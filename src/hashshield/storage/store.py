@@ -81,6 +81,13 @@ class Store:
             lock.close()
             raise
 
+    @classmethod
+    def locked(cls, root: Path | None = None) -> tuple[Path, Lock]:
+        """Return the vault folder's real path and its lock, without opening the ledger. Raises StorageError."""
+        real, _ = vault_folder.prepare(vault_folder.default_root() if root is None else root)
+        with storage_errors(f"opening the vault folder {real}"):
+            return real, Lock(real / "lock")
+
     def __enter__(self) -> Store:
         return self
 
