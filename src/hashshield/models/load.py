@@ -16,6 +16,7 @@ from hashshield.checkpoints.catalog import Entry, Reference, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
+from hashshield.models.graph_cost import output_width
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 
 __all__ = ["OpenModel", "build", "open_checkpoint", "open_models"]
@@ -113,15 +114,17 @@ def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:
     card, found = checkpoint.card, {}
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (card.input.mean, card.input.std))
     try:
-        trunk = GraphTrunk(read_graph(checkpoint.weights))
+        graph = read_graph(checkpoint.weights)
+        width = output_width(graph, side=card.input.crop)
+        trunk = GraphTrunk(graph)
         with torch.inference_mode():
-            width = trunk(torch.zeros(2, 3, card.input.crop, card.input.crop)).shape[1]
+            trunk(torch.zeros(2, 3, card.input.crop, card.input.crop))
         for bits in card.bits:
             head = nn.Linear(width, bits, bias=False)
             head.load_state_dict({"weight": checkpoint.weights[f"heads.{bits}.weight"]})
             found[bits] = FrozenHash(trunk, nn.Sequential(), head, mean, std)
     # Operators that get what they cannot take say so in their own ways.
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(f"{source}: its graph cannot be run ({first}); import it again") from error
     return found
@@ -161,7 +164,8 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((8, 3, 4, 4), generator=generator)
     images = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
-    code = model(images).code
+    # Two at a time, as a network may hold much for each.
+    code = torch.cat([model(pair).code for pair in torch.split(images, 2)])
     if not bool(torch.isfinite(code).all()):
         raise CheckpointError(f"{source}: the network answers with NaN or infinite codes; fetch or train it again")
     spread = code.std(0)
