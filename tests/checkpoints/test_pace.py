@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from file_server import Answer, FileServer, Handler, cut, entry_for, redirect, running, serve
+from file_server import Answer, FileServer, Handler, cut, entry_for, redirect, running, serve, status
 from hashshield.checkpoints.cache import held
 from hashshield.checkpoints.entry import Entry
 from hashshield.checkpoints.fetch import fetch
@@ -21,9 +21,9 @@ HURRIED = RetryPolicy(
     tries=3,
     first_wait_seconds=0.01,
     timeout_seconds=2,
-    answer_seconds=0.4,
+    answer_seconds=1,
     least_bytes_per_second=1000,
-    rate_seconds=0.4,
+    rate_seconds=0.6,
     longest_seconds=5,
 )
 
@@ -102,7 +102,7 @@ def endless_redirect(handler: Handler) -> None:
 
 
 def slow_redirect(handler: Handler) -> None:
-    time.sleep(0.15)
+    time.sleep(0.3)
     handler.head(302, Location=f"/{time.monotonic()}/small.safetensors", Content_Length="0")
 
 
@@ -114,11 +114,11 @@ CASES: list[tuple[str, Answer | list[Answer], str]] = [
     ("body", trickling_body, "sends less than 1,000 bytes a second"),
     ("body after a start", trickling_after_a_start, "sends less than 1,000 bytes a second"),
     ("chunks", trickling_chunks, "sent .* bytes and not the file among them"),
-    ("status", trickling_status, r"gave no file within 0\.4 s"),
-    ("headers", trickling_headers, r"gave no file within 0\.4 s"),
-    ("continues", continues, r"gave no file within 0\.4 s"),
+    ("status", trickling_status, r"gave no file within 1 s"),
+    ("headers", trickling_headers, r"gave no file within 1 s"),
+    ("continues", continues, r"gave no file within 1 s"),
     ("fast continues", fast_continues, "sent .* bytes and not the file among them"),
-    ("redirects", [slow_redirect] * 9, r"gave no file within 0\.4 s"),
+    ("redirects", [slow_redirect] * 9, r"gave no file within 1 s"),
     ("redirect without end", endless_redirect, "sent .* bytes and not the file among them"),
     ("many headers", [huge_headers] * 3, "got more than 100 headers"),
     ("long header", [long_header] * 3, "got more than 65536 bytes"),
@@ -143,19 +143,19 @@ def test_the_next_mirror_is_asked(
     answer: Answer | list[Answer], says: str, entry: Entry, server: FileServer, own_cache: Path
 ) -> None:
     server.answers = list(answer) if isinstance(answer, list) else [answer]
-    began = time.monotonic()
-    with pytest.raises(DownloadError, match=says) as caught:
-        fetch(entry, progress=Silent(), retry_policy=HURRIED)
-    assert time.monotonic() - began < 4
-    assert "\n" not in str(caught.value)
-    with held(own_cache / entry.file):
-        pass  # the lock is free at once
-
-    server.answers = list(answer) if isinstance(answer, list) else [answer]
     with running() as second:
-        second.files = server.files
-        assert fetch(replace(entry, mirrors=(server.address, second.address)), progress=Silent(), retry_policy=HURRIED)
-        assert len(second.asked) == 1
+        second.answers = [status(404)]
+        both = replace(entry, mirrors=(server.address, second.address))
+        began = time.monotonic()
+        with pytest.raises(DownloadError, match=says) as caught:
+            fetch(both, progress=Silent(), retry_policy=HURRIED)
+        assert time.monotonic() - began < 6
+        assert "\n" not in str(caught.value)
+        assert f"{second.address}small.safetensors: HTTP 404 Not Found" in str(caught.value), "it was asked"
+        with held(own_cache / entry.file):
+            pass  # the lock is free at once
+        server.files, second.files = {}, server.files
+        assert fetch(both, progress=Silent(), retry_policy=HURRIED)
     assert (own_cache / entry.file).read_bytes() == BODY
 
 
@@ -175,7 +175,7 @@ def test_all_tries_of_a_source_share_its_longest_time(entry: Entry, server: File
         cut(1000)(handler)
 
     server.answers = [late_cut] * 50
-    retry_policy = replace(HURRIED, tries=50, answer_seconds=2, longest_seconds=0.7)
+    retry_policy = replace(HURRIED, tries=50, answer_seconds=5, longest_seconds=0.7)
     began = time.monotonic()
     with pytest.raises(DownloadError, match=r"took more than 0\.7 s"):
         fetch(entry, progress=Silent(), retry_policy=retry_policy)
@@ -202,7 +202,7 @@ def test_limits_of_a_pace() -> None:
     assert 0 < pace.wait() <= 0.05
     pace.body()
     pace.came(20)
-    assert 0.05 < pace.wait() <= 0.4
+    assert 0.05 < pace.wait() <= 0.6
     with pytest.raises(SlowSource, match="sent 2000020 bytes"):
         pace.came(2_000_000)
     pace = Pace(replace(HURRIED, longest_seconds=0), size=10)
