@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hashshield.errors import UsageError
+from hashshield.text import read_toml
 
 __all__ = [
     "SETTINGS",
@@ -194,24 +194,17 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def read_file(path: Path) -> dict[str, Any]:
     """The checked values of a configuration file, empty when there is none. Raises UsageError."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     try:
-        with path.open("rb") as handle:
-            data = handle.read(_LARGEST_FILE + 1)
+        size = path.stat().st_size
+        raw = read_toml(path, largest=_LARGEST_FILE) if size <= _LARGEST_FILE else {}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); mend its permissions or remove it") from error
-    if len(data) > _LARGEST_FILE:
-        raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, so no configuration; remove it")
-    try:
-        raw = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: not valid TOML ({error}); mend that line") from error
+    if size > _LARGEST_FILE:
+        raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, so no configuration; remove it")
     for key in raw:
         if key not in SETTINGS:
             raise UsageError(f"{path}: unknown key {key!r}; {nearest(key, tuple(SETTINGS))}")

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hashshield.errors import CheckpointError
+from hashshield.text import read_toml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,7 +80,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
     """The default address and the checkpoints of a catalogue. Raises CheckpointError naming the first fault."""
     remedy = "remove it and import the checkpoint again" if imported else "reinstall hashshield"
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:

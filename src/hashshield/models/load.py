@@ -15,11 +15,15 @@ from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.catalog import Entry, Reference, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.models.backbones import parameters_of
 from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
 from hashshield.models.graph_cost import output_width
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 
 __all__ = ["OpenModel", "build", "open_checkpoint", "open_models"]
+
+_SPARE_PARAMETERS = 16_000_000
+_MOST_TIMES = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +91,7 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
     card = checkpoint.card
     if card.arch == GRAPH_ARCH:
         return _foreign(checkpoint, source)
+    _check_room(checkpoint, source)
     try:
         network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
     except UnknownNameError as error:
@@ -107,6 +112,27 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
         raise CheckpointError(
             f"{source}: {card.arch} cannot read {card.input.crop} pixels ({error}); fetch it again"
         ) from error
+
+
+def _check_room(checkpoint: Checkpoint, source: str) -> None:
+    """Refuse a card that asks for far more than its tensors fill, before anything of that size is made.
+
+    Raises CheckpointError.
+    """
+    card, weights = checkpoint.card, checkpoint.weights
+    wanted = {f"heads.{k}.weight": k for k in card.bits} | ({"neck.0.weight": card.hidden} if card.hidden else {})
+    for key, rows in wanted.items():
+        if key not in weights or weights[key].shape[:1] != (rows,):
+            raise CheckpointError(
+                f"{source}: its tensors do not fit {card.arch} ({key} is missing or of another size); fetch it again"
+            )
+    held = sum(tensor.numel() for tensor in weights.values())
+    # Without its classifier a network may be a fraction of what is built, as VGG's convolutions are.
+    if (made := parameters_of(card.arch)) > _SPARE_PARAMETERS + _MOST_TIMES * held:
+        raise CheckpointError(
+            f"{source}: its tensors do not fit {card.arch} ({made:,} parameters, and the file has {held:,}); fetch it "
+            "again"
+        )
 
 
 def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:

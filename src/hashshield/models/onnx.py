@@ -6,7 +6,6 @@ The packages onnx and onnxruntime are needed for the import only; what it leaves
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +22,7 @@ from hashshield.errors import CheckpointError, UsageError
 from hashshield.models.graph import GRAPH_ARCH, graph_tensors
 from hashshield.models.load import open_models
 from hashshield.models.onnx_reader import LARGEST_FILE, packages, read_onnx
-from hashshield.text import clean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hashshield.text import clean, read_toml
 
 __all__ = ["ForeignCard", "import_onnx", "read_foreign_card"]
 
@@ -95,7 +89,10 @@ def import_onnx(model: Path, card: Path, output: Path) -> Card:
 def read_foreign_card(path: Path) -> ForeignCard:
     """Read a card.toml. Raises UsageError naming the wrong entry."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as a card ({error})") from error
+    try:
         size = raw.pop("input")
         known = {field.name for field in fields(ForeignCard)}
         if unknown := sorted(raw.keys() - known):
@@ -104,11 +101,9 @@ def read_foreign_card(path: Path) -> ForeignCard:
         card = ForeignCard(**raw, input=InputSpec(**{**size, **three}))
         fault = card.input.fault()
         words = [f.name for f in fields(card) if f.name != "input" and not isinstance(getattr(card, f.name), str)]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a card ({error})") from error
     except KeyError as error:
         raise UsageError(f"{path}: the card lacks {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(f"{path}: the card cannot be meant so ({error})") from error
     if fault or words or not card.name:
         raise UsageError(f"{path}: {fault or (words or ['name'])[0] + ' must be a text'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,11 +9,7 @@ from typing import Any, TypeVar
 from hashshield.checkpoints.card import InputSpec
 from hashshield.config import meant
 from hashshield.errors import UnknownNameError, UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hashshield.text import read_toml
 
 __all__ = ["Data", "Loss", "Model", "Recipe", "Stage", "read_recipe", "recipe_names"]
 
@@ -133,8 +128,8 @@ def read_recipe(source: str | Path) -> Recipe:
                 f"unknown recipe {str(source)!r}; {hint}known are {', '.join(recipe_names())}, or a .toml file"
             )
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raw = read_toml(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as a recipe ({error})") from error
     try:
         stages = tuple(_make(Stage, entry, f"stages[{i}]", path) for i, entry in enumerate(raw.pop("stages")))
