@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hashshield.errors import UsageError
-from hashshield.text import did_you_mean, parse_toml
+from hashshield.text import did_you_mean, read_toml
 
 __all__ = [
     "SETTINGS",
@@ -185,18 +185,16 @@ def nearest(word: str, known: Sequence[str]) -> str:
 def read_file(path: Path) -> dict[str, Any]:
     """Return the checked values of a configuration file, empty if there is no file. Raises UsageError."""
     try:
-        with path.open("rb") as handle:
-            data = handle.read(_LARGEST_FILE + 1)
+        size = path.stat().st_size
+        raw = read_toml(path, largest=_LARGEST_FILE) if size <= _LARGEST_FILE else {}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); fix its permissions or remove it") from error
-    if len(data) > _LARGEST_FILE:
-        raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, too large for a configuration; remove it")
-    try:
-        raw = parse_toml(data.decode("utf-8"))
     except ValueError as error:
         raise UsageError(f"{path}: not valid TOML ({error}); fix that line") from error
+    if size > _LARGEST_FILE:
+        raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, too large for a configuration; remove it")
     for key in raw:
         if key not in SETTINGS:
             raise UsageError(f"{path}: unknown key {key!r}; {nearest(key, tuple(SETTINGS))}")

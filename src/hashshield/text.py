@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["clean", "did_you_mean", "parse_toml"]
+__all__ = ["clean", "did_you_mean", "parse_toml", "read_toml"]
+
+_LARGEST_TOML = 1 << 20
+_DEEPEST_TOML = 32
+_MOST_DOTS = 64
+"""In a key: the time that reading one takes grows with the square of its parts."""
 
 # C0, DEL and C1 (with ESC and CSI); line and paragraph separators; every character that reorders text or is an
 # invisible annotation; and lone surrogates, which is how Python holds bytes of a name that are not UTF-8.
@@ -57,3 +63,27 @@ def _escape(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def read_toml(path: Path, *, largest: int = _LARGEST_TOML) -> dict[str, Any]:
+    """Return what a TOML file of at most `largest` bytes says.
+
+    Raises OSError, and ValueError for what is no TOML, too large, or nested deeper than settings are.
+    """
+    with path.open("rb") as handle:
+        data = handle.read(largest + 1)
+    if len(data) > largest:
+        raise ValueError(f"larger than {largest // 1024} KiB")
+    if any(part.count(b".") > _MOST_DOTS for part in re.split(rb"[=,{\n]", data)):
+        raise ValueError("nested too deeply")
+    try:
+        raw = parse_toml(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level: list[Any] = [raw]
+    for _ in range(_DEEPEST_TOML):
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in level if isinstance(inner, (dict, list))]
+    if level:
+        raise ValueError("nested too deeply")
+    return raw

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hashshield.errors import ChangedError, StorageError
-from hashshield.storage import NewRecord, Store, vault_folder, read_snapshot
+from hashshield.storage import NewRecord, Store, read_snapshot, vault_folder
 from hashshield.storage.temporaries import is_temporary
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hashshield.errors import CheckpointError
-from hashshield.text import parse_toml
+from hashshield.text import parse_toml, read_toml
 
 __all__ = ["SUFFIX", "Entry", "checked", "checked_name", "is_name", "read_entries", "remote", "write_entry"]
 
@@ -73,7 +73,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
     """The default address and the checkpoints of a catalogue. Raises CheckpointError naming the first fault."""
     remedy = "remove it and import the checkpoint again" if imported else "reinstall hashshield"
     try:
-        raw = parse_toml(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from typing import Protocol
 
 from hashshield.checkpoints.cache import digest_of, folder, held
 from hashshield.checkpoints.entry import Entry, remote
+from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
 from hashshield.checkpoints.transfer import SourceInterruptedError, SourceRejectedError, opened, where
 from hashshield.config import resolve
 from hashshield.errors import DownloadError, UsageError
@@ -33,17 +33,6 @@ class FetchProgress(Protocol):
 
     def notice(self, text: str) -> None:
         """Something the user should know."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long a source is borne with."""
-
-    tries: int = 4
-    first_wait_seconds: float = 0.5
-    """Before the second try; it doubles with each."""
-    timeout_seconds: float = 30.0
-    """Without a byte."""
 
 
 def sources(entry: Entry) -> tuple[str, ...]:
@@ -123,6 +112,7 @@ class _Download:
     def ask(self, source: str) -> str | None:
         """Receive the file from one source; why it was not to be had there, or None when it is here and right."""
         reason, wait = "", self.retry_policy.first_wait_seconds
+        pace = Pace(self.retry_policy, size=self.entry.size)
         self.progress.start(self.entry.name, self.entry.size)
         for attempt in range(self.retry_policy.tries):
             if attempt:
@@ -130,8 +120,9 @@ class _Download:
                 time.sleep(wait)
                 wait *= 2
             try:
-                resumed = self._receive(source)
-            except SourceRejectedError as answer:
+                pace.request()
+                resumed = self._receive(source, pace)
+            except (SlowSource, SourceRejectedError) as answer:
                 return str(answer)
             except SourceInterruptedError as answer:
                 reason = str(answer)
@@ -157,8 +148,11 @@ class _Download:
         except FileNotFoundError:
             return 0
 
-    def _receive(self, source: str) -> bool:
-        """Write what is missing of the file; whether some of it was here before."""
+    def _receive(self, source: str, pace: Pace) -> bool:
+        """Write what is missing of the file; whether some of it was here before.
+
+        Raises SlowSource, UselessSource, InterruptedSource; what came before that stays.
+        """
         size, have = self.entry.size, self._have()
         if have > size:
             self.there.remove(self.part)
@@ -166,7 +160,7 @@ class _Download:
         if have == size:
             return True
         timeout = self.retry_policy.timeout_seconds
-        with opened(source, self.entry, offset=have, timeout_seconds=timeout) as (start, read):
+        with opened(source, self.entry, offset=have, timeout_seconds=timeout, pace=pace) as (start, read):
             descriptor = self.there.reopen(self.part)
             try:
                 calls.truncate(descriptor, start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
 from hashshield.fleet.begun import CrashCounter
 from hashshield.fleet.manifest import Entry
+from hashshield.import_path import trusted
 from hashshield.pipeline.execute import Origin, make_context
 from hashshield.pipeline.plan import Job, read_photo
 from hashshield.pipeline.rows import row_of
@@ -48,6 +50,8 @@ class Worker:
         assert request.output is not None
         with storage_errors(f"entering {folder}"):
             os.chdir(folder)
+        # It may be a folder of photos: whatever Ray put on the path, nothing is imported from there.
+        sys.path[:] = trusted(sys.path)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
         self._tools = replace(make_context(request, secret), results_before=results_before)

@@ -13,6 +13,7 @@ import numpy as np
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging import blocks, coders, metadata
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.coders import Coder
 from hashshield.imaging.decode import from_array, to_array
 from hashshield.imaging.heif_copies import copies, is_c2pa, is_image
@@ -122,20 +123,24 @@ def read(data: bytes, *, name: str, container: str) -> Photo:
     alpha = {
         r.source
         for r in still.references
-        if r.kind == b"auxl" and not set(r.targets).isdisjoint(tree) and _is_alpha(still.items[r.source])
+        if r.kind == b"auxl"
+        and r.source in still.items
+        and not set(r.targets).isdisjoint(tree)
+        and _is_alpha(still.items[r.source])
     }
-    kept = frozenset(n for number in (still.primary, *alpha) for n in still.tree(number))
+    kept = frozenset(still.tree(still.primary, *alpha))
     decoded = coder.decode(build(_bare(still.only(kept))), name=name)
     if decoded.shape[1::-1] != size and primary.find(b"clap") is None:
         raise BrokenPhotoError(f"{name}: its picture has not the size the file says; get the file again")
     opaque, alpha_plane = _planes(decoded, sampling, has_alpha=bool(alpha))
     image = from_array(opaque, "L" if opaque.shape[2] == 1 else "RGB")
-    thumbnails = tuple(n for n in _thumbnails(still) if n not in kept and _remade(still.items[n], coder))
+    budget = MetadataBudget(name)
+    thumbnails = tuple(n for n in _thumbnails(still) if n not in kept and _remade(still.items[n], coder, budget))
     found: dict[int, Findings] = {}
     told = Findings(copies=list(copies(still, kept | set(thumbnails))))
     for number, item in still.items.items():
         if item.kind == b"Exif":
-            found[number] = blocks.inspect_exif(_exif(item)[1], image)
+            found[number] = blocks.inspect_exif(_exif(item)[1], image, budget)
             told.add(found[number])
         elif item.kind == b"mime" and item.content_type == _XMP:
             told.add(metadata.inspect_xmp(item.data))
@@ -248,14 +253,15 @@ def _exif(item: Item) -> tuple[bytes, bytes]:
 
 
 def _thumbnails(still: Still) -> Iterator[int]:
-    return (
+    found = (
         r.source
         for r in still.references
         if r.kind == b"thmb" and still.primary in r.targets and r.source in still.items
     )
+    return iter(dict.fromkeys(found))
 
 
-def _remade(item: Item, coder: Coder) -> bool:
+def _remade(item: Item, coder: Coder, budget: MetadataBudget) -> bool:
     depth, sampling = coder.traits(item.find(coder.config) or b"")
     known = item.kind in (b"hvc1", b"av01") and item.find(b"ispe") is not None and item.find(b"clap") is None
-    return known and depth == 8 and bool(sampling)
+    return known and depth == 8 and bool(sampling) and budget.preview(*size_of(item, name="thumbnail"))

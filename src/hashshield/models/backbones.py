@@ -16,7 +16,7 @@ from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.models.lite import LITE_WIDTHS_DEPTHS, LiteTrunk, translate_weights
 from hashshield.text import did_you_mean
 
-__all__ = ["backbone", "pretrained_state"]
+__all__ = ["backbone", "parameters_of", "pretrained_state"]
 
 _FEATURES = ".features"
 """After a torchvision name: its convolutions alone, averaged over the picture; VGG's linear layers would be 240 MB."""
@@ -46,6 +46,17 @@ def backbone(name: str) -> tuple[nn.Module, int]:
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
     return network, last.in_features
+
+
+def parameters_of(name: str) -> int:
+    """Return about how many parameters building a backbone makes, 0 where that is not known; nothing is built."""
+    if name in LITE_WIDTHS_DEPTHS:
+        return 0
+    try:
+        weights = vision.get_model_weights(name.removesuffix(_FEATURES))["DEFAULT"]
+    except (ValueError, KeyError):
+        return 0
+    return int(weights.meta.get("num_params", 0))
 
 
 def _convolutions(name: str) -> tuple[nn.Module, int]:

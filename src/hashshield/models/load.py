@@ -19,7 +19,9 @@ from hashshield.checkpoints.catalog import Entry, Reference, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.metrics.hamming import bits_of
+from hashshield.models.backbones import parameters_of
 from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
+from hashshield.models.graph_cost import output_width
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 from hashshield.text import did_you_mean
 from hashshield.views import CARD, pillow_view
@@ -39,6 +41,10 @@ class Hashed(NamedTuple):
     def bits(self) -> NDArray[np.int8]:
         """(K,) in {-1, +1}; the sign of 0 is -1."""
         return bits_of(self.code)
+
+
+_SPARE_PARAMETERS = 16_000_000
+_MOST_TIMES = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +130,7 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
     card = checkpoint.card
     if card.arch == GRAPH_ARCH:
         return _foreign(checkpoint, source)
+    _check_room(checkpoint, source)
     try:
         network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
     except UnknownNameError as error:
@@ -146,20 +153,43 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
         ) from error
 
 
+def _check_room(checkpoint: Checkpoint, source: str) -> None:
+    """Refuse a card that asks for far more than its tensors fill, before anything of that size is made.
+
+    Raises CheckpointError.
+    """
+    card, weights = checkpoint.card, checkpoint.weights
+    wanted = {f"heads.{k}.weight": k for k in card.bits} | ({"neck.0.weight": card.hidden} if card.hidden else {})
+    for key, rows in wanted.items():
+        if key not in weights or weights[key].shape[:1] != (rows,):
+            raise CheckpointError(
+                f"{source}: its tensors do not fit {card.arch} ({key} is missing or of another size); fetch it again"
+            )
+    held = sum(tensor.numel() for tensor in weights.values())
+    # Without its classifier a network may be a fraction of what is built, as VGG's convolutions are.
+    if (made := parameters_of(card.arch)) > _SPARE_PARAMETERS + _MOST_TIMES * held:
+        raise CheckpointError(
+            f"{source}: its tensors do not fit {card.arch} ({made:,} parameters, and the file has {held:,}); fetch it "
+            "again"
+        )
+
+
 def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:
     """A network that was imported: its graph, and its projection as the code layer."""
     card, found = checkpoint.card, {}
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (card.input.mean, card.input.std))
     try:
-        trunk = GraphTrunk(read_graph(checkpoint.weights))
+        graph = read_graph(checkpoint.weights)
+        width = output_width(graph, side=card.input.crop)
+        trunk = GraphTrunk(graph)
         with torch.inference_mode():
-            width = trunk(torch.zeros(2, 3, card.input.crop, card.input.crop)).shape[1]
+            trunk(torch.zeros(2, 3, card.input.crop, card.input.crop))
         for bits in card.bits:
             head = nn.Linear(width, bits, bias=False)
             head.load_state_dict({"weight": checkpoint.weights[f"heads.{bits}.weight"]})
             found[bits] = FrozenHash(trunk, nn.Sequential(), head, mean, std)
     # Operators that get what they cannot take say so in their own ways.
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(f"{source}: its graph cannot be run ({first}); import it again") from error
     return found
@@ -199,7 +229,8 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((8, 3, 4, 4), generator=generator)
     images = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
-    code = model(images).code
+    # Two at a time, as a network may hold much for each.
+    code = torch.cat([model(pair).code for pair in torch.split(images, 2)])
     if not bool(torch.isfinite(code).all()):
         raise CheckpointError(f"{source}: the network answers with NaN or infinite codes; fetch or train it again")
     spread = code.std(0)

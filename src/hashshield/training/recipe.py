@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import UnknownNameError, UsageError
-from hashshield.text import did_you_mean, parse_toml
+from hashshield.text import did_you_mean, read_toml
 
 __all__ = ["DataSpec", "LossWeights", "ModelSpec", "Recipe", "TrainingStage", "read_recipe", "recipe_names"]
 
@@ -131,7 +131,7 @@ def read_recipe(source: str | Path) -> Recipe:
             known = f"known are {', '.join(recipe_names())}, or a .toml file"
             raise UnknownNameError(f"unknown recipe {str(source)!r}; {f'{hint} {known}' if hint else known}")
     try:
-        raw = parse_toml(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as a recipe ({error})") from error
     try:
