@@ -52,10 +52,20 @@ _AC_SYMBOLS = bytes([0x00, 0xF0, *(run << 4 | size for run in range(16) for size
 
 
 def encode(
-    pixels: Pixels, factors: Factors, *, colour: str = "ycc", mode: str = "sequential", steps: tuple[int, int] = (3, 6)
+    pixels: Pixels,
+    factors: Factors,
+    *,
+    colour: str = "ycc",
+    mode: str = "sequential",
+    steps: tuple[int, int] = (3, 6),
+    shown: tuple[int, int] | None = None,
 ) -> bytes:
-    """Return a JPEG of (H, W, C) pixels; `steps` are the finest and the coarsest quantisation step."""
-    height, width = pixels.shape[:2]
+    """Return a JPEG of (H, W, C) pixels.
+
+    `steps` are the finest and the coarsest quantisation step. `shown` is a smaller (H, W): the rest is hidden, as far
+    as the blocks at the edge hold it, which is what losslessly cropped files look like.
+    """
+    height, width = shown or pixels.shape[:2]
     marker, ids = COLOURS[colour]
     table = np.linspace(*steps, 64).round().astype(int)
     coefficients = [_quantised(plane, table) for plane in _planes(pixels, factors, colour)]

@@ -187,14 +187,16 @@ def test_layouts_in_lowest_terms() -> None:
     assert sampling.choose(((1, 4), (1, 1), (1, 1)), 40, 20_000).disguise is None
 
 
-@pytest.mark.parametrize("subsampling", [1, 2])
-def test_hidden_chroma_of_progressive_files_comes_back(subsampling: int) -> None:
-    """Its last block goes past what whole blocks of luma show."""
-    for side in range(89, 97):
-        photo = imaging.read(jpeg(scene(side, side), subsampling=subsampling, progressive=True, quality=60), name="x")
+@pytest.mark.parametrize("mode", ["sequential", "scans", "progressive", "progressive by component"])
+@pytest.mark.parametrize("luma", [(2, 1), (2, 2), (4, 1), (4, 2), (1, 2)])
+def test_hidden_samples_come_back(luma: tuple[int, int], mode: str) -> None:
+    """A block of chroma at the edge goes past the last block of luma, and past what can be seen."""
+    for shown in ((65, 97), (75, 107), (88, 120)):
+        data = encode(scene(96, 128, seed=7), (luma, (1, 1), (1, 1)), mode=mode, displayed=shown)
+        photo = imaging.read(data, name="x")
+        assert photo.pixels.shape[:2] == shown
         again = imaging.read(imaging.write(photo, photo.pixels), name="x")
-        assert psnr(photo.pixels, again.pixels) > 65
-        assert again.encoding.header.scans == photo.encoding.header.scans
+        assert psnr(photo.pixels, again.pixels) > 60
 
 
 def test_component_names_stay() -> None:
@@ -222,6 +224,21 @@ def test_noise_at_the_finest_tables_is_written(mode: str, factors: Factors, capf
     again = imaging.read(imaging.write(photo, photo.pixels), name="noise.jpg")
     assert psnr(photo.pixels, again.pixels) > 45
     assert again.encoding.header.progressive == (mode == "progressive")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_photo_may_become_many_times_larger(progressive: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    flat = np.full((200, 210, 3), 128, np.uint8)
+    data = jpeg(flat, qtables=[[1] * 64], subsampling=0, progressive=progressive)
+    photo = imaging.read(data, name="flat.jpg")
+    noise = np.random.default_rng(0).integers(-100, 101, flat.shape)
+    wanted = (flat + noise).astype(np.uint8)
+    written = imaging.write(photo, wanted)
+    assert len(written) > 30 * len(data)
+    again = imaging.read(written, name="flat.jpg")
+    assert psnr(wanted, again.pixels) > 40
+    assert again.encoding.header.progressive == progressive
     assert capfd.readouterr().err == ""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL.JpegImagePlugin import JpegImageFile
 
-from hashshield.imaging import exif, jpeg_metadata, markers, sampling
+from hashshield.imaging import exif, jpeg_metadata, jpeg_offsets, markers, sampling
 from hashshield.imaging.change import add_change
 from hashshield.imaging.decode import decode, from_array, to_array
 from hashshield.imaging.jpeg_header import Header, inspect
@@ -51,14 +51,17 @@ class JpegEncoding:
         tail = b"" if strip.copies or strip.metadata else self.tail
         if not tail.strip(b"\0"):
             return markers.join(ordered()) + tail
-        # Second images are found by where they begin: fill bytes keep the place, and if the photo grew, their index
-        # is corrected.
         if strip.gps:
             tail = jpeg_metadata.tail_without_gps(tail)
-        grown = len(markers.join(ordered())) + len(self.tail) - len(photo.source)
-        if grown > 0:
-            jpeg_metadata.follow_tail(kept, grown)
-        return markers.join(ordered(), fill=max(0, -grown)) + tail
+        # Second images are found by where they begin: fill bytes keep the place, and if the photo grew, what points
+        # there is corrected, which changes no length.
+        end = len(photo.source) - len(self.tail)
+        fill = max(0, end - len(markers.join(ordered())))
+        written = markers.join(ordered(), fill=fill)
+        before = jpeg_offsets.places(photo.source, dict(enumerate(self.header.segments)), end)
+        after = jpeg_offsets.places(written, kept, len(written))
+        jpeg_offsets.follow_tail(kept, self.tail, before, after, self.plan)
+        return markers.join(ordered(), fill=fill) + tail
 
     def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
         """Return what tells the pixels a written file will decode to, in less time than writing and reading it.

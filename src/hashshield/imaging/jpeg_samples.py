@@ -98,31 +98,27 @@ def encode_samples(planes: list[Pixels], header: Header, layout: Layout, *, plai
     code = _code_together if layout.disguise else _code_apart
     if plain and not coarse:
         return code(planes, header, layout)
-    if code is _code_together and _is_dense(header, layout):
-        if coarse:
-            code = _code_apart
-        else:
-            standard = code(planes, header, layout)
-            if sum(len(s.data) for s in standard) > (0.8 if progressive else 0.97) * _room(layout):
-                if not progressive:
-                    return standard
-                code = _code_apart
+    # Standard tables take no less than optimised ones, and coding with them takes little time.
+    if code is _code_together and (coarse or _size(code(planes, header, layout)) > 0.9 * _room(layout)):
+        apart = _code_apart(planes, header, layout, optimize=True, progressive=progressive)
+        # In one go, two components share the tables that fit each of them here.
+        if _size(apart) > 0.95 * _room(layout):
+            return apart if progressive else code(planes, header, layout)
     return code(planes, header, layout, optimize=True, progressive=progressive)
+
+
+def _size(coded: list[Segment]) -> int:
+    return sum(len(s.data) for s in coded)
 
 
 def _room(layout: Layout) -> int:
     """Return the bytes that Pillow allows an optimising encoder, which fails loudly when it needs more.
 
-    That is two per pixel, for three components or for one, and noise at the finest tables takes three. One component
-    never takes more than it may; optimised tables never take more than standard ones, for which there is no limit.
+    That is two per pixel, for three components or for one. Noise at the finest tables takes three for three components,
+    and never as many as two for one. Standard tables have no limit.
     """
     height, width = layout.shapes[0]
     return max(2 * width * height, 1 << 16)
-
-
-def _is_dense(header: Header, layout: Layout) -> bool:
-    """Tell whether the coded picture may come near to the limit; most photos are far from it."""
-    return 3 * sum(len(s.scan) for s in header.segments) > _room(layout)
 
 
 def _code_together(
