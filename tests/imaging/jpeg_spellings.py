@@ -38,7 +38,16 @@ COLOURS = {
 }
 """Colour -> (marker segments, component names)."""
 
-MODES = ("sequential", "restart", "scans", "progressive", "progressive by component")
+MODES = (
+    "sequential",
+    "sequential restart",
+    "scans",
+    "scans of chroma restart",
+    "progressive",
+    "progressive restart",
+    "progressive by component",
+)
+"""How the file is coded; with `restart` there are restart markers."""
 
 _ZIGZAG = sorted(range(64), key=lambda i: (s := i // 8 + i % 8, (i // 8 if s % 2 else i % 8)))
 _DCT = np.array(
@@ -78,18 +87,18 @@ def encode(
     # Codes of one length need no statistics: four bits for DC, eight for AC.
     out += _segment(0xC4, b"\x00" + bytes([0, 0, 0, 12, *[0] * 12]) + _DC_SYMBOLS)
     out += _segment(0xC4, b"\x10" + bytes([*[0] * 7, len(_AC_SYMBOLS), *[0] * 8]) + _AC_SYMBOLS)
-    restart = 3 if mode == "restart" else 0
+    restart = 3 if mode.endswith(" restart") else 0
     if restart:
         out += _segment(0xDD, restart.to_bytes(2, "big"))
     everyone = tuple(range(len(factors)))
     alone = [(index,) for index in everyone]
     scans: list[tuple[tuple[int, ...], int, int]] = {
         "sequential": [(everyone, 0, 63)],
-        "restart": [(everyone, 0, 63)],
-        "scans": [(one, 0, 63) for one in alone],
+        "scans": [(one, 0, 63) for one in reversed(alone)],
+        "scans of chroma": [(part, 0, 63) for part in (everyone[1:], everyone[:1]) if part],
         "progressive": [(everyone, 0, 0), *((one, *band) for band in ((1, 5), (6, 63)) for one in alone)],
         "progressive by component": [(one, *band) for one in alone for band in ((0, 0), (1, 63))],
-    }[mode]
+    }[mode.removesuffix(" restart")]
     for components, first, last in scans:
         named = b"".join(bytes([ids[index], 0]) for index in components)
         out += _segment(0xDA, bytes([len(components)]) + named + bytes([first, last, 0]))

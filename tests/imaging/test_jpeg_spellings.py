@@ -7,9 +7,23 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
-from imaging_samples import scene
-from jpeg_spellings import COLOURS, DJPEG, MODES, Factors, Tally, encode, legal_factors, picture, promised, sizes
+from imaging_samples import psnr, scene
+from jpeg_spellings import (
+    COLOURS,
+    DJPEG,
+    MODES,
+    Factors,
+    Tally,
+    changed,
+    complaints,
+    encode,
+    legal_factors,
+    picture,
+    promised,
+    sizes,
+)
 
 from hashshield import imaging
 from hashshield.errors import PhotoError
@@ -74,7 +88,7 @@ def test_all_spellings(mode: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["sequential", "restart", "progressive"])
+@pytest.mark.parametrize("mode", ["sequential", "sequential restart", "progressive"])
 @pytest.mark.parametrize("factors", SHAPES)
 def test_all_sizes(factors: Factors, mode: str) -> None:
     size = sizes()
@@ -95,6 +109,21 @@ def test_grey_of_all_factors_and_sizes() -> None:
 
 def test_sizes_take_every_pair_of_remainders() -> None:
     assert len({(height % 16, width % 16) for height, width in itertools.islice(sizes(), 256)}) == 256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factors", [((2, 2), (1, 1), (1, 1)), ((1, 2), (1, 1), (1, 1)), ((4, 2), (1, 1), (1, 1))])
+@pytest.mark.parametrize("mode", ["sequential", "scans", "progressive"])
+@pytest.mark.parametrize("side", [16_371, 65_485, 65_499, 65_500])
+def test_the_longest_sides(factors: Factors, mode: str, side: int) -> None:
+    """Libjpeg codes 65,500 samples at most, and whole MCUs may go past that."""
+    pixels = np.full((40, side, 3), (90, 140, 180), np.uint8)
+    pixels[:, ::64] += np.uint8(30)
+    for turned in (pixels, pixels.swapaxes(0, 1)):
+        photo = imaging.read(encode(turned, factors, mode=mode), name="long.jpg")
+        again = imaging.read(imaging.write(photo, photo.pixels), name="long.jpg")
+        assert psnr(photo.pixels, again.pixels) > 45
+        assert complaints(photo.source) == complaints(imaging.write(photo, changed(photo.pixels))) == ""
 
 
 @pytest.mark.parametrize(
