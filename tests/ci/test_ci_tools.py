@@ -39,7 +39,7 @@ def ended(
 def test_without_root_or_apt_nothing_is_tried(user: int, apt: str | None, tmp_path: Path) -> None:
     process, asked = ended(tmp_path, user=user, apt=apt)
     assert (process.returncode, process.stderr, asked) == (0, "", "")
-    assert "mandoc zsh fish chromium chromium-driver. Their tests are skipped" in process.stdout
+    assert "mandoc zsh fish chromium chromium-driver libjpeg-turbo-progs. Their tests are skipped" in process.stdout
 
 
 def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.splitlines() == [
         f"{tool} could not be installed; its tests are skipped."
-        for tool in ("mandoc", "fish", "chromium", "chromium-driver")
+        for tool in ("mandoc", "fish", "chromium", "chromium-driver", "libjpeg-turbo-progs")
     ]
     assert [line.split()[-1] for line in asked.splitlines()] == [
         "update",
@@ -56,6 +56,7 @@ def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
         "fish",
         "chromium",
         "chromium-driver",
+        "libjpeg-turbo-progs",
     ]
 
 
@@ -63,5 +64,5 @@ def test_a_package_manager_that_hangs_is_ended(tmp_path: Path) -> None:
     started = time.monotonic()
     process, _ = ended(tmp_path, user=0, apt="exec sleep 50", seconds=1)
     assert process.returncode == 0
-    assert process.stdout.count("could not be installed") == 5
+    assert process.stdout.count("could not be installed") == 6
     assert time.monotonic() - started < 30

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,12 +11,13 @@ from hashshield.imaging.photo import Pixels
 
 __all__ = ["add_change"]
 
-_ROWS = 256
+_ROWS = 192
+"""Rows of pixels worked on at once: whole tiles of the dither at every ratio from 1 to 4."""
 
 _UNIT = 1 << 14
 # ITU-T T.871, section 7: Y, Cb and Cr of a change in R, G, B, in units of 1 / _UNIT.
-_LUMA = (4899, 9617, 1868)
-_CHROMA = ((-2764, -5428, 8192), (8192, -6860, -1332))
+_YCC = ((4899, 9617, 1868), (-2764, -5428, 8192), (8192, -6860, -1332))
+_ITSELF = ((_UNIT, 0, 0), (0, _UNIT, 0), (0, 0, _UNIT))
 
 
 def _bayer(order: int) -> NDArray[np.int32]:
@@ -28,17 +31,19 @@ def _bayer(order: int) -> NDArray[np.int32]:
 _THRESHOLDS = (_bayer(3) * 2 + 1) * (_UNIT // 128)
 
 
-def add_change(planes: list[Pixels], before: Pixels, after: Pixels, *, coded_as: str, ratio: tuple[int, int]) -> None:
+def add_change(
+    planes: list[Pixels], before: Pixels, after: Pixels, *, coded_as: str, ratios: Sequence[tuple[int, int]]
+) -> None:
     """Add the change from `before` to `after`, (H, W, C), to coded samples in place.
 
-    `coded_as` is 'grey', 'rgb' or 'ycc'; `ratio` is luma samples per chroma sample across and down. Planes may be
-    larger than the picture: the change goes on at its edges. What falls between two levels is rounded by ordered
+    `coded_as` is 'grey', 'rgb' or 'ycc'; `ratios` are pixels per sample across and down, one for each plane. Planes may
+    be larger than the picture: the change goes on at its edges. What falls between two levels is rounded by ordered
     dither: rounding then adds fine grain only, which the quantiser drops, while the smooth part of the change comes
     through (measured: correlation 0.99 with the wanted change at the finest tables, 0.97 through ordinary rounding).
     No change stays none.
     """
-    across, down = ratio
-    height, width = planes[0].shape
+    weights = _YCC if coded_as == "ycc" else _ITSELF
+    height, width = (max(p.shape[axis] * r[1 - axis] for p, r in zip(planes, ratios, strict=True)) for axis in (0, 1))
     for top in range(0, height, _ROWS):
         rows = np.minimum(np.arange(top, min(top + _ROWS, height)), before.shape[0] - 1)
         change = after[rows].astype(np.int16) - before[rows]
@@ -48,14 +53,14 @@ def add_change(planes: list[Pixels], before: Pixels, after: Pixels, *, coded_as:
         change = np.ascontiguousarray(np.moveaxis(change, 2, 0))
         if width > change.shape[2]:
             change = np.pad(change, ((0, 0), (0, 0), (0, width - change.shape[2])), mode="edge")
-        if coded_as != "ycc":
-            for plane, layer in zip(planes, change, strict=True):
-                _shift(plane[top : top + _ROWS], layer)
-            continue
-        _shift(planes[0][top : top + _ROWS], _dithered(_weighted(change, _LUMA), 1))
-        for plane, weights in zip(planes[1:], _CHROMA, strict=True):
-            sums = _sum_strided(_sum_strided(_weighted(change, weights), down).T, across).T
-            _shift(plane[top // down : (top + _ROWS) // down], _dithered(sums, across * down))
+        for index, (plane, (across, down)) in enumerate(zip(planes, ratios, strict=True)):
+            part = plane[top // down : (top + _ROWS) // down]
+            seen = change[:, : part.shape[0] * down, : part.shape[1] * across]
+            if coded_as != "ycc" and across == down == 1:
+                _shift(part, seen[index])
+                continue
+            sums = _sum_strided(_sum_strided(_weighted(seen, weights[index]), down).T, across).T
+            _shift(part, _dithered(sums, across * down))
 
 
 def _weighted(change: NDArray[np.int16], weights: tuple[int, int, int]) -> NDArray[np.int32]:

@@ -30,6 +30,9 @@ _PROGRESSIVE = 0xC2
 _PIXELS_PER_BYTE = 512
 """One block of 64 pixels costs a bit at least; fewer bytes than that cannot hold the picture."""
 
+_BLOCKS = 10
+"""Blocks of an MCU in a scan of several components, at most (T.81, B.2.3)."""
+
 _SCAN_WORK = 4_000_000_000
 """Pixels x scans; a file of thousands of empty scans would keep a decoder busy for hours."""
 
@@ -44,6 +47,8 @@ class Header:
     segments: tuple[Segment, ...]
     colour: str
     """'grey', 'ycc' or 'rgb'."""
+    ids: tuple[int, ...]
+    """Name of each component."""
     factors: tuple[tuple[int, int], ...]
     """(horizontal, vertical) sampling factors per component."""
     tables: tuple[tuple[int, ...], ...]
@@ -95,13 +100,33 @@ def inspect(segments: Sequence[Segment], *, name: str) -> Header:
     if width * height * len(scans) > _SCAN_WORK:
         raise UnsupportedError(f"{name}: {len(scans)} scans are more than a photo has; save it again as plain JPEG")
     components = [(body[i], (body[i + 1] >> 4, body[i + 1] & 15), body[i + 2]) for i in range(6, len(body), 3)]
+    _check_factors([c[1] for c in components], name=name)
+    blocks = {identity: across * down for identity, (across, down), _ in components}
+    for s in scans:
+        held = s.payload[1 : 1 + 2 * s.payload[0] : 2] if s.payload else b""
+        if len(held) > 1 and sum(blocks.get(identity, 0) for identity in held) > _BLOCKS:
+            raise BrokenPhotoError(
+                f"{name}: the JPEG has a scan of more than {_BLOCKS} blocks per MCU; get the file again"
+            )
     return Header(
         segments=tuple(segments),
+        ids=tuple(c[0] for c in components),
         colour=_colour(segments, tuple(c[0] for c in components)),
         factors=tuple(c[1] for c in components),
         tables=_tables(segments, components, name=name),
         restart=next((int.from_bytes(s.payload[:2], "big") for s in segments if s.marker == markers.DRI), 0),
     )
+
+
+def _check_factors(factors: list[tuple[int, int]], *, name: str) -> None:
+    """Refuse what no decoder reads: factors outside 1 to 4 (T.81, B.2.2), and components that are not whole parts."""
+    for axis in (0, 1):
+        sides = [f[axis] for f in factors]
+        if not all(1 <= side <= 4 for side in sides):
+            raise BrokenPhotoError(f"{name}: the JPEG has a sampling factor outside 1 to 4; get the file again")
+        if any(max(sides) % side for side in sides):
+            spelled = ",".join(f"{across}x{down}" for across, down in factors)
+            raise _unsupported(name, f"JPEG of sampling {spelled} (one component is no whole part of another)")
 
 
 def _colour(segments: Sequence[Segment], ids: tuple[int, ...]) -> str:

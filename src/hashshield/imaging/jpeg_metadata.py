@@ -15,17 +15,16 @@ from hashshield.imaging.metadata import Findings
 from hashshield.imaging.photo import Strip
 from hashshield.imaging.thumbnail import Spot, fitting, remake
 
-__all__ = ["EXIF", "XMP", "Plan", "follow_tail", "rewrite", "survey", "tail_without_gps"]
+__all__ = ["EXIF", "MPF", "XMP", "Plan", "rewrite", "survey", "tail_without_gps"]
 
 APP0, APP1, APP2, APP11, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
 EXIF = b"Exif\0\0"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
-_MPF = b"MPF\0"
+MPF = b"MPF\0"
 _FLASHPIX = b"FPXR\0"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
-_MP_ENTRIES = 0xB002
 _TAIL_BLOCKS = 32
 """EXIF blocks looked for behind the photo."""
 
@@ -71,7 +70,7 @@ def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Findi
         return _inspect_jfif(payload, photo, budget)
     if item.marker == APP11 and b"c2pa" in payload:
         return Findings(links=[metadata.C2PA])
-    if item.marker == APP2 and payload.startswith((_ICC, _MPF, _GAIN_MAP)):
+    if item.marker == APP2 and payload.startswith((_ICC, MPF, _GAIN_MAP)):
         return Findings()
     where = "Photoshop resources" if item.marker == APP13 else f"APP{item.marker & 15}"
     found = metadata.find_pictures(payload, photo, budget, where=where, thumbnails=item.marker == APP13)
@@ -107,7 +106,7 @@ def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> Findings:
     gain_map = any(p.startswith(_GAIN_MAP) or (p.startswith(XMP) and b"hdrgm:Version" in p) for p in payloads)
     if pictures and gain_map:
         found.copies.append("Ultra HDR gain map")
-    elif pictures and any(p.startswith(_MPF) for p in payloads):
+    elif pictures and any(p.startswith(MPF) for p in payloads):
         found.copies.append("MPO second image")
     elif pictures:
         found.copies.append("image after the end of the photo")
@@ -156,7 +155,7 @@ def _only_points_at_copies(item: Segment) -> bool:
         return payload.startswith(b"JFXX\0") and payload[5:6] == b"\x11"
     if item.marker == APP1:
         return payload.startswith(_XMP_EXTENSION) and bool(metadata.inspect_xmp(payload).copies)
-    return item.marker == APP2 and payload.startswith((_MPF, _GAIN_MAP, _FLASHPIX))
+    return item.marker == APP2 and payload.startswith((MPF, _GAIN_MAP, _FLASHPIX))
 
 
 def _needed(item: Segment) -> bool:
@@ -188,24 +187,6 @@ def _tail_blocks(tail: bytes) -> Iterator[tuple[int, exif.Block]]:
         block = exif.parse(tail[match.end() : match.end() + 65_536])
         if block is not None:
             yield match.end(), block
-
-
-def follow_tail(kept: dict[int, Segment], shift: int) -> None:
-    """Correct the MPF index, which says where second images lie, after the photo before them grew by `shift` bytes."""
-    for index, item in kept.items():
-        if item.marker != APP2 or not item.payload.startswith(_MPF):
-            continue
-        block = exif.parse(item.payload[len(_MPF) :])
-        entries = block.find("0th", _MP_ENTRIES) if block else None
-        if block is None or entries is None:
-            continue
-        out = bytearray(block.data)
-        for at in range(entries.start, entries.start + entries.size - 15, 16):
-            # An offset of 0 is the photo itself, whose size changes; all others move.
-            field = at + 8 if any(out[at + 8 : at + 12]) else at + 4
-            value = int.from_bytes(out[field : field + 4], block.order) + shift
-            out[field : field + 4] = (value % (1 << 32)).to_bytes(4, block.order)
-        kept[index] = segment(APP2, _MPF + bytes(out))
 
 
 def _moved(spot: Spot, by: int) -> Spot:

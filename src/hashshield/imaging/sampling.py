@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,77 +10,109 @@ from numpy.typing import NDArray
 
 from hashshield.imaging.photo import Pixels
 
-__all__ = ["Layout", "arrange", "choose", "recover"]
+__all__ = ["BLOCK", "LARGEST_SIDE", "Layout", "Ratio", "arrange", "choose", "fit", "recover"]
 
 Ratio = tuple[int, int]
+"""(horizontal, vertical)."""
+
+BLOCK = 8
+LARGEST_SIDE = 65_500
+"""libjpeg's limit, in samples."""
 
 _ROWS = 256
 """Rows worked on at once; even."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a picture is coded, and in which disguise Pillow's encoder codes it."""
-
-    factors: tuple[Ratio, ...]
-    """(horizontal, vertical) per component, as the frame header will say."""
-    disguise: Ratio
-    """Luma factors given to the encoder: equal to the real ones, or another shape with as many blocks per MCU."""
-
-    @property
-    def ratio(self) -> Ratio:
-        """Luma samples per chroma sample, horizontally and vertically."""
-        return self.factors[0]
-
-    @property
-    def pillow(self) -> int:
-        """Pillow's number for the sampling it is asked to write."""
-        return _PILLOW[self.disguise]
-
 
 _PILLOW = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 _DISGUISES = {(1, 2): (2, 1), (4, 1): (2, 2), (1, 4): (2, 2)}
 
 
-def choose(factors: tuple[Ratio, ...], *, odd_allowed: bool) -> Layout:
-    """Keep the source's sampling where an encoder can be brought to write it; 4:4:4, which loses nothing, elsewhere.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a picture is coded; what the encoder gets and what the frame header says both follow from this one value."""
 
-    `odd_allowed` permits shapes Pillow does not know (4:4:0, 4:1:1): an MCU of theirs holds the same blocks in the same
-    order as one of 4:2:2 or 4:2:0, so the pictures are shuffled and the frame header renamed. That holds in a
-    single scan only.
+    width: int
+    height: int
+    factors: tuple[Ratio, ...]
+    """Sampling factors per component, in lowest terms."""
+    disguise: Ratio | None
+    """Luma factors given to the encoder when it codes all components in one go: equal to the real ones, or another
+    shape with as many blocks per MCU. None when each component is coded by itself."""
+
+    @property
+    def most(self) -> Ratio:
+        """The largest factors: an MCU has eight times as many pixels across and down."""
+        return max(f[0] for f in self.factors), max(f[1] for f in self.factors)
+
+    @property
+    def ratios(self) -> tuple[Ratio, ...]:
+        """Pixels per sample of each component; they are whole where `jpeg_header.inspect` lets a file pass."""
+        across, down = self.most
+        return tuple((across // f[0], down // f[1]) for f in self.factors)
+
+    @property
+    def pillow(self) -> int:
+        """Pillow's number for the sampling it is asked to write."""
+        return _PILLOW[self.disguise or (1, 1)]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of samples given to the encoder of each component: whole MCUs in one go, else `blocks`."""
+        if self.disguise is None:
+            return self.blocks
+        return tuple(self._shape(factors, self.most) for factors in self.factors)
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of samples in each component's own blocks."""
+        return tuple(self._shape((1, 1), ratio) for ratio in self.ratios)
+
+    def _shape(self, blocks: Ratio, step: Ratio) -> tuple[int, int]:
+        across, down = (
+            min(BLOCK * count * -(-side // (BLOCK * pixels)), LARGEST_SIDE)
+            for side, count, pixels in zip((self.width, self.height), blocks, step, strict=True)
+        )
+        return down, across
+
+
+def choose(factors: tuple[Ratio, ...], width: int, height: int) -> Layout:
+    """Return the layout that keeps a source's sampling at this size.
+
+    The same sampling may be spelled in several ways (4:2:0 as 2x2,1x1,1x1 or as 4x2,2x1,2x1), and MCUs differ between
+    them: only lowest terms are written. One go is for the shapes that Pillow knows, and those with as many blocks per
+    MCU in the same order (4:4:0, 4:1:1), whose pictures are shuffled. Every other shape is coded by component.
     """
-    if len(factors) == 1:
-        return Layout(((1, 1),), (1, 1))
-    luma, *chroma = factors
-    if len(set(chroma)) == 1 and luma[0] % chroma[0][0] == 0 and luma[1] % chroma[0][1] == 0:
-        ratio = luma[0] // chroma[0][0], luma[1] // chroma[0][1]
-        named = (ratio, (1, 1), (1, 1))
-        if ratio in _PILLOW:
-            return Layout(named, ratio)
-        if odd_allowed and ratio in _DISGUISES:
-            return Layout(named, _DISGUISES[ratio])
-    return Layout(((1, 1),) * 3, (1, 1))
+    across, down = (math.gcd(*(f[axis] for f in factors)) for axis in (0, 1))
+    lowest = tuple((f[0] // across, f[1] // down) for f in factors)
+    luma, *chroma = lowest
+    disguise = None
+    if all(f == (1, 1) for f in chroma):
+        if luma in _PILLOW:
+            disguise = luma
+        # A shuffled picture is up to four times as long.
+        elif max(width, height) < LARGEST_SIDE // 4:
+            disguise = _DISGUISES.get(luma)
+    return Layout(width, height, lowest, disguise)
 
 
-def recover(planes: Iterable[Pixels], layout: Layout) -> list[Pixels]:
-    """Turn decoded full-size planes into coded ones: padded to whole MCUs, chroma at its own size.
+def fit(plane: Pixels, shape: tuple[int, int]) -> Pixels:
+    """Cut a plane to a shape, or repeat its edges up to it."""
+    cut = plane[: shape[0], : shape[1]]
+    missing = [(0, side - held) for side, held in zip(shape, cut.shape, strict=True)]
+    return np.pad(cut, missing, mode="edge") if any(after for _, after in missing) else cut
 
-    Planes are taken one at a time, because each is as large as the photo.
-    """
-    across, down = layout.ratio
-    step = (down, across) if layout.disguise == layout.ratio else (8 * down, 8 * across)
-    coded: list[Pixels] = []
-    for plane in planes:
-        pad = [(0, -side % unit) for side, unit in zip(plane.shape, step, strict=True)]
-        whole = np.pad(plane, pad, mode="edge") if any(after for _, after in pad) else plane
-        if not coded or layout.ratio == (1, 1):
-            coded.append(whole)
-        elif max(layout.ratio) > 2:
-            # The decoder repeats samples at these ratios.
-            coded.append(whole[::down, ::across].copy())
-        else:
-            coded.append(_undo_triangle(whole, across, down))
-    return coded
+
+def recover(plane: Pixels, ratio: Ratio) -> Pixels:
+    """Return the coded samples of a component that the decoder brought up to full size."""
+    across, down = ratio
+    if ratio == (1, 1):
+        return plane
+    missing = [(0, -side % unit) for side, unit in zip(plane.shape, (down, across), strict=True)]
+    whole = np.pad(plane, missing, mode="edge") if any(after for _, after in missing) else plane
+    if max(ratio) > 2:
+        # The decoder repeats samples at these ratios.
+        repeated: Pixels = whole[::down, ::across].copy()
+        return repeated
+    return _undo_triangle(whole, across, down)
 
 
 def _undo_triangle(plane: Pixels, across: int, down: int) -> Pixels:
@@ -142,17 +174,17 @@ def arrange(planes: list[Pixels], layout: Layout) -> list[Pixels]:
     if len(planes) == 1:
         return planes
     luma = _shuffle(planes[0], layout)
-    across, down = layout.disguise
+    across, down = layout.disguise or (1, 1)
     height, width = luma.shape
     return [luma, *(plane.repeat(down, 0).repeat(across, 1)[:height, :width] for plane in planes[1:])]
 
 
 def _shuffle(luma: Pixels, layout: Layout) -> Pixels:
-    (across, down), (shown_across, shown_down) = layout.ratio, layout.disguise
-    if layout.ratio == layout.disguise:
+    (across, down), shown = layout.factors[0], layout.disguise
+    if shown is None or shown == (across, down):
         return luma
-    rows, columns = luma.shape[0] // (8 * down), luma.shape[1] // (8 * across)
-    blocks = luma.reshape(rows, down, 8, columns, across, 8).transpose(0, 3, 1, 4, 2, 5)
-    blocks = blocks.reshape(rows, columns, shown_down, shown_across, 8, 8).transpose(0, 2, 4, 1, 3, 5)
-    shuffled: Pixels = blocks.reshape(rows * shown_down * 8, columns * shown_across * 8)
+    rows, columns = luma.shape[0] // (BLOCK * down), luma.shape[1] // (BLOCK * across)
+    blocks = luma.reshape(rows, down, BLOCK, columns, across, BLOCK).transpose(0, 3, 1, 4, 2, 5)
+    blocks = blocks.reshape(rows, columns, shown[1], shown[0], BLOCK, BLOCK).transpose(0, 2, 4, 1, 3, 5)
+    shuffled: Pixels = blocks.reshape(rows * shown[1] * BLOCK, columns * shown[0] * BLOCK)
     return shuffled
