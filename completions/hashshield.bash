@@ -156,7 +156,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield originals export')
-        options='-n --dry-run --vault --json -q --quiet -v --verbose -h --help'
+        options='-n --dry-run --vault --allow-root --json -q --quiet -v --verbose -h --help'
         argument=folder
         case $previous in
             --vault) takes=folder ;;

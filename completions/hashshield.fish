@@ -199,6 +199,7 @@ complete -c hashshield -n '__hashshield_at originals prune' -s h -l help -d 'Sho
 complete -c hashshield -n '__hashshield_at originals export' -f -a '(__fish_complete_directories)'
 complete -c hashshield -n '__hashshield_at originals export' -s n -l dry-run -d 'Say what would be done.'
 complete -c hashshield -n '__hashshield_at originals export' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
+complete -c hashshield -n '__hashshield_at originals export' -l allow-root -d 'As root, write where others can too.'
 complete -c hashshield -n '__hashshield_at originals export' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at originals export' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at originals export' -s v -l verbose -d 'Show every file, however many.'

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hashshield.errors import ChangedError, StorageError
-from hashshield.storage import NewRecord, Store, place, read_snapshot
+from hashshield.storage import NewRecord, Store, calls, place, read_snapshot
 from hashshield.storage.temporaries import is_temporary
 
 
@@ -320,3 +320,57 @@ def test_protecting_a_restored_photo_anew_keeps_its_original(store: Store, photo
     store.vault.remove(first.original)
     second = store.replace(read_snapshot(photo, follow=True), b"protected anew", NewRecord(again=first))
     assert store.original(second) == b"original"
+
+
+def test_a_copy_never_replaces_the_photo_it_is_of(store: Store, photos: Path) -> None:
+    photo, other = photos / "a.jpg", photos / "other.jpg"
+    photo.write_bytes(b"before")
+    os.link(photo, other)
+    source = read_snapshot(photo, follow=True)
+    for target in (photo, other):
+        with pytest.raises(StorageError, match="is the photo that was to be copied"):
+            store.write_new(target, b"after", like=source, overwrite=True)
+    assert photo.read_bytes() == other.read_bytes() == b"before"
+    assert photo.stat().st_nlink == 2
+
+
+def test_what_a_copy_replaces_must_not_change_meanwhile(store: Store, photos: Path) -> None:
+    photo, target = photos / "a.jpg", photos / "out.jpg"
+    photo.write_bytes(b"before")
+    target.write_bytes(b"theirs")
+    source = read_snapshot(photo, follow=True)
+
+    def edit(name: str, arguments: tuple[object, ...]) -> None:
+        if name == "ledger.intend.done":
+            target.write_bytes(b"theirs, edited")
+
+    calls.observe(edit)
+    with pytest.raises(ChangedError, match="changed while it was being replaced"):
+        store.write_new(target, b"after", like=source, overwrite=True)
+    assert target.read_bytes() == b"theirs, edited"
+    assert sorted(path.name for path in photos.iterdir()) == ["a.jpg", "out.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root is refused")
+def test_root_writes_new_files_only_where_nobody_else_could(store: Store, photos: Path) -> None:
+    (photos / "a.jpg").write_bytes(b"before")
+    source = read_snapshot(photos / "a.jpg", follow=True)
+    record = store.replace(source, b"after", NewRecord())
+    open_to_all = photos / "shared"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    for target in (open_to_all / "new.jpg", open_to_all / "below" / "new.jpg"):
+        with pytest.raises(StorageError, match="--allow-root"):
+            store.write_new(target, b"copy", like=source)
+        with pytest.raises(StorageError, match="--allow-root"):
+            store.export(target, b"original", mode=0o600, mtime_ns=None)
+    assert list(open_to_all.iterdir()) == []
+    store.write_new(open_to_all / "below" / "new.jpg", b"copy", like=source, allow_root=True)
+    store.export(open_to_all / "original.jpg", b"original", mode=0o600, mtime_ns=None, allow_root=True)
+
+    record.path.unlink()
+    photos.chmod(0o777)
+    with pytest.raises(StorageError, match="--allow-root"):
+        store.restore(record.path)
+    assert not record.path.exists()
+    assert store.restore(record.path, allow_root=True).status == "restored"

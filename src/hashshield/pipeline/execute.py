@@ -171,6 +171,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
                 record=record,
                 keep_mtime=bool(options.get("keep_mtime")),
                 overwrite=request.force,
+                allow_root=bool(options.get("allow_root")),
             )
     except HashshieldError as error:
         return replace(row, status="failed", reason=str(error), sha256_after=None)

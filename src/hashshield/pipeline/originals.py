@@ -104,7 +104,9 @@ def prune(
         return Pruned(chosen, dry_run)
 
 
-def export(folder: Path, *, vault: Path | None = None, dry_run: bool = False) -> list[Exported]:
+def export(
+    folder: Path, *, vault: Path | None = None, dry_run: bool = False, allow_root: bool = False
+) -> list[Exported]:
     """Write all originals into `folder` under their names, equal names numbered, with their mode and time.
 
     Nothing that exists is overwritten; a file that holds the original already counts as exported. One row each,
@@ -123,7 +125,7 @@ def export(folder: Path, *, vault: Path | None = None, dry_run: bool = False) ->
                 continue
             try:
                 mode, mtime_ns = _attributes(store, original.id)
-                store.export(target, store.vault.get(original.id), mode=mode, mtime_ns=mtime_ns)
+                store.export(target, store.vault.get(original.id), mode=mode, mtime_ns=mtime_ns, allow_root=allow_root)
             except HashshieldError as error:
                 rows.append(Exported(original.id, str(target), "failed", reason=str(error)))
             else:

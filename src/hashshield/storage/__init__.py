@@ -10,6 +10,7 @@ from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.space import SpaceReport, Volume, preflight
 from hashshield.storage.store import Store
 from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.volumes import ignores_case
 from hashshield.storage.walk import excluded, named, walk
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "default_root",
     "digest",
     "excluded",
+    "ignores_case",
     "is_temporary",
     "named",
     "preflight",

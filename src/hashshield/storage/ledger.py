@@ -196,6 +196,12 @@ class Ledger:
             "WHERE kind = 'protect' AND state IN ('done', 'restored') AND path = ?" + _NEWEST, os.fsencode(path)
         )
 
+    def replaced(self, path: Path) -> Record | None:
+        """Newest protected copy at this path that took the place of a file, which the vault has in `kept`."""
+        return self._one(
+            "WHERE kind = 'copy' AND state = 'done' AND kept IS NOT NULL AND path = ?" + _NEWEST, os.fsencode(path)
+        )
+
     def open_intents(self) -> list[Record]:
         """Rows announced and neither carried out nor dropped, oldest first."""
         return self._all("WHERE state = 'intent' ORDER BY records.id")

@@ -19,7 +19,7 @@ from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.lock import Lock
 from hashshield.storage.records import NewRecord, Record
-from hashshield.storage.snapshot import Snapshot, read_snapshot
+from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.target import Permissions
 from hashshield.storage.vault import Vault
 from hashshield.storage.volumes import is_local, volume_notices
@@ -152,14 +152,22 @@ class Store:
         record: NewRecord | None = None,
         keep_mtime: bool = False,
         overwrite: bool = False,
+        allow_root: bool = False,
     ) -> Record:
         """Write a protected copy of the photo `like` elsewhere and record it; its folder is made if need be.
 
-        Raises StorageError, also for an existing file with other content unless `overwrite`.
+        Raises StorageError, also for an existing file with other content unless `overwrite`, which vaults it first;
+        `like` itself is never replaced.
         """
         with self.lock:
             return self._writer.copy(
-                path, data, like, record or NewRecord(), keep_mtime=keep_mtime, overwrite=overwrite
+                path,
+                data,
+                like,
+                record or NewRecord(),
+                keep_mtime=keep_mtime,
+                overwrite=overwrite,
+                allowed=Permissions(allow_root=allow_root),
             )
 
     def restore(
@@ -191,20 +199,28 @@ class Store:
             record = finding.record
             if record is None:
                 return Restoration(str(path), "failed" if finding.failed else "skipped", reason=finding.reason)
-            data = self.original(record)
+            data = self._way_back(record)
+            sha256 = digest(data)
             if dry_run:
-                return Restoration(str(path), "planned", sha256=record.sha256_before)
+                return Restoration(str(path), "planned", sha256=sha256)
+            allowed = Permissions(break_links=break_links, allow_root=allow_root)
             if source is None:
-                self._writer.bring_back(record, data)
+                self._writer.bring_back(record, data, allowed=allowed)
             else:
-                allowed = Permissions(break_links=break_links, allow_root=allow_root)
                 self._writer.restore(source, record, data, allowed=allowed)
-            return Restoration(str(path), "restored", sha256=record.sha256_before)
+            return Restoration(str(path), "restored", sha256=sha256)
 
-    def export(self, path: Path, data: bytes, *, mode: int, mtime_ns: int | None) -> None:
+    def _way_back(self, record: Record) -> bytes:
+        """Return what `restore` puts back: the original, or the file that a copy has replaced."""
+        if record.kind == "copy" and record.kept is not None:
+            return self.vault.get(record.kept)
+        return self.original(record)
+
+    def export(self, path: Path, data: bytes, *, mode: int, mtime_ns: int | None, allow_root: bool = False) -> None:
         """Write a new file that no row is about; one that holds `data` already is left. Raises StorageError."""
         with self.lock:
-            self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns))
+            allowed = Permissions(allow_root=allow_root)
+            self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns), allowed=allowed)
 
 
 def _clean(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import with_map, write_checkpoint
 from hashshield.checkpoints.header import read_card
 from hashshield.datasets import LabelledFiles, Split, open_dataset
+from hashshield.errors import CheckpointError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.retrieval import hamming_map, unseen_map
 from hashshield.models.device import choose_device, keep_freed_memory
@@ -75,6 +77,7 @@ def train(
     An interrupted training goes on with `resume` from `output` with the suffix `.state`, to the same result.
     The card's MAPs are measured on the float16 file as it loads. Raises UsageError, CheckpointError.
     """
+    _check_output(output)
     device = choose_device(device)
     keep_freed_memory()
     files = open_dataset(recipe.data.dataset, data, split=recipe.data.split)
@@ -236,6 +239,16 @@ def _map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
 def _anchors(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> Tensor:
     """(C, K) component vote over the members of each class (Bai et al. 2020); a tied bit is -1."""
     return torch.from_numpy(bits_of(labels.T.astype(np.float32) @ bits.astype(np.float32)))
+
+
+def _check_output(output: Path) -> None:
+    """Refuse to write over a file that is no checkpoint. Raises UsageError."""
+    if not os.path.lexists(output):
+        return
+    try:
+        read_card(output)
+    except CheckpointError as error:
+        raise UsageError(f"--output {output}: exists and is no checkpoint, so it is left as it is: {error}") from error
 
 
 def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int) -> Card:
