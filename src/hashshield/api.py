@@ -25,6 +25,7 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.config import resolve
 from hashshield.errors import PhotoError, UsageError
+from hashshield.imaging.file import read_photo_file
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.hashing import FrozenHash
@@ -34,7 +35,6 @@ from hashshield.pipeline import restore as _restore
 from hashshield.pipeline import run
 from hashshield.pipeline import verify as _verify
 from hashshield.pipeline.request import goal_of, request_of
-from hashshield.storage import read_snapshot
 from hashshield.types import Evaluation, Outcome, Restoration, Verification
 from hashshield.views import pillow_view
 
@@ -281,7 +281,7 @@ def _encoded(photo: Photo) -> tuple[str, bytes]:
     if isinstance(photo, Tensor):
         return "the tensor", _png(_pictured(photo))
     path = Path(photo)
-    return str(path), read_snapshot(path, follow=True).data
+    return str(path), read_photo_file(path, follow=True).data
 
 
 def _png(image: Image.Image) -> bytes:

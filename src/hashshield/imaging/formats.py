@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["LOSSY_FORMATS", "SUPPORTED", "UNSUPPORTED_NAMES", "sniff"]
+__all__ = ["HEAD_BYTES", "LOSSY_FORMATS", "SUPPORTED", "UNSUPPORTED_NAMES", "sniff"]
+
+HEAD_BYTES = 64
+"""How much of a file has to be read to know its format."""
 
 SUPPORTED = frozenset({"jpeg", "png", "webp"})
 """Containers that are protected without being asked about."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import HashshieldError
+from hashshield.imaging.file import read_photo_file
 from hashshield.models.hashing import FrozenHash
-from hashshield.storage import read_snapshot
 from hashshield.types import Codes
 from hashshield.views import pillow_view
 
@@ -49,7 +49,7 @@ def view_batches(
 
     def load(path: Path) -> Tensor | HashshieldError:
         try:
-            return prepare(upright_rgb(imaging.read(read_snapshot(path, follow=True).data, name=str(path))))
+            return prepare(upright_rgb(imaging.read(read_photo_file(path, follow=True).data, name=str(path))))
         except HashshieldError as error:
             if failed is None:
                 raise

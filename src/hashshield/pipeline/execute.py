@@ -12,6 +12,7 @@ from hashshield.attacks.loop import Budget
 from hashshield.attacks.presets import preset
 from hashshield.attacks.room import fitting, step_bytes
 from hashshield.errors import ChangedError, HashshieldError
+from hashshield.imaging.file import read_photo_file
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import shared_bits
@@ -21,7 +22,7 @@ from hashshield.pipeline.plan import Job, already_row
 from hashshield.pipeline.rows import details_of, method_of, row_of
 from hashshield.pipeline.witness import witness_name
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
-from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
+from hashshield.storage import NewRecord, Snapshot, Store
 from hashshield.types import Outcome, Progress, Request
 
 __all__ = ["Origin", "carry_out", "make_context"]
@@ -115,7 +116,7 @@ def _sources(
     for job in jobs:
         progress.photo(str(job.path))
         try:
-            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+            snapshot = read_photo_file(job.path, follow=job.within is None, within=job.within)
             data, sha256 = snapshot.data, snapshot.sha256
             known = store.known(sha256)
             if known is not None and job.again is None:
@@ -148,7 +149,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
         if known is not None:
             return already_row(job.path, known, request)
         # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
-        current = read_snapshot(job.path, follow=job.within is None, within=job.within)
+        current = read_photo_file(job.path, follow=job.within is None, within=job.within)
         if current.sha256 != snapshot.sha256:
             raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")
         record = NewRecord(result.pixels_after, details_of(result, row, request), job.again)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError, UnsupportedError
+from hashshield.imaging.file import read_photo_file
 from hashshield.pipeline.plan import Job, already_row, base_fields
-from hashshield.storage import Store, read_snapshot
+from hashshield.storage import Store
 from hashshield.types import Outcome, Request
 
 __all__ = ["open_photo", "prefilter"]
@@ -42,7 +43,7 @@ def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[st
 def _resolved_row(job: Job, request: Request, store: Store, results: frozenset[str]) -> Outcome | None:
     """The row of a photo that cannot be decoded, or of which only the metadata was edited since; None for others."""
     try:
-        snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+        snapshot = read_photo_file(job.path, follow=job.within is None, within=job.within)
     except HashshieldError as error:
         return Outcome(str(job.path), "failed", reason=str(error))
     try:

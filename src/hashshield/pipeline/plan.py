@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hashshield.checkpoints.catalog import full_name
-from hashshield.errors import HashshieldError
-from hashshield.imaging import sniff
+from hashshield.errors import HashshieldError, NotAPhotoError
+from hashshield.imaging.file import read_photo_file
 from hashshield.pipeline.attempts import Attempts
 from hashshield.pipeline.copy_places import CopyPlaces, copy_place
-from hashshield.storage import Record, Snapshot, Store, named, read_snapshot
+from hashshield.storage import Record, Snapshot, Store, named
 from hashshield.types import Outcome, Request
 
 __all__ = [
@@ -112,12 +112,18 @@ def may_copy(job: Job, copies: CopyPlaces, resolved: list[Outcome]) -> bool:
 def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
     """A file that may be a photo, read; or the row of one that cannot be read, or was met in a folder and is none."""
     try:
-        snapshot = read_snapshot(path, follow=within is None, within=within)
+        return read_photo_file(path, follow=within is None, within=within)
+    except NotAPhotoError as error:
+        return not_an_image(path, within, error)
     except HashshieldError as error:
         return Outcome(str(path), "failed", reason=str(error))
-    if within is not None and sniff(snapshot.data[:64]) is None:
-        return Outcome(str(path), "skipped", reason="not an image")
-    return snapshot
+
+
+def not_an_image(path: Path, within: Path | None, error: NotAPhotoError) -> Outcome:
+    """The row of a file that is no image: `failed` when it was named, `skipped` when it was met in a folder."""
+    if within is None:
+        return Outcome(str(path), "failed", reason=str(error))
+    return Outcome(str(path), "skipped", reason="not an image")
 
 
 def already_row(path: Path, record: Record, request: Request) -> Outcome:

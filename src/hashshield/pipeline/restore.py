@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hashshield.errors import HashshieldError, PhotoError
+from hashshield.imaging.file import is_image
 from hashshield.pipeline.between import defer_interrupts
 from hashshield.storage import Store, named
 from hashshield.storage.faults import explain
@@ -56,6 +57,7 @@ def restore(
                         break_links=break_links,
                         allow_root=allow_root,
                         pixel_digest=_pixel_digest,
+                        accept=is_image,
                     )
                 except HashshieldError as error:
                     row = Restoration(str(path), "failed", reason=str(error))

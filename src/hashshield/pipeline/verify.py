@@ -12,7 +12,8 @@ from hashshield import imaging
 from hashshield.attacks.presets import preset as find_preset
 from hashshield.attacks.room import cpu_workers
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
-from hashshield.errors import HashshieldError
+from hashshield.errors import HashshieldError, NotAPhotoError
+from hashshield.imaging.file import read_photo_file
 from hashshield.metrics.hamming import bits_of, to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
@@ -26,7 +27,7 @@ from hashshield.pipeline.aims import (
     target_for_view,
     tolerance_for,
 )
-from hashshield.storage import Record, Store, named, read_snapshot
+from hashshield.storage import Record, Store, named
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 from hashshield.views import pillow_view
 
@@ -96,8 +97,11 @@ class _Check:
         self.targets = None if original is None else self._marks_of(original, as_promised=goal is None)
 
     def file(self, path: Path, within: Path | None) -> Verification:
-        snapshot = read_snapshot(path, follow=within is None, within=within)
-        if within is not None and imaging.sniff(snapshot.data[:64]) is None:
+        try:
+            snapshot = read_photo_file(path, follow=within is None, within=within)
+        except NotAPhotoError:
+            if within is None:
+                raise
             return Verification(str(path), "skipped", reason="not an image")
         record = self.store.known(snapshot.sha256) if self.targets is None else self.promised
         photo = imaging.read(snapshot.data, name=str(path))
@@ -180,7 +184,7 @@ class _Check:
         In place, the photo a user still has is the protected one, whose own code is not what was left behind. It stands
         for what it was: with what was promised of it then, or else with the vault's bytes.
         """
-        snapshot = read_snapshot(original, follow=True)
+        snapshot = read_photo_file(original, follow=True)
         photo = imaging.read(snapshot.data, name=str(original))
         record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
         if record is None:

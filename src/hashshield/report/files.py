@@ -7,8 +7,9 @@ from pathlib import Path
 from hashshield import imaging
 from hashshield.errors import HashshieldError, PhotoError
 from hashshield.imaging import Pixels
+from hashshield.imaging.file import read_photo_file
 from hashshield.models.hash_files import upright_rgb
-from hashshield.storage import Store, digest, read_snapshot
+from hashshield.storage import Store, digest
 from hashshield.types import Evaluation, Outcome
 
 __all__ = ["pair", "shown_pair"]
@@ -57,4 +58,4 @@ def _original(row: Outcome, store: Store | None) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    return read_snapshot(path, follow=True).data
+    return read_photo_file(path, follow=True).data

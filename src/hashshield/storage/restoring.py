@@ -11,7 +11,7 @@ from hashshield.storage.ledger import Ledger
 from hashshield.storage.records import Record
 from hashshield.storage.snapshot import Snapshot
 
-__all__ = ["Finding", "PixelDigest", "find", "find_missing"]
+__all__ = ["Finding", "PixelDigest", "find", "find_missing", "recorded"]
 
 PixelDigest = Callable[[bytes, Path], str | None]
 """Digest of the decoded pixels of some bytes, or None if they are no photo; the path is for messages."""
@@ -54,13 +54,18 @@ def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_di
     return _restorable(record, source.path)
 
 
+def recorded(ledger: Ledger, path: Path) -> Record | None:
+    """Return the row about this path, whatever the file holds now."""
+    place = Path(os.path.realpath(path.parent)) / path.name
+    return ledger.by_path(place) or ledger.replaced(place)
+
+
 def find_missing(ledger: Ledger, path: Path) -> Finding:
     """Find the row of a file that was deleted."""
-    place = Path(os.path.realpath(path.parent)) / path.name
-    record = ledger.by_path(place) or ledger.replaced(place)
+    record = recorded(ledger, path)
     if record is None:
         return Finding(None, "no such file, and nothing is recorded under this path", failed=True)
-    return _restorable(record, place)
+    return _restorable(record, record.path)
 
 
 def _restorable(record: Record, path: Path) -> Finding:

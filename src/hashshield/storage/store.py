@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hashshield.errors import StorageError
+from hashshield.errors import NotAPhotoError, StorageError
 from hashshield.storage import place, recover, restoring, secret
 from hashshield.storage.attributes import Attributes
 from hashshield.storage.faults import storage_errors
@@ -19,7 +19,7 @@ from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.lock import Lock
 from hashshield.storage.records import NewRecord, Record
-from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
+from hashshield.storage.snapshot import Accept, Snapshot, digest, read_snapshot
 from hashshield.storage.target import Permissions
 from hashshield.storage.vault import Vault
 from hashshield.storage.volumes import is_local, volume_notices
@@ -181,18 +181,26 @@ class Store:
         break_links: bool = False,
         allow_root: bool = False,
         pixel_digest: restoring.PixelDigest | None = None,
+        accept: Accept | None = None,
     ) -> Restoration:
         """Put the original back in the place of a protected file, or of one that was deleted.
 
         The file is known by its content wherever it is now; `pixel_digest` lets it be known after its metadata was
         edited. A photo edited since is refused without `force`, which keeps the edit in the vault. `follow` is for a
-        path the user named, `within` for one met in a folder, as in `read_snapshot`. A refusal is a row; raises
-        PhotoError, ChangedError, StorageError.
+        path the user named, `within` for one met in a folder, as in `read_snapshot`. What `accept` does not take by its
+        first bytes is not read, unless something is recorded under its path. A refusal is a row; raises PhotoError,
+        ChangedError, StorageError.
         """
         with self.lock:
             source = None
             if os.path.lexists(path):
-                source = read_snapshot(path, follow=follow, within=within)
+                wanted = None if restoring.recorded(self.ledger, path) else accept
+                try:
+                    source = read_snapshot(path, follow=follow, within=within, accept=wanted)
+                except NotAPhotoError as error:
+                    return Restoration(
+                        str(path), "failed" if follow else "skipped", reason=str(error) if follow else "not an image"
+                    )
                 finding = restoring.find(self.ledger, source, named=follow, force=force, pixel_digest=pixel_digest)
             else:
                 finding = restoring.find_missing(self.ledger, path)

@@ -49,7 +49,7 @@ def named(
     What a pattern of `exclude` matches is passed over, named files too.
     """
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder above may not be entered
             for file in walk(path, skip=skip, failed=failed):
                 if not excluded(file.relative_to(path), exclude):
                     yield file, path
