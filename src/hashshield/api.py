@@ -142,7 +142,7 @@ def protect(
         seed=seed,
     )
     if writes:
-        path = Path(os.fspath(photo))  # type: ignore[arg-type]
+        path = _named(photo)  # type: ignore[arg-type]
         if not path.is_file():
             raise UsageError(f"{path}: no such photo; a call protects one, hashshield protect a folder")
         (row,) = run.protect([path], request, progress=_Log())
@@ -231,7 +231,7 @@ def restore(*paths: PathLike, vault: PathLike | None = None) -> list[Restoration
 
     Raises UsageError, StorageError.
     """
-    return _restore.restore([Path(path) for path in paths], vault=_settings(vault=_path(vault))["vault"].value)
+    return _restore.restore([_named(path) for path in paths], vault=_settings(vault=_path(vault))["vault"].value)
 
 
 def load_model(name: str, *, device: str | None = None) -> Network:
@@ -264,7 +264,14 @@ def _settings(**arguments: Any) -> Any:
 
 
 def _path(path: PathLike | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else _named(path)
+
+
+def _named(path: PathLike) -> Path:
+    """A path that names something: an empty one would be the current folder. Raises UsageError."""
+    if not os.fspath(path):
+        raise UsageError("a path is empty; name a file or folder, and write . for the current one")
+    return Path(path)
 
 
 def _raise_failed(row: Outcome | Verification | Evaluation) -> None:
@@ -280,7 +287,7 @@ def _encoded(photo: Photo) -> tuple[str, bytes]:
         return "the image", _png(photo)
     if isinstance(photo, Tensor):
         return "the tensor", _png(_pictured(photo))
-    path = Path(photo)
+    path = _named(photo)
     return str(path), read_photo_file(path, follow=True).data
 
 
@@ -313,7 +320,7 @@ def _pictured(tensor: Tensor) -> Image.Image:
 def _as_file(photo: Photo | None) -> Iterator[Path]:
     """A path to the photo; what is only in memory is put into a private file for as long."""
     if isinstance(photo, str | os.PathLike):
-        yield Path(photo)
+        yield _named(photo)
         return
     with tempfile.TemporaryDirectory(prefix="hashshield-") as folder:
         path = Path(folder) / "photo"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -374,3 +375,43 @@ def test_root_writes_new_files_only_where_nobody_else_could(store: Store, photos
         store.restore(record.path)
     assert not record.path.exists()
     assert store.restore(record.path, allow_root=True).status == "restored"
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_file_system_without_modes_is_told_of_at_every_opening(
+    root: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    """As NTFS and exFAT: a mode is taken and not kept, or refused."""
+    Store.open(root).close()
+    root.chmod(0o777)
+
+    def change_mode(descriptor: int, mode: int) -> None:
+        if refuses:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(calls, "change_mode", change_mode)
+    for _ in range(2):
+        with Store.open(root) as opened:
+            (notice,) = [text for text in opened.notices if "mode" in text]
+        assert "keeps no modes" in notice
+        assert "0777" in notice
+        assert "is 0700 now" not in notice
+    assert stat.S_IMODE(root.stat().st_mode) == 0o777
+
+
+def test_a_mode_that_is_kept_is_mended_and_said_once(root: Path) -> None:
+    Store.open(root).close()
+    root.chmod(0o755)
+    with Store.open(root) as opened:
+        assert [text for text in opened.notices if "mode is 0700 now" in text]
+    with Store.open(root) as opened:
+        assert [text for text in opened.notices if "mode" in text] == []
+
+
+def test_an_exports_folder_is_private_whatever_the_umask(store: Store, photos: Path) -> None:
+    before = os.umask(0)
+    try:
+        store.export(photos / "out" / "a.jpg", b"original", mode=0o644, mtime_ns=None)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((photos / "out").stat().st_mode) == 0o700

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hashshield.cli import (
     audit,
@@ -21,12 +22,26 @@ from hashshield.cli import (
     verify,
     watch,
 )
+from hashshield.cli.words import empty_word
 
 __all__ = ["app"]
 
 PHOTOS, NETWORKS, SETUP = "Photos", "Networks", "Setup"
 
+
+class _Group(TyperGroup):
+    """All commands; none of them takes an empty word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an empty word before any command makes the current folder of it. Raises BadParameter."""
+        reason = empty_word(args)
+        if reason is not None:
+            raise typer.BadParameter(reason, ctx=ctx)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Group,
     name="hashshield",
     no_args_is_help=True,
     # Completion scripts are generated and installed as files: a program must not start at every TAB.

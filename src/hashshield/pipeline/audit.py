@@ -53,7 +53,7 @@ def audit(
         check_page(sheet)
     if not gallery.is_dir():
         raise UsageError(f"--gallery {gallery}: no such folder; name one that holds photos")
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         after = read_photo_file(path, follow=True)
         before = _original(path, after, original, store)
         if isinstance(before, Audit):

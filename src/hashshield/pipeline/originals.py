@@ -71,7 +71,7 @@ class Forgotten:
 
 def list_originals(vault: Path | None = None) -> list[Original]:
     """Return every original, oldest first, those without a row last; raises StorageError."""
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         return _originals(store)
 
 
@@ -89,7 +89,7 @@ def prune(
     takes files that no row refers to instead. What is recorded stays, attempts that fell short too; `forget` deletes
     it. Raises StorageError.
     """
-    with Store.open(vault) as store, store.lock:
+    with Store.open(vault, reading=dry_run) as store, store.lock:
         limit = None if older_than_days is None else datetime.now(timezone.utc) - timedelta(days=older_than_days)
         wanted = "unrecorded" if unrecorded else "kept"
         chosen = tuple(
@@ -112,7 +112,7 @@ def export(
     Nothing that exists is overwritten; a file that holds the original already counts as exported. One row each,
     failures included; raises StorageError when the vault cannot be opened.
     """
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         rows = []
         taken: set[str] = set()
         for original in _originals(store):
@@ -139,7 +139,7 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
     The photo itself is not touched and can no longer be restored; a later `protect` takes it for a new photo.
     Originals that other files need stay. Raises StorageError.
     """
-    with Store.open(vault) as store, store.lock:
+    with Store.open(vault, reading=dry_run) as store, store.lock:
         sha256 = read_snapshot(path, follow=True).sha256 if path.is_file() else None
         real = Path(os.path.realpath(path))
         rows = store.ledger.touching(real, sha256)

@@ -35,7 +35,7 @@ def restore(
     files too, with the edit kept in the vault. One row per file, failures included: as named, or of a run
     by path. Raises StorageError only when the vault itself cannot be used.
     """
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         rows: list[Restoration] = []
         if progress is not None:
             for notice in store.notices:

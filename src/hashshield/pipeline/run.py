@@ -34,7 +34,7 @@ def protect(
     is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
     """
     check(request)
-    with Store.open(request.vault) as store:
+    with Store.open(request.vault, reading=request.dry_run) as store:
         for notice in store.notices:
             progress.notice(notice)
         todo = plan(paths, request, store, within=within)

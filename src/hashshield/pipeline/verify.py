@@ -58,7 +58,7 @@ def verify(
     Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
     """
     rows: list[Verification] = []
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         files = list(_files(paths, store, rows, exclude))
         progress.start(len(files))
         keep_freed_memory()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashshield.storage.arrivals import Arrivals, FileFingerprint
 from hashshield.storage.pages import check_page, put_page
 from hashshield.storage.place import default_root
+from hashshield.storage.reading import cannot_be_written
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.space import SpaceReport, Volume, preflight
@@ -22,6 +23,7 @@ __all__ = [
     "SpaceReport",
     "Store",
     "Volume",
+    "cannot_be_written",
     "check_page",
     "default_root",
     "digest",

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hashshield.errors import StorageError
-from hashshield.storage import calls
+from hashshield.storage import calls, reading
 from hashshield.storage.attempts import Attempts
 from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
@@ -26,13 +27,38 @@ _NEWEST = " ORDER BY records.id DESC LIMIT 1"
 class Ledger:
     """Durable once a call returns; safe to use from several threads and processes."""
 
-    def __init__(self, root: Path, *, wal: bool) -> None:
+    def __init__(self, root: Path, *, wal: bool, read_only: bool = False) -> None:
         """Open or create `root/ledger.sqlite`, mode 0600; `wal` only where the file system is local.
 
-        Raises StorageError if the file is damaged, unreadable or from a newer version.
+        With `read_only` nothing is made, and whatever would write raises StorageError. Raises StorageError if the file
+        is damaged, unreadable or from a newer version.
         """
         self.path = root / "ledger.sqlite"
+        self.read_only = False
         self._guard = threading.RLock()
+        self._copied: TemporaryDirectory[str] | None = None
+        if read_only:
+            self._open_to_read()
+        else:
+            self._open(root, wal=wal)
+        self.attempts = Attempts(self._db, self._transaction, self._errors)
+        """What was tried without success; neither `restore` nor `verify` asks."""
+
+    def _open_to_read(self) -> None:
+        with self._errors():
+            self._db, self._copied = reading.connect(self.path, version=len(MIGRATIONS))
+        try:
+            if self._copied is not None:
+                self._migrate()
+            else:
+                with self._errors():
+                    self._require_known(self._db.execute("PRAGMA user_version").fetchone()[0])
+        except BaseException:
+            self.close()
+            raise
+        self.read_only = True
+
+    def _open(self, root: Path, *, wal: bool) -> None:
         with storage_errors(f"opening the ledger {self.path}"), Folder.open(root) as folder:
             # Made here and not by SQLite, which would use the umask; its journals then copy the mode.
             try:
@@ -51,12 +77,12 @@ class Ledger:
         except BaseException:
             self._db.close()
             raise
-        self.attempts = Attempts(self._db, self._transaction, self._errors)
-        """What was tried without success; neither `restore` nor `verify` asks."""
 
     def close(self) -> None:
         """Close the file; may be called twice."""
         self._db.close()
+        if self._copied is not None:
+            self._copied.cleanup()
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -263,18 +289,25 @@ class Ledger:
     def _migrate(self) -> None:
         with self._transaction("migrate"):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise StorageError(
-                    f"{self.path}: written by a newer HashShield (format {version}, this one knows "
-                    f"{len(MIGRATIONS)}); update HashShield"
-                )
+            self._require_known(version)
             for number, statements in enumerate(MIGRATIONS[version:], version + 1):
                 for statement in statements:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {number}")
 
+    def _require_known(self, version: int) -> None:
+        if version > len(MIGRATIONS):
+            raise StorageError(
+                f"{self.path}: written by a newer HashShield (format {version}, this one knows "
+                f"{len(MIGRATIONS)}); update HashShield"
+            )
+
     @contextmanager
     def _transaction(self, name: str) -> Iterator[None]:
+        if self.read_only:
+            raise StorageError(
+                f"{self.path}: cannot be written; mount it for writing or mend the permissions of the vault folder"
+            )
         with self._errors():
             calls.step(f"ledger.{name}", self.path)
             self._db.execute("BEGIN IMMEDIATE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.lock import Lock
+from hashshield.storage.reading import cannot_be_written
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Accept, Snapshot, digest, read_snapshot
 from hashshield.storage.target import Permissions
@@ -50,12 +52,16 @@ class Store:
         self._key_guard = threading.Lock()
 
     @classmethod
-    def open(cls, root: Path | None = None) -> Store:
+    def open(cls, root: Path | None = None, *, reading: bool = False) -> Store:
         """Open or create the vault folder and settle what earlier runs left open.
 
-        None: $HASHSHIELD_VAULT, else the user's data folder. Raises StorageError.
+        None: $HASHSHIELD_VAULT, else the user's data folder. `reading` is for those who need not write: a folder that
+        cannot be written is then read as it is. Raises StorageError.
         """
-        real, notices = place.prepare(place.default_root() if root is None else root)
+        root = place.default_root() if root is None else root
+        if reading and cannot_be_written(root):
+            return cls._open_to_read(root)
+        real, notices = place.prepare(root)
         notices += volume_notices(real)
         with storage_errors(f"opening the vault folder {real}"):
             lock = Lock(real / "lock")
@@ -74,6 +80,19 @@ class Store:
             lock.close()
             raise
 
+    @classmethod
+    def _open_to_read(cls, root: Path) -> Store:
+        real, notices = place.look(root)
+        ledger = Ledger(real, wal=False, read_only=True)
+        try:
+            left = len(ledger.open_intents())
+        except BaseException:
+            ledger.close()
+            raise
+        if left:
+            notices.append(f"{real}: a run was cut short at {left} of its photos, which can only be settled by writing")
+        return cls(real, notices, Lock(None), Vault(real, read_only=True), ledger)
+
     def __enter__(self) -> Store:
         return self
 
@@ -88,8 +107,13 @@ class Store:
         self.lock.close()
 
     def key(self) -> bytes:
-        """Return this installation's 32 secret bytes, made at the first call; raises StorageError."""
+        """Return this installation's 32 secret bytes, made at the first call; raises StorageError.
+
+        Of a vault that is only read and has none, bytes that serve until it is closed: nothing is aimed with them.
+        """
         with self._key_guard:
+            if self._key is None and self.ledger.read_only and not (self.root / "key").exists():
+                self._key = secrets.token_bytes(32)
             if self._key is None:
                 with self.lock, storage_errors(f"opening {self.root}"), Folder.open(self.root) as folder:
                     self._key = secret.load_key(folder)
@@ -216,7 +240,8 @@ class Store:
                 self._writer.bring_back(record, data, allowed=allowed)
             else:
                 self._writer.restore(source, record, data, allowed=allowed)
-            return Restoration(str(path), "restored", sha256=sha256)
+            reason = "the vault cannot be written, so its ledger does not know" if self.ledger.read_only else None
+            return Restoration(str(path), "restored", sha256=sha256, reason=reason)
 
     def _way_back(self, record: Record) -> bytes:
         """Return what `restore` puts back: the original, or the file that a copy has replaced."""

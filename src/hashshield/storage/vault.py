@@ -22,8 +22,10 @@ _ID = re.compile(r"[0-9a-f]{64}")
 class Vault:
     """Files named by the SHA-256 of what they hold, in `originals/ab/`; folders 0700, files 0600."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.path = root / "originals"
+        if read_only:
+            return
         with storage_errors(f"opening the vault {self.path}"), Folder.open(root) as folder:
             folder.make(self.path.name)
 

@@ -77,8 +77,11 @@ class Writer:
         entry = self._entry("copy", path, like, data, new)
         return self._new_file(path, data, entry, attributes, like=like, overwrite=overwrite, allowed=allowed)
 
-    def restore(self, source: Snapshot, record: Record, data: bytes, *, allowed: Permissions) -> Record:
-        """Replace the file `source` was read from by its original; an unrecorded content goes to the vault first."""
+    def restore(self, source: Snapshot, record: Record, data: bytes, *, allowed: Permissions) -> None:
+        """Replace the file `source` was read from by its original; an unrecorded content goes to the vault first.
+
+        Where the ledger is only read, the file is replaced all the same, if no content has to be kept.
+        """
         with opened(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
             entry = replace(
@@ -88,9 +91,13 @@ class Writer:
                 undoes=record.id if source.path == record.path or not record.path.exists() else None,
             )
             attributes = replace(target.attributes, mode=record.mode, mtime_ns=record.mtime_ns)
-            return self._replace(target, data, entry, originals, attributes)
+            if self._ledger.read_only:
+                name, temporary = target.name, temporary_name()
+                atomic.put(target.folder, name, data, temporary=temporary, attributes=attributes, check=target.check)
+            else:
+                self._replace(target, data, entry, originals, attributes)
 
-    def bring_back(self, record: Record, data: bytes, *, allowed: Permissions) -> Record:
+    def bring_back(self, record: Record, data: bytes, *, allowed: Permissions) -> None:
         """Write an original to the place it was deleted from; raises StorageError."""
         entry = replace(
             self._stamped("restore", record.path, data),
@@ -101,24 +108,33 @@ class Writer:
             undoes=record.id,
         )
         attributes = Attributes(mode=record.mode, mtime_ns=record.mtime_ns)
-        return self._new_file(record.path, data, entry, attributes, overwrite=False, allowed=allowed)
+        if self._ledger.read_only:
+            self._place(record.path, data, attributes, allowed=allowed, mode=0o777)
+            return
+        self._new_file(record.path, data, entry, attributes, overwrite=False, allowed=allowed)
 
     def export(self, path: Path, data: bytes, attributes: Attributes, *, allowed: Permissions) -> None:
         """Write a file that is none of the user's photos; one that holds `data` already is left.
 
         A folder that has to be made is for its owner only: what it receives was in the vault.
         """
+        self._place(path, data, attributes, allowed=allowed, mode=0o700)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _place(self, path: Path, data: bytes, attributes: Attributes, *, allowed: Permissions, mode: int) -> None:
+        """Write a new file without a row, in a folder that is made with `mode` if need be."""
         policy.require_outside(Path(os.path.realpath(path)), self._root)
-        with storage_errors(f"writing {path}"), _made(path.parent, allowed, mode=0o700) as folder:
+        with storage_errors(f"writing {path}"), _made(path.parent, allowed, mode=mode) as folder:
             if _holds(folder, path, data):
                 return
             temporary = temporary_name()
             place = folder.path / temporary
-            self._ledger.announce(place)
+            if not self._ledger.read_only:
+                self._ledger.announce(place)
             atomic.put(folder, path.name, data, temporary=temporary, attributes=attributes, overwrite=False)
-            self._ledger.forget_temporaries([place])
-
-    # -- inside -------------------------------------------------------------------------------------------------
+            if not self._ledger.read_only:
+                self._ledger.forget_temporaries([place])
 
     def _replace(
         self, target: Target, data: bytes, entry: Entry, originals: Mapping[str, int], attributes: Attributes
