@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import hashshield
+from hashshield.cli import output
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 from tiny_net import encoded, picture
@@ -91,3 +96,38 @@ def test_an_empty_path_is_refused_from_python_too() -> None:
     ):
         with pytest.raises(UsageError, match="is empty"):
             call()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_interruption_before_the_work_still_prints_one_document(
+    run: Run, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    def interrupt(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output.Sink, "__init__", interrupt)
+    code, out, err = run("originals", "list", *(["--json"] if as_json else []))
+    assert code == 130
+    assert "Interrupted before anything was done" in err
+    if not as_json:
+        assert out == ""
+        return
+    document = json.loads(out)
+    assert (document["command"], document["results"]) == ("originals list", [])
+    assert document["error"]["exit_code"] == 130
+
+
+def test_an_interruption_while_the_program_loads_prints_one_too(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'hashshield.cli.app':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    words = [sys.executable, "-m", "hashshield", "protect", "a.png", "--json"]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert json.loads(ended.stdout)["command"] == "protect"

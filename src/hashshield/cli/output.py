@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from types import TracebackType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, ClassVar, NamedTuple, TextIO
 
 import typer
 
@@ -149,6 +149,9 @@ class Sink:
     130 with a line how to go on; both still report the rows that were finished. A bug stays a traceback.
     """
 
+    begun: ClassVar[bool] = False
+    """Whether a report of the command that runs is on its way, or done."""
+
     def __init__(
         self,
         command: str,
@@ -166,6 +169,7 @@ class Sink:
         self._started = time.monotonic()
 
     def __enter__(self) -> Sink:
+        Sink.begun = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

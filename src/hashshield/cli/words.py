@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["empty_word"]
+__all__ = ["document_of_nothing", "empty_word"]
+
+_GROUPS = ("bench", "config", "models", "originals")
 
 
 def empty_word(words: Sequence[str]) -> str | None:
@@ -22,3 +24,19 @@ def empty_word(words: Sequence[str]) -> str | None:
                 return f"the word after {before} is empty; name what is meant"
             return "an argument is empty; name a file or folder, and write . for the current one"
     return None
+
+
+def document_of_nothing(words: Sequence[str]) -> str | None:
+    """Return the JSON document of a command that was interrupted before it began; None where none was asked for.
+
+    `watch` has no document: it prints one object a line.
+    """
+    import json
+
+    names = [word for word in words if not word.startswith("-")]
+    if "--json" not in words or not names or names[0] == "watch":
+        return None
+    command = " ".join(names[: 2 if names[0] in _GROUPS else 1])
+    error = {"type": "Interrupted", "message": "nothing was done; run the same command again", "exit_code": 130}
+    summary = {"count": 0, "seconds": 0.0}
+    return json.dumps({"version": 1, "command": command, "results": [], "summary": summary, "error": error}, indent=2)

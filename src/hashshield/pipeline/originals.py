@@ -28,7 +28,7 @@ class Original:
     paths: tuple[str, ...]
     """Every file it was kept for, newest first."""
     created: str | None
-    """When it was last kept, ISO 8601 UTC."""
+    """When it was last kept, ISO 8601 UTC; of an unrecorded one when its file was written."""
     in_use: bool
     """Whether some file may still be protected and have only this to go back to."""
 
@@ -116,7 +116,12 @@ def export(
         rows = []
         taken: set[str] = set()
         for original in _originals(store):
-            if original.state in {"pruned", "missing"}:
+            if original.state == "pruned":
+                continue
+            if original.state == "missing":
+                whose = original.paths[0] if original.paths else original.id
+                reason = f"{whose}: its original {original.id} is not in the vault; look for a backup of this folder"
+                rows.append(Exported(original.id, whose, "failed", reason=reason))
                 continue
             name = _free_name(Path(original.paths[0]).name if original.paths else original.id, taken)
             target = folder / name
@@ -191,7 +196,7 @@ def _originals(store: Store) -> list[Original]:
             )
         )
     found += [
-        Original(id=name, size=size, state="unrecorded", paths=(), created=None, in_use=False)
+        Original(id=name, size=size, state="unrecorded", paths=(), created=store.vault.written(name), in_use=False)
         for name, size in stored.items()
         if name not in users
     ]

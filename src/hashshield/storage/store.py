@@ -236,11 +236,15 @@ class Store:
             if dry_run:
                 return Restoration(str(path), "planned", sha256=sha256)
             allowed = Permissions(break_links=break_links, allow_root=allow_root)
+            reason = None
+            if source is not None and self.ledger.result(source.sha256) is None:
+                reason = "was edited after it was protected; the edit is kept in the vault"
             if source is None:
                 self._writer.bring_back(record, data, allowed=allowed)
             else:
                 self._writer.restore(source, record, data, allowed=allowed)
-            reason = "the vault cannot be written, so its ledger does not know" if self.ledger.read_only else None
+            if self.ledger.read_only:
+                reason = "the vault cannot be written, so its ledger does not know"
             return Restoration(str(path), "restored", sha256=sha256, reason=reason)
 
     def _way_back(self, record: Record) -> bytes:
