@@ -22,7 +22,7 @@ from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.lookup import GallerySearch
 from hashshield.pipeline.sheet import contact_sheet, sheet_kind
 from hashshield.pipeline.survival import card_views, codes_of
-from hashshield.storage import Snapshot, Store, check_page, named, put_page
+from hashshield.storage import FOREIGN, Snapshot, Store, check_page, named, put_page
 from hashshield.types import Audit, Progress
 
 __all__ = ["audit"]
@@ -110,7 +110,11 @@ def _files(
     def failed(folder: Path, error: OSError) -> None:
         rest.append(Audit(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    for file, _ in named([gallery], skip=root, exclude=exclude, failed=failed):
+    def foreign(place: Path) -> bool:
+        rest.append(Audit(str(place), "skipped", reason=FOREIGN))
+        return False
+
+    for file, _ in named([gallery], skip=root, exclude=exclude, failed=failed, foreign=foreign):
         try:
             with file.open("rb") as handle:
                 head = handle.read(64)

@@ -13,7 +13,7 @@ from hashshield.errors import HashshieldError, NotAPhotoError
 from hashshield.imaging.file import read_photo_file
 from hashshield.pipeline.attempts import Attempts
 from hashshield.pipeline.copy_places import CopyPlaces, copy_place
-from hashshield.storage import Record, Snapshot, Store, named
+from hashshield.storage import FOREIGN, Record, Snapshot, Store, named
 from hashshield.types import Outcome, Request
 
 __all__ = [
@@ -185,8 +185,12 @@ def files(
     def failed(folder: Path, error: OSError) -> None:
         resolved.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
 
+    def foreign(place: Path) -> bool:
+        resolved.append(Outcome(str(place), "skipped", reason=FOREIGN))
+        return False
+
     for path in paths:
         if not os.path.lexists(path):
             resolved.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
     there = [path for path in paths if os.path.lexists(path)]
-    return named(there, skip=store.root, exclude=request.exclude, failed=failed)
+    return named(there, skip=store.root, exclude=request.exclude, failed=failed, foreign=foreign)

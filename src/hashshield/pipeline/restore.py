@@ -73,7 +73,8 @@ def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iter
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Restoration(str(folder), "failed", reason=f"cannot be listed: {explain(error)}"))
 
-    return named(paths, skip=store.root, failed=failed)
+    # Also where photos are no longer changed: earlier versions did.
+    return named(paths, skip=store.root, failed=failed, foreign=lambda place: True)
 
 
 def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:

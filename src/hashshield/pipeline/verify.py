@@ -27,7 +27,7 @@ from hashshield.pipeline.aims import (
     target_for_view,
     tolerance_for,
 )
-from hashshield.storage import Record, Store, named
+from hashshield.storage import FOREIGN, Record, Store, named
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 from hashshield.views import pillow_view
 
@@ -234,4 +234,8 @@ def _files(
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Verification(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    return named(paths, skip=store.root, exclude=exclude, failed=failed)
+    def foreign(place: Path) -> bool:
+        rows.append(Verification(str(place), "skipped", reason=FOREIGN))
+        return False
+
+    return named(paths, skip=store.root, exclude=exclude, failed=failed, foreign=foreign)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashshield.storage.arrivals import Arrivals, FileFingerprint
+from hashshield.storage.foreign import FOREIGN
 from hashshield.storage.pages import check_page, put_page
 from hashshield.storage.place import default_root
 from hashshield.storage.reading import cannot_be_written
@@ -15,6 +16,7 @@ from hashshield.storage.volumes import ignores_case
 from hashshield.storage.walk import excluded, named, walk
 
 __all__ = [
+    "FOREIGN",
     "Arrivals",
     "FileFingerprint",
     "NewRecord",

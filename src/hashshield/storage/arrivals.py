@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hashshield.storage.folder import Folder
+from hashshield.storage.foreign import is_foreign
 from hashshield.storage.temporaries import is_temporary
 from hashshield.storage.walk import excluded, walk
 
@@ -125,7 +126,10 @@ class Arrivals:
     def _note(self, path: Path) -> None:
         if path in self._waiting or is_temporary(path.name) or not path.is_relative_to(self._folder):
             return
-        if not path.is_relative_to(self._skip) and not excluded(path.relative_to(self._folder), self._exclude):
+        relative = path.relative_to(self._folder)
+        if any(is_foreign(place) for place in (relative, *relative.parents[:-1])):
+            return
+        if not path.is_relative_to(self._skip) and not excluded(relative, self._exclude):
             self._waiting[path] = (None, self._clock())
 
     def _fingerprint(self, path: Path) -> FileFingerprint | None:
