@@ -41,7 +41,8 @@ def test_thumbnails_and_old_versions_are_told_by_their_names(tmp_path: Path) -> 
         "thumbnails in @eaDir: SYNOPHOTO_THUMB_XL.jpg",
         "thumbnails in .@__thumb: defaulta[1].jpg",
         "original in .picasaoriginals: a[1].jpg",
-        "old versions in .stversions: a[1]~20260101-120000.jpg, a[1]~20260102-120000.jpg, a[1]~20260103-120000.jpg and 2 more",
+        "old versions in .stversions: a[1]~20260101-120000.jpg, a[1]~20260102-120000.jpg, a[1]~20260103-120000.jpg "
+        "and 2 more",
     )
 
 

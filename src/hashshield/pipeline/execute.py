@@ -13,6 +13,7 @@ from hashshield.attacks.presets import preset
 from hashshield.attacks.room import fitting, step_bytes
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import has_credentials
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import shared_bits
@@ -55,6 +56,7 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
             copies=bool(request.options.get("strip_copies")),
             gps=bool(request.options.get("strip_gps")),
             metadata=bool(request.options.get("strip_metadata")),
+            credentials=bool(request.options.get("remove_credentials")),
         ),
         lossy_formats=bool(request.options.get("lossy_formats")),
         jobs=request.jobs or 2,
@@ -113,6 +115,7 @@ def _sources(
     jobs: Sequence[Job], request: Request, store: Store, trouble: list[Outcome], progress: Progress
 ) -> Iterator[Source]:
     """Read each photo as it is needed; what cannot be read goes to `trouble`."""
+    signed = False
     for job in jobs:
         progress.photo(str(job.path))
         try:
@@ -132,7 +135,17 @@ def _sources(
         except HashshieldError as error:
             trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
             continue
+        if not signed and not _removes_credentials(request) and has_credentials(data):
+            signed = True
+            progress.notice(
+                f"{job.path}: has content credentials (C2PA), whose signature no longer matches a changed photo; "
+                "--remove-credentials takes them out, here and of all others"
+            )
         yield Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
+
+
+def _removes_credentials(request: Request) -> bool:
+    return bool(request.options.get("remove_credentials") or request.options.get("strip_metadata"))
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:

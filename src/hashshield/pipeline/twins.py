@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from glob import escape
@@ -9,30 +10,12 @@ from pathlib import Path
 
 __all__ = ["twins"]
 
-_RAW = frozenset(
-    {
-        *(
-            ".3fr",
-            ".arw",
-            ".cr2",
-            ".cr3",
-            ".crw",
-            ".dcr",
-            ".dng",
-            ".erf",
-            ".fff",
-            ".iiq",
-            ".kdc",
-            ".mef",
-            ".mos",
-            ".mrw",
-        ),
-        *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
-    }
+_RAW = re.compile(
+    r"\.(3fr|arw|cr[23w]|dcr|dng|erf|fff|iiq|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw[2l]|sr[2fw]|x3f)", re.IGNORECASE
 )
-_HEIF = frozenset({".heic", ".heif", ".hif", ".avif"})
-_FILM = frozenset({".mov", ".mp4", ".m4v", ".avi", ".3gp", ".mp", ".mts", ".insv", ".lrv", ".thm"})
-_KIND = dict.fromkeys(_RAW, "raw") | dict.fromkeys(_HEIF, "HEIF") | dict.fromkeys(_FILM, "film")
+_HEIF = re.compile(r"\.(heic|heif|hif|avif)", re.IGNORECASE)
+_FILM = re.compile(r"\.(mov|mp4|m4v|avi|3gp|mp|mts|insv|lrv|thm)", re.IGNORECASE)
+_KINDS = ((_RAW, "raw"), (_HEIF, "HEIF"), (_FILM, "film"))
 _FEW = 3
 """Files named of each place; an old version a day would fill a page."""
 
@@ -43,7 +26,7 @@ def twins(path: Path) -> tuple[str, ...]:
     That is a raw, HEIF or film file of the same stem, thumbnails of network drives and albums that are named after it,
     and old versions of it. Nothing is opened, and what cannot be listed is passed over.
     """
-    found = [f"{_KIND[file.suffix.lower()]} {file.name} beside it" for file in _beside(path)]
+    found = [f"{kind} {file.name} beside it" for file, kind in _beside(path)]
     for place, pattern, what in _kept_by_others(path):
         names = sorted(name for name in _names(place) if fnmatchcase(name.casefold(), pattern.casefold()))
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
@@ -52,13 +35,13 @@ def twins(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _beside(path: Path) -> Iterator[Path]:
+def _beside(path: Path) -> Iterator[tuple[Path, str]]:
     for name in sorted(_names(path.parent)):
         other = path.with_name(name)
         # Some cameras and converters add the suffix to the photo's whole name: IMG_1.JPG.DNG.
         same = {path.stem.casefold(), path.name.casefold()}
-        if name != path.name and other.stem.casefold() in same and other.suffix.lower() in _KIND:
-            yield other
+        if name != path.name and other.stem.casefold() in same:
+            yield from ((other, kind) for pattern, kind in _KINDS if pattern.fullmatch(other.suffix))
 
 
 def _kept_by_others(path: Path) -> Iterator[tuple[Path, str, str]]:
