@@ -24,7 +24,7 @@ __hashshield_case() {
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --preset --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --preset --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --remove-credentials --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -54,7 +54,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield watch')
-        options='--model --goal --preset --tau --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --preset --tau --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --remove-credentials --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
         argument=folder
         case $previous in
             --model) takes=model ;;
@@ -156,7 +156,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield originals export')
-        options='-n --dry-run --vault --json -q --quiet -v --verbose -h --help'
+        options='-n --dry-run --vault --allow-root --json -q --quiet -v --verbose -h --help'
         argument=folder
         case $previous in
             --vault) takes=folder ;;

@@ -23,6 +23,11 @@ def main() -> None:
 
         app(prog_name="hashshield")
     except KeyboardInterrupt:
+        from hashshield.cli.words import document_of_nothing
+
+        document = document_of_nothing(sys.argv[1:])
+        if document is not None:
+            sys.stdout.write(f"{document}\n")
         sys.stderr.write("Interrupted before anything was done.\n")
         sys.exit(130)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.config import resolve
 from hashshield.errors import PhotoError, UsageError
+from hashshield.imaging.file import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import upright_rgb
@@ -35,7 +36,6 @@ from hashshield.pipeline import restore as _restore
 from hashshield.pipeline import run
 from hashshield.pipeline import verify as _verify
 from hashshield.pipeline.request import goal_of, request_of
-from hashshield.storage import read_snapshot
 from hashshield.types import Evaluation, Outcome, Restoration, Verification
 from hashshield.views import pillow_view
 
@@ -143,7 +143,7 @@ def protect(
         seed=seed,
     )
     if writes:
-        path = Path(os.fspath(photo))  # type: ignore[arg-type]
+        path = _named(photo)  # type: ignore[arg-type]
         if not path.is_file():
             raise UsageError(f"{path}: no such photo; a call protects one, hashshield protect a folder")
         (row,) = run.protect([path], request, progress=_Log())
@@ -232,7 +232,7 @@ def restore(*paths: PathLike, vault: PathLike | None = None) -> list[Restoration
 
     Raises UsageError, StorageError.
     """
-    return _restore.restore([Path(path) for path in paths], vault=_settings(vault=_path(vault))["vault"].value)
+    return _restore.restore([_named(path) for path in paths], vault=_settings(vault=_path(vault))["vault"].value)
 
 
 def load_model(name: str, *, device: str | None = None) -> Network:
@@ -265,7 +265,14 @@ def _settings(**arguments: Any) -> Any:
 
 
 def _path(path: PathLike | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else _named(path)
+
+
+def _named(path: PathLike) -> Path:
+    """A path that names something: an empty one would be the current folder. Raises UsageError."""
+    if not os.fspath(path):
+        raise UsageError("a path is empty; name a file or folder, and write . for the current one")
+    return Path(path)
 
 
 def _raise_failed(row: Outcome | Verification | Evaluation) -> None:
@@ -281,8 +288,8 @@ def _encoded(photo: Photo) -> tuple[str, bytes]:
         return "the image", _png(photo)
     if isinstance(photo, Tensor):
         return "the tensor", _png(_pictured(photo))
-    path = Path(photo)
-    return str(path), read_snapshot(path, follow=True).data
+    path = _named(photo)
+    return str(path), read_photo_file(path, follow=True).data
 
 
 def _png(image: Image.Image) -> bytes:
@@ -314,7 +321,7 @@ def _pictured(tensor: Tensor) -> Image.Image:
 def _as_file(photo: Photo | None) -> Iterator[Path]:
     """A path to the photo; what is only in memory is put into a private file for as long."""
     if isinstance(photo, str | os.PathLike):
-        yield Path(photo)
+        yield _named(photo)
         return
     with tempfile.TemporaryDirectory(prefix="hashshield-") as folder:
         path = Path(folder) / "photo"

@@ -147,6 +147,12 @@ SETTINGS: dict[str, Setting] = {
         Setting("strip_copies", "switch", False, "remove unprotected copies from the file"),
         Setting("strip_gps", "switch", False, "remove the position"),
         Setting("strip_metadata", "switch", False, "remove all metadata but orientation and colour profile"),
+        Setting(
+            "remove_credentials",
+            "switch",
+            False,
+            "remove content credentials (C2PA), which no longer match",
+        ),
         Setting("keep_mtime", "switch", False, "keep the modification time"),
         Setting("lossy_formats", "switch", False, "accept HEIC and AVIF, which lose a little with each writing"),
         Setting(

@@ -122,8 +122,8 @@ class Request:
     jobs: int | None = None
     seed: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    """File handling switches by name: strip_copies, strip_gps, strip_metadata, keep_mtime, lossy_formats, break_links,
-    allow_root."""
+    """File handling switches by name: strip_copies, strip_gps, strip_metadata, remove_credentials, keep_mtime,
+    lossy_formats, break_links, allow_root."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -368,7 +368,7 @@ def test_export_and_forget(run: Run, stand_in: StandIn) -> None:
     ended = run("originals", "export", "out")
     assert ended.code == 1
     assert ended.err == "failed: out/b.jpg: disk full\n1 exported, 1 failed.\n"
-    assert export == [((Path("out"),), {"vault": None, "dry_run": False})]
+    assert export == [((Path("out"),), {"vault": None, "dry_run": False, "allow_root": False})]
     assert run("originals", "forget", "a.jpg").code == 2
     assert forget == []
     ended = run("originals", "forget", "a.jpg", "--yes")

@@ -44,6 +44,7 @@ def test_without_options_the_request_is_the_default_one(run: Run, asked: list[An
         "strip_copies",
         "strip_gps",
         "strip_metadata",
+        "remove_credentials",
         "keep_mtime",
         "lossy_formats",
         "break_links",
@@ -58,6 +59,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
         f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
         f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
+        "--remove-credentials "
         "--preset invisible --lossy-formats --allow-root --no-backup --yes --json --quiet "
         "--exclude *.png --exclude thumbs --sample 3 --witness w:16"
     )
@@ -91,6 +93,7 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
             "strip_copies": True,
             "strip_gps": True,
             "strip_metadata": True,
+            "remove_credentials": True,
             "keep_mtime": True,
             "lossy_formats": True,
             "break_links": True,

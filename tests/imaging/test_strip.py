@@ -11,6 +11,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.imaging import exif, strip
+from hashshield.imaging.formats import has_credentials
 from hashshield.imaging.markers import segment
 from hashshield.imaging.png_chunks import chunk, chunks
 
@@ -162,3 +163,48 @@ def test_smallest_block_says_one_thing() -> None:
     assert block.sound
     assert [(e.ifd, e.tag) for e in block.entries] == [("0th", 0x0112)]
     assert exif.orientation(block.data, None) == 7
+
+
+BOX = b"\0\0\0\x30jumb\0\0\0\x28jumdc2pa\0\x11\0\x10"
+
+
+@pytest.mark.parametrize("container", ["jpeg", "png", "webp", "heic"])
+def test_credentials_go_and_all_else_stays(container: str) -> None:
+    packet = b'<r dcterms:provenance="self#jumbf=c2pa" dc:title="kept"/>'
+    if container == "jpeg":
+        # In two segments of one box, as cameras write them, beside a JUMBF box that is another's.
+        first, second = (segment(0xEB, b"JP\0\x01" + bytes((0, 0, 0, n)) + BOX[:8] + rest)
+                         for n, rest in ((1, BOX[8:]), (2, b"goes on")))  # fmt: skip
+        other = segment(0xEB, b"JP\0\x02\0\0\0\x01\0\0\0\x10jumbother")
+        data = with_segments(jpeg(scene()), exif_segment(exif_block()), xmp_segment(packet), first, second, other)
+    elif container == "png":
+        held = list(chunks(png(scene()), name="x")[0])
+        held[1:1] = [chunk(b"caBX", BOX), chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)]
+        data = b"\x89PNG\r\n\x1a\n" + b"".join(item.data for item in held)
+    elif container == "webp":
+        out = io.BytesIO()
+        Image.fromarray(scene()).save(out, "WEBP", lossless=True, xmp=packet)
+        plain = out.getvalue() + b"C2PA" + len(BOX).to_bytes(4, "little") + BOX + b"\0" * (len(BOX) % 2)
+        data = plain[:4] + (len(plain) - 8).to_bytes(4, "little") + plain[8:]
+    else:
+        heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+        out = io.BytesIO()
+        heif.from_pillow(Image.fromarray(scene())).save(out, quality=90)
+        body = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + BOX
+        data = out.getvalue() + (8 + len(body)).to_bytes(4, "big") + b"uuid" + body
+    assert has_credentials(data)
+    photo = imaging.read(data, name="x")
+    assert "C2PA manifest" in photo.links_to_owner
+    assert has_credentials(imaging.write(photo, photo.pixels)), "kept unless asked"
+    stripped = imaging.write(photo, photo.pixels, strip=imaging.Strip(credentials=True))
+    again = imaging.read(stripped, name="x")
+    assert not has_credentials(stripped)
+    assert b"c2pa" not in stripped
+    assert "C2PA manifest" not in again.links_to_owner
+    if container == "jpeg":
+        assert b"jumbother" in stripped
+        assert b"goes on" not in stripped
+    if container != "heic":
+        assert b'dc:title="kept"' in stripped
+    if photo.lossless:
+        assert (again.pixels == photo.pixels).all()

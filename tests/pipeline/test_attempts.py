@@ -105,6 +105,9 @@ def test_another_network_of_the_same_name_is_tried(tmp_path: Path, photo: Path, 
     assert SAYS not in str(row.reason)
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
 @pytest.mark.parametrize("kind", ["image", "set"])
 def test_a_target_is_its_contents(kind: Any, tmp_path: Path, request_for: Callable[..., Request]) -> None:
     folder = tmp_path / "targets"
@@ -113,10 +116,10 @@ def test_a_target_is_its_contents(kind: Any, tmp_path: Path, request_for: Callab
     asked = request_for(goal=GoalSpec(kind, str(target if kind == "image" else folder)))
     found = [asked_now(asked, b"key")]
     for content in (b"one", b"two"):
-        target.write_bytes(content)
+        target.write_bytes(PNG + content)
         found.append(asked_now(asked, b"key"))
     assert len(set(found)) == 3
-    target.write_bytes(b"one")
+    target.write_bytes(PNG + b"one")
     assert asked_now(asked, b"key") == found[1]
 
 

@@ -146,3 +146,43 @@ def test_forget_cut_short_can_be_finished(vault: Path, photos: Path, monkeypatch
         rows = db.execute("SELECT path FROM records").fetchall()
     db.close()
     assert all(not path.endswith(b"/a.jpg") for (path,) in rows)
+
+
+def test_export_has_a_row_for_what_is_missing(vault: Path, photos: Path, tmp_path: Path) -> None:
+    lost = list_originals(vault)[0]
+    with Store.open(vault) as store:
+        store.vault.remove(lost.id)
+    rows = export(tmp_path / "out", vault=vault)
+    assert sorted((row.id == lost.id, row.status) for row in rows) == [
+        (False, "exported"),
+        (False, "exported"),
+        (True, "failed"),
+    ]
+    (row,) = [row for row in rows if row.status == "failed"]
+    assert (row.path, "not in the vault" in str(row.reason)) == (str(photos / "a.jpg"), True)
+    prune(vault=vault, dry_run=False, restored_only=True)
+    assert len(export(tmp_path / "out", vault=vault)) == 2, "what was pruned was deleted at the user's wish"
+
+
+def test_a_file_without_a_row_is_as_old_as_it_is(vault: Path, photos: Path) -> None:
+    with Store.open(vault) as store:
+        old, new = store.vault.put(b"old"), store.vault.put(b"new")
+    os.utime(vault / "originals" / old[:2] / old, (1, 1_500_000_000))
+    chosen = prune(vault=vault, unrecorded=True, older_than_days=365, dry_run=False).originals
+    assert [row.id for row in chosen] == [old]
+    assert [row.id for row in list_originals(vault) if row.state == "unrecorded"] == [new]
+
+
+def test_restoring_over_a_later_caption_keeps_it_and_says_so(vault: Path, photos: Path) -> None:
+    with Store.open(vault) as store:
+        photo = photos / "captioned.jpg"
+        photo.write_bytes(b"original")
+        store.replace(read_snapshot(photo, follow=True), b"protected", NewRecord(pixels_after="pixels"))
+        photo.write_bytes(b"protected, with a caption")
+        row = store.restore(photo, pixel_digest=lambda data, path: "pixels")
+        assert row.status == "restored"
+        assert "the edit is kept in the vault" in str(row.reason)
+        assert photo.read_bytes() == b"original"
+        kept = store.ledger.every()[-1].kept
+        assert kept is not None
+        assert store.vault.get(kept) == b"protected, with a caption"

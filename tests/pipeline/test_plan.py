@@ -69,7 +69,7 @@ def test_links_met_in_a_folder_are_not_followed(photos: Path, store: Store, tmp_
     assert [j.path.name for j in found.jobs] == ["a.png", "b.png", "c.png"]
 
 
-def test_no_image_is_skipped_when_met_and_failed_later_when_named(photos: Path, store: Store) -> None:
+def test_no_image_is_skipped_when_met_and_failed_when_named(photos: Path, store: Store) -> None:
     (photos / "notes.txt").write_text("text")
     (photos / "empty.jpg").write_bytes(b"")
     found = plan([photos], Request(), store)
@@ -78,7 +78,8 @@ def test_no_image_is_skipped_when_met_and_failed_later_when_named(photos: Path, 
         ("empty.jpg", "skipped", "not an image"),
     }
     named = plan([photos / "notes.txt"], Request(), store)
-    assert [j.path.name for j in named.jobs] == ["notes.txt"], "decoding it will say what it is"
+    assert named.jobs == ()
+    assert [(row.status, "not an image" in str(row.reason)) for row in named.resolved] == [("failed", True)]
 
 
 def test_what_is_not_there_is_a_row(photos: Path, store: Store) -> None:

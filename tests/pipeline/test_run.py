@@ -20,11 +20,12 @@ from PIL import Image, ImageOps
 from hashshield.attacks.goals import in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, GoalError, UnknownNameError, UsageError
+from hashshield.imaging.png_chunks import chunk
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline import execute
 from hashshield.pipeline.restore import restore
-from hashshield.pipeline.run import protect_bytes
+from hashshield.pipeline.run import protect, protect_bytes
 from hashshield.storage import Store
 from hashshield.types import GoalSpec, Outcome, Request
 from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
@@ -586,3 +587,39 @@ def test_bytes_in_bytes_out(tiny: Path, request_for: Callable[..., Request], tmp
     nothing, row = protect_bytes(b"no photo", request_for(), name="-")
     assert (nothing, row.status) == (None, "failed")
     assert row.reason is not None
+
+
+def test_credentials_are_told_of_once_and_before_anything_is_written(
+    tmp_path: Path, request_for: Callable[..., Request]
+) -> None:
+    photos = [tmp_path / name for name in ("a.png", "b.png")]
+    for seed, path in enumerate(photos):
+        plain = encoded(picture(40, 40, seed=seed))
+        path.write_bytes(plain[:33] + chunk(b"caBX", b"jumb c2pa").data + plain[33:])
+    before = [path.read_bytes() for path in photos]
+
+    class Told:
+        notices: tuple[str, ...] = ()
+
+        def start(self, total: int) -> None: ...
+
+        def photo(self, path: str) -> None: ...
+
+        def done(self, outcome: object) -> None: ...
+
+        def notice(self, text: str) -> None:
+            if "C2PA" in text:
+                assert [path.read_bytes() for path in photos] == before
+                self.notices += (text,)
+
+    told = Told()
+    protect(photos, request_for(steps=4, accept_best=True), progress=told)
+    assert len(told.notices) == 1
+    assert "--remove-credentials" in told.notices[0]
+    assert all(b"c2pa" in path.read_bytes() for path in photos)
+
+    options = {"remove_credentials": True}
+    told = Told()
+    protect(photos, request_for(steps=4, accept_best=True, force=True, options=options), progress=told)
+    assert told.notices == ()
+    assert not any(b"c2pa" in path.read_bytes() for path in photos)

@@ -112,3 +112,53 @@ def test_files_that_came_before_their_folder_was_watched_are_found(
     (folder / "new" / "a.jpg").write_bytes(b"1")
     arrivals.notice([folder / "new"])
     assert later(arrivals, clock) == ["a.jpg"]
+
+
+def test_what_failed_comes_again_after_longer_and_longer_pauses(arrivals: Arrivals, folder: Path, clock: Clock) -> None:
+    photo = folder / "a.jpg"
+    photo.write_bytes(b"1")
+    arrivals.notice([photo])
+    assert later(arrivals, clock) == ["a.jpg"]
+    assert arrivals.failed(photo, "the disk is full")
+    pauses = []
+    for _ in range(8):
+        began = clock.now
+        while not arrivals.complete():
+            clock.now += 1
+        pauses.append(clock.now - began)
+        assert not arrivals.complete(), "handed out once, until somebody says what became of it"
+        assert not arrivals.failed(photo, "the disk is full"), "the same reason is nothing new"
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    clock.now += 3600
+    assert arrivals.complete() == [photo]
+    arrivals.succeeded(photo)
+    clock.now += 10_000
+    assert arrivals.complete() == []
+    assert arrivals.failed(photo, "the disk is full"), "after a success it is news again"
+
+
+def test_what_failed_and_is_gone_is_an_arrival_when_it_is_back(arrivals: Arrivals, folder: Path, clock: Clock) -> None:
+    photo = folder / "a.jpg"
+    photo.write_bytes(b"1")
+    arrivals.notice([photo])
+    assert later(arrivals, clock) == ["a.jpg"]
+    arrivals.failed(photo, "it is not there")
+    photo.rename(folder / "b.tmp")
+    clock.now += 100
+    assert arrivals.complete() == []
+    (folder / "b.tmp").rename(photo)
+    arrivals.notice([photo])
+    assert later(arrivals, clock) == ["a.jpg"]
+
+
+def test_a_new_content_does_not_wait_for_the_failed_one(arrivals: Arrivals, folder: Path, clock: Clock) -> None:
+    photo = folder / "a.jpg"
+    photo.write_bytes(b"1")
+    arrivals.notice([photo])
+    later(arrivals, clock)
+    arrivals.failed(photo, "broken")
+    photo.write_bytes(b"22")
+    arrivals.notice([photo])
+    assert later(arrivals, clock) == ["a.jpg"]
+    clock.now += 100
+    assert arrivals.complete() == []

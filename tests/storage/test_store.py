@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hashshield.errors import ChangedError, StorageError
-from hashshield.storage import NewRecord, Store, read_snapshot, vault_folder
+from hashshield.storage import NewRecord, Store, calls, read_snapshot, vault_folder
 from hashshield.storage.temporaries import is_temporary
 
 
@@ -320,3 +321,97 @@ def test_protecting_a_restored_photo_anew_keeps_its_original(store: Store, photo
     store.vault.remove(first.original)
     second = store.replace(read_snapshot(photo, follow=True), b"protected anew", NewRecord(again=first))
     assert store.original(second) == b"original"
+
+
+def test_a_copy_never_replaces_the_photo_it_is_of(store: Store, photos: Path) -> None:
+    photo, other = photos / "a.jpg", photos / "other.jpg"
+    photo.write_bytes(b"before")
+    os.link(photo, other)
+    source = read_snapshot(photo, follow=True)
+    for target in (photo, other):
+        with pytest.raises(StorageError, match="is the photo that was to be copied"):
+            store.write_new(target, b"after", like=source, overwrite=True)
+    assert photo.read_bytes() == other.read_bytes() == b"before"
+    assert photo.stat().st_nlink == 2
+
+
+def test_what_a_copy_replaces_must_not_change_meanwhile(store: Store, photos: Path) -> None:
+    photo, target = photos / "a.jpg", photos / "out.jpg"
+    photo.write_bytes(b"before")
+    target.write_bytes(b"theirs")
+    source = read_snapshot(photo, follow=True)
+
+    def edit(name: str, arguments: tuple[object, ...]) -> None:
+        if name == "ledger.intend.done":
+            target.write_bytes(b"theirs, edited")
+
+    calls.observe(edit)
+    with pytest.raises(ChangedError, match="changed while it was being replaced"):
+        store.write_new(target, b"after", like=source, overwrite=True)
+    assert target.read_bytes() == b"theirs, edited"
+    assert sorted(path.name for path in photos.iterdir()) == ["a.jpg", "out.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root is refused")
+def test_root_writes_new_files_only_where_nobody_else_could(store: Store, photos: Path) -> None:
+    (photos / "a.jpg").write_bytes(b"before")
+    source = read_snapshot(photos / "a.jpg", follow=True)
+    record = store.replace(source, b"after", NewRecord())
+    open_to_all = photos / "shared"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    for target in (open_to_all / "new.jpg", open_to_all / "below" / "new.jpg"):
+        with pytest.raises(StorageError, match="--allow-root"):
+            store.write_new(target, b"copy", like=source)
+        with pytest.raises(StorageError, match="--allow-root"):
+            store.export(target, b"original", mode=0o600, mtime_ns=None)
+    assert list(open_to_all.iterdir()) == []
+    store.write_new(open_to_all / "below" / "new.jpg", b"copy", like=source, allow_root=True)
+    store.export(open_to_all / "original.jpg", b"original", mode=0o600, mtime_ns=None, allow_root=True)
+
+    record.path.unlink()
+    photos.chmod(0o777)
+    with pytest.raises(StorageError, match="--allow-root"):
+        store.restore(record.path)
+    assert not record.path.exists()
+    assert store.restore(record.path, allow_root=True).status == "restored"
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_file_system_without_modes_is_told_of_at_every_opening(
+    root: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    """As NTFS and exFAT: a mode is taken and not kept, or refused."""
+    Store.open(root).close()
+    root.chmod(0o777)
+
+    def change_mode(descriptor: int, mode: int) -> None:
+        if refuses:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(calls, "change_mode", change_mode)
+    for _ in range(2):
+        with Store.open(root) as opened:
+            (notice,) = [text for text in opened.notices if "mode" in text]
+        assert "keeps no modes" in notice
+        assert "0777" in notice
+        assert "is 0700 now" not in notice
+    assert stat.S_IMODE(root.stat().st_mode) == 0o777
+
+
+def test_a_mode_that_is_kept_is_mended_and_said_once(root: Path) -> None:
+    Store.open(root).close()
+    root.chmod(0o755)
+    with Store.open(root) as opened:
+        assert [text for text in opened.notices if "mode is 0700 now" in text]
+    with Store.open(root) as opened:
+        assert [text for text in opened.notices if "mode" in text] == []
+
+
+def test_an_exports_folder_is_private_whatever_the_umask(store: Store, photos: Path) -> None:
+    before = os.umask(0)
+    try:
+        store.export(photos / "out" / "a.jpg", b"original", mode=0o644, mtime_ns=None)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((photos / "out").stat().st_mode) == 0o700

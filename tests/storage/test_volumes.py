@@ -96,3 +96,11 @@ def test_a_marker_of_a_synchronising_program_is_noticed(tmp_path: Path) -> None:
     assert not any("synchronised" in notice for notice in volumes.volume_notices(vault))
     (tmp_path / ".stfolder").mkdir()
     assert any("synchronised" in notice for notice in volumes.volume_notices(vault))
+
+
+def test_case_counts_where_the_file_system_says_so(tmp_path: Path) -> None:
+    assert not volumes.ignores_case(tmp_path / "not" / "there")
+    # As a file system that ignores case shows it: both spellings lead to one folder.
+    (tmp_path / "Out").mkdir()
+    (tmp_path / "oUT").symlink_to(tmp_path / "Out")
+    assert volumes.ignores_case(tmp_path / "Out" / "new")

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 
-from hashshield.storage import named, walk
+from hashshield.storage import excluded, named, walk
 from hashshield.storage.temporaries import temporary_name
 
 
@@ -78,3 +81,76 @@ def test_a_named_file_can_be_excluded_too(photos: Path) -> None:
     (photos / "a.png").touch()
     found = named([photos / "a.jpg", photos / "a.png"], exclude=["*.png"], failed=lambda folder, error: None)
     assert [file.name for file, _ in found] == ["a.jpg"]
+
+
+FOREIGN_PLACES = (
+    ".stversions", ".stfolder", "@eaDir", "@EADIR", ".@__thumb", ".thumbnails", ".Trash", ".Trash-1000", ".Trashes",
+    "$RECYCLE.BIN", "#recycle", ".dtrash", ".git", "Mine.photoslibrary", "Old.aplibrary", "x.photolibrary",
+    "Catalog Previews.lrdata", ".local/share/Trash",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", FOREIGN_PLACES)
+def test_what_other_programs_look_after_is_left_alone_unless_named(tmp_path: Path, place: str) -> None:
+    inside = tmp_path / place / "files" / "a.jpg"
+    inside.parent.mkdir(parents=True)
+    for path in (inside, tmp_path / "b.jpg"):
+        path.write_bytes(b"x")
+    told: list[Path] = []
+
+    def met(paths: list[Path], *, enter: bool = False) -> list[Path]:
+        def foreign(path: Path) -> bool:
+            told.append(path)
+            return enter
+
+        return [path for path, _ in named(paths, failed=lambda folder, error: None, foreign=foreign)]
+
+    assert met([tmp_path]) == [tmp_path / "b.jpg"]
+    assert told == [tmp_path / place]
+    assert met([tmp_path / place]) == [inside]
+    assert met([inside]) == [inside]
+    assert set(met([tmp_path], enter=True)) == {inside, tmp_path / "b.jpg"}
+
+
+def test_names_that_only_look_like_it_are_walked(tmp_path: Path) -> None:
+    for name in ("Trash", "share/Trash", "thumbnails", "photoslibrary", "git", "my.trash"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "a.jpg").write_bytes(b"x")
+    assert len(list(walk(tmp_path))) == 6
+
+
+def test_deleted_and_incomplete_files_of_android_are_left_alone(tmp_path: Path) -> None:
+    for name in (".trashed-1700000000-IMG_1.jpg", ".pending-1700000000-IMG_2.jpg", "IMG_3.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in walk(tmp_path)] == ["IMG_3.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["sub/*", "sub\\*", "*.png", "sub", "sub/", "sub\\"])
+def test_patterns_hold_for_paths_of_windows(pattern: str) -> None:
+    assert excluded(PureWindowsPath("sub\\a.png"), [pattern])
+    assert not excluded(PureWindowsPath("other\\a.jpg"), [pattern])
+
+
+def test_junctions_are_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows shows them: a folder by its kind, with a tag that says it stands for another."""
+    (tmp_path / "junction").mkdir()
+    (tmp_path / "junction" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "b.jpg").write_bytes(b"x")
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.entry, self.name, self.path = entry, entry.name, entry.path
+            self.is_dir, self.is_file, self.is_symlink = entry.is_dir, entry.is_file, entry.is_symlink
+
+        def stat(self, *, follow_symlinks: bool) -> object:
+            return SimpleNamespace(st_reparse_tag=0xA0000003 if self.name == "junction" else 0)
+
+    scandir = os.scandir
+
+    @contextmanager
+    def listing(folder: Path) -> Iterator[list[Entry]]:
+        with scandir(folder) as entries:
+            yield [Entry(entry) for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", listing)
+    assert [path.name for path in walk(tmp_path)] == ["b.jpg"]

@@ -378,3 +378,12 @@ def test_without_resume_a_state_left_over_does_not_count(folder: Path, tmp_path:
 def test_resume_with_nothing_to_resume_starts(folder: Path, tmp_path: Path) -> None:
     _, reporter = run(RECIPE, folder, tmp_path / "a.safetensors", resume=True)
     assert [e.epoch for e in reporter.epochs] == [1, 2, 3]
+
+
+def test_no_photo_is_taken_for_the_place_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "photo.png"
+    output.write_bytes(next(folder.rglob("*.png")).read_bytes())
+    before = output.read_bytes()
+    with pytest.raises(UsageError, match="exists and is no checkpoint"):
+        run(RECIPE, folder, output)
+    assert output.read_bytes() == before

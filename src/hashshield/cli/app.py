@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hashshield.cli import (
     audit,
@@ -21,12 +22,46 @@ from hashshield.cli import (
     verify,
     watch,
 )
+from hashshield.cli.output import Sink
+from hashshield.cli.words import document_of_nothing, empty_word
 
 __all__ = ["app"]
 
 PHOTOS, NETWORKS, SETUP = "Photos", "Networks", "Setup"
 
+
+_WORDS = "hashshield.words"
+
+
+class _Group(TyperGroup):
+    """All commands; none of them takes an empty word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an empty word before any command makes the current folder of it. Raises BadParameter."""
+        reason = empty_word(args)
+        if reason is not None:
+            raise typer.BadParameter(reason, ctx=ctx)
+        ctx.meta[_WORDS] = list(args)
+        Sink.begun = False
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an interruption that it has no report for yet, and Typer's own `Aborted!`, end with 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if Sink.begun:
+                # A second Ctrl-C, after the report of the first.
+                raise typer.Exit(130) from None
+            document = document_of_nothing(ctx.meta[_WORDS])
+            if document is not None:
+                typer.echo(document)
+            typer.echo("Interrupted before anything was done.", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Group,
     name="hashshield",
     no_args_is_help=True,
     # Completion scripts are generated and installed as files: a program must not start at every TAB.

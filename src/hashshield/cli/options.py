@@ -38,6 +38,7 @@ __all__ = [
     "Preset",
     "Quiet",
     "Redact",
+    "RemoveCredentials",
     "ReportPage",
     "Seed",
     "Steps",
@@ -168,6 +169,10 @@ StripCopies = Annotated[
 StripGps = Annotated[bool, switch("--strip-gps", text="Remove the position.", panel=FILES)]
 StripMetadata = Annotated[
     bool, switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=FILES)
+]
+RemoveCredentials = Annotated[
+    bool,
+    switch("--remove-credentials", text="Remove content credentials (C2PA), which no longer match.", panel=FILES),
 ]
 KeepMtime = Annotated[bool, switch("--keep-mtime", text="Keep the modification time.", panel=FILES)]
 LossyFormats = Annotated[

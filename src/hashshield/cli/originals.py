@@ -145,6 +145,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write them to.")],
     dry_run: DryRun = False,
     vault: o.Vault = None,
+    allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.EveryFile = False,
@@ -153,7 +154,8 @@ def export(
     with Sink("originals export", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
         from hashshield.pipeline import originals
 
-        sink.finish(originals.export(folder, vault=resolve({"vault": vault})["vault"].value, dry_run=dry_run))
+        where = resolve({"vault": vault})["vault"].value
+        sink.finish(originals.export(folder, vault=where, dry_run=dry_run, allow_root=allow_root))
 
 
 def forget(

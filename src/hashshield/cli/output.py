@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from types import TracebackType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, ClassVar, NamedTuple, TextIO
 
 import typer
 
@@ -151,6 +151,9 @@ class Sink:
     130 with a line how to go on; both still report the rows that were finished. A bug stays a traceback.
     """
 
+    begun: ClassVar[bool] = False
+    """Whether a report of the command that runs is on its way, or done."""
+
     def __init__(
         self,
         command: str,
@@ -170,6 +173,7 @@ class Sink:
         """Where --verbose shows the tracebacks of internal errors."""
 
     def __enter__(self) -> Sink:
+        Sink.begun = True
         if self.verbose:
             self._tracebacks = logging.StreamHandler(sys.stderr)
             self._tracebacks.setFormatter(LogFormatter(names=True))

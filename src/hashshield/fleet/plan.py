@@ -11,7 +11,8 @@ from hashshield.errors import UsageError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
 from hashshield.fleet.manifest import Entry
-from hashshield.pipeline.plan import Job, copy_place, files, settings_mismatch
+from hashshield.pipeline.copy_places import CopyPlaces, check_output, copy_place
+from hashshield.pipeline.plan import Job, files, may_copy, settings_mismatch
 from hashshield.storage import Store
 from hashshield.types import Outcome, Request
 
@@ -25,6 +26,7 @@ _SMALLEST, _LARGEST = 8, 512
 
 def check_places(paths: Sequence[Path], output: Path) -> None:
     """Refuse an output folder that overlaps with what is read, or holds what no such run wrote. Raises UsageError."""
+    check_output(paths, output)
     real = Path(os.path.realpath(output))
     for path in paths:
         place = Path(os.path.realpath(path))
@@ -32,8 +34,6 @@ def check_places(paths: Sequence[Path], output: Path) -> None:
             raise UsageError(f"--output {output}: overlaps with {path}; name a folder apart from the photos")
     if not output.exists():
         return
-    if not output.is_dir():
-        raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
     if not (output / manifest.FOLDER).is_dir() and any(output.iterdir()):
         raise UsageError(
             f"--output {output}: holds files but no {manifest.FOLDER}, so no earlier run wrote them; name a new folder"
@@ -46,24 +46,20 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
     resolved: list[Outcome] = []
     jobs: dict[Path, Job] = {}
     seen: dict[tuple[int, int], Path] = {}
-    taken: dict[Path, Path] = {}
+    copies = CopyPlaces(paths, request.output)
     for path, within in files(paths, request, store, resolved):
         try:
             status = path.stat(follow_symlinks=within is None)
         except OSError as error:
             resolved.append(Outcome(str(path), "failed", reason=f"{path}: cannot be read: {error.strerror}"))
             continue
-        place = copy_place(request.output, path, within)
         same = seen.setdefault((status.st_dev, status.st_ino), path)
-        rival = taken.setdefault(place, same)
+        copies.add(same, (status.st_dev, status.st_ino))
         if same != path:
             resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {same}"))
-        elif rival != path:
-            reason = f"{path}: its copy would be {place}, as that of {rival}; give the two an output folder each"
-            resolved.append(Outcome(str(path), "failed", reason=reason))
         else:
-            jobs[path] = Job(path, within, status.st_size, place)
-    return list(jobs.values()), resolved
+            jobs[path] = Job(path, within, status.st_size, copy_place(request.output, path, within))
+    return [job for job in jobs.values() if may_copy(job, copies, resolved)], resolved
 
 
 def settled_before(

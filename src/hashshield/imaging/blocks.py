@@ -47,4 +47,6 @@ def rewrite_xmp(packet: bytes, what: Strip) -> bytes:
     """Return an XMP packet of the same length without what is stripped."""
     if what.copies:
         packet = strip.blank_xmp_copies(packet)
+    if what.credentials:
+        packet = strip.blank_xmp_credentials(packet)
     return strip.blank_xmp_gps(packet) if what.gps else packet

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["LOSSY_FORMATS", "SUPPORTED", "UNSUPPORTED_NAMES", "sniff"]
+__all__ = ["HEAD_BYTES", "LOSSY_FORMATS", "SUPPORTED", "UNSUPPORTED_NAMES", "has_credentials", "sniff"]
+
+HEAD_BYTES = 64
+"""How much of a file has to be read to know its format."""
 
 SUPPORTED = frozenset({"jpeg", "png", "webp"})
 """Containers that are protected without being asked about."""
@@ -61,6 +64,11 @@ _SIGNATURES = (
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"crx ": "raw"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"), "heic"
 )
+
+
+def has_credentials(data: bytes) -> bool:
+    """Return whether a file holds content credentials (C2PA): a JUMBF box of that name, whatever the format."""
+    return b"c2pa" in data and b"jumb" in data
 
 
 def sniff(head: bytes) -> str | None:

@@ -96,6 +96,8 @@ class HeifEncoding:
         return item
 
     def _stripped(self, still: Still, strip: Strip) -> Still:
+        if strip.credentials:
+            still = replace(still, others=tuple(o for o in still.others if not is_c2pa(o[1])))
         if not (strip.copies or strip.metadata):
             return still
         keep = self.kept | set(self.thumbnails)

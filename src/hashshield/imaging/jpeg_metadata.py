@@ -125,8 +125,9 @@ def rewrite(
     """Return the metadata segments that stay, by index, with every copy of the picture re-made from `photo`."""
     kept: dict[int, Segment] = {}
     turned = False
+    credentials = _credentials(segments) if what.credentials else frozenset()
     for index, item in enumerate(segments):
-        if not is_metadata(item.marker):
+        if not is_metadata(item.marker) or index in credentials:
             continue
         payload = item.payload
         for spot in plan.spots[index]:
@@ -140,6 +141,8 @@ def rewrite(
                 continue
         if what.gps:
             payload = _without_gps(item.marker, payload)
+        if what.credentials and item.marker == APP1 and payload.startswith(XMP):
+            payload = XMP + strip.blank_xmp_credentials(payload[len(XMP) :])
         if what.metadata and not _needed(item):
             # Orientation moves into a block of its own, where EXIF was.
             if turned or orientation == 1 or item.marker != APP1:
@@ -147,6 +150,17 @@ def rewrite(
             payload, turned = EXIF + strip.exif_with_orientation(orientation), True
         kept[index] = item if payload == item.payload else segment(item.marker, payload)
     return kept
+
+
+def _credentials(segments: Sequence[Segment]) -> frozenset[int]:
+    """Return which segments hold a C2PA manifest.
+
+    A JUMBF box that is too long for one segment goes on in others with the same box instance number, and only the
+    first of them has the name (ISO 19566-5, D.2).
+    """
+    boxes = {index: s.payload for index, s in enumerate(segments) if s.marker == APP11 and s.payload.startswith(b"JP")}
+    instances = {payload[2:4] for payload in boxes.values() if b"c2pa" in payload}
+    return frozenset(index for index, payload in boxes.items() if payload[2:4] in instances)
 
 
 def _only_points_at_copies(item: Segment) -> bool:

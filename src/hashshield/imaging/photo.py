@@ -48,7 +48,9 @@ class Strip:
     gps: bool = False
     """Positions in EXIF and XMP; every other value keeps its place."""
     metadata: bool = False
-    """Everything but orientation, colour profile and what decoding needs; implies `copies` and `gps`."""
+    """Everything but orientation, colour profile and what decoding needs; implies the others."""
+    credentials: bool = False
+    """Content credentials (C2PA), whose signature is of the pixels before; and what XMP says of where they are."""
 
 
 class Encoding(Protocol):

@@ -176,11 +176,13 @@ def rewrite(item: Chunk, found: Findings, photo: Image.Image, what: Strip) -> li
     """Return what becomes of one chunk that is neither header nor image data: itself, another, or nothing."""
     if what.metadata:
         return [item] if item.kind in _NEEDED else []
+    if what.credentials and item.kind == b"caBX":
+        return []
     if item.kind == b"eXIf":
         block = blocks.rewrite_exif(item.payload, found, photo, what)
         return [item] if block == item.payload else [chunk(b"eXIf", block)]
     # What was read once is within the budget of a file.
-    text = _text(item, MetadataBudget("PNG")) if what.gps or what.copies else None
+    text = _text(item, MetadataBudget("PNG")) if what.gps or what.copies or what.credentials else None
     if text and text.keyword == _XMP:
         value = blocks.rewrite_xmp(text.value, what)
         return [item] if value == text.value else [text.with_value(value)]

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from hashshield.imaging.exif import Block, parse
 
-__all__ = ["blank", "blank_exif_gps", "blank_xmp_copies", "blank_xmp_gps", "exif_with_orientation"]
+__all__ = [
+    "blank",
+    "blank_exif_gps",
+    "blank_xmp_copies",
+    "blank_xmp_credentials",
+    "blank_xmp_gps",
+    "exif_with_orientation",
+]
 
 _GPS_POINTER = 0x8825
 
@@ -53,6 +60,7 @@ class _Properties:
 
 
 _XMP_GPS = _Properties.named(_NAME + rb":[Gg][Pp][Ss]\w*")
+_XMP_CREDENTIALS = _Properties.named(rb"dcterms:provenance")
 _XMP_COPIES = _Properties.named(
     rb"(?:xmp:Thumbnails|xap:Thumbnails|hdrgm:\w+|GContainer:Directory|Container:Directory|GDepth:\w+|GImage:\w+"
     rb"|GCamera:(?:MicroVideo|MotionPhoto)\w*|Camera:(?:MicroVideo|MotionPhoto)\w*|xmpNote:HasExtendedXMP)"
@@ -112,6 +120,11 @@ def blank_xmp_gps(packet: bytes) -> bytes:
 def blank_xmp_copies(packet: bytes) -> bytes:
     """Blank thumbnails, and what points at gain maps, depth maps, videos and extended packets."""
     return _blank_properties(packet, _XMP_COPIES)
+
+
+def blank_xmp_credentials(packet: bytes) -> bytes:
+    """Blank what says where the photo's content credentials (C2PA) are."""
+    return _blank_properties(packet, _XMP_CREDENTIALS)
 
 
 def _blank_properties(packet: bytes, properties: _Properties) -> bytes:

@@ -96,6 +96,8 @@ class WebpEncoding:
         for item in self.chunks:
             if item.kind in _PICTURE:
                 out.append(picture)
+            elif strip.credentials and item.kind == b"C2PA":
+                continue
             elif strip.metadata:
                 out += [item] if item.kind in _KEPT else []
             elif item.kind == b"EXIF":

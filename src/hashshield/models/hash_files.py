@@ -16,8 +16,8 @@ from hashshield import imaging
 from hashshield.boundary import boundary, reach
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import HashshieldError, InternalError
+from hashshield.imaging.file import read_photo_file
 from hashshield.models.hashing import FrozenHash
-from hashshield.storage import read_snapshot
 from hashshield.types import Codes
 from hashshield.views import pillow_view
 
@@ -64,7 +64,7 @@ def _batches_of_files(
     def load(path: Path) -> Tensor | HashshieldError:
         try:
             with boundary("decode", str(path)):
-                return prepare(upright_rgb(imaging.read(read_snapshot(path, follow=True).data, name=str(path))))
+                return prepare(upright_rgb(imaging.read(read_photo_file(path, follow=True).data, name=str(path))))
         except HashshieldError as error:
             if failed is None:
                 raise

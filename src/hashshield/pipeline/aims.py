@@ -15,7 +15,8 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, in_band, photo_generator
 from hashshield.attacks.objectives import Objective
-from hashshield.errors import GoalError, PhotoError
+from hashshield.errors import GoalError, HashshieldError, NotAPhotoError, PhotoError
+from hashshield.imaging.file import read_photo_file
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
@@ -205,9 +206,13 @@ def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArra
     rows: list[list[NDArray[np.float32]]] = [[] for _ in models]
     for path in paths:
         try:
-            pixels = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
-        except OSError as error:
-            raise GoalError(f"{path}: the target cannot be read ({error.strerror}); name a photo") from error
+            data = read_photo_file(path, follow=True).data
+        except NotAPhotoError as error:
+            raise GoalError(f"the target is no usable photo: {error}") from error
+        except HashshieldError as error:
+            raise GoalError(f"{path}: the target cannot be read; name a photo: {error}") from error
+        try:
+            pixels = upright_rgb(imaging.read(data, name=str(path)))
         except PhotoError as error:
             raise GoalError(f"the target is no usable photo: {error}") from error
         for codes, model in zip(rows, models, strict=True):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hashshield.checkpoints.catalog import full_name, resolve
+from hashshield.errors import HashshieldError
+from hashshield.imaging.file import read_photo_file
 from hashshield.storage import Store, digest, walk
 from hashshield.types import Outcome, Request
 
@@ -86,7 +88,15 @@ def _checkpoint(name: str) -> str:
 def _target(value: str | None) -> list[str]:
     """The contents aimed at: one photo, or all files of a folder."""
     path = Path(str(value))
-    return sorted(_content(file) for file in walk(path)) if path.is_dir() else [_content(path)]
+    return sorted(map(_photo, walk(path) if path.is_dir() else [path]))
+
+
+def _photo(path: Path) -> str:
+    """Digest of a photo; of another file its name, however large it is: no code is taken of it."""
+    try:
+        return read_photo_file(path, follow=True).sha256
+    except HashshieldError:
+        return str(path)
 
 
 def _content(path: Path) -> str:

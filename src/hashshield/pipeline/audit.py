@@ -14,6 +14,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError, StorageError, UsageError
+from hashshield.imaging.file import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import hash_files, upright_rgb
@@ -21,7 +22,7 @@ from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.lookup import GallerySearch
 from hashshield.pipeline.sheet import contact_sheet, sheet_kind
 from hashshield.pipeline.survival import card_views, codes_of
-from hashshield.storage import Snapshot, Store, check_page, named, put_page, read_snapshot
+from hashshield.storage import FOREIGN, Snapshot, Store, check_page, named, put_page
 from hashshield.types import Audit, Progress
 
 __all__ = ["audit"]
@@ -52,8 +53,8 @@ def audit(
         check_page(sheet)
     if not gallery.is_dir():
         raise UsageError(f"--gallery {gallery}: no such folder; name one that holds photos")
-    with Store.open(vault) as store:
-        after = read_snapshot(path, follow=True)
+    with Store.open(vault, reading=True) as store:
+        after = read_photo_file(path, follow=True)
         before = _original(path, after, original, store)
         if isinstance(before, Audit):
             return [before]
@@ -89,7 +90,7 @@ class _Index:
 def _original(path: Path, after: Snapshot, original: Path | None, store: Store) -> bytes | Audit:
     """The original's bytes, or the row that says why they cannot be had."""
     if original is not None:
-        return read_snapshot(original, follow=True).data
+        return read_photo_file(original, follow=True).data
     record = store.known(after.sha256)
     if record is None:
         record = store.known(after.sha256, imaging.pixel_digest(imaging.read(after.data, name=str(path))))
@@ -109,7 +110,11 @@ def _files(
     def failed(folder: Path, error: OSError) -> None:
         rest.append(Audit(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    for file, _ in named([gallery], skip=root, exclude=exclude, failed=failed):
+    def foreign(place: Path) -> bool:
+        rest.append(Audit(str(place), "skipped", reason=FOREIGN))
+        return False
+
+    for file, _ in named([gallery], skip=root, exclude=exclude, failed=failed, foreign=foreign):
         try:
             with file.open("rb") as handle:
                 head = handle.read(64)

@@ -24,7 +24,7 @@ from hashshield.models.own import look_at
 from hashshield.pipeline.originals import list_originals
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.run import protect
-from hashshield.storage import Store, default_root
+from hashshield.storage import Store, cannot_be_written, default_root
 from hashshield.types import Finding, NullProgress, Progress, Request
 
 __all__ = ["doctor"]
@@ -150,8 +150,17 @@ def _vault(root: Path) -> Iterator[Finding]:
         return
     originals = list_originals(root)
     size = sum(original.size for original in originals if original.state == "kept")
-    yield _room("vault", root, f"{len(originals)} originals, {size / 1e6:.1f} MB", "--vault")
-    with Store.open(root) as store:
+    holds = f"{len(originals)} originals, {size / 1e6:.1f} MB"
+    if cannot_be_written(root):
+        yield Finding(
+            "vault",
+            "warning",
+            f"{root}: {holds}; it can be read but not written, so nothing can be protected with it",
+            "mount it for writing or mend its permissions, or name another: --vault",
+        )
+    else:
+        yield _room("vault", root, holds, "--vault")
+    with Store.open(root, reading=True) as store:
         for notice in store.notices:
             yield Finding("vault", "warning", notice)
         faults = store.ledger.faults()
@@ -177,7 +186,7 @@ def _originals(root: Path, *, thorough: bool) -> Iterator[Finding]:
     kept = [original for original in originals if original.state in ("kept", "unrecorded")]
     end = time.monotonic() + _SECONDS_OF_DIGESTS
     read = 0
-    with Store.open(root) as store:
+    with Store.open(root, reading=True) as store:
         for original in reversed(kept):
             if not thorough and time.monotonic() > end:
                 break

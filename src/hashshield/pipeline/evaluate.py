@@ -15,6 +15,7 @@ from hashshield import imaging
 from hashshield.attacks.goals import nearest_class
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
+from hashshield.imaging.file import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.perceptual import perceptual_rows
@@ -23,7 +24,7 @@ from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import CodeTarget, measure, shared_bits
 from hashshield.pipeline.survival import CARD_VIEW, card_views, codes_of, serve, survival_rows
-from hashshield.storage import read_snapshot, walk
+from hashshield.storage import walk
 from hashshield.types import Evaluation, GoalSpec, Progress
 
 __all__ = ["evaluate"]
@@ -102,7 +103,7 @@ def _compare(
     *,
     survival: bool,
 ) -> Evaluation:
-    photos = [imaging.read(read_snapshot(path, follow=True).data, name=str(path)) for path in (original, protected)]
+    photos = [imaging.read(read_photo_file(path, follow=True).data, name=str(path)) for path in (original, protected)]
     displayed = [upright_rgb(photo) for photo in photos]
     images = [Image.fromarray(pixels) for pixels in displayed]
     codes = [codes_of(card_views(image, models), models) for image in images]

@@ -13,6 +13,8 @@ from hashshield.attacks.presets import preset
 from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.boundary import boundary
 from hashshield.errors import ChangedError, HashshieldError
+from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import has_credentials
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import goal_for
@@ -23,7 +25,7 @@ from hashshield.pipeline.rows import details_of, method_of, row_of
 from hashshield.pipeline.turning import Results, earlier_record, results_of
 from hashshield.pipeline.witness import witness_name
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
-from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
+from hashshield.storage import NewRecord, Snapshot, Store
 from hashshield.types import Outcome, Progress, Request
 
 __all__ = ["Origin", "carry_out", "make_context"]
@@ -54,6 +56,7 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
             copies=bool(request.options.get("strip_copies")),
             gps=bool(request.options.get("strip_gps")),
             metadata=bool(request.options.get("strip_metadata")),
+            credentials=bool(request.options.get("remove_credentials")),
         ),
         lossy_formats=bool(request.options.get("lossy_formats")),
         jobs=request.jobs or 2,
@@ -118,6 +121,7 @@ def _sources(
 ) -> Iterator[Source]:
     """Read each photo as it is needed; what cannot be read goes to `trouble`."""
     results = results_of(store) if request.force else {}
+    signed = False
     for job in jobs:
         progress.photo(str(job.path))
         try:
@@ -128,13 +132,19 @@ def _sources(
             continue
         if isinstance(source, Outcome):
             trouble.append(source)
-        else:
-            yield source
+            continue
+        if not signed and not _removes_credentials(request) and has_credentials(source.data):
+            signed = True
+            progress.notice(
+                f"{job.path}: has content credentials (C2PA), whose signature no longer matches a changed photo; "
+                "--remove-credentials takes them out, here and of all others"
+            )
+        yield source
 
 
 def _source(job: Job, request: Request, store: Store, results: Results) -> Source | Outcome:
     """Read one photo, or the original it is protected anew from; or return its row if it is protected already."""
-    snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+    snapshot = read_photo_file(job.path, follow=job.within is None, within=job.within)
     data, sha256 = snapshot.data, snapshot.sha256
     known = store.known(sha256)
     if known is not None and job.again is None:
@@ -148,6 +158,10 @@ def _source(job: Job, request: Request, store: Store, results: Results) -> Sourc
     if again is not None:
         data, sha256 = store.original(again), again.sha256_before
     return Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
+
+
+def _removes_credentials(request: Request) -> bool:
+    return bool(request.options.get("remove_credentials") or request.options.get("strip_metadata"))
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
@@ -164,7 +178,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
         if known is not None:
             return already_row(job.path, known, request)
         # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
-        current = read_snapshot(job.path, follow=job.within is None, within=job.within)
+        current = read_photo_file(job.path, follow=job.within is None, within=job.within)
         if current.sha256 != snapshot.sha256:
             raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")
         record = NewRecord(result.pixels_after, details_of(result, row, request), job.again)
@@ -187,6 +201,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
                 record=record,
                 keep_mtime=bool(options.get("keep_mtime")),
                 overwrite=request.force,
+                allow_root=bool(options.get("allow_root")),
             )
     except HashshieldError as error:
         return replace(row, status="failed", reason=str(error), sha256_after=None)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from hashshield import imaging
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UnsupportedError
+from hashshield.imaging.file import read_photo_file
 from hashshield.pipeline.plan import Job, already_row, base_fields
 from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of
-from hashshield.storage import Store, read_snapshot
+from hashshield.storage import Store
 from hashshield.types import Outcome, Request
 
 __all__ = ["open_photo", "prefilter"]
@@ -45,7 +46,7 @@ def _resolved_row(job: Job, request: Request, store: Store, results: Results) ->
     """The row of a photo that cannot be decoded, or that is an earlier result, also with other metadata or turned."""
     try:
         with boundary("read", str(job.path)):
-            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+            snapshot = read_photo_file(job.path, follow=job.within is None, within=job.within)
     except HashshieldError as error:
         return Outcome(str(job.path), "failed", reason=str(error))
     try:

@@ -47,7 +47,7 @@ class Original:
     paths: tuple[str, ...]
     """Every file it was kept for, newest first."""
     created: str | None
-    """When it was last kept, ISO 8601 UTC."""
+    """When it was last kept, ISO 8601 UTC; of an unrecorded one when its file was written."""
     in_use: bool
     """Whether some file may still be protected and have only this to go back to."""
 
@@ -112,7 +112,7 @@ class Repaired:
 
 def list_originals(vault: Path | None = None) -> list[Original]:
     """Return every original, oldest first, those without a row last; raises StorageError."""
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         return _originals_of(store.ledger.every(), store.vault, store.ledger.pruned())
 
 
@@ -130,7 +130,7 @@ def prune(
     takes files that no row refers to instead. What is recorded stays, attempts that fell short too; `forget` deletes
     it. Raises StorageError.
     """
-    with Store.open(vault) as store, store.lock:
+    with Store.open(vault, reading=dry_run) as store, store.lock:
         limit = None if older_than_days is None else datetime.now(timezone.utc) - timedelta(days=older_than_days)
         wanted = "unrecorded" if unrecorded else "kept"
         chosen = tuple(
@@ -145,17 +145,24 @@ def prune(
         return Pruned(chosen, dry_run)
 
 
-def export(folder: Path, *, vault: Path | None = None, dry_run: bool = False) -> list[Exported]:
+def export(
+    folder: Path, *, vault: Path | None = None, dry_run: bool = False, allow_root: bool = False
+) -> list[Exported]:
     """Write all originals into `folder` under their names, equal names numbered, with their mode and time.
 
     Nothing that exists is overwritten; a file that holds the original already counts as exported. One row each,
     failures included; raises StorageError when the vault cannot be opened.
     """
-    with _readable(vault) as (records, pruned, store_vault, write):
+    with _readable(vault, allow_root=allow_root) as (records, pruned, store_vault, write):
         rows = []
         taken: set[str] = set()
         for original in _originals_of(records, store_vault, pruned):
-            if original.state in {"pruned", "missing"}:
+            if original.state == "pruned":
+                continue
+            if original.state == "missing":
+                whose = original.paths[0] if original.paths else original.id
+                reason = f"{whose}: its original {original.id} is not in the vault; look for a backup of this folder"
+                rows.append(Exported(original.id, whose, "failed", reason=reason))
                 continue
             name = _free_name(Path(original.paths[0]).name if original.paths else original.id, taken)
             target = folder / name
@@ -179,7 +186,7 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
     the same content elsewhere keeps its records and its original. May be interrupted: the next command that opens the
     vault finishes it. Raises StorageError.
     """
-    with Store.open(vault) as store, store.lock:
+    with Store.open(vault, reading=dry_run) as store, store.lock:
         sha256 = read_snapshot(path, follow=True).sha256 if path.is_file() else None
         real = Path(os.path.realpath(path))
         touching = store.ledger.touching(real, sha256)
@@ -305,7 +312,7 @@ Write = Callable[[Path, bytes, int, int | None], None]
 
 
 @contextmanager
-def _readable(vault: Path | None) -> Iterator[tuple[list[Record], set[str], Vault, Write]]:
+def _readable(vault: Path | None, *, allow_root: bool) -> Iterator[tuple[list[Record], set[str], Vault, Write]]:
     """Yield rows, pruned ids, vault and a writer; of a ledger that is lost or damaged, what can be salvaged."""
     store = _sound_store(vault)
     if store is not None:
@@ -314,7 +321,9 @@ def _readable(vault: Path | None) -> Iterator[tuple[list[Record], set[str], Vaul
                 store.ledger.every(),
                 store.ledger.pruned(),
                 store.vault,
-                lambda path, data, mode, mtime_ns: store.export(path, data, mode=mode, mtime_ns=mtime_ns),
+                lambda path, data, mode, mtime_ns: store.export(
+                    path, data, mode=mode, mtime_ns=mtime_ns, allow_root=allow_root
+                ),
             )
         return
     root, lock = Store.locked(vault)
@@ -331,7 +340,7 @@ def _readable(vault: Path | None) -> Iterator[tuple[list[Record], set[str], Vaul
 def _sound_store(vault: Path | None) -> Store | None:
     """Open the vault; None if its ledger is lost or damaged. Raises StorageError if it cannot be read at all."""
     try:
-        store = Store.open(vault)
+        store = Store.open(vault, reading=True)
     except StorageError:
         return None
     try:
@@ -363,7 +372,7 @@ def _originals_of(records: Iterable[Record], vault: Vault, pruned: Container[str
             )
         )
     found += [
-        Original(id=name, size=size, state="unrecorded", paths=(), created=None, in_use=False)
+        Original(id=name, size=size, state="unrecorded", paths=(), created=vault.written(name), in_use=False)
         for name, size in stored.items()
         if name not in users
     ]

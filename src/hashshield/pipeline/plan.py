@@ -10,10 +10,11 @@ from typing import Any
 
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
-from hashshield.errors import HashshieldError
-from hashshield.imaging import sniff
+from hashshield.errors import HashshieldError, NotAPhotoError
+from hashshield.imaging.file import read_photo_file
 from hashshield.pipeline.attempts import Attempts
-from hashshield.storage import Record, Snapshot, Store, named, read_snapshot
+from hashshield.pipeline.copy_places import CopyPlaces, copy_place
+from hashshield.storage import FOREIGN, Record, Snapshot, Store, named
 from hashshield.types import Outcome, Request
 
 __all__ = [
@@ -21,8 +22,8 @@ __all__ = [
     "Plan",
     "already_row",
     "base_fields",
-    "copy_place",
     "files",
+    "may_copy",
     "model_names",
     "plan",
     "read_photo",
@@ -58,10 +59,12 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
 
     Folders are walked without following links, and what is excluded has no row. What is no image and was met in a
     folder is `skipped`; a named file that cannot be read is `failed`; a photo that fell short before under the same
-    settings is `short` again, unless `force` or `accept_best` asks for a new try. Nothing is decoded here. Raises
-    UnknownNameError, CheckpointError.
+    settings is `short` again, unless `force` or `accept_best` asks for a new try. A copy that would take the place of a
+    photo of the run, or of another copy, is `failed`. Nothing is decoded here. Raises UsageError, UnknownNameError,
+    CheckpointError.
     """
     attempts = Attempts(request, store)
+    copies = None if request.output is None else CopyPlaces(paths, request.output)
     jobs: list[Job] = []
     resolved: list[Outcome] = []
     seen: dict[tuple[int, int], Path] = {}
@@ -79,6 +82,9 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
             resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
             continue
         record = store.known(snapshot.sha256)
+        # A copy of an earlier run that is met again may hold what this run would write there.
+        if copies is not None and (request.force or record is None or record.kind != "copy"):
+            copies.add(path, (snapshot.dev, snapshot.inode))
         if record is not None and not request.force:
             resolved.append(already_row(path, record, request))
             continue
@@ -89,19 +95,36 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
             resolved.append(Outcome(status="short", **asked, **short))
             continue
         jobs.append(Job(path, within, snapshot.size, output, again=record))
+    if copies is not None:
+        jobs = [job for job in jobs if may_copy(job, copies, resolved)]
     return Plan(tuple(jobs), tuple(resolved))
+
+
+def may_copy(job: Job, copies: CopyPlaces, resolved: list[Outcome]) -> bool:
+    """Whether the copy may be written where it would go; if not, its row goes to `settled`."""
+    assert job.output is not None
+    reason = copies.refusal(job.path, job.output)
+    if reason is not None:
+        resolved.append(Outcome(str(job.path), "failed", output=str(job.output), reason=reason))
+    return reason is None
 
 
 def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
     """A file that may be a photo, read; or the row of one that cannot be read, or was met in a folder and is none."""
     try:
         with boundary("read", str(path)):
-            snapshot = read_snapshot(path, follow=within is None, within=within)
+            return read_photo_file(path, follow=within is None, within=within)
+    except NotAPhotoError as error:
+        return not_an_image(path, within, error)
     except HashshieldError as error:
         return Outcome(str(path), "failed", reason=str(error))
-    if within is not None and sniff(snapshot.data[:64]) is None:
-        return Outcome(str(path), "skipped", reason="not an image")
-    return snapshot
+
+
+def not_an_image(path: Path, within: Path | None, error: NotAPhotoError) -> Outcome:
+    """The row of a file that is no image: `failed` when it was named, `skipped` when it was met in a folder."""
+    if within is None:
+        return Outcome(str(path), "failed", reason=str(error))
+    return Outcome(str(path), "skipped", reason="not an image")
 
 
 def already_row(path: Path, record: Record, request: Request) -> Outcome:
@@ -157,13 +180,12 @@ def files(
     def failed(folder: Path, error: OSError) -> None:
         resolved.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
 
+    def foreign(place: Path) -> bool:
+        resolved.append(Outcome(str(place), "skipped", reason=FOREIGN))
+        return False
+
     for path in paths:
         if not os.path.lexists(path):
             resolved.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
     there = [path for path in paths if os.path.lexists(path)]
-    return named(there, skip=store.root, exclude=request.exclude, failed=failed)
-
-
-def copy_place(output: Path, path: Path, within: Path | None) -> Path:
-    """Where the protected copy of a file goes: below `output` as it lies below the folder it was met in."""
-    return output / (path.name if within is None else path.relative_to(within))
+    return named(there, skip=store.root, exclude=request.exclude, failed=failed, foreign=foreign)

@@ -13,7 +13,7 @@ from hashshield.types import GoalKind, GoalSpec, Request
 
 __all__ = ["goal_of", "request_of"]
 
-_OPTIONS = ("strip_copies", "strip_gps", "strip_metadata", "keep_mtime", "lossy_formats")
+_OPTIONS = ("strip_copies", "strip_gps", "strip_metadata", "remove_credentials", "keep_mtime", "lossy_formats")
 """Settings that travel in `Request.options`."""
 
 

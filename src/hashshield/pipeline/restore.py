@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, PhotoError
+from hashshield.imaging.file import is_image
 from hashshield.pipeline.between import defer_interrupts
 from hashshield.storage import Store, named
 from hashshield.storage.os_errors import explain
@@ -40,7 +41,7 @@ def restore(
     files too, with the edit kept in the vault. One row per file, failures included: as named, or of a run
     by path. Raises StorageError only when the vault itself cannot be used.
     """
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         rows: list[Restoration] = []
         if progress is not None:
             for notice in store.notices:
@@ -64,6 +65,7 @@ def restore(
                             break_links=break_links,
                             allow_root=allow_root,
                             pixel_digest=partial(_pixel_digest, results),
+                            accept=is_image,
                         )
                 except HashshieldError as error:
                     row = Restoration(str(path), "failed", reason=str(error))
@@ -79,7 +81,8 @@ def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iter
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Restoration(str(folder), "failed", reason=f"cannot be listed: {explain(error)}"))
 
-    return named(paths, skip=store.root, failed=failed)
+    # Also where photos are no longer changed: earlier versions did.
+    return named(paths, skip=store.root, failed=failed, foreign=lambda place: True)
 
 
 def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:

@@ -11,6 +11,7 @@ from hashshield.attacks.presets import preset
 from hashshield.pipeline.plan import base_fields
 from hashshield.pipeline.task import Result
 from hashshield.pipeline.turning import TURNED
+from hashshield.pipeline.twins import twins
 from hashshield.storage import digest
 from hashshield.types import Outcome, Receipt, Request
 
@@ -54,7 +55,8 @@ def row_of(result: Result, path: Path, output: Path | None, request: Request) ->
         survival=receipt.survival,
         witness=receipt.witness,
         perceptual=receipt.perceptual,
-        unprotected_copies=result.unprotected_copies,
+        # A photo from a pipe has no folder.
+        unprotected_copies=result.unprotected_copies + (() if path == Path("-") else twins(path)),
         links_to_owner=result.links_to_owner,
         **common,
     )

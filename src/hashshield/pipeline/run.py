@@ -35,7 +35,7 @@ def protect(
     is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
     """
     check(request)
-    with Store.open(request.vault) as store:
+    with Store.open(request.vault, reading=request.dry_run) as store:
         store.require_sound()
         for notice in store.notices:
             progress.notice(notice)

@@ -14,7 +14,8 @@ from hashshield.attacks.batching import cpu_workers
 from hashshield.attacks.presets import preset as find_preset
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
-from hashshield.errors import HashshieldError
+from hashshield.errors import HashshieldError, NotAPhotoError
+from hashshield.imaging.file import read_photo_file
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
@@ -29,7 +30,7 @@ from hashshield.pipeline.aims import (
     tolerance_for,
 )
 from hashshield.pipeline.turning import TURNED, Results, earlier_record, results_of
-from hashshield.storage import Record, Store, named, read_snapshot
+from hashshield.storage import FOREIGN, Record, Store, named
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 
 __all__ = ["verify"]
@@ -59,7 +60,7 @@ def verify(
     Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
     """
     rows: list[Verification] = []
-    with Store.open(vault) as store:
+    with Store.open(vault, reading=True) as store:
         files = list(_files(paths, store, rows, exclude))
         progress.start(len(files))
         keep_freed_memory()
@@ -98,8 +99,11 @@ class _Check:
         self.targets = None if original is None else self._marks_of(original, as_promised=goal is None)
 
     def file(self, path: Path, within: Path | None) -> Verification:
-        snapshot = read_snapshot(path, follow=within is None, within=within)
-        if within is not None and imaging.sniff(snapshot.data[:64]) is None:
+        try:
+            snapshot = read_photo_file(path, follow=within is None, within=within)
+        except NotAPhotoError:
+            if within is None:
+                raise
             return Verification(str(path), "skipped", reason="not an image")
         record = self.store.known(snapshot.sha256) if self.targets is None else self.promised
         photo = imaging.read(snapshot.data, name=str(path))
@@ -188,7 +192,7 @@ class _Check:
         In place, the photo a user still has is the protected one, whose own code is not what was left behind. It stands
         for what it was: with what was promised of it then, or else with the vault's bytes.
         """
-        snapshot = read_snapshot(original, follow=True)
+        snapshot = read_photo_file(original, follow=True)
         photo = imaging.read(snapshot.data, name=str(original))
         record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
         if record is None:
@@ -236,4 +240,8 @@ def _files(
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Verification(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    return named(paths, skip=store.root, exclude=exclude, failed=failed)
+    def foreign(place: Path) -> bool:
+        rows.append(Verification(str(place), "skipped", reason=FOREIGN))
+        return False
+
+    return named(paths, skip=store.root, exclude=exclude, failed=failed, foreign=foreign)

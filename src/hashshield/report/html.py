@@ -51,7 +51,7 @@ def write(path: Path, rows: Sequence[Outcome | Evaluation], *, vault: Path | Non
     StorageError.
     """
     if any(isinstance(row, Outcome) for row in rows):
-        with Store.open(vault) as store:
+        with Store.open(vault, reading=True) as store:
             data = page(rows, store=store, **rest)
     else:
         data = page(rows, **rest)

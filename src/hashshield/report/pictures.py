@@ -18,8 +18,9 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.errors import HashshieldError, PhotoError
+from hashshield.imaging.file import read_photo_file
 from hashshield.models.hash_files import upright_rgb
-from hashshield.storage import Store, digest, read_snapshot
+from hashshield.storage import Store, digest
 from hashshield.types import Evaluation, Outcome
 
 __all__ = ["AMPLIFIED", "Pictures", "pictures", "read_pair", "same_size_pair"]
@@ -98,7 +99,7 @@ def _original(row: Outcome, store: Store | None) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    return read_snapshot(path, follow=True).data
+    return read_photo_file(path, follow=True).data
 
 
 def pictures(before: Pixels, after: Pixels, *, room: int, redact: bool) -> Pictures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import sys
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hashshield.storage.folder import Folder
+from hashshield.storage.foreign import is_foreign
 from hashshield.storage.temporaries import is_temporary
 from hashshield.storage.walk import excluded, walk
 
 __all__ = ["Arrivals", "FileFingerprint"]
+
+_FIRST_PAUSE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 3600.0
 
 
 class FileFingerprint(NamedTuple):
@@ -31,11 +36,20 @@ class FileFingerprint(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+class _Again(NamedTuple):
+    """When a file that failed is handed out again, in seconds of the clock."""
+
+    at: float
+    pause: float
+    reason: str
+
+
 class Arrivals:
     """Files below `folder` that wait until nothing has written to them for `settle` seconds.
 
     Links are not followed, `skip` (the vault's real path), excluded names and our own temporary files left out. A file
-    that was handed out comes again only when its content or identity changed.
+    that was handed out comes again only when its content or identity changed, or later, each time after a longer pause,
+    when it `failed`.
     """
 
     def __init__(
@@ -45,6 +59,7 @@ class Arrivals:
         self._settle, self._clock = settle, clock
         self._waiting: dict[Path, tuple[FileFingerprint | None, float]] = {}
         self._seen: dict[Path, FileFingerprint] = {}
+        self._failed: dict[Path, _Again] = {}
 
     def sweep(self) -> None:
         """Notice all that is there, whether or not somebody told of it."""
@@ -53,7 +68,7 @@ class Arrivals:
     def notice(self, paths: Iterable[Path]) -> None:
         """Something happened to these files or folders."""
         for path in paths:
-            if path.is_dir() and not path.is_symlink():
+            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - these raise for no path
                 # Files may have come into a new folder before anybody watched it.
                 for file in walk(path, skip=self._skip, failed=lambda folder, error: None):
                     self._note(file)
@@ -61,8 +76,8 @@ class Arrivals:
                 self._note(path)
 
     def complete(self) -> list[Path]:
-        """Files that are complete by now, sorted; each is handed out once."""
-        ready = []
+        """Files that are complete by now, or failed long enough ago, sorted; each is handed out once."""
+        ready = self._due()
         for path, (before, since) in list(self._waiting.items()):
             now = self._fingerprint(path)
             if now is None or now == self._seen.get(path):
@@ -72,6 +87,7 @@ class Arrivals:
             elif self._clock() - since >= self._settle and not _open_for_writing(path):
                 del self._waiting[path]
                 self._seen[path] = now
+                self._failed.pop(path, None)
                 ready.append(path)
         return sorted(ready)
 
@@ -79,10 +95,41 @@ class Arrivals:
         """The file is ours as `look` shows it, and is no arrival."""
         self._seen[path] = look
 
+    def failed(self, path: Path, reason: str) -> bool:
+        """Note that nothing could be done with a file that was handed out; return whether `reason` is new.
+
+        It is handed out again after a minute, then after twice as long each time, up to an hour.
+        """
+        before = self._failed.get(path)
+        pause = _FIRST_PAUSE_SECONDS if before is None else min(2 * before.pause, _LONGEST_PAUSE_SECONDS)
+        self._failed[path] = _Again(self._clock() + pause, pause, reason)
+        return before is None or before.reason != reason
+
+    def succeeded(self, path: Path) -> None:
+        """Note that something was done with a file, however often it had failed."""
+        self._failed.pop(path, None)
+
+    def _due(self) -> list[Path]:
+        """Failed files whose pause is over; those that are gone are no longer waited for."""
+        due = []
+        for path, again in list(self._failed.items()):
+            if self._clock() < again.at or path in self._waiting:
+                continue
+            if self._fingerprint(path) is None:
+                del self._failed[path]
+            else:
+                # Until it is told what became of it.
+                self._failed[path] = again._replace(at=math.inf)
+                due.append(path)
+        return due
+
     def _note(self, path: Path) -> None:
         if path in self._waiting or is_temporary(path.name) or not path.is_relative_to(self._folder):
             return
-        if not path.is_relative_to(self._skip) and not excluded(path.relative_to(self._folder), self._exclude):
+        relative = path.relative_to(self._folder)
+        if any(is_foreign(place) for place in (relative, *relative.parents[:-1])):
+            return
+        if not path.is_relative_to(self._skip) and not excluded(relative, self._exclude):
             self._waiting[path] = (None, self._clock())
 
     def _fingerprint(self, path: Path) -> FileFingerprint | None:

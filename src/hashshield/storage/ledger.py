@@ -9,10 +9,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hashshield.errors import StorageError
-from hashshield.storage import calls
+from hashshield.storage import calls, reading
 from hashshield.storage.attempts import Attempts
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
@@ -52,17 +53,43 @@ _TABLES: dict[str, tuple[str, ...]] = {
 class Ledger:
     """Durable once a call returns; safe to use from several threads and processes."""
 
-    def __init__(self, root: Path, *, wal: bool) -> None:
+    def __init__(self, root: Path, *, wal: bool, read_only: bool = False) -> None:
         """Open or create `root/ledger.sqlite`, mode 0600; `wal` only where the file system is local.
 
-        Raises StorageError if the file is damaged, unreadable or from a newer version.
+        With `read_only` nothing is made, and whatever would write raises StorageError. Raises StorageError if the file
+        is damaged, unreadable or from a newer version.
         """
         self.path = root / LEDGER_NAME
+        self.read_only = False
         self._root = root
         self._guard = threading.RLock()
         self._changed = False
-        self.record_files = RecordFiles(root)
+        self.record_files = RecordFiles(root, create=not read_only)
         """Written after the ledger, at each change of a row."""
+        self._copied: TemporaryDirectory[str] | None = None
+        if read_only:
+            self._open_to_read()
+        else:
+            self._open(root, wal=wal)
+        self.attempts = Attempts(self._db, self._transaction, self._errors, self._seal)
+        """What was tried without success; neither `restore` nor `verify` asks."""
+
+    def _open_to_read(self) -> None:
+        with self._errors():
+            self._db, self._copied = reading.connect(self.path, version=len(MIGRATIONS))
+        try:
+            if self._copied is not None:
+                self.version_found = self._migrate()
+            else:
+                with self._errors():
+                    self.version_found = self._db.execute("PRAGMA user_version").fetchone()[0]
+                    self._require_known(self.version_found)
+        except BaseException:
+            self.close()
+            raise
+        self.read_only = True
+
+    def _open(self, root: Path, *, wal: bool) -> None:
         with storage_errors(f"opening the ledger {self.path}"), Folder.open(root) as folder:
             # Made here and not by SQLite, which would use the umask; its journals then copy the mode.
             try:
@@ -82,8 +109,6 @@ class Ledger:
         except BaseException:
             self._db.close()
             raise
-        self.attempts = Attempts(self._db, self._transaction, self._errors, self._seal)
-        """What was tried without success; neither `restore` nor `verify` asks."""
 
     def close(self) -> None:
         """Back the ledger up if it was changed, and close it; may be called twice. Raises StorageError."""
@@ -92,6 +117,8 @@ class Ledger:
                 self.back_up()
         finally:
             self._db.close()
+            if self._copied is not None:
+                self._copied.cleanup()
 
     def discard(self) -> None:
         """Close a ledger that was just made, and remove its files. Raises StorageError."""
@@ -292,6 +319,12 @@ class Ledger:
             "WHERE kind = 'protect' AND state IN ('done', 'restored') AND path = ?" + _NEWEST, os.fsencode(path)
         )
 
+    def replaced(self, path: Path) -> Record | None:
+        """Newest protected copy at this path that took the place of a file, which the vault has in `kept`."""
+        return self._one(
+            "WHERE kind = 'copy' AND state = 'done' AND kept IS NOT NULL AND path = ?" + _NEWEST, os.fsencode(path)
+        )
+
     def open_intents(self) -> list[Record]:
         """Rows announced and neither carried out nor dropped, oldest first."""
         return self._all("WHERE state = 'intent' ORDER BY records.id")
@@ -402,11 +435,7 @@ class Ledger:
         """Bring the file to this version's format; return the one it had."""
         with self._transaction("migrate"):
             version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise StorageError(
-                    f"{self.path}: written by a newer HashShield (format {version}, this one knows "
-                    f"{len(MIGRATIONS)}); update HashShield"
-                )
+            self._require_known(version)
             for number, statements in enumerate(MIGRATIONS[version:], version + 1):
                 for statement in statements:
                     self._db.execute(statement)
@@ -417,8 +446,19 @@ class Ledger:
                         self._seal(table, key)
         return version
 
+    def _require_known(self, version: int) -> None:
+        if version > len(MIGRATIONS):
+            raise StorageError(
+                f"{self.path}: written by a newer HashShield (format {version}, this one knows "
+                f"{len(MIGRATIONS)}); update HashShield"
+            )
+
     @contextmanager
     def _transaction(self, name: str) -> Iterator[None]:
+        if self.read_only:
+            raise StorageError(
+                f"{self.path}: cannot be written; mount it for writing or mend the permissions of the vault folder"
+            )
         with self._errors():
             calls.step(f"ledger.{name}", self.path)
             self._db.execute("BEGIN IMMEDIATE")

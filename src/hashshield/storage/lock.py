@@ -40,18 +40,19 @@ else:
 class Lock:
     """Excludes other processes, and other threads of this one; may be entered again by the thread that holds it."""
 
-    def __init__(self, path: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(self, path: Path | None, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Open or create the lock file; None where nothing can be written, and only threads need to be kept apart."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         self._path = path
         self._wait_seconds = wait_seconds
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = -1 if path is None else os.open(path, flags, 0o600)
         self._threads = threading.RLock()
         self._depth = 0
 
     def __enter__(self) -> Lock:
         self._threads.acquire()
         try:
-            if self._depth == 0:
+            if self._depth == 0 and self._path is not None:
                 self._wait()
             self._depth += 1
         except BaseException:
@@ -64,7 +65,7 @@ class Lock:
     ) -> None:
         try:
             self._depth -= 1
-            if self._depth == 0:
+            if self._depth == 0 and self._path is not None:
                 _unlock(self._descriptor)
         finally:
             self._threads.release()

@@ -11,7 +11,7 @@ from hashshield.storage.ledger import Ledger
 from hashshield.storage.records import Record
 from hashshield.storage.snapshot import Snapshot
 
-__all__ = ["Finding", "PixelDigest", "find", "find_missing"]
+__all__ = ["Finding", "PixelDigest", "find", "find_missing", "recorded"]
 
 PixelDigest = Callable[[bytes, Path], str | None]
 """Digest of the decoded pixels of some bytes, or None if they are no photo; the path is for messages."""
@@ -38,8 +38,10 @@ def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_di
     if record is None and pixel_digest is not None and ledger.holds_pixels():
         record = ledger.result(source.sha256, pixel_digest(source.data, source.path), path=source.path)
     if record is not None:
-        return _restorable(record)
-    record = ledger.by_path(source.path)
+        # A copy has no original of its own, but may have taken the place of another file.
+        behind = ledger.replaced(source.path) if record.kind == "copy" else None
+        return _restorable(behind or record, source.path)
+    record = ledger.by_path(source.path) or ledger.replaced(source.path)
     if record is None:
         reason = "is not known to this vault: neither protected by it nor an original of it"
         return Finding(None, reason, failed=named)
@@ -49,18 +51,26 @@ def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_di
             f"was edited after it was protected on {record.created}; --force keeps the edit in the vault and restores",
             failed=True,
         )
-    return _restorable(record)
+    return _restorable(record, source.path)
+
+
+def recorded(ledger: Ledger, path: Path) -> Record | None:
+    """Return the row about this path, whatever the file holds now."""
+    place = Path(os.path.realpath(path.parent)) / path.name
+    return ledger.by_path(place) or ledger.replaced(place)
 
 
 def find_missing(ledger: Ledger, path: Path) -> Finding:
     """Find the row of a file that was deleted."""
-    record = ledger.by_path(Path(os.path.realpath(path.parent)) / path.name)
+    record = recorded(ledger, path)
     if record is None:
         return Finding(None, "no such file, and nothing is recorded under this path", failed=True)
-    return _restorable(record)
+    return _restorable(record, record.path)
 
 
-def _restorable(record: Record) -> Finding:
+def _restorable(record: Record, path: Path) -> Finding:
+    if record.kind == "copy" and record.kept is not None and record.path == path:
+        return Finding(record)
     if record.kind == "copy":
         return Finding(None, "is a protected copy made by --output; its original was never changed")
     if record.original is None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hashshield.errors import ChangedError, PhotoError
+from hashshield.errors import ChangedError, NotAPhotoError, PhotoError
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import explain
 
-__all__ = ["LIMIT_BYTES", "Snapshot", "digest", "read_file", "read_snapshot", "snapshot_of"]
+__all__ = ["LIMIT_BYTES", "Accept", "Snapshot", "digest", "read_file", "read_snapshot", "snapshot_of"]
 
 LIMIT_BYTES = 1 << 30
 """Files larger than this are not read: no photograph is, and two copies must fit into memory."""
+
+_HEAD_BYTES = 64
+
+Accept = Callable[[bytes], bool]
+"""Whether a file that begins with these bytes (at most 64) is worth reading."""
 
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link, and links are followed only when named as arguments"),
@@ -54,24 +60,32 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_snapshot(path: Path, *, follow: bool, within: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> Snapshot:
+def read_snapshot(
+    path: Path,
+    *,
+    follow: bool,
+    within: Path | None = None,
+    limit_bytes: int = LIMIT_BYTES,
+    accept: Accept | None = None,
+) -> Snapshot:
     """Read a regular file once, together with everything needed to recognise it again.
 
     `follow` is for a path the user named: a link is resolved once, here, and its target is what will be replaced.
     For files met in a folder, give the folder the user named as `within`: no link below it is followed.
-    Raises PhotoError for anything that is not a readable regular file, ChangedError if it changed while being read.
+    A file whose first bytes `accept` does not take is read no further. Raises NotAPhotoError for it, PhotoError for
+    anything that is not a readable regular file, ChangedError if it changed while being read.
     """
     try:
         target = Path(os.path.realpath(path, strict=True)) if follow else path
         with Folder.open(target.parent, within=None if follow else within) as folder:
-            return snapshot_of(folder, target.name, limit_bytes=limit_bytes)
+            return snapshot_of(folder, target.name, limit_bytes=limit_bytes, accept=accept)
     except OSError as error:
         raise PhotoError(f"{path}: cannot be read: {explain(error)}") from error
     except ValueError as error:
         raise PhotoError(f"{path}: cannot be read: {error}") from error
 
 
-def snapshot_of(folder: Folder, name: str, *, limit_bytes: int = LIMIT_BYTES) -> Snapshot:
+def snapshot_of(folder: Folder, name: str, *, limit_bytes: int = LIMIT_BYTES, accept: Accept | None = None) -> Snapshot:
     """Read one file of an open folder; raises OSError, PhotoError and ChangedError."""
     path = folder.path / name
     # Looked at before opening: opening a device can have effects of its own.
@@ -80,6 +94,13 @@ def snapshot_of(folder: Folder, name: str, *, limit_bytes: int = LIMIT_BYTES) ->
     try:
         before = os.fstat(descriptor)
         _require_regular(path, before)
+        if accept is not None:
+            head = os.read(descriptor, _HEAD_BYTES)
+            if not accept(head):
+                empty = f"{path}: the file is empty; get it again from its source"
+                other = f"{path}: not an image; its first bytes are no image format known here"
+                raise NotAPhotoError(other if head else empty)
+            os.lseek(descriptor, 0, os.SEEK_SET)
         if before.st_size > limit_bytes:
             raise PhotoError(f"{path}: {before.st_size} bytes are more than the {limit_bytes} a photo may have")
         data = read_file(descriptor, limit_bytes)

@@ -77,20 +77,23 @@ def preflight(
     """Compare what a run needs at most with what is free.
 
     The vault needs `total_bytes`, the sum of the photos (nothing without `backup`); each volume that holds `folders`
-    needs room for one temporary copy of the largest photo and for the growth of all. Raises StorageError.
+    needs room for one temporary copy of the largest photo and for the growth of all. A folder that is gone needs
+    nothing: what is said of its photos is each photo's own. Raises StorageError.
     """
     largest = total_bytes if largest_bytes is None else largest_bytes
     needs: dict[int, tuple[Path, int]] = {}
-    wanted = [(store.root, total_bytes if backup else 0)]
     seen: set[int] = set()
     with storage_errors("asking for free space"):
+        wanted = [(store.root, store.root.stat().st_dev, total_bytes if backup else 0)]
         for folder in folders:
-            device = folder.stat().st_dev
+            try:
+                device = folder.stat().st_dev
+            except OSError:
+                continue
             if device not in seen:
                 seen.add(device)
-                wanted.append((folder, int(_GROWTH * largest) + int((_GROWTH - 1) * total_bytes)))
-        for folder, needed in wanted:
-            device = folder.stat().st_dev
+                wanted.append((folder, device, int(_GROWTH * largest) + int((_GROWTH - 1) * total_bytes)))
+        for folder, device, needed in wanted:
             first, sum_so_far = needs.get(device, (folder, 0))
             needs[device] = (first, sum_so_far + needed)
         return SpaceReport(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import uuid
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hashshield.errors import StorageError
+from hashshield.errors import NotAPhotoError, StorageError
 from hashshield.storage import recover, restoring, secret, vault_folder
 from hashshield.storage.attributes import Attributes
 from hashshield.storage.error_log import LOG_NAME, ErrorLog
@@ -19,9 +20,10 @@ from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import BACKUP_NAME, REPAIR_HINT, Ledger
 from hashshield.storage.lock import Lock
 from hashshield.storage.os_errors import storage_errors
+from hashshield.storage.reading import cannot_be_written
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.repair import DAMAGED_NAME
-from hashshield.storage.snapshot import Snapshot, read_snapshot
+from hashshield.storage.snapshot import Accept, Snapshot, digest, read_snapshot
 from hashshield.storage.target import Permissions
 from hashshield.storage.vault import Vault
 from hashshield.storage.volumes import is_local, volume_notices
@@ -53,12 +55,16 @@ class Store:
         self._key_guard = threading.Lock()
 
     @classmethod
-    def open(cls, root: Path | None = None) -> Store:
+    def open(cls, root: Path | None = None, *, reading: bool = False) -> Store:
         """Open or create the vault folder and settle what earlier runs left open.
 
-        None: $HASHSHIELD_VAULT, else the user's data folder. Raises StorageError.
+        None: $HASHSHIELD_VAULT, else the user's data folder. `reading` is for those who need not write: a folder that
+        cannot be written is then read as it is. Raises StorageError.
         """
-        real, notices = vault_folder.prepare(vault_folder.default_root() if root is None else root)
+        root = vault_folder.default_root() if root is None else root
+        if reading and cannot_be_written(root):
+            return cls._open_to_read(root)
+        real, notices = vault_folder.prepare(root)
         notices += volume_notices(real)
         with storage_errors(f"opening the vault folder {real}"):
             lock = Lock(real / "lock")
@@ -82,6 +88,19 @@ class Store:
             raise
 
     @classmethod
+    def _open_to_read(cls, root: Path) -> Store:
+        real, notices = vault_folder.look(root)
+        ledger = Ledger(real, wal=False, read_only=True)
+        try:
+            left = len(ledger.open_intents())
+        except BaseException:
+            ledger.close()
+            raise
+        if left:
+            notices.append(f"{real}: a run was cut short at {left} of its photos, which can only be settled by writing")
+        return cls(real, notices, Lock(None), Vault(real, read_only=True), ledger)
+
+    @classmethod
     def locked(cls, root: Path | None = None) -> tuple[Path, Lock]:
         """Return the vault folder's real path and its lock, without opening the ledger. Raises StorageError."""
         real, _ = vault_folder.prepare(vault_folder.default_root() if root is None else root)
@@ -103,8 +122,13 @@ class Store:
         self.lock.close()
 
     def key(self) -> bytes:
-        """Return this installation's 32 secret bytes, made at the first call; raises StorageError."""
+        """Return this installation's 32 secret bytes, made at the first call; raises StorageError.
+
+        Of a vault that is only read and has none, bytes that serve until it is closed: nothing is aimed with them.
+        """
         with self._key_guard:
+            if self._key is None and self.ledger.read_only and not (self.root / "key").exists():
+                self._key = secrets.token_bytes(32)
             if self._key is None:
                 with self.lock, storage_errors(f"opening {self.root}"), Folder.open(self.root) as folder:
                     self._key = secret.load_key(folder)
@@ -116,7 +140,7 @@ class Store:
         An intent of a run that was cut short is committed: the content proves that it was carried out.
         """
         record = self.ledger.result(sha256, pixel_digest)
-        if record is not None and record.state == "intent":
+        if record is not None and record.state == "intent" and not self.ledger.read_only:
             with self.lock:
                 self.ledger.commit(record.id)
             return self.ledger.find(record.id)
@@ -182,14 +206,22 @@ class Store:
         record: NewRecord | None = None,
         keep_mtime: bool = False,
         overwrite: bool = False,
+        allow_root: bool = False,
     ) -> Record:
         """Write a protected copy of the photo `like` elsewhere and record it; its folder is made if need be.
 
-        Raises StorageError, also for an existing file with other content unless `overwrite`.
+        Raises StorageError, also for an existing file with other content unless `overwrite`, which vaults it first;
+        `like` itself is never replaced.
         """
         with self.lock:
             return self._writer.copy(
-                path, data, like, record or NewRecord(), keep_mtime=keep_mtime, overwrite=overwrite
+                path,
+                data,
+                like,
+                record or NewRecord(),
+                keep_mtime=keep_mtime,
+                overwrite=overwrite,
+                allowed=Permissions(allow_root=allow_root),
             )
 
     def restore(
@@ -203,38 +235,59 @@ class Store:
         break_links: bool = False,
         allow_root: bool = False,
         pixel_digest: restoring.PixelDigest | None = None,
+        accept: Accept | None = None,
     ) -> Restoration:
         """Put the original back in the place of a protected file, or of one that was deleted.
 
         The file is known by its content wherever it is now; `pixel_digest` lets it be known after its metadata was
         edited. A photo edited since is refused without `force`, which keeps the edit in the vault. `follow` is for a
-        path the user named, `within` for one met in a folder, as in `read_snapshot`. A refusal is a row; raises
-        PhotoError, ChangedError, StorageError.
+        path the user named, `within` for one met in a folder, as in `read_snapshot`. What `accept` does not take by its
+        first bytes is not read, unless something is recorded under its path. A refusal is a row; raises PhotoError,
+        ChangedError, StorageError.
         """
         with self.lock:
             source = None
             if os.path.lexists(path):
-                source = read_snapshot(path, follow=follow, within=within)
+                wanted = None if restoring.recorded(self.ledger, path) else accept
+                try:
+                    source = read_snapshot(path, follow=follow, within=within, accept=wanted)
+                except NotAPhotoError as error:
+                    return Restoration(
+                        str(path), "failed" if follow else "skipped", reason=str(error) if follow else "not an image"
+                    )
                 finding = restoring.find(self.ledger, source, named=follow, force=force, pixel_digest=pixel_digest)
             else:
                 finding = restoring.find_missing(self.ledger, path)
             record = finding.record
             if record is None:
                 return Restoration(str(path), "failed" if finding.failed else "skipped", reason=finding.reason)
-            data = self.original(record)
+            data = self._way_back(record)
+            sha256 = digest(data)
             if dry_run:
-                return Restoration(str(path), "planned", sha256=record.sha256_before)
+                return Restoration(str(path), "planned", sha256=sha256)
+            allowed = Permissions(break_links=break_links, allow_root=allow_root)
+            reason = None
+            if source is not None and self.ledger.result(source.sha256) is None:
+                reason = "was edited after it was protected; the edit is kept in the vault"
             if source is None:
-                self._writer.bring_back(record, data)
+                self._writer.bring_back(record, data, allowed=allowed)
             else:
-                allowed = Permissions(break_links=break_links, allow_root=allow_root)
                 self._writer.restore(source, record, data, allowed=allowed)
-            return Restoration(str(path), "restored", sha256=record.sha256_before)
+            if self.ledger.read_only:
+                reason = "the vault cannot be written, so its ledger does not know"
+            return Restoration(str(path), "restored", sha256=sha256, reason=reason)
 
-    def export(self, path: Path, data: bytes, *, mode: int, mtime_ns: int | None) -> None:
+    def _way_back(self, record: Record) -> bytes:
+        """Return what `restore` puts back: the original, or the file that a copy has replaced."""
+        if record.kind == "copy" and record.kept is not None:
+            return self.vault.get(record.kept)
+        return self.original(record)
+
+    def export(self, path: Path, data: bytes, *, mode: int, mtime_ns: int | None, allow_root: bool = False) -> None:
         """Write a new file that no row is about; one that holds `data` already is left. Raises StorageError."""
         with self.lock:
-            self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns))
+            allowed = Permissions(allow_root=allow_root)
+            self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns), allowed=allowed)
 
 
 def _refuse_lost(ledger: Ledger, vault: Vault) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 from hashshield.errors import StorageError
@@ -22,8 +23,10 @@ _ID = re.compile(r"[0-9a-f]{64}")
 class Vault:
     """Files named by the SHA-256 of what they hold, in `originals/ab/`; folders 0700, files 0600."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.path = root / "originals"
+        if read_only:
+            return
         with storage_errors(f"opening the vault {self.path}"), Folder.open(root) as folder:
             folder.make(self.path.name)
 
@@ -81,6 +84,16 @@ class Vault:
                 for entry in sorted(shelf.iterdir()):
                     if _ID.fullmatch(entry.name):
                         yield entry.name, entry.lstat().st_size
+
+    def written(self, name: str) -> str | None:
+        """Return when a file was stored, ISO 8601 UTC, by its own time; None if it is gone. Raises StorageError."""
+        self._require_id(name)
+        with storage_errors(f"looking at original {name} in the vault {self.path}"):
+            try:
+                seconds = (self.path / name[:2] / name).lstat().st_mtime
+            except FileNotFoundError:
+                return None
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
     def clean(self) -> None:
         """Remove temporary files of runs that died; only while no other process writes. Raises StorageError."""

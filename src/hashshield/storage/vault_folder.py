@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -12,7 +13,7 @@ from hashshield.errors import StorageError
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
 
-__all__ = ["VAULT_VARIABLE", "default_root", "prepare"]
+__all__ = ["VAULT_VARIABLE", "default_root", "look", "prepare"]
 
 VAULT_VARIABLE = "HASHSHIELD_VAULT"
 _OURS = frozenset({"lock", "ledger.sqlite", "ledger.backup.sqlite", "originals", "records", "key"})
@@ -35,21 +36,58 @@ def prepare(root: Path) -> tuple[Path, list[str]]:
         return folder.path, _make_private(folder)
 
 
-def _make_private(folder: Folder) -> list[str]:
+def look(root: Path) -> tuple[Path, list[str]]:
+    """Make sure that a folder which cannot be written is a vault of this user or of root, who may write anywhere.
+
+    Returns its real path and what the user should know. Raises StorageError.
+    """
+    with storage_errors(f"opening the vault folder {root}"), Folder.open(root.absolute()) as folder:
+        _require_vault(folder)
+        if hasattr(os, "geteuid"):
+            _require_owner(folder, {os.geteuid(), 0})
+        return folder.path, [f"{folder.path}: the vault cannot be written, so it is only read"]
+
+
+def _require_vault(folder: Folder) -> None:
     names = set(folder.names())
     if names and not names & _OURS:
         raise StorageError(
             f"{folder.path}: is not empty and no HashShield vault; name a new or empty folder with --vault"
         )
-    if not hasattr(os, "geteuid"):
-        return []
-    status = folder.status()
-    if status.st_uid != os.geteuid():
+
+
+def _require_owner(folder: Folder, allowed: set[int]) -> None:
+    owner = folder.status().st_uid
+    if owner not in allowed:
         raise StorageError(
-            f"{folder.path}: belongs to user {status.st_uid}, not to the one running this ({os.geteuid()}); "
+            f"{folder.path}: belongs to user {owner}, not to the one running this ({os.geteuid()}); "
             "run as that user, or name another folder with --vault"
         )
-    if stat.S_IMODE(status.st_mode) & 0o077:
+
+
+def _make_private(folder: Folder) -> list[str]:
+    _require_vault(folder)
+    if not hasattr(os, "geteuid"):
+        return []
+    _require_owner(folder, {os.geteuid()})
+    if not _others_may(folder):
+        return []
+    try:
         folder.change_mode(0o700)
-        return [f"{folder.path}: other users could look into the vault folder; its mode is 0700 now"]
-    return []
+    except OSError as error:
+        # FAT refuses a mode that it cannot keep.
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+    # Looked at again: NTFS, exFAT and network drives take a mode without a word and keep none.
+    if _others_may(folder):
+        mode = stat.S_IMODE(folder.status().st_mode)
+        return [
+            f"{folder.path}: other users can look into the vault folder (mode {mode:04o}), originals and key included, "
+            "and its file system keeps no modes; choose a folder on another with --vault, or mount this one for "
+            "yourself only (options uid and umask=077)"
+        ]
+    return [f"{folder.path}: other users could look into the vault folder; its mode is 0700 now"]
+
+
+def _others_may(folder: Folder) -> bool:
+    return bool(stat.S_IMODE(folder.status().st_mode) & 0o077)

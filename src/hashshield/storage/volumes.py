@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
-__all__ = ["is_local", "mount_of", "volume_notices"]
+__all__ = ["ignores_case", "is_local", "mount_of", "volume_notices"]
 
 # Where memory-mapped shared files are known to work, which write-ahead logs need; anything else is taken for remote.
 _LOCAL = frozenset(
@@ -61,6 +62,23 @@ def is_local(path: Path) -> bool:
     """Whether the folder is known to lie on a disk of this machine; when in doubt it is not."""
     mount = mount_of(path)
     return mount is not None and mount[1] in _LOCAL
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names that differ in case only are one file in a folder, which need not be there yet.
+
+    Told from the nearest folder above that exists and has a letter in its name; where none lies on the same volume,
+    from what is usual on the system.
+    """
+    there = [place for place in (folder, *folder.absolute().parents) if place.is_dir()]
+    for place in there:
+        real = Path(os.path.realpath(place))
+        if real.stat().st_dev != there[0].stat().st_dev:
+            break
+        other = real.with_name(real.name.swapcase()) if real.name else real
+        if other != real:
+            return other.exists() and real.samefile(other)
+    return sys.platform in ("darwin", "win32")
 
 
 def volume_notices(root: Path) -> list[str]:

@@ -7,10 +7,11 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hashshield.errors import StorageError
+from hashshield.errors import ChangedError, StorageError
 from hashshield.storage import atomic, policy
 from hashshield.storage.attributes import Attributes
 from hashshield.storage.folder import Folder
@@ -58,15 +59,29 @@ class Writer:
             return self._replace(target, data, entry, originals, attributes)
 
     def copy(
-        self, path: Path, data: bytes, like: Snapshot, new: NewRecord, *, keep_mtime: bool, overwrite: bool
+        self,
+        path: Path,
+        data: bytes,
+        like: Snapshot,
+        new: NewRecord,
+        *,
+        keep_mtime: bool,
+        overwrite: bool,
+        allowed: Permissions,
     ) -> Record:
-        """Write a protected copy of `like` to another place; raises StorageError."""
+        """Write a protected copy of `like` to another place; raises StorageError.
+
+        What `overwrite` replaces goes to the vault first, unless it is a copy of ours, which can be made again.
+        """
         attributes = Attributes(mode=like.mode, mtime_ns=like.mtime_ns if keep_mtime else None)
         entry = self._entry("copy", path, like, data, new)
-        return self._new_file(path, data, entry, attributes, overwrite=overwrite)
+        return self._new_file(path, data, entry, attributes, like=like, overwrite=overwrite, allowed=allowed)
 
-    def restore(self, source: Snapshot, record: Record, data: bytes, *, allowed: Permissions) -> Record:
-        """Replace the file `source` was read from by its original; an unrecorded content goes to the vault first."""
+    def restore(self, source: Snapshot, record: Record, data: bytes, *, allowed: Permissions) -> None:
+        """Replace the file `source` was read from by its original; an unrecorded content goes to the vault first.
+
+        Where the ledger is only read, the file is replaced all the same, if no content has to be kept.
+        """
         with opened(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
             entry = replace(
@@ -76,9 +91,13 @@ class Writer:
                 undoes=record.id if source.path == record.path or not record.path.exists() else None,
             )
             attributes = replace(target.attributes, mode=record.mode, mtime_ns=record.mtime_ns)
-            return self._replace(target, data, entry, originals, attributes)
+            if self._ledger.read_only:
+                name, temporary = target.name, temporary_name()
+                atomic.put(target.folder, name, data, temporary=temporary, attributes=attributes, check=target.check)
+            else:
+                self._replace(target, data, entry, originals, attributes)
 
-    def bring_back(self, record: Record, data: bytes) -> Record:
+    def bring_back(self, record: Record, data: bytes, *, allowed: Permissions) -> None:
         """Write an original to the place it was deleted from; raises StorageError."""
         entry = replace(
             self._stamped("restore", record.path, data),
@@ -89,23 +108,33 @@ class Writer:
             undoes=record.id,
         )
         attributes = Attributes(mode=record.mode, mtime_ns=record.mtime_ns)
-        return self._new_file(record.path, data, entry, attributes, overwrite=False)
+        if self._ledger.read_only:
+            self._place(record.path, data, attributes, allowed=allowed, mode=0o777)
+            return
+        self._new_file(record.path, data, entry, attributes, overwrite=False, allowed=allowed)
 
-    def export(self, path: Path, data: bytes, attributes: Attributes) -> None:
-        """Write a file that is none of the user's photos; one that holds `data` already is left."""
-        policy.require_outside(Path(os.path.realpath(path)), self._root)
-        with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
-            there = _digest_of(folder, path.name)
-            if there == digest(data):
-                return
-            _require_absent(path, there)
-            temporary = temporary_name()
-            place = folder.path / temporary
-            self._ledger.announce(place)
-            atomic.put(folder, path.name, data, temporary=temporary, attributes=attributes, overwrite=False)
-            self._ledger.forget_temporaries([place])
+    def export(self, path: Path, data: bytes, attributes: Attributes, *, allowed: Permissions) -> None:
+        """Write a file that is none of the user's photos; one that holds `data` already is left.
+
+        A folder that has to be made is for its owner only: what it receives was in the vault.
+        """
+        self._place(path, data, attributes, allowed=allowed, mode=0o700)
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _place(self, path: Path, data: bytes, attributes: Attributes, *, allowed: Permissions, mode: int) -> None:
+        """Write a new file without a row, in a folder that is made with `mode` if need be."""
+        policy.require_outside(Path(os.path.realpath(path)), self._root)
+        with storage_errors(f"writing {path}"), _made(path.parent, allowed, mode=mode) as folder:
+            if _holds(folder, path, data):
+                return
+            temporary = temporary_name()
+            place = folder.path / temporary
+            if not self._ledger.read_only:
+                self._ledger.announce(place)
+            atomic.put(folder, path.name, data, temporary=temporary, attributes=attributes, overwrite=False)
+            if not self._ledger.read_only:
+                self._ledger.forget_temporaries([place])
 
     def _replace(
         self, target: Target, data: bytes, entry: Entry, originals: Mapping[str, int], attributes: Attributes
@@ -114,22 +143,52 @@ class Writer:
             target.folder, target.name, data, entry, originals, attributes, check=target.check, overwrite=True
         )
 
-    def _new_file(self, path: Path, data: bytes, entry: Entry, attributes: Attributes, *, overwrite: bool) -> Record:
+    def _new_file(
+        self,
+        path: Path,
+        data: bytes,
+        entry: Entry,
+        attributes: Attributes,
+        *,
+        overwrite: bool,
+        allowed: Permissions,
+        like: Snapshot | None = None,
+    ) -> Record:
         policy.require_outside(Path(os.path.realpath(path)), self._root)
-        with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
-            there = _digest_of(folder, path.name)
-            if there != entry.sha256_after and not overwrite:
-                _require_absent(path, there)
+        with storage_errors(f"writing {path}"), _made(path.parent, allowed) as folder:
+            if not overwrite:
+                _holds(folder, path, data)
+            there = _there(folder, path.name)
+            originals: dict[str, int] = {}
+            entry = replace(
+                entry, path=folder.path / path.name, sha256_replaced=None if there is None else there.sha256
+            )
+            if there is not None:
+                if like is not None and (there.dev, there.inode) == (like.dev, like.inode):
+                    raise StorageError(
+                        f"{path}: is the photo that was to be copied, and a copy never takes its place; "
+                        "name another folder with --output"
+                    )
+                if there.sha256 != entry.sha256_after:
+                    entry = self._keeping(there, entry, originals)
             return self._carry_out(
                 folder,
                 path.name,
                 data,
-                replace(entry, path=folder.path / path.name, sha256_replaced=there),
-                {},
+                entry,
+                originals,
                 attributes,
-                check=None,
+                check=None if there is None else partial(_check_same, folder, there),
                 overwrite=there is not None,
             )
+
+    def _keeping(self, there: Snapshot, entry: Entry, originals: dict[str, int]) -> Entry:
+        """Vault what a copy is about to replace, with the mode and time to bring it back with."""
+        known = self._ledger.result(there.sha256, path=entry.path)
+        if known is not None and known.kind == "copy":
+            return entry
+        kept = self._keep(there.data, originals)
+        return replace(entry, kept=kept, mode=there.mode, mtime_ns=there.mtime_ns, size=there.size)
 
     def _carry_out(
         self,
@@ -229,16 +288,41 @@ def _inherited(record: Record) -> dict[str, Any]:
     }
 
 
-def _require_absent(path: Path, there: str | None) -> None:
-    if there is not None:
-        raise StorageError(f"{path}: exists already and holds something else; name another place or remove it first")
+def _made(path: Path, allowed: Permissions, *, mode: int = 0o777) -> Folder:
+    """Open a folder, made first if need be; root makes and writes nothing where others could swap it."""
+    if not allowed.allow_root:
+        there = next(place for place in (path, *path.absolute().parents) if place.is_dir())
+        with Folder.open(there) as folder:
+            policy.require_ours(folder)
+    return Folder.made(path, mode=mode)
 
 
-def _digest_of(folder: Folder, name: str) -> str | None:
+def _holds(folder: Folder, path: Path, data: bytes) -> bool:
+    """Whether the file is there and holds `data`; raises StorageError if it holds something else.
+
+    A file of another size is not read: it may be a film of gigabytes.
+    """
     try:
-        return snapshot_of(folder, name).sha256
+        status = folder.stat(path.name)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(status.st_mode) and status.st_size == len(data) and snapshot_of(folder, path.name).data == data:
+        return True
+    raise StorageError(f"{path}: exists already and holds something else; name another place or remove it first")
+
+
+def _there(folder: Folder, name: str) -> Snapshot | None:
+    try:
+        return snapshot_of(folder, name)
     except FileNotFoundError:
         return None
+
+
+def _check_same(folder: Folder, there: Snapshot) -> None:
+    """Raise ChangedError unless the name still leads to the file that was looked at, which alone is in the vault."""
+    now = folder.stat(there.path.name)
+    if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (there.dev, there.inode, there.size, there.mtime_ns):
+        raise ChangedError(f"{there.path}: changed while it was being replaced; it was left as it is, run again")
 
 
 def _whereabouts(entry: Entry) -> str:

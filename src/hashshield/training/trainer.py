@@ -6,6 +6,7 @@ Read `train` first; `_StageRun` is one stage of it.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import with_map, write_checkpoint
 from hashshield.checkpoints.header import read_card
 from hashshield.datasets import LabelledFiles, Split, open_dataset
+from hashshield.errors import CheckpointError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.retrieval import hamming_map, unseen_map
 from hashshield.models.device import choose_device, keep_freed_memory
@@ -79,6 +81,7 @@ def train(
     The MAPs on the card are measured on the stored float16 file. Raises UsageError, UnknownNameError, PhotoError,
     CheckpointError.
     """
+    _check_output(output)
     device = choose_device(device)
     keep_freed_memory()
     files = open_dataset(recipe.data.dataset, data, split=recipe.data.split)
@@ -243,6 +246,16 @@ def _map(bits: Bits, files: LabelledFiles, split: Split) -> float:
 def _anchors(bits: Bits, labels: Labels) -> Tensor:
     """Return the (C, K) anchor codes: a vote on each bit by the members of a class (Bai et al. 2020); a tie is -1."""
     return torch.from_numpy(bits_of(labels.T.astype(np.float32) @ bits.astype(np.float32)))
+
+
+def _check_output(output: Path) -> None:
+    """Refuse to write over a file that is no checkpoint. Raises UsageError."""
+    if not os.path.lexists(output):
+        return
+    try:
+        read_card(output)
+    except CheckpointError as error:
+        raise UsageError(f"--output {output}: exists and is no checkpoint, so it is left as it is: {error}") from error
 
 
 def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int) -> Card:

@@ -1,0 +1,42 @@
+"""A look at the words of a command line before they are parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["document_of_nothing", "empty_word"]
+
+_GROUPS = ("bench", "config", "models", "originals")
+
+
+def empty_word(words: Sequence[str]) -> str | None:
+    """Return why a command line cannot be meant as it stands, for an empty word in it; None where there is none.
+
+    An empty path would be taken for the current folder, and `protect "$UNSET"` would change what lies there.
+    """
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if word.startswith("--") and len(option) > 2 and equals and not value:
+            return f"{option} is empty; name what is meant, or leave the option out"
+        if word == "":
+            before = words[index - 1] if index else ""
+            if before.startswith("-") and before not in ("-", "--"):
+                return f"the word after {before} is empty; name what is meant"
+            return "an argument is empty; name a file or folder, and write . for the current one"
+    return None
+
+
+def document_of_nothing(words: Sequence[str]) -> str | None:
+    """Return the JSON document of a command that was interrupted before it began; None where none was asked for.
+
+    `watch` has no document: it prints one object a line.
+    """
+    import json
+
+    names = [word for word in words if not word.startswith("-")]
+    if "--json" not in words or not names or names[0] == "watch":
+        return None
+    command = " ".join(names[: 2 if names[0] in _GROUPS else 1])
+    error = {"type": "Interrupted", "message": "nothing was done; run the same command again", "exit_code": 130}
+    summary = {"count": 0, "seconds": 0.0}
+    return json.dumps({"version": 1, "command": command, "results": [], "summary": summary, "error": error}, indent=2)

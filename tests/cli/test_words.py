@@ -1,0 +1,133 @@
+"""An empty word is never the current folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import hashshield
+from hashshield.cli import output
+from hashshield.config import resolve
+from hashshield.errors import UsageError
+from tiny_net import encoded, picture
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def installed_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a photo in it, which nothing changes."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encoded(picture(40, 40)))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HASHSHIELD_VAULT", str(tmp_path / "vault"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["protect", ""],
+        ["protect", "--dry-run", "--json", "a.png", ""],
+        ["protect", "a.png", "--output", ""],
+        ["protect", "a.png", "-o", ""],
+        ["protect", "a.png", "--output="],
+        ["protect", "a.png", "--target", ""],
+        ["protect", "a.png", "--target-set="],
+        ["protect", "a.png", "--vault", ""],
+        ["protect", "a.png", "--report", ""],
+        ["protect", "--", ""],
+        ["verify", ""],
+        ["verify", "a.png", "--original", ""],
+        ["restore", ""],
+        ["restore", "--last-run", ""],
+        ["evaluate", "a.png", ""],
+        ["audit", "a.png", "--gallery", ""],
+        ["audit", "", "--gallery", "."],
+        ["audit", "a.png", "--gallery", ".", "--sheet", ""],
+        ["watch", ""],
+        ["originals", "export", ""],
+        ["originals", "forget", "--yes", ""],
+        ["originals", "list", "--vault", ""],
+        ["models", "import", ""],
+        ["train", "own", "--data", "", "-o", "x.safetensors"],
+        ["train", "own", "--data", ".", "-o", ""],
+        ["bench", "map", "--data", ""],
+        ["doctor", "--vault", ""],
+    ],
+    ids=" ".join,
+)
+def test_it_is_a_usage_error_everywhere(words: list[str], run: Run, installed_models: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in installed_models.iterdir()}
+    code, out, err = run(*words)
+    assert code == 2
+    assert out == ""
+    assert "is empty" in err
+    assert {path: path.read_bytes() for path in installed_models.iterdir()} == before
+    assert not (tmp_path / "vault").exists()
+
+
+def test_the_current_folder_is_meant_when_it_is_written(run: Run, installed_models: Path) -> None:
+    code, out, _ = run("protect", ".", "--dry-run")
+    assert code == 0
+    assert "a.png\tplanned" in out
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HASHSHIELD_VAULT", "")
+    assert resolve()["vault"].source == "default"
+
+
+def test_an_empty_path_is_refused_from_python_too() -> None:
+    for call in (
+        lambda: hashshield.restore(""),
+        lambda: hashshield.protect("", in_place=True),
+        lambda: hashshield.protect("a.png", output=""),
+        lambda: hashshield.protect("a.png", target=""),
+        lambda: hashshield.verify(""),
+        lambda: hashshield.evaluate("a.png", ""),
+    ):
+        with pytest.raises(UsageError, match="is empty"):
+            call()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_interruption_before_the_work_still_prints_one_document(
+    run: Run, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    def interrupt(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output.Sink, "__init__", interrupt)
+    code, out, err = run("originals", "list", *(["--json"] if as_json else []))
+    assert code == 130
+    assert "Interrupted before anything was done" in err
+    if not as_json:
+        assert out == ""
+        return
+    document = json.loads(out)
+    assert (document["command"], document["results"]) == ("originals list", [])
+    assert document["error"]["exit_code"] == 130
+
+
+def test_an_interruption_while_the_program_loads_prints_one_too(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'hashshield.cli.app':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    words = [sys.executable, "-m", "hashshield", "protect", "a.png", "--json"]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert json.loads(ended.stdout)["command"] == "protect"
