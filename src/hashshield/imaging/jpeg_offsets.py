@@ -86,7 +86,7 @@ def _pointing(block: bytes, start: int, beginnings: Sequence[int], shift: int, p
 
     Each maker has its own layout, so a pointer is known by where it leads: four bytes, in either order, that
     count from the EXIF header, from the maker note or from a TIFF header within it, and lead to the first byte of a
-    picture. No other number does so by chance (one in 2^32 per number, picture and origin).
+    picture. By chance a number does so once in 2^32, for each picture and origin.
     """
     parsed = exif.parse(block)
     note = parsed.find("Exif", _MAKER_NOTE) if parsed else None
