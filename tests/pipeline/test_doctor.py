@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hashshield.pipeline import doctor as module
-from hashshield.pipeline.doctor import doctor
+from hashshield.pipeline.doctor import doctor, system_finding
 from hashshield.types import Finding, Outcome
 from tiny_net import encoded, picture
 
@@ -64,7 +64,7 @@ def test_a_sound_installation(told: Any, vault: Path) -> None:
     assert "2 originals" in found["vault"].found
     assert found["originals"].found == "read 2 back, digests compared"
     assert "2 records, sound" in found["ledger"].found
-    assert told.total == told.rows.count(None) == 8
+    assert told.total == told.rows.count(None) == 9
 
 
 def test_no_vault_is_no_fault_and_none_is_made(told: Any, tmp_path: Path) -> None:
@@ -185,3 +185,20 @@ def test_a_misspelt_variable_is_a_warning(told: Any, tmp_path: Path, monkeypatch
     assert finding.status == "warning"
     assert finding.found == "HASHSHIELD_VUALT: there is no setting 'vualt'"
     assert finding.advice == "mend or unset it: did you mean 'vault'?"
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "status", "says"),
+    [
+        ("Linux", "x86_64", "ok", "what the tests run on"),
+        ("Linux", "aarch64", "ok", "supported"),
+        ("Darwin", "arm64", "warning", "Apple silicon: written for, and tested by imitation on Linux only"),
+        ("Darwin", "x86_64", "warning", "not made for it"),
+        ("Windows", "AMD64", "warning", "Windows on AMD64: written for, and tested by imitation"),
+        ("FreeBSD", "amd64", "warning", "FreeBSD on amd64"),
+    ],
+)
+def test_it_says_where_it_was_tested(system: str, machine: str, status: str, says: str) -> None:
+    found = system_finding(system, machine)
+    assert found.status == status
+    assert says in found.found

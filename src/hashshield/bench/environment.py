@@ -31,12 +31,15 @@ def environment(**settings: Any) -> dict[str, Any]:
 
 
 def peak_mib() -> float:
-    """Largest resident size of this process so far, in MiB."""
+    """Largest resident size of this process so far, in MiB; NaN where the system does not say (Windows)."""
     if platform.system() == "Linux":
         # The figure of getrusage is handed down by the process that started this one.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
-    import resource
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10

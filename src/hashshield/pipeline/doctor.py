@@ -27,7 +27,7 @@ from hashshield.pipeline.run import protect
 from hashshield.storage import Store, cannot_be_written, default_root
 from hashshield.types import Finding, NullProgress, Progress, Request
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "system_finding"]
 
 _PACKAGES = ("hashshield", "torch", "torchvision", "Pillow", "numpy", "safetensors", "piexif", "typer", "rich")
 _SECONDS_OF_DIGESTS = 10.0
@@ -44,6 +44,7 @@ def doctor(vault: Path | None = None, *, thorough: bool = False, progress: Progr
     """
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("versions", _versions),
+        ("system", _system),
         ("processor", _processor),
         ("configuration", _configuration),
         ("networks", _networks),
@@ -74,6 +75,30 @@ def _versions() -> Iterator[Finding]:
 
     found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)]
     yield Finding("versions", "ok", f"{', '.join(found)}; {platform.system()} {platform.machine()}")
+
+
+def _system() -> Iterator[Finding]:
+    yield system_finding(platform.system(), platform.machine())
+
+
+def system_finding(system: str, machine: str) -> Finding:
+    """Say whether this runs, and was tested, on a system as `platform` names it."""
+    if system == "Linux":
+        return Finding("system", "ok", f"Linux on {machine}: supported, and what the tests run on")
+    if system == "Darwin" and machine == "x86_64":
+        return Finding(
+            "system",
+            "warning",
+            "macOS on Intel: torch 2.10 and later, which are needed, are not made for it",
+            "use a Mac with Apple silicon, Linux or Windows",
+        )
+    names = {"Darwin": "macOS on Apple silicon", "Windows": f"Windows on {machine}"}
+    return Finding(
+        "system",
+        "warning",
+        f"{names.get(system, f'{system} on {machine}')}: written for, and tested by imitation on Linux only",
+        "try it on copies of some photos first: --sample 5",
+    )
 
 
 def _processor() -> Iterator[Finding]:

@@ -43,8 +43,12 @@ class Attributes:
         )
 
     def apply(self, descriptor: int, *, what: str) -> None:
-        """Give an open, complete file these attributes; raises OSError, or StorageError where they cannot be kept."""
-        if not hasattr(os, "fchmod"):
+        """Give an open, complete file these attributes; raises OSError, or StorageError where they cannot be kept.
+
+        Where an open file cannot be given them (Windows), it keeps those of a new file.
+        """
+        # Not fchmod alone: Windows has that since Python 3.13, where it means something else, and utime for paths only.
+        if not hasattr(os, "fchmod") or os.utime not in os.supports_fd:
             return
         self._apply_owner(descriptor, what)
         if _XATTRS:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
 
 __all__ = [
     "CHUNK_BYTES",
     "DIR_FD",
+    "OPEN_FILES_BLOCK",
     "Observer",
     "change_group",
     "change_mode",
@@ -43,6 +45,11 @@ CHUNK_BYTES = 1 << 20
 
 DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd
 """Whether files can be named relative to a held folder; where not (Windows), full paths are used."""
+
+OPEN_FILES_BLOCK = sys.platform == "win32"
+"""Whether a file that another program has open cannot be replaced: a viewer, an indexer or a virus scanner, mostly for
+a moment."""
+_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _CREATE |= getattr(os, "O_BINARY", 0)
@@ -124,8 +131,15 @@ def _flush(descriptor: int) -> None:
 
 
 def rename(source: str, target: str, folder: int | None) -> None:
-    """Put `source` in the place of `target`, at once."""
+    """Put `source` in the place of `target`, at once; where a reader blocks that, tried again for a second."""
     step("rename", source, target, folder)
+    for pause in _PAUSES_SECONDS if OPEN_FILES_BLOCK else ():
+        try:
+            os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
     os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
 
 
