@@ -415,3 +415,22 @@ def test_an_exports_folder_is_private_whatever_the_umask(store: Store, photos: P
     finally:
         os.umask(before)
     assert stat.S_IMODE((photos / "out").stat().st_mode) == 0o700
+
+
+def test_a_photo_read_between_anothers_rename_and_commit_is_not_changed_twice(root: Path, photos: Path) -> None:
+    photo = make(photos)
+    source = read_snapshot(photo, follow=True)
+    seen: list[object] = []
+    with Store.open(root) as one, Store.open(root) as other:
+
+        def look(name: str, arguments: tuple[object, ...]) -> None:
+            if name == "ledger.commit":
+                seen.append(read_snapshot(photo, follow=True))
+                assert other.known(seen[0].sha256) is None  # type: ignore[attr-defined]
+
+        calls.observe(look)
+        one.replace(source, b"protected", NewRecord())
+        calls.observe(None)
+        with pytest.raises(ChangedError, match="by another process meanwhile"):
+            other.replace(seen[0], b"protected twice", NewRecord())  # type: ignore[arg-type]
+    assert photo.read_bytes() == b"protected"

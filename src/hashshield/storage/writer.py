@@ -41,6 +41,9 @@ class Writer:
         self, source: Snapshot, data: bytes, new: NewRecord, *, backup: bool, keep_mtime: bool, allowed: Permissions
     ) -> Record:
         """Replace the file `source` was read from by `data`; raises ChangedError, StorageError."""
+        if new.again is None and self._ledger.result(source.sha256) is not None:
+            # Read between another process's replacement and its commit: then nothing said yet what it is.
+            raise ChangedError(f"{source.path}: was protected by another process meanwhile; it was left as it is")
         with opened(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
             status = target.status
