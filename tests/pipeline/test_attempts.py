@@ -105,6 +105,14 @@ def test_another_network_of_the_same_name_is_tried(tmp_path: Path, photo: Path, 
     assert SAYS not in str(row.reason)
 
 
+def test_another_version_of_the_search_is_tried(
+    photo: Path, first: Outcome, protect_now: Protect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hashshield.pipeline.attempts.SEARCH_VERSION", 0)
+    (row,) = protect_now(photo, **HARD)
+    assert SAYS not in str(row.reason)
+
+
 @pytest.mark.parametrize("kind", ["image", "set"])
 def test_a_target_is_its_contents(kind: Any, tmp_path: Path, request_for: Callable[..., Request]) -> None:
     folder = tmp_path / "targets"
