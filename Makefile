@@ -22,16 +22,16 @@ test-all: $(STAMP) lint  ## the slow tests too: about half an hour on two cores
 	$(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 pages: $(STAMP)  ## write man pages and completions anew from the application
-	$(BIN)/python -m hashshield.cli.manpage man/ completions/
+	$(BIN)/python -m tools.build_pages man/ completions/
 
 catalog: $(STAMP)  ## write catalog.toml anew from the checkpoint files
-	$(BIN)/python -m hashshield.checkpoints.enter $(sort $(wildcard src/hashshield/checkpoints/bundled/*.safetensors checkpoints/*.safetensors))
+	$(BIN)/python -m tools.build_catalog $(sort $(wildcard src/hashshield/checkpoints/bundled/*.safetensors checkpoints/*.safetensors))
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -24,7 +24,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply
+from hashshield.attacks.finish import apply_perturbation
 from hashshield.bench.environment import environment
 from hashshield.errors import PhotoError
 from hashshield.imaging.jpeg import JpegEncoding
@@ -64,7 +64,7 @@ def estimated_quality(table: Sequence[int], tables: dict[int, np.ndarray]) -> in
 
 def smooth_change(photo: imaging.Photo, spread: float, generator: torch.Generator) -> torch.Tensor:
     """A (C, h, w) change on the small grid, displayed orientation, [0, 1] units, within tau."""
-    height, width, channels = imaging.upright(photo.pixels, photo.orientation).shape
+    height, width, channels = imaging.to_display_orientation(photo.pixels, photo.orientation).shape
     scale = min(1.0, SHORT_SIDE / min(height, width))
     size = (round(height * scale), round(width * scale))
     coarse = torch.randn(1, channels, size[0] // COARSE + 1, size[1] // COARSE + 1, generator=generator)
@@ -88,7 +88,7 @@ def measure(path: Path, tables: dict[int, np.ndarray]) -> dict[str, Any]:
         seed = int.from_bytes(hashlib.sha256(data).digest()[:7], "big")
         generator = torch.Generator().manual_seed(seed)
         change = smooth_change(photo, spread, generator)
-        wanted = apply(photo.pixels, change, tau=TAU, orientation=photo.orientation, generator=generator)
+        wanted = apply_perturbation(photo.pixels, change, tau=TAU, orientation=photo.orientation, generator=generator)
         row[name] = _written(photo, wanted) | {
             "intended_psnr_db": round(psnr_db(photo.pixels, wanted), 2),
             "intended_levels": linf_levels(photo.pixels, wanted),

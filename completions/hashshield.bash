@@ -1,4 +1,4 @@
-# Generated from the application; see hashshield.cli.shells.
+# Generated from the application by `make pages`.
 # Works with bash 3.2 and newer, with or without the bash-completion package.
 
 __hashshield_path() {

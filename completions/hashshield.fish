@@ -1,4 +1,4 @@
-# Generated from the application; see hashshield.cli.shells.
+# Generated from the application by `make pages`.
 
 function __hashshield_at --description 'Whether the words before the cursor are this command'
     set -l given

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashshield.config import SETTINGS, config_path, nearest, read_file, resolve, strangers
+from hashshield.config import SETTINGS, config_path, nearest, read_file, resolve, unknown_variables
 from hashshield.errors import UsageError
 from hashshield.types import Request
 
@@ -67,9 +67,9 @@ def test_tau_inside_its_range_is_kept(tau: float) -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
-        ("STEPS", "many", "no integer"),
+        ("STEPS", "many", "is not an integer"),
         ("STEPS", "0", "at least 1"),
-        ("TAU", "0,02", "no number"),
+        ("TAU", "0,02", "is not a number"),
         ("GOAL", "aside", "away, opposite, decoy, center"),
         ("METHOD", "RNM", "rnm, rnm-paper"),
         ("DEVICE", "gpu", "auto, cpu, cuda, mps"),
@@ -240,5 +240,5 @@ def test_variables_that_are_no_settings_are_told_of() -> None:
         "HASHSHIELD": "",
         "HOME": "/h",
     }
-    assert strangers(environ) == ["HASHSHIELD_TUA: there is no setting 'tua'; did you mean 'tau'?"]
-    assert strangers({}) == []
+    assert unknown_variables(environ) == ["HASHSHIELD_TUA: there is no setting 'tua'; did you mean 'tau'?"]
+    assert unknown_variables({}) == []

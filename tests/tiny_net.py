@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from hashshield.checkpoints.card import Card, Input
+from hashshield.checkpoints.card import Card, InputSpec
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.models.hashing import HashNet
 
 ARCH = "shufflenet_v2_x0_5"
 CLASSES = ("cat", "dog", "sunflower", "teapot")
-SIZE = Input(36, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+SIZE = InputSpec(36, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 CARD = Card(
     name="tiny",
     arch=ARCH,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hashshield.pipeline.execute import make_tools
+from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
 from hashshield.types import Request
@@ -26,7 +26,7 @@ PART = (0, 20, 150, 160)
 
 def protected(*, masked: bool) -> Image.Image:
     """The photo under `balanced`; prints its PSNR."""
-    tools = make_tools(Request(preset="balanced", seed=0, device="cpu", witness="none"), b"")
+    tools = make_context(Request(preset="balanced", seed=0, device="cpu", witness="none"), b"")
     data = PHOTO.read_bytes()
     (result,) = work(
         [Source(PHOTO.name, data, digest(data))], replace(tools, preset=replace(tools.preset, masked=masked))

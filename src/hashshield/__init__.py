@@ -6,9 +6,11 @@ loaded when first used, so that `import hashshield` costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# Not from `typing`: `python -m hashshield` would look for it in the current folder first.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from hashshield.api import Network, Protected, evaluate, load_model, protect, restore, verify
 
 __all__ = ["Network", "Protected", "evaluate", "load_model", "protect", "restore", "verify"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import sys
 
+from hashshield.import_path import leave_current_folder_out
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit with its code; 130 when interrupted before a command has begun."""
+    leave_current_folder_out()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets an escape in its place; a report never ends in a UnicodeError.
         if isinstance(stream, io.TextIOWrapper):

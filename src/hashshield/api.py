@@ -25,6 +25,7 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.config import resolve
 from hashshield.errors import PhotoError, UsageError
+from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.hashing import FrozenHash
@@ -102,7 +103,7 @@ class Network:
         """(K,) in {-1, +1}. Raises PhotoError."""
         image = self.view(photo)[None].to(self.module.mean.device)
         relaxed = self.module(image).code[0].float().cpu().numpy()
-        return np.where(relaxed >= 0, 1, -1).astype(np.int8)
+        return bits_of(relaxed)
 
 
 def protect(

@@ -1,7 +1,7 @@
-"""Settings, resolved once: flag or argument, then environment, then the user's TOML file, then the default.
+"""Settings, resolved once: from flag or argument, else environment, else the user's TOML file, else the default.
 
-The file is read from the user's configuration folder only, never from the working folder or a photo folder:
-a file planted beside photos must not be able to change what is done to them.
+The file is read from the user's configuration folder only, never from the working folder or a photo folder: a file
+planted beside photos must not be able to change what is done to them. `SETTINGS` lists the keys, `resolve` reads them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hashshield.errors import UsageError
+from hashshield.text import did_you_mean, read_toml
 
 __all__ = [
     "SETTINGS",
@@ -23,11 +23,10 @@ __all__ = [
     "Source",
     "Value",
     "config_path",
-    "meant",
     "nearest",
     "read_file",
     "resolve",
-    "strangers",
+    "unknown_variables",
 ]
 
 Source = Literal["flag", "argument", "environment", "file", "default"]
@@ -35,11 +34,11 @@ Kind = Literal["number", "integer", "text", "names", "switch", "path"]
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _LARGEST_FILE = 64 * 1024
-"""Bytes of a configuration file; a few hundred are usual."""
+"""Largest configuration file, in bytes; a few hundred are usual."""
 
 
 class Setting(NamedTuple):
-    """One key of the configuration file, and how its values are checked."""
+    """One key of the configuration file, and the rules for its values."""
 
     key: str
     kind: Kind
@@ -50,9 +49,9 @@ class Setting(NamedTuple):
     high: float = math.inf
     range_text: str = ""
     flag: str | None = ""
-    """The option that sets it; empty where it is the key with dashes, None where none does."""
+    """The option that sets it; "" for the key with dashes, None if no option does."""
     unset: str = ""
-    """The word for None, where users may write one."""
+    """The word that users write for None; empty if there is none."""
 
     @property
     def env(self) -> str:
@@ -61,14 +60,14 @@ class Setting(NamedTuple):
 
     @property
     def option(self) -> str:
-        """The command-line option that sets it; empty when none does."""
+        """The command-line option that sets it; empty if none does."""
         if self.flag is None:
             return ""
         return self.flag or f"--{self.key.replace('_', '-')}"
 
     @property
     def default_text(self) -> str:
-        """The default as a user would type it; empty when there is none."""
+        """The default as a user would type it; empty if there is none."""
         if self.default is None:
             return self.unset
         if self.kind == "switch":
@@ -77,17 +76,17 @@ class Setting(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A resolved setting and where it came from."""
+    """A resolved setting and its source."""
 
     value: Any
     source: Source
     where: str
-    """The option, the argument, the variable, or the file, as a message would name it."""
+    """The option, argument, variable or file that set it, as a message names it."""
 
 
 Settings = dict[str, Value]
 
-# The defaults are those of `types.Request`; written out, because building its classes is a tenth of the time of --help.
+# The defaults are those of `types.Request`, repeated because importing its classes would take a tenth of --help's time.
 SETTINGS: dict[str, Setting] = {
     setting.key: setting
     for setting in (
@@ -172,46 +171,30 @@ SETTINGS: dict[str, Setting] = {
 
 
 def config_path() -> Path:
-    """The one file settings are read from; it need not exist."""
+    """Return the path of the configuration file, which need not exist."""
     from platformdirs import user_config_path
 
     return user_config_path("hashshield", appauthor=False) / "config.toml"
 
 
-def meant(word: str, known: Sequence[str]) -> str:
-    """`did you mean 'tau'? ` for a word that is nearly one of those known, else nothing; for error messages."""
-    import difflib
-
-    close = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=1, cutoff=0.5)
-    close = close or difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}? " if close else ""
-
-
 def nearest(word: str, known: Sequence[str]) -> str:
-    """A half sentence naming what was probably meant, or all that is known; for error messages."""
-    return meant(word, known).rstrip() or f"known: {', '.join(known)}"
+    """Return the end of an error message: the known name closest to `word`, or all known names where none is close."""
+    return did_you_mean(word, known, quoted=True) or f"known: {', '.join(known)}"
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The checked values of a configuration file, empty when there is none. Raises UsageError."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
+    """Return the checked values of a configuration file, empty if there is no file. Raises UsageError."""
     try:
-        with path.open("rb") as handle:
-            data = handle.read(_LARGEST_FILE + 1)
+        size = path.stat().st_size
+        raw = read_toml(path, largest=_LARGEST_FILE) if size <= _LARGEST_FILE else {}
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); mend its permissions or remove it") from error
-    if len(data) > _LARGEST_FILE:
-        raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, so no configuration; remove it")
-    try:
-        raw = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML ({error}); mend that line") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); fix its permissions or remove it") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not valid TOML ({error}); fix that line") from error
+    if size > _LARGEST_FILE:
+        raise UsageError(f"{path}: larger than {_LARGEST_FILE // 1024} KiB, too large for a configuration; remove it")
     for key in raw:
         if key not in SETTINGS:
             raise UsageError(f"{path}: unknown key {key!r}; {nearest(key, tuple(SETTINGS))}")
@@ -227,10 +210,10 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     path: Path | None = None,
 ) -> Settings:
-    """Every setting with its source; flags and arguments that are None were not given.
+    """Return every setting with its source; flags and arguments that are None count as not given.
 
-    Flags are of types the command line has checked, arguments of a Python call are anything. Raises UsageError naming
-    the option, argument, variable or file that holds a value that cannot be meant.
+    The command line has checked the types of `flags`; `arguments` of a Python call may be anything. Raises UsageError
+    naming the option, argument, variable or file whose value is not valid.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     called = {key: value for key, value in (arguments or {}).items() if value is not None}
@@ -259,10 +242,10 @@ def resolve(
     return found
 
 
-def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
-    """One sentence for each variable that looks like a setting of ours and is none: what it asks for does not happen.
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return a warning for each HASHSHIELD_ variable that is not a setting and therefore has no effect.
 
-    A warning and no error, because another program may have put it there.
+    These are not errors, because another program may have set them.
     """
     known = {setting.env for setting in SETTINGS.values()}
     words = {
@@ -274,7 +257,7 @@ def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def _from_text(setting: Setting, text: str, where: str) -> Any:
-    """The value that an environment variable, or an option that takes numbers and words, spells."""
+    """Return the value that the text of a variable or option spells. Raises UsageError."""
     if setting.unset and text.lower() == setting.unset:
         return None
     if setting.kind == "names":
@@ -288,12 +271,15 @@ def _from_text(setting: Setting, text: str, where: str) -> Any:
             return float(text) if setting.kind == "number" else int(text)
         except ValueError:
             instead = setting.unset or "unset it"
-            raise UsageError(f"{where} is {text!r}, which is no {setting.kind}; write one or {instead}") from None
+            article = "an" if setting.kind == "integer" else "a"
+            raise UsageError(
+                f"{where} is {text!r}, which is not {article} {setting.kind}; write one or {instead}"
+            ) from None
     return text
 
 
 def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
-    """The value a TOML key holds; its type must be the setting's own."""
+    """Return the value of a TOML key in the setting's type. Raises UsageError."""
     found = _typed(setting, value, f"{path}: {setting.key}")
     if setting.kind == "path" and not Path(value).expanduser().is_absolute():
         raise UsageError(f"{path}: {setting.key} is {value!r}; it must be an absolute path or start with ~")
@@ -301,7 +287,7 @@ def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
 
 
 def _typed(setting: Setting, value: Any, label: str) -> Any:
-    """The value, if its type is one the setting can be written in."""
+    """Return the value if its type is one that the setting accepts. Raises UsageError."""
     if setting.unset and value == setting.unset:
         return None
     expected: dict[Kind, tuple[str, tuple[type, ...]]] = {
@@ -322,13 +308,14 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
 
 
 def _checked(setting: Setting, value: Any, where: str) -> Any:
-    """The value in its final type, or a UsageError that names its range or choices."""
+    """Return the value in its final type. Raises UsageError that names the range or the choices."""
     if value is None:
         return None
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
     if setting.choices and value not in setting.choices:
-        hint = meant(str(value), setting.choices)
-        raise UsageError(f"{label} is {value!r}, which is unknown; {hint}choose one of {', '.join(setting.choices)}")
+        hint = did_you_mean(str(value), setting.choices, quoted=True)
+        choose = f"{hint} choose one of" if hint else "choose one of"
+        raise UsageError(f"{label} is {value!r}, which is unknown; {choose} {', '.join(setting.choices)}")
     if setting.kind in ("number", "integer") and not setting.low <= value <= setting.high:
         raise UsageError(
             f"{label} is {value}, out of range; it must be {setting.range_text}"

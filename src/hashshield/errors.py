@@ -1,20 +1,22 @@
-"""One exception tree; each class carries the exit code its failure ends with.
+"""The exceptions of the package, in one tree; each class has the exit code that the command ends with.
 
 HashshieldError
-├── UsageError          2  an option or argument that cannot be meant as it stands
+├── UsageError          2  an option, argument or setting that is not valid
 │   ├── UnknownNameError   a model, class, method or recipe that does not exist
-│   └── GoalError          a goal that cannot be aimed at (a target that is no photo, an empty set)
+│   └── GoalError          a goal that cannot be pursued (a target that is not a photo, an empty set)
 ├── PhotoError          1  a file that cannot be read or written as a photo
-│   ├── NotAPhotoError     its first bytes are no image format known here
-│   ├── UnsupportedError   a real image of a kind that is not protected, with the reason
-│   └── BrokenPhotoError   truncated, corrupt or implausible
-├── StorageError        1  vault, ledger or file system would not do what safety needs
+│   ├── NotAPhotoError     its first bytes are not those of a known image format
+│   ├── UnsupportedError   an image of a kind that is not supported
+│   ├── BrokenPhotoError   truncated, corrupt or implausible data
+│   └── EncodingError      what was written is not the picture that was meant: a bug of ours
+├── StorageError        1  vault, ledger or file system cannot do what safety requires
 │   └── ChangedError       the file changed between reading and writing
-├── FleetError          1  Ray is missing, cannot be reached, or would not do its part
-└── CheckpointError     4  a checkpoint that is missing, broken or not what its digest says
-    └── DownloadError      no source gave the pinned bytes
+├── FleetError          1  Ray is missing, cannot be reached, or failed
+├── InternalError       1  a bug of this program, met while it worked on one photo
+└── CheckpointError     4  a checkpoint that is missing, broken or does not match its digest
+    └── DownloadError      no source delivered the file with the pinned digest
 
-A message says what, where, what was found and what to do.
+A message says what is wrong, where, what was found, and what to do.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ __all__ = [
     "ChangedError",
     "CheckpointError",
     "DownloadError",
+    "EncodingError",
     "FleetError",
     "GoalError",
     "HashshieldError",
+    "InternalError",
     "NotAPhotoError",
     "PhotoError",
     "StorageError",
@@ -39,23 +43,23 @@ __all__ = [
 
 
 class HashshieldError(Exception):
-    """An expected failure; anything else that is raised is a bug."""
+    """An expected failure; any other exception is a bug."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UsageError(HashshieldError):
-    """An option or argument that cannot be meant as it stands."""
+    """An option, argument or setting that is not valid."""
 
     exit_code = 2
 
 
 class UnknownNameError(UsageError):
-    """A model, class, method or recipe that does not exist; the message names the nearest."""
+    """A model, class, method or recipe that does not exist; the message proposes the closest known name."""
 
 
 class GoalError(UsageError):
-    """A goal that cannot be aimed at."""
+    """A goal that cannot be pursued."""
 
 
 class PhotoError(HashshieldError):
@@ -63,34 +67,42 @@ class PhotoError(HashshieldError):
 
 
 class NotAPhotoError(PhotoError):
-    """The first bytes are no image format known here."""
+    """A file whose first bytes are not those of a known image format."""
 
 
 class UnsupportedError(PhotoError):
-    """A real image of a kind that is not protected; the message says why."""
+    """An image of a kind that is not supported; the message says why."""
 
 
 class BrokenPhotoError(PhotoError):
     """Truncated, corrupt or implausible image data."""
 
 
+class EncodingError(PhotoError):
+    """What was written is not the picture that was meant: a bug of ours, found before any file was touched."""
+
+
 class StorageError(HashshieldError):
-    """Vault, ledger or file system would not do what safety needs."""
+    """The vault, the ledger or the file system cannot do what safety requires."""
 
 
 class ChangedError(StorageError):
     """The file changed between reading and writing; it was left as it is."""
 
 
+class InternalError(HashshieldError):
+    """A bug of this program, met while it worked on one photo; see `hashshield.boundary`."""
+
+
 class FleetError(HashshieldError):
-    """Ray is missing, cannot be reached, or would not do its part."""
+    """Ray is missing, cannot be reached, or failed."""
 
 
 class CheckpointError(HashshieldError):
-    """A checkpoint that is missing, broken or not what its digest says."""
+    """A checkpoint that is missing, broken or does not match its digest."""
 
     exit_code = 4
 
 
 class DownloadError(CheckpointError):
-    """No source gave the pinned bytes."""
+    """No source delivered the file with the pinned digest."""

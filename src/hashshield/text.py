@@ -1,10 +1,19 @@
-"""Text from outside (file names, metadata, messages that quote them) made harmless to show."""
+"""Text from outside: made harmless to show, matched against the words known here, and parsed as TOML."""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-__all__ = ["clean"]
+__all__ = ["clean", "did_you_mean", "parse_toml", "read_toml"]
+
+_LARGEST_TOML = 1 << 20
+_DEEPEST_TOML = 32
+_MOST_DOTS = 64
+"""In a key: the time that reading one takes grows with the square of its parts."""
 
 # C0, DEL and C1 (with ESC and CSI); line and paragraph separators; every character that reorders text or is an
 # invisible annotation; and lone surrogates, which is how Python holds bytes of a name that are not UTF-8.
@@ -13,11 +22,37 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def clean(text: str) -> str:
-    r"""Replace characters that could steer a terminal or reorder a page by a visible escape (`\x1b`, `\u202e`).
+    r"""Replace characters that could control a terminal or reorder a page by visible escapes (`\x1b`, `\u202e`).
 
-    One line comes out.
+    The result is one line: line breaks are escaped too.
     """
     return re.sub(_UNSAFE, _escape, text)
+
+
+def did_you_mean(word: str, known: Sequence[str], *, cutoff: float = 0.5, quoted: bool = False) -> str:
+    """Return `did you mean NAME?` for the known name closest to `word`, or "" where none is close.
+
+    Where nothing is close to the word as it stands, it is tried in lower case, then with underscores for hyphens.
+    `cutoff` is the least similarity, 0 to 1, as `difflib` measures it. With `quoted` the name stands in quotes.
+    """
+    import difflib
+
+    for spelling in dict.fromkeys((word, word.lower(), word.lower().replace("-", "_"))):
+        if close := difflib.get_close_matches(spelling, known, n=1, cutoff=cutoff):
+            return f"did you mean {close[0]!r}?" if quoted else f"did you mean {close[0]}?"
+    return ""
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the top-level table of a TOML document. Raises ValueError that names the line at fault."""
+    # Imported here: `--help` reads no TOML, and a tenth of its time would be this import.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    document: dict[str, Any] = tomllib.loads(text)
+    return document
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -28,3 +63,27 @@ def _escape(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def read_toml(path: Path, *, largest: int = _LARGEST_TOML) -> dict[str, Any]:
+    """Return what a TOML file of at most `largest` bytes says.
+
+    Raises OSError, and ValueError for what is no TOML, too large, or nested deeper than settings are.
+    """
+    with path.open("rb") as handle:
+        data = handle.read(largest + 1)
+    if len(data) > largest:
+        raise ValueError(f"larger than {largest // 1024} KiB")
+    if any(part.count(b".") > _MOST_DOTS for part in re.split(rb"[=,{\n]", data)):
+        raise ValueError("nested too deeply")
+    try:
+        raw = parse_toml(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level: list[Any] = [raw]
+    for _ in range(_DEEPEST_TOML):
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in level if isinstance(inner, (dict, list))]
+    if level:
+        raise ValueError("nested too deeply")
+    return raw

@@ -16,11 +16,11 @@ __all__ = [
     "Codes",
     "Evaluation",
     "Finding",
-    "Goal",
     "GoalKind",
     "GoalSpec",
     "HashModel",
     "Neighbour",
+    "NullProgress",
     "Outcome",
     "PerceptualRow",
     "Progress",
@@ -60,22 +60,6 @@ class HashModel(Protocol):
         ...
 
 
-class Goal(Protocol):
-    """What the bits should become; a goal owns its sign, so the loop only ever descends."""
-
-    def loss(self, codes: Codes, /) -> Tensor:
-        """(N,) per photo, lower is better."""
-        ...
-
-    def reached(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: every margin is at least the kept margin."""
-        ...
-
-    def exposed(self, codes: Codes, /) -> Tensor:
-        """(N,) whole bits by which a code gives away what it was made from; 0 for goals that hide nothing."""
-        ...
-
-
 class Step(Protocol):
     """One move of the change, given the gradient downhill."""
 
@@ -94,6 +78,11 @@ class GoalSpec:
     kind: GoalKind = "away"
     value: str | None = None
     """The target image's path, the set's folder, or the class name."""
+
+    @property
+    def label(self) -> str:
+        """The goal in receipts and the ledger: its kind, and its value if it has one."""
+        return self.kind if self.value is None else f"{self.kind}:{self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,3 +353,19 @@ class Progress(Protocol):
     def notice(self, text: str) -> None:
         """Tell the user something once (a fallback to the CPU, say)."""
         ...
+
+
+class NullProgress:
+    """A `Progress` that reports nothing, for callers who read only the rows that are returned."""
+
+    def start(self, total: int) -> None:
+        """Ignore the number of photos."""
+
+    def photo(self, path: str) -> None:
+        """Ignore the photo that is being worked on."""
+
+    def done(self, outcome: object) -> None:
+        """Ignore the row."""
+
+    def notice(self, text: str) -> None:
+        """Ignore the message."""

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hashshield.attacks import finish
-from hashshield.attacks.finish import apply, levels_of, uniform_noise
-from hashshield.imaging import stored, upright
+from hashshield.attacks.finish import apply_perturbation, levels_of, uniform_noise
+from hashshield.imaging import to_display_orientation, to_stored_orientation
 from tiny_net import picture
 
 
@@ -42,7 +42,7 @@ def test_a_tau_of_whole_levels_allows_all_of_them(whole: int) -> None:
 def test_no_level_is_above_tau(tau: float, size: float, channels: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 37, channels), dtype=np.uint8)
     delta = change((channels, 13, 12), size, seed)
-    result = apply(pixels, delta, tau=tau, orientation=1, generator=seeded(seed))
+    result = apply_perturbation(pixels, delta, tau=tau, orientation=1, generator=seeded(seed))
     assert np.abs(levels(pixels, result)).max() <= math.floor(tau * 255 + 1e-9)
 
 
@@ -50,7 +50,9 @@ def test_no_level_is_above_tau_in_a_large_saturated_photo() -> None:
     """In float32 8 + 0.99999995 is 9: once in two million draws, so often in every large photo."""
     pixels = np.full((2400, 1600, 3), 100, np.uint8)
     for sign in (1, -1):
-        result = apply(pixels, torch.full((3, 4, 4), 0.5 * sign), tau=0.032, orientation=1, generator=seeded())
+        result = apply_perturbation(
+            pixels, torch.full((3, 4, 4), 0.5 * sign), tau=0.032, orientation=1, generator=seeded()
+        )
         found = levels(pixels, result)
         assert np.abs(found).max() == 8
         assert np.mean(found == 8 * sign) > 0.999999
@@ -63,8 +65,8 @@ def test_numbers_drawn_once_serve_again(shape: tuple[int, int], monkeypatch: pyt
     drawn: dict[int, torch.Tensor] = {}
     for seed in (1, 2):
         delta = change((3, 20, 30), 0.03, seed)
-        plain = apply(pixels, delta, tau=0.032, orientation=1, generator=seeded())
-        kept = apply(pixels, delta, tau=0.032, orientation=1, generator=seeded(), drawn=drawn)
+        plain = apply_perturbation(pixels, delta, tau=0.032, orientation=1, generator=seeded())
+        kept = apply_perturbation(pixels, delta, tau=0.032, orientation=1, generator=seeded(), noise_cache=drawn)
         assert np.array_equal(plain, kept)
     assert sum(len(noise[0]) for noise in drawn.values()) == shape[0]
 
@@ -75,7 +77,9 @@ def test_upsampling_is_bilinear() -> None:
     pixels = np.full((40, 37, 3), 100, np.uint8)
     wide = torch.nn.functional.interpolate(delta[None] * 255, (40, 37), mode="bilinear", align_corners=False)[0]
     zeros = {0: torch.zeros(3, 40, 37)}
-    found = levels(pixels, apply(pixels, delta, tau=0.05, orientation=1, generator=seeded(), drawn=zeros))
+    found = levels(
+        pixels, apply_perturbation(pixels, delta, tau=0.05, orientation=1, generator=seeded(), noise_cache=zeros)
+    )
     expected = wide.permute(1, 2, 0).numpy()
     assert np.abs(found - np.floor(expected)).max() <= 1
     assert np.mean(found != np.floor(expected)) < 0.001
@@ -84,7 +88,9 @@ def test_upsampling_is_bilinear() -> None:
 @pytest.mark.parametrize("value", [0.1, 0.37, 0.5, 2.25, 7.9, -0.1, -0.5, -3.3, -7.9])
 def test_rounding_keeps_the_mean(value: float) -> None:
     pixels = np.full((300, 400, 3), 100, np.uint8)
-    result = apply(pixels, torch.full((3, 2, 2), value / 255), tau=0.032, orientation=1, generator=seeded())
+    result = apply_perturbation(
+        pixels, torch.full((3, 2, 2), value / 255), tau=0.032, orientation=1, generator=seeded()
+    )
     found = levels(pixels, result)
     assert set(np.unique(found)) == {math.floor(value), math.ceil(value)}
     share = value - math.floor(value)
@@ -98,13 +104,13 @@ def test_the_size_of_the_parts_changes_nothing(channels: int, monkeypatch: pytes
     results = []
     for size in (1, 700, 10**6):
         monkeypatch.setattr(finish, "_CACHED_VALUES", size)
-        results.append(apply(pixels, delta, tau=0.032, orientation=1, generator=seeded(), opaque=opaque))
+        results.append(apply_perturbation(pixels, delta, tau=0.032, orientation=1, generator=seeded(), alpha=opaque))
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 def test_no_change_changes_nothing() -> None:
     pixels = picture(50, 70)
-    result = apply(pixels, torch.zeros(3, 20, 28), tau=0.032, orientation=1, generator=seeded())
+    result = apply_perturbation(pixels, torch.zeros(3, 20, 28), tau=0.032, orientation=1, generator=seeded())
     assert np.array_equal(result, pixels)
 
 
@@ -113,7 +119,8 @@ def test_pixels_stay_in_range() -> None:
     pixels[10:] = 255
     for sign in (1, -1):
         result = levels(
-            pixels, apply(pixels, torch.full((3, 5, 5), float(sign)), tau=0.1, orientation=1, generator=seeded())
+            pixels,
+            apply_perturbation(pixels, torch.full((3, 5, 5), float(sign)), tau=0.1, orientation=1, generator=seeded()),
         )
         assert np.abs(result).max() == 25
         assert (result[:10] >= 0).all()
@@ -127,10 +134,10 @@ def test_a_change_lands_where_the_viewer_sees_it(orientation: int, channels: int
     # Whole levels and a grid of the photo's size: the rounding has nothing to decide.
     wanted = np.random.default_rng(3).integers(-8, 9, (60, 90, channels))
     delta = torch.from_numpy(wanted.astype(np.float32) / 255).permute(2, 0, 1)
-    kept = np.ascontiguousarray(stored(seen, orientation))
+    kept = np.ascontiguousarray(to_stored_orientation(seen, orientation))
     # 1e-4 of a level: float32 may leave a whole level a hair short.
-    result = apply(kept, delta + 1e-4 / 255, tau=0.032, orientation=orientation, generator=seeded())
-    displayed = upright(result, orientation).astype(int) - seen
+    result = apply_perturbation(kept, delta + 1e-4 / 255, tau=0.032, orientation=orientation, generator=seeded())
+    displayed = to_display_orientation(result, orientation).astype(int) - seen
     assert np.mean(displayed != wanted) < 0.001
     assert result.shape == kept.shape
 
@@ -139,11 +146,15 @@ def test_a_change_lands_where_the_viewer_sees_it(orientation: int, channels: int
 def test_upsampling_follows_the_orientation(orientation: int) -> None:
     seen = np.full((120, 200, 3), 100, np.uint8)
     delta = change((3, 12, 20), 0.03)
-    straight = apply(seen, delta, tau=0.032, orientation=1, generator=seeded())
-    turned = apply(
-        np.ascontiguousarray(stored(seen, orientation)), delta, tau=0.032, orientation=orientation, generator=seeded()
+    straight = apply_perturbation(seen, delta, tau=0.032, orientation=1, generator=seeded())
+    turned = apply_perturbation(
+        np.ascontiguousarray(to_stored_orientation(seen, orientation)),
+        delta,
+        tau=0.032,
+        orientation=orientation,
+        generator=seeded(),
     )
-    back = upright(turned, orientation).astype(int)
+    back = to_display_orientation(turned, orientation).astype(int)
     assert np.abs(back - straight).max() <= 1, "the same but for the dice"
     assert abs((back - straight).mean()) < 0.02
 
@@ -152,7 +163,9 @@ def test_transparent_pixels_keep_their_values() -> None:
     pixels = picture(40, 50)
     opaque = np.zeros((40, 50), np.uint8)
     opaque[:, 25:] = 1
-    result = apply(pixels, torch.full((3, 4, 5), 0.03), tau=0.032, orientation=1, generator=seeded(), opaque=opaque)
+    result = apply_perturbation(
+        pixels, torch.full((3, 4, 5), 0.03), tau=0.032, orientation=1, generator=seeded(), alpha=opaque
+    )
     found = levels(pixels, result)
     assert (found[:, :25] == 0).all()
     assert (found[:, 25:] >= 7).all()
@@ -165,10 +178,10 @@ def test_strips_agree_with_one_strip(values: int, monkeypatch: pytest.MonkeyPatc
     # Whole levels, so that the dice, which are thrown strip by strip, decide nothing.
     delta = torch.full((3, 10, 7), 5.0001 / 255)
     delta[:, 5:] = -2.9999 / 255
-    noise_free = {"tau": 0.032, "orientation": 1, "opaque": opaque}
-    whole = apply(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]
+    noise_free = {"tau": 0.032, "orientation": 1, "alpha": opaque}
+    whole = apply_perturbation(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]
     monkeypatch.setattr(finish, "_STRIP_VALUES", values)
-    parts = apply(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]
+    parts = apply_perturbation(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]
     difference = np.abs(levels(whole, parts))
     assert difference.max() <= 1
     # Rows between the two plateaus are fractional; elsewhere nothing may differ.
@@ -178,7 +191,9 @@ def test_strips_agree_with_one_strip(values: int, monkeypatch: pytest.MonkeyPatc
 
 def test_a_seed_fixes_the_result() -> None:
     pixels, delta = picture(50, 60), change((3, 20, 24), 0.03)
-    one, again, other = (apply(pixels, delta, tau=0.032, orientation=1, generator=seeded(seed)) for seed in (0, 0, 1))
+    one, again, other = (
+        apply_perturbation(pixels, delta, tau=0.032, orientation=1, generator=seeded(seed)) for seed in (0, 0, 1)
+    )
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
 
@@ -189,7 +204,7 @@ def test_uniform_noise_is_within_tau(tau: float, monkeypatch: pytest.MonkeyPatch
     pixels = np.full((100, 80, 3), 128, np.uint8)
     opaque = np.ones((100, 80), np.uint8)
     opaque[:50] = 0
-    found = levels(pixels, uniform_noise(pixels, tau=tau, generator=seeded(), opaque=opaque))
+    found = levels(pixels, uniform_noise(pixels, tau=tau, generator=seeded(), alpha=opaque))
     assert (found[:50] == 0).all()
     assert np.abs(found).max() == levels_of(tau)
     assert found[50:].mean() == pytest.approx(0, abs=5 * tau * 255 / math.sqrt(12000))

@@ -9,18 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield.attacks.goals import (
-    AHEAD,
-    Aim,
-    Wanted,
     away_band,
     draw_away,
     draw_decoy,
     in_band,
     nearest_class,
     photo_generator,
-    predicted_flip,
-    stack,
 )
+from hashshield.attacks.objectives import MARGIN_SLACK, BatchObjective, Objective, batch_objectives, predicted_flip
 from hashshield.errors import GoalError
 from hashshield.types import Codes
 
@@ -135,55 +131,59 @@ def unused(code: Tensor, wanted: Tensor, steps: Tensor, aimed: Tensor) -> Tensor
 
 def test_aims_of_a_batch_keep_apart() -> None:
     aims = [
-        Aim(torch.tensor([1.0, -1.0]), kept=0.1),
-        Aim(torch.tensor([-1.0, -1.0]), original_features=torch.tensor([0.0, 2.0, 0.0]), kept=0.5),
+        Objective(torch.tensor([1.0, -1.0]), min_margin=0.1),
+        Objective(torch.tensor([-1.0, -1.0]), original_features=torch.tensor([0.0, 2.0, 0.0]), min_margin=0.5),
     ]
-    goal = stack(aims, unused, torch.tensor([3, 7]), feature_weight=2.0, certainty_weight=1.0)
+    goal = batch_objectives(aims, unused, torch.tensor([3, 7]), feature_weight=2.0, certainty_weight=1.0)
     codes = Codes(torch.tensor([[0.1, -0.2], [-0.6, -0.4]]), torch.tensor([[1.0, 0, 0], [0.0, 3.0, 0.0]]))
     assert goal.reached(codes).tolist() == [True, False], "margins of exactly the kept one are kept"
     losses = goal.loss(codes).tolist()
-    assert losses == pytest.approx([3 + 100 * (0.1 + AHEAD), 7 + 100 * (0.5 + AHEAD) + 2.0 * 1.0], rel=1e-5)
+    assert losses == pytest.approx(
+        [3 + 100 * (0.1 + MARGIN_SLACK), 7 + 100 * (0.5 + MARGIN_SLACK) + 2.0 * 1.0], rel=1e-5
+    )
 
 
 def test_without_features_or_weight_only_bits_count() -> None:
     codes = Codes(torch.zeros(1, 2), torch.ones(1, 3))
-    for aim, weight in ((Aim(torch.ones(2)), 1.0), (Aim(torch.ones(2), torch.ones(3)), 0.0)):
-        goal = stack([aim], unused, torch.tensor([0]), feature_weight=weight, certainty_weight=1.0)
-        assert goal.loss(codes).tolist() == pytest.approx([100 * (aim.kept + AHEAD)])
+    for aim, weight in ((Objective(torch.ones(2)), 1.0), (Objective(torch.ones(2), torch.ones(3)), 0.0)):
+        goal = batch_objectives([aim], unused, torch.tensor([0]), feature_weight=weight, certainty_weight=1.0)
+        assert goal.loss(codes).tolist() == pytest.approx([100 * (aim.min_margin + MARGIN_SLACK)])
 
 
-def hiding(*code: float) -> tuple[Wanted, Codes]:
+def hiding(*code: float) -> tuple[BatchObjective, Codes]:
     """Own bits all +1, the first half of them to be turned; margins are the sizes of `code`."""
     wanted = torch.tensor([-1.0 if i < len(code) // 2 else 1.0 for i in range(len(code))])
-    aim = Aim(wanted, own=torch.ones(len(code)), kept=0.05)
-    goal = stack([aim], unused, torch.tensor([0]), feature_weight=0.0, certainty_weight=2.0)
+    aim = Objective(wanted, original_bits=torch.ones(len(code)), min_margin=0.05)
+    goal = batch_objectives([aim], unused, torch.tensor([0]), feature_weight=0.0, certainty_weight=2.0)
     return goal, Codes(torch.tensor([code]) * wanted, torch.zeros(1, 3))
 
 
 def test_certainty_gives_nothing_away() -> None:
     # The four least certain bits are two turned and two kept ones: turning them over leads nowhere.
     goal, codes = hiding(0.1, 0.2, 0.5, 0.6, 0.1, 0.2, 0.5, 0.6)
-    assert goal.exposed(codes).tolist() == [0]
-    assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + AHEAD)])
+    assert goal.leaked_bits(codes).tolist() == [0]
+    assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + MARGIN_SLACK)])
 
 
 def test_least_certain_bits_that_were_turned_expose_the_own_code() -> None:
     goal, codes = hiding(0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 0.6, 0.6)
     assert goal.reached(codes).tolist() == [True]
-    assert goal.exposed(codes).tolist() == [4]
-    assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + AHEAD) + 2.0 * 4 * 0.16], rel=1e-5)
+    assert goal.leaked_bits(codes).tolist() == [4]
+    assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + MARGIN_SLACK) + 2.0 * 4 * 0.16], rel=1e-5)
 
 
 def test_hiding_waits_until_the_bits_are_right() -> None:
     goal, codes = hiding(-0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 0.6, 0.6)
-    assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + AHEAD)])
-    assert goal.exposed(codes).tolist() == [3]
+    assert goal.loss(codes).tolist() == pytest.approx([100 * (0.05 + MARGIN_SLACK)])
+    assert goal.leaked_bits(codes).tolist() == [3]
 
 
 def test_a_goal_with_nothing_to_hide_exposes_nothing() -> None:
-    goal = stack([Aim(torch.ones(4))], unused, torch.tensor([0]), feature_weight=1.0, certainty_weight=1.0)
+    goal = batch_objectives(
+        [Objective(torch.ones(4))], unused, torch.tensor([0]), feature_weight=1.0, certainty_weight=1.0
+    )
     codes = Codes(torch.tensor([[0.1, 0.2, 0.9, 0.9]]), torch.zeros(1, 3))
-    assert goal.exposed(codes).tolist() == [0]
+    assert goal.leaked_bits(codes).tolist() == [0]
 
 
 def test_the_predicted_flip_turns_the_less_certain_half() -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from hashshield.attacks.grid import SHORT_SIDE, make_grid
-from hashshield.views import resized, to_image
+from hashshield.attacks.band import Band
+from hashshield.attacks.grid import MOST_PIXELS, SHORT_SIDE, _long_round_trip, _round_trip, grid_size, make_grid
+from hashshield.views import resized, short_side, to_image
 from tiny_net import picture
 
 
@@ -96,7 +97,7 @@ def test_where_nothing_is_opaque_nothing_changes() -> None:
     opaque = np.zeros((60, 80), np.uint8)
     opaque[:, 40:] = 255
     opaque[:30, 40:] = 51
-    grid = make_grid(picture(60, 80), opaque=opaque)
+    grid = make_grid(picture(60, 80), alpha=opaque)
     moved = grid.changed(torch.full((3, 60, 80), 0.02))[0] - grid.image
     assert float(moved[:, :, :40].abs().max()) == 0
     assert torch.allclose(moved[:, 30:, 40:], torch.tensor(0.02), atol=1e-6)
@@ -117,7 +118,63 @@ def test_what_writing_does_is_seen_and_gradients_pass_it() -> None:
 
 
 def test_moving_keeps_everything() -> None:
-    grid = make_grid(picture(300, 400), opaque=np.full((300, 400), 7, np.uint8))
+    grid = make_grid(picture(300, 400), alpha=np.full((300, 400), 7, np.uint8))
     moved = grid.to("cpu")
     delta = smooth((3, 256, 341), 0.02)
     assert torch.equal(moved.changed(delta), grid.changed(delta))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(32, 70_000), st.integers(32, 70_000))
+def test_a_grid_has_half_a_megapixel_at_most(height: int, width: int) -> None:
+    rows, columns = grid_size(height, width)
+    assert 1 <= rows <= height
+    assert 1 <= columns <= width
+    assert rows * columns <= MOST_PIXELS
+    plain = short_side(height, width, min(SHORT_SIDE, height, width))
+    if plain[0] * plain[1] <= MOST_PIXELS:
+        assert (rows, columns) == plain
+        return
+    assert (rows + 1) * (columns + 1) > MOST_PIXELS, "and no fewer than whole pixels allow"
+    # Sides are whole pixels, rounded down; one of at least a pixel may be longer than its share.
+    if min(rows, columns) > 1:
+        assert rows / (columns + 1) < height / width < (rows + 1) / columns
+
+
+def plain_round_trip(small: int, full: int) -> Band:
+    up = interpolate(torch.eye(small)[None, None], (full, small), mode="bilinear", align_corners=False)
+    return Band.of(interpolate(up, (small, small), mode="bilinear", align_corners=False, antialias=True)[0, 0])
+
+
+def dense(band: Band) -> torch.Tensor:
+    matrix = torch.zeros(band.weights.shape[1], band.weights.shape[1])
+    for offset, row in zip(band.offsets, band.weights, strict=True):
+        first, count = max(0, -offset), len(matrix) - abs(offset)
+        torch.diagonal(matrix, offset).copy_(row[first : first + count])
+    return matrix
+
+
+@pytest.mark.parametrize(("small", "full"), [(256, 4000), (257, 300), (341, 1300), (700, 701), (300, 12240)])
+def test_a_round_trip_made_in_parts_is_the_whole_one(small: int, full: int) -> None:
+    whole, parts = plain_round_trip(small, full), _round_trip(small, full)
+    assert whole.offsets == parts.offsets
+    assert torch.equal(whole.weights, parts.weights), "bit for bit"
+    assert torch.equal(whole.flipped, parts.flipped)
+
+
+@pytest.mark.parametrize(("small", "full"), [(256, 1999), (2100, 4300), (900, 901)])
+def test_a_long_round_trip_is_the_same_but_for_rounding(small: int, full: int) -> None:
+    whole, long = dense(plain_round_trip(small, full)), _long_round_trip(small, full)
+    # torch finds places in float32, whose steps are 5e-4 at 4,300 pixels.
+    assert torch.allclose(dense(long), whole, atol=1e-3)
+    flipped = dense(replace(long, weights=long.flipped))
+    assert torch.equal(flipped, dense(long).T)
+
+
+def test_the_grid_of_a_long_strip_is_made_from_few_numbers() -> None:
+    grid = make_grid(np.zeros((32, 60_000, 3), np.uint8))  # a matrix of 7 GB otherwise
+    assert grid.image.shape == (3, 16, 30_618)
+    assert grid.columns is not None
+    assert grid.columns.weights.numel() < 10 * 30_618
+    delta = smooth((3, 16, 30_618), 0.03)
+    assert float(grid.changed(delta).detach().abs().max()) > 0

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashshield.attacks.masking import masking
+from hashshield.attacks.masking import perceptual_mask
 
 
 def half_textured(height: int, width: int) -> np.ndarray:
@@ -19,7 +19,7 @@ def half_textured(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("times", [1, 4])
 def test_texture_hides_more_than_flat_parts_at_any_size(times: int) -> None:
     """Also texture finer than the grid, of which the grid itself shows nothing."""
-    found = masking(half_textured(64 * times, 96 * times), 64, 96).share[0]
+    found = perceptual_mask(half_textured(64 * times, 96 * times), 64, 96).share[0]
     assert found.shape == (64, 96)
     flat, textured = found[:, :40], found[:, 56:]
     assert float(flat.max()) < 0.17
@@ -29,7 +29,7 @@ def test_texture_hides_more_than_flat_parts_at_any_size(times: int) -> None:
 def test_beside_an_edge_flat_parts_stay_flat() -> None:
     pixels = np.full((60, 80, 3), 40, np.uint8)
     pixels[:, 40:] = 220
-    found = masking(pixels, 60, 80).share[0]
+    found = perceptual_mask(pixels, 60, 80).share[0]
     assert float(found[:, :36].max()) < 0.17
     assert float(found[:, 44:].max()) < 0.17
 
@@ -38,24 +38,24 @@ def test_beside_an_edge_flat_parts_stay_flat() -> None:
 @given(st.integers(16, 90), st.integers(16, 90), st.integers(0, 5))
 def test_it_is_a_share_everywhere(height: int, width: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-    found = masking(pixels, 16, 16).share
+    found = perceptual_mask(pixels, 16, 16).share
     assert found.shape == (1, 16, 16)
     assert float(found.min()) > 0
     assert float(found.max()) <= 1
 
 
 def test_seen_and_hidden_undo_each_other() -> None:
-    found = masking(half_textured(64, 96), 64, 96)
+    found = perceptual_mask(half_textured(64, 96), 64, 96)
     change = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(found.hidden(found.seen(change)), change)
-    assert float(found.seen(change)[:, :, :40].abs().mean()) > 3 * float(found.seen(change)[:, :, 56:].abs().mean())
+    torch.testing.assert_close(found.unweight(found.weight(change)), change)
+    assert float(found.weight(change)[:, :, :40].abs().mean()) > 3 * float(found.weight(change)[:, :, 56:].abs().mean())
 
 
 def test_light_passes_and_colour_is_held_back() -> None:
     """By luma: what a change in each direction does to it is the same before and after."""
-    found = masking(half_textured(64, 96), 64, 96)
+    found = perceptual_mask(half_textured(64, 96), 64, 96)
     gradient = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(1))
-    toned = found.toned(gradient)
+    toned = found.damp_chroma(gradient)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     torch.testing.assert_close((weights * toned).sum(0), (weights * gradient).sum(0), atol=1e-5, rtol=1e-5)
     light = weights / weights.square().sum().sqrt()
@@ -64,12 +64,12 @@ def test_light_passes_and_colour_is_held_back() -> None:
 
 
 def test_even_colour_is_held_back_and_not_smoothed_away() -> None:
-    found = masking(half_textured(64, 96), 64, 96)
+    found = perceptual_mask(half_textured(64, 96), 64, 96)
     red = torch.tensor([1.0, -0.299 / 0.587, 0.0])[:, None, None].expand(3, 64, 96)
-    torch.testing.assert_close(found.toned(red), 0.4 * red)
+    torch.testing.assert_close(found.damp_chroma(red), 0.4 * red)
 
 
 def test_a_single_channel_has_no_colour() -> None:
-    found = masking(half_textured(64, 96), 64, 96)
+    found = perceptual_mask(half_textured(64, 96), 64, 96)
     gradient = torch.randn(1, 64, 96, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(found.toned(gradient), gradient)
+    assert torch.equal(found.damp_chroma(gradient), gradient)

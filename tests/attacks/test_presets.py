@@ -28,7 +28,7 @@ def test_later_tries_of_a_preset_never_keep_less() -> None:
         for lossless in (True, False):
             for sees_writing in (True, False):
                 kept = [
-                    found.margins.of(tries, sees_writing=sees_writing, lossless=lossless, own=0.02)
+                    found.margins.of(tries, sees_writing=sees_writing, lossless=lossless, method_margin=0.02)
                     for tries in range(3)
                 ]
                 assert kept == sorted(kept)

@@ -35,8 +35,8 @@ def test_momentum_gathers_l1_normalised_gradients() -> None:
     assert torch.allclose(first, DELTA - 0.5 * GRAD.sign())
     # Mean of |GRAD| is 19 / 4; the second gradient is the opposite, twice as large, and normalised to the same size.
     step(first, -2 * GRAD)
-    assert step.gathered is not None
-    assert torch.allclose(step.gathered, GRAD / 4.75 * (0.5 - 1))
+    assert step.velocity is not None
+    assert torch.allclose(step.velocity, GRAD / 4.75 * (0.5 - 1))
 
 
 def test_l2_momentum_gathers_directions_and_moves_by_one_length() -> None:

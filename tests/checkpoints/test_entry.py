@@ -13,7 +13,18 @@ from file_server import entry_for
 from hashshield.checkpoints.entry import checked, checked_name, is_name, read_entries, remote, write_entry
 from hashshield.errors import CheckpointError
 
-GOOD = write_entry(entry_for(b"body", "https://example.org/files/", map={16: 0.5, 24: 0.75}, classes=("cat", "dög")))
+GOOD = f"""[checkpoints.small]
+file = "small.safetensors"
+size = 4
+sha256 = "{"0" * 64}"
+licence = "Apache-2.0"
+summary = "for tests"
+bits = [16, 24]
+embedded = false
+map = {{ 16 = 0.5, 24 = 0.75 }}
+mirrors = ["https://example.org/files/"]
+classes = ["cat", "dög"]
+"""
 
 
 def catalogue(folder: Path, text: str) -> Path:
@@ -35,6 +46,12 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, text: str) 
     entry = entry_for(b"body", summary=text, licence=text, classes=(text,))
     path = catalogue(tmp_path_factory.getbasetemp(), write_entry(entry))
     assert read_entries(path)[1] == (entry,)
+
+
+def test_one_line_arrays_and_an_inline_map_are_read_too(tmp_path: Path) -> None:
+    _, (entry,) = read_entries(catalogue(tmp_path, GOOD))
+    assert (entry.bits, entry.map, entry.classes) == ((16, 24), {16: 0.5, 24: 0.75}, ("cat", "dög"))
+    assert read_entries(catalogue(tmp_path, write_entry(entry)))[1] == (entry,)
 
 
 def without(key: str) -> str:

@@ -29,12 +29,12 @@ from file_server import (
     without_ranges,
 )
 from hashshield.checkpoints.entry import Entry
-from hashshield.checkpoints.fetch import FetchProgress, Patience, fetch, sources
+from hashshield.checkpoints.fetch import FetchProgress, RetryPolicy, fetch, sources
 from hashshield.errors import CheckpointError, DownloadError, UsageError
 
 BODY = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
-EAGER = Patience(tries=3, first_wait_seconds=0.01, timeout_seconds=5)
+EAGER = RetryPolicy(tries=3, first_wait_seconds=0.01, timeout_seconds=5)
 
 CHILD = """
 import json, sys
@@ -71,9 +71,9 @@ class Heard:
         self.notices.append(text)
 
 
-def get(entry: Entry, heard: Heard | None = None, patience: Patience = EAGER) -> bool:
+def get(entry: Entry, heard: Heard | None = None, retry_policy: RetryPolicy = EAGER) -> bool:
     progress: FetchProgress = heard or Heard()
-    return fetch(entry, progress=progress, patience=patience)
+    return fetch(entry, progress=progress, retry_policy=retry_policy)
 
 
 def child(entry: Entry, *, before: str = "") -> subprocess.Popen[str]:
@@ -173,7 +173,7 @@ def test_patience_ends(entry: Entry, server: FileServer) -> None:
 def test_a_silent_server_is_given_up(entry: Entry, server: FileServer) -> None:
     server.answers = [lambda handler: time.sleep(0.5)] * 2
     with pytest.raises(DownloadError, match=r"timed out \(2 tries\)"):
-        get(entry, patience=Patience(tries=2, first_wait_seconds=0.01, timeout_seconds=0.1))
+        get(entry, retry_policy=RetryPolicy(tries=2, first_wait_seconds=0.01, timeout_seconds=0.1))
 
 
 def test_redirects_are_followed(entry: Entry, server: FileServer) -> None:
@@ -207,7 +207,7 @@ def test_no_more_than_the_size_is_read(entry: Entry, server: FileServer, own_cac
 def test_a_cut_download_is_gone_on_with_by_the_next_call(entry: Entry, server: FileServer, own_cache: Path) -> None:
     server.answers = [cut(200_000), cut(0), cut(0)]
     with pytest.raises(DownloadError, match="the connection"):
-        get(entry, patience=replace(EAGER, tries=1))
+        get(entry, retry_policy=replace(EAGER, tries=1))
     assert visible(own_cache) == []
     (part,) = parts(own_cache)
     assert 0 < part.stat().st_size <= 200_000

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hashshield.checkpoints import catalog
-from hashshield.checkpoints.card import Card, Input
+from hashshield.checkpoints.card import Card, InputSpec
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import (
     Audit,
@@ -380,7 +380,7 @@ def test_train(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from hashshield.training import trainer
     from hashshield.training.recipe import read_recipe
 
-    size = Input(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    size = InputSpec(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     card = Card("mine", "vgg11", (16, 48), 0, size, ("a", "b"), "folder", {}, {}, "MIT", "me", map={"16": 0.9})
     calls: list[tuple[Any, dict[str, Any]]] = []
 
@@ -569,7 +569,7 @@ def test_models_info_of_a_file(run: Run, tmp_path: Path) -> None:
 
     from hashshield.checkpoints.file import write_checkpoint
 
-    size = Input(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    size = InputSpec(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     card = Card("mine", "vgg11", (16,), 0, size, ("a", "b c"), "folder", {}, {}, "MIT", "me", map={"16": 0.9})
     file = tmp_path / "mine.safetensors"
     write_checkpoint(file, card, {"weight": torch.zeros(2)}, {})

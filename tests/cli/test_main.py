@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hashshield.cli.app import app
-from hashshield.cli.describe import describe, walk
+from tools.describe import describe, walk
 
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "piexif", "safetensors", "platformdirs", "sqlite3")
 COMMANDS = [command.path[1:] for command in walk(describe(app, "hashshield"))]

@@ -16,7 +16,7 @@ import pytest
 
 from file_server import FileServer, running, status
 from hashshield.checkpoints import cache, catalog
-from hashshield.checkpoints.enter import entry_of
+from hashshield.checkpoints.header import entry_of
 from hashshield.cli import networks
 from hashshield.types import Evaluation, Verification
 from tiny_net import encoded, picture, write_tiny

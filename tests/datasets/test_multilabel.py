@@ -180,7 +180,7 @@ def test_equally_frequent_labels_keep_their_order() -> None:
     labels[[0, 1, 2, 3, 4, 5], [3, 3, 1, 1, 0, 2]] = True
     names = tuple("abcdef")
     files = LabelledFiles("x", Path(), names, labels, ("p", "q", "r", "s"), schemes={"two": Scheme(1, labels=3)})
-    found = files.under("two")
+    found = files.with_scheme("two")
     assert found.classes == ("p", "q", "s")
     assert found.paths == tuple("abcde")
 
@@ -191,7 +191,7 @@ def test_unknown_splits_name_the_known(tmp_path: Path) -> None:
         open_dataset("flickr25k", tmp_path, split="tc21")
     files = replace(open_dataset("flickr25k", tmp_path), schemes={})
     with pytest.raises(UnknownNameError, match="it has no named ones"):
-        files.under("paper")
+        files.with_scheme("paper")
 
 
 def test_nothing_to_learn_from_is_refused() -> None:

@@ -19,9 +19,9 @@ from pages import PAGES, ROOT, blocks, run, words_of
 from PIL import Image
 
 from hashshield.cli.app import app
-from hashshield.cli.describe import describe, walk
 from hashshield.config import SETTINGS
 from tiny_net import write_tiny
+from tools.describe import describe, walk
 
 BLOCKS = blocks()
 SECTIONS = {

@@ -13,8 +13,6 @@ import pytest
 from PIL import Image
 
 from hashshield.cli.app import app
-from hashshield.cli.describe import describe
-from hashshield.cli.manpage import pages
 from hashshield.config import SETTINGS, read_file
 from hashshield.datasets import open_dataset
 from hashshield.metrics.hamming import bits_of
@@ -33,6 +31,8 @@ from hashshield.types import (
     WitnessRow,
 )
 from hashshield.views import pillow_view
+from tools.describe import describe
+from tools.man import pages
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ def write_again(data: bytes, photo: imaging.Photo, name: str) -> tuple[float, fl
     assert again.unprotected_copies == photo.unprotected_copies
     assert again.links_to_owner == photo.links_to_owner
     check_metadata(photo, written)
-    shown = imaging.upright(photo.pixels, photo.orientation)
+    shown = imaging.to_display_orientation(photo.pixels, photo.orientation)
     assert np.array_equal(shown.squeeze(), shown_by_pillow(data)), name
     return min(psnr(photo.pixels, again.pixels), 120.0), len(written) / len(data)
 

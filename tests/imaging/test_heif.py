@@ -119,7 +119,7 @@ def test_turns_are_the_decoders(container: str, angle: int, axis: int | None) ->
         shown = np.asarray(pillow_heif.open_heif(data))
     else:
         shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-    assert np.array_equal(imaging.upright(photo.pixels, photo.orientation), shown)
+    assert np.array_equal(imaging.to_display_orientation(photo.pixels, photo.orientation), shown)
     again = read(imaging.write(photo, photo.pixels))
     assert again.orientation == photo.orientation
     assert psnr(again.pixels, photo.pixels) > 38

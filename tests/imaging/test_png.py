@@ -137,7 +137,7 @@ def test_orientation_from_text_profile_and_xmp_as_pillow_reads_it() -> None:
         photo = imaging.read(data, name="x")
         assert photo.orientation == expected
         shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-        assert np.array_equal(imaging.upright(photo.pixels, photo.orientation), shown)
+        assert np.array_equal(imaging.to_display_orientation(photo.pixels, photo.orientation), shown)
 
 
 def test_trailing_data_is_kept_and_told() -> None:

@@ -7,7 +7,7 @@ import pytest
 from imaging_samples import scene
 from PIL import Image
 
-from hashshield.imaging.services import JPEG_Q75, SERVICES, Service
+from hashshield.imaging.services import JPEG_Q75, SERVICES, Transform
 
 PHOTO = Image.fromarray(scene(240, 400))
 BY_NAME = {service.name: service for service in SERVICES}
@@ -88,4 +88,4 @@ def test_names_are_used_once_and_q75_is_among_them() -> None:
     assert len(BY_NAME) == len(SERVICES) == 17
     assert BY_NAME["jpeg q75"] is JPEG_Q75
     assert [service.name for service in SERVICES if service.squashed] == ["squash"]
-    assert all(isinstance(service, Service) and service.what for service in SERVICES)
+    assert all(isinstance(service, Transform) and service.what for service in SERVICES)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hashshield.checkpoints import catalog
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import BrokenPhotoError, CheckpointError, UnknownNameError
 from hashshield.metrics.hamming import bits_of
@@ -25,12 +25,12 @@ from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 @pytest.mark.parametrize(
     ("arch", "size"),
     [
-        ("resnet50", Input(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))),
-        ("densenet161", Input(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))),
-        pytest.param("vgg11", Input(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)), marks=pytest.mark.slow),
+        ("resnet50", InputSpec(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))),
+        ("densenet161", InputSpec(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))),
+        pytest.param("vgg11", InputSpec(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)), marks=pytest.mark.slow),
     ],
 )
-def test_any_classifier_becomes_a_hash_network(arch: str, size: Input, tmp_path: Path) -> None:
+def test_any_classifier_becomes_a_hash_network(arch: str, size: InputSpec, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = HashNet(arch, (16, 32), hidden=0, mean=size.mean, std=size.std)
     weights = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from hashshield.attacks.goals import away_band, in_band
+from hashshield.attacks.goals import GOALS, FixedCode, Goal, away_band, in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import GoalError, UnknownNameError
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, fixed_bits, measure, read_mark
+from hashshield.pipeline.aims import CodeTarget, make_target, measure, read_target, shared_bits, target_for_view
 from hashshield.types import GoalSpec
 from tiny_net import CARD, encoded, picture, tiny_weights
 
@@ -42,15 +42,16 @@ OWN = np.where(CODE > 0, 1, -1)
 FEATURES = torch.arange(5.0)
 
 
-def aim(model: OpenModel, goal: GoalSpec, **changes: Any) -> Any:
-    plain: dict[str, Any] = {"fixed": None, "key": KEY, "sha256": SHA}
-    return aim_for(goal, model, CODE, FEATURES, **{**plain, **changes})
+def aim(model: OpenModel, goal: GoalSpec | Goal, **changes: Any) -> Any:
+    plain: dict[str, Any] = {"key": KEY, "sha256": SHA}
+    goal = GOALS[goal.kind] if isinstance(goal, GoalSpec) else goal
+    return make_target(goal, model, CODE, FEATURES, **{**plain, **changes})
 
 
 def test_away_is_a_secret_half_and_leaves_the_features(model: OpenModel, bare: OpenModel) -> None:
     mark, aimed = aim(model, GoalSpec())
     assert mark.band
-    assert (mark.own == OWN).all()
+    assert (mark.original_bits == OWN).all()
     assert in_band(int(np.count_nonzero(mark.wanted != OWN)), 16)
     assert mark.nearest == int(np.count_nonzero(anchors(model) != OWN, axis=1).argmin())
     assert in_band(int(np.count_nonzero(mark.wanted != anchors(model)[mark.nearest])), 16)
@@ -73,19 +74,19 @@ def test_goals_with_a_wanted_code(model: OpenModel) -> None:
     assert any((mark.wanted == anchor).all() for anchor in anchors(model))
     assert np.count_nonzero(mark.wanted != OWN) >= 0.35 * 16
     fixed = np.ones(16, np.int8)
-    assert (aim(model, GoalSpec("image", "x"), fixed=fixed)[0].wanted == fixed).all()
+    assert (aim(model, FixedCode("image:x", {model.name: fixed}))[0].wanted == fixed).all()
 
 
 def test_a_target_of_the_photos_own_code(model: OpenModel) -> None:
     with pytest.raises(GoalError, match=r"the target already has this photo's code on .*; choose another target"):
-        aim(model, GoalSpec("image", "x"), fixed=OWN.astype(np.int8))
+        aim(model, FixedCode("image:x", {model.name: OWN.astype(np.int8)}))
 
 
 @pytest.mark.parametrize("kind", ["decoy", "center", "class"])
 def test_goals_that_need_anchors_say_so_before_any_photo(kind: Any, model: OpenModel, bare: OpenModel) -> None:
-    assert kind == "class" or fixed_bits(GoalSpec(kind), [model]) is None
+    assert kind == "class" or shared_bits(GoalSpec(kind), [model]) is None
     with pytest.raises((GoalError, UnknownNameError), match=r"has no class anchors|knows no class"):
-        fixed_bits(GoalSpec(kind, "cat"), [model, bare])
+        shared_bits(GoalSpec(kind, "cat"), [model, bare])
 
 
 def put(path: Path, seed: int) -> Path:
@@ -99,25 +100,25 @@ def test_a_set_votes_bit_by_bit_and_ties_are_minus_one(model: OpenModel, tmp_pat
     each = []
     for seed in range(4):
         path = put(folder / f"{seed}.png", seed)
-        (bits,) = fixed_bits(GoalSpec("image", str(path)), [model]) or []
+        (bits,) = shared_bits(GoalSpec("image", str(path)), [model]) or []
         each.append(bits)
     (folder / "notes.txt").write_text("no photo")
     (folder / "old.gif").write_bytes(encoded(picture(), "GIF"))
     votes = np.sum(each, axis=0, dtype=int)
     assert (votes == 0).any(), "an even set that ties somewhere"
-    (found,) = fixed_bits(GoalSpec("set", str(folder)), [model]) or []
+    (found,) = shared_bits(GoalSpec("set", str(folder)), [model]) or []
     assert found.tolist() == np.where(votes > 0, 1, -1).tolist()
 
 
 def test_every_network_gets_its_own(model: OpenModel, tiny: Path, tmp_path: Path) -> None:
     models = open_models([f"{tiny}:16", f"{tiny}:24"])
     for goal in (GoalSpec("image", str(put(tmp_path / "a.png", 1))), GoalSpec("class", "dog")):
-        assert [len(bits) for bits in fixed_bits(goal, models) or []] == [16, 24]
+        assert [len(bits) for bits in shared_bits(goal, models) or []] == [16, 24]
 
 
 @pytest.mark.parametrize("kind", ["away", "opposite"])
 def test_goals_of_the_photo_itself_fix_nothing(kind: Any, bare: OpenModel) -> None:
-    assert fixed_bits(GoalSpec(kind), [bare]) is None
+    assert shared_bits(GoalSpec(kind), [bare]) is None
 
 
 def test_bad_targets_are_named(model: OpenModel, tmp_path: Path) -> None:
@@ -130,19 +131,19 @@ def test_bad_targets_are_named(model: OpenModel, tmp_path: Path) -> None:
         (GoalSpec("class", "dogs"), UnknownNameError, "did you mean dog"),
     ):
         with pytest.raises(error, match=says):
-            fixed_bits(goal, [model])
+            shared_bits(goal, [model])
     cut = put(tmp_path / "cut.png", 0)
     cut.write_bytes(cut.read_bytes()[:200])
     with pytest.raises(GoalError, match=r"the target is no usable photo: .*cut\.png"):
-        fixed_bits(GoalSpec("image", str(cut)), [model])
+        shared_bits(GoalSpec("image", str(cut)), [model])
 
 
 def test_a_mark_comes_back_from_the_ledger(model: OpenModel) -> None:
     for goal in (GoalSpec(), GoalSpec("opposite")):
         mark, _ = aim(model, goal)
-        back = read_mark(json.loads(json.dumps(mark.as_details())))
+        back = read_target(json.loads(json.dumps(mark.as_details())))
         assert (back.model, back.view, back.nearest, back.band) == (mark.model, "card", mark.nearest, mark.band)
-        assert back.own.tolist() == mark.own.tolist()
+        assert back.original_bits.tolist() == mark.original_bits.tolist()
         assert back.wanted.tolist() == mark.wanted.tolist()
 
 
@@ -150,32 +151,32 @@ def test_another_view_wants_the_same_bits_and_has_its_own(model: OpenModel) -> N
     there = CODE.copy()
     there[[0, 15]] *= -1
     for goal in (GoalSpec(), GoalSpec("opposite")):
-        mark, _ = aim(model, goal, others=[np.where(there > 0, 1, -1)])
-        elsewhere, aimed = aim_elsewhere(mark, "squash", there, FEATURES + 1)
+        mark, _ = aim(model, goal, other_view_bits=[np.where(there > 0, 1, -1)])
+        elsewhere, aimed = target_for_view(mark, "squash", there, FEATURES + 1)
         assert elsewhere.view == "squash"
         assert (elsewhere.wanted == mark.wanted).all()
-        assert (elsewhere.own == np.where(there > 0, 1, -1)).all()
+        assert (elsewhere.original_bits == np.where(there > 0, 1, -1)).all()
         assert aimed.wanted.tolist() == mark.wanted.tolist()
-        assert read_mark(json.loads(json.dumps(elsewhere.as_details()))).view == "squash"
+        assert read_target(json.loads(json.dumps(elsewhere.as_details()))).view == "squash"
     assert aimed.original_features is None
 
 
 def test_what_a_goal_forgives(model: OpenModel) -> None:
     away, _ = aim(model, GoalSpec())
     assert away.forgives(3) == 1, "8 of 16 bits, and the band is 7 to 9"
-    assert replace(away, own=-away.wanted).forgives(3) == 0, "outside the band"
+    assert replace(away, original_bits=-away.wanted).forgives(3) == 0, "outside the band"
     assert [aim(model, GoalSpec("opposite"))[0].forgives(n) for n in (0, 3)] == [0, 3]
 
 
 def test_a_record_without_a_view_is_of_the_cards(model: OpenModel) -> None:
     details = aim(model, GoalSpec())[0].as_details()
     del details["view"]
-    assert read_mark(details).view == "card"
+    assert read_target(details).view == "card"
 
 
 def test_measuring() -> None:
     own, wanted = np.array([1, 1, -1, -1], np.int8), np.array([1, -1, 1, -1], np.int8)
-    mark = Mark("m:4", own, wanted, nearest=1, band=False)
+    mark = CodeTarget("m:4", own, wanted, nearest=1, band=False)
     table = torch.tensor([[1, -1, 1, 1], [1, 1, -1, -1], [1, -1, -1, -1]], dtype=torch.int8)
     row = measure(mark, np.array([0.5, -0.25, 0.0, -3.0], np.float32), table, "card")
     assert (row.model, row.bits, row.view) == ("m:4", 4, "card")
@@ -188,14 +189,14 @@ def test_measuring() -> None:
 
 @pytest.mark.parametrize(("distance", "passed"), [(6, False), (7, True), (9, True), (10, False)])
 def test_away_passes_within_its_band_only(distance: int, passed: bool) -> None:
-    mark = Mark("m:16", OWN.astype(np.int8), OWN.astype(np.int8), None, band=True)
+    mark = CodeTarget("m:16", OWN.astype(np.int8), OWN.astype(np.int8), None, band=True)
     code = np.concatenate([-OWN[:distance], OWN[distance:]]).astype(np.float32)
     row = measure(mark, code, None, "card")
     assert mark.passed(row, tolerance=16) is passed
 
 
 def test_other_goals_pass_within_the_tolerance() -> None:
-    mark = Mark("m:16", -OWN.astype(np.int8), OWN.astype(np.int8), None, band=False)
+    mark = CodeTarget("m:16", -OWN.astype(np.int8), OWN.astype(np.int8), None, band=False)
     row = measure(mark, np.concatenate([-OWN[:2], OWN[2:]]).astype(np.float32), None, "card")
     assert [mark.passed(row, tolerance) for tolerance in (0, 1, 2)] == [False, False, True]
     assert mark.passed(replace(row, distance_to_goal=0), 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hashshield.pipeline.between import held_back, terminable
+from hashshield.pipeline.between import defer_interrupts, terminable
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.run import protect
 from hashshield.storage import Store, calls
@@ -31,7 +31,7 @@ def test_an_interruption_waits_for_the_end_of_the_block() -> None:
     steps = []
 
     def work() -> None:
-        with held_back():
+        with defer_interrupts():
             signal.raise_signal(signal.SIGINT)
             steps.append("written")
         steps.append("gone on")
@@ -45,7 +45,7 @@ def test_a_second_one_does_not_wait() -> None:
     steps = []
 
     def work() -> None:
-        with held_back():
+        with defer_interrupts():
             signal.raise_signal(signal.SIGINT)
             steps.append("once")
             signal.raise_signal(signal.SIGINT)
@@ -57,15 +57,15 @@ def test_a_second_one_does_not_wait() -> None:
 
 
 def test_a_block_without_one_and_a_block_that_fails_change_nothing() -> None:
-    with held_back():
+    with defer_interrupts():
         pass
-    with pytest.raises(ZeroDivisionError), held_back():
+    with pytest.raises(ZeroDivisionError), defer_interrupts():
         raise ZeroDivisionError
 
 
 def test_who_ignores_interruptions_goes_on_ignoring_them() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with held_back():
+    with defer_interrupts():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,7 +75,7 @@ def test_other_threads_are_left_alone() -> None:
     seen = []
 
     def work() -> None:
-        with held_back():
+        with defer_interrupts():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -142,7 +142,7 @@ def test_a_service_that_is_told_to_end_finishes_its_write(before: Any) -> None:
 
     def serve() -> None:
         with terminable():
-            with held_back():
+            with defer_interrupts():
                 signal.raise_signal(signal.SIGTERM)
                 steps.append("written")
             steps.append("gone on")

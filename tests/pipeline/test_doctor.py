@@ -44,7 +44,7 @@ def vault(photos: Path, tmp_path: Path, protect_now: Protect) -> Path:
     return tmp_path / "vault"
 
 
-def look(told: Any, vault: Path, **how: bool) -> dict[str, Finding]:
+def prefilter(told: Any, vault: Path, **how: bool) -> dict[str, Finding]:
     return {found.check: found for found in doctor(vault, progress=told, **how)}
 
 
@@ -57,7 +57,7 @@ def originals(vault: Path) -> list[Path]:
 
 
 def test_a_sound_installation(told: Any, vault: Path) -> None:
-    found = look(told, vault, thorough=True)
+    found = prefilter(told, vault, thorough=True)
     assert bad(found) == {}
     assert f"torch {torch.__version__.split('+')[0]}" in found["versions"].found
     assert "4 code lengths" in found["network lite0-caltech101"].found
@@ -68,7 +68,7 @@ def test_a_sound_installation(told: Any, vault: Path) -> None:
 
 
 def test_no_vault_is_no_fault_and_none_is_made(told: Any, tmp_path: Path) -> None:
-    found = look(told, tmp_path / "none")
+    found = prefilter(told, tmp_path / "none")
     assert bad(found) == {}
     assert "not there yet" in found["vault"].found
     assert not (tmp_path / "none").exists()
@@ -78,7 +78,7 @@ def test_a_damaged_original_is_found(told: Any, vault: Path) -> None:
     path = originals(vault)[0]
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    (finding,) = bad(look(told, vault, thorough=True)).values()
+    (finding,) = bad(prefilter(told, vault, thorough=True)).values()
     assert finding.status == "failed"
     assert path.name in finding.found
     assert "backup" in finding.found
@@ -87,24 +87,24 @@ def test_a_damaged_original_is_found(told: Any, vault: Path) -> None:
 def test_an_original_that_is_gone_is_found(told: Any, vault: Path) -> None:
     gone = originals(vault)[0]
     gone.unlink()
-    finding = bad(look(told, vault))["original"]
+    finding = bad(prefilter(told, vault))["original"]
     assert gone.name[:12] in finding.found
     assert "backup" in str(finding.advice)
 
 
 def test_what_is_not_read_in_time_is_said(told: Any, vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SECONDS_OF_DIGESTS", -1.0)
-    assert look(told, vault)["originals"].found == (
+    assert prefilter(told, vault)["originals"].found == (
         "read 0 back, digests compared, the newest of 2; --thorough reads all"
     )
-    assert look(told, vault, thorough=True)["originals"].found == "read 2 back, digests compared"
+    assert prefilter(told, vault, thorough=True)["originals"].found == "read 2 back, digests compared"
 
 
 def test_a_ledger_that_is_no_database_is_found_and_the_rest_goes_on(told: Any, vault: Path) -> None:
     for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
         (vault / name).unlink(missing_ok=True)
     (vault / "ledger.sqlite").write_bytes(b"no database" * 1000)
-    found = look(told, vault)
+    found = prefilter(told, vault)
     assert set(bad(found)) == {"vault", "originals"}
     assert "ledger" in found["vault"].found
     assert found["network lite0-caltech101"].status == "ok"
@@ -123,25 +123,25 @@ def test_a_ledger_with_a_damaged_page_is_found(told: Any, vault: Path) -> None:
     first = (root - 1) * page_size
     data[first : first + page_size] = bytes(page_size)
     path.write_bytes(data)
-    found = bad(look(told, vault))
+    found = bad(prefilter(told, vault))
     assert found, "an index without a page"
     assert any("ledger" in finding.check or "ledger" in finding.found for finding in found.values())
 
 
 def test_a_bad_configuration_is_found(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HASHSHIELD_TAU", "9")
-    found = bad(look(told, tmp_path / "none"))
+    found = bad(prefilter(told, tmp_path / "none"))
     assert "HASHSHIELD_TAU is 9" in found["configuration"].found
 
 
 def test_more_threads_than_cores(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_usable_cores", lambda: 0)
-    assert "OMP_NUM_THREADS" in str(look(told, tmp_path / "none")["threads"].advice)
+    assert "OMP_NUM_THREADS" in str(prefilter(told, tmp_path / "none")["threads"].advice)
 
 
 def test_a_disk_that_is_nearly_full(told: Any, vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LITTLE_BYTES", 10**18)
-    found = look(told, vault)["vault"]
+    found = prefilter(told, vault)["vault"]
     assert found.status == "warning"
     assert "--vault" in str(found.advice)
 
@@ -154,11 +154,11 @@ def test_a_damaged_network_is_found(
 
     monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
     entry = import_model(tiny)
-    assert look(told, vault)[f"network {entry.name}"].status == "ok"
+    assert prefilter(told, vault)[f"network {entry.name}"].status == "ok"
     where = catalog.file_of(entry)
     where.chmod(0o600)
     where.write_bytes(where.read_bytes()[:-8] + bytes(8))
-    finding = look(told, vault)[f"network {entry.name}"]
+    finding = prefilter(told, vault)[f"network {entry.name}"]
     assert finding.status == "failed"
     assert finding.advice == f"hashshield models remove {entry.name}"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hashshield.attacks import loop
-from hashshield.pipeline.execute import make_tools
+from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
 from hashshield.types import Request
@@ -32,7 +32,7 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
     from hashshield.pipeline import work as module
 
     told: list[str] = []
-    tools = make_tools(
+    tools = make_context(
         Request(models=(f"{tiny}:16",), preset="invisible", steps=20, seed=1, device="cpu", witness="none"),
         b"key",
         told.append,
@@ -40,7 +40,7 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
     gpu = SmallGpu(loop.search)
     monkeypatch.setattr(module, "search", gpu)
     # A device without storage stands in for the GPU: the flow takes its device from the networks, which stay here.
-    flow_init, flow_aim = module._Flow.__init__, module._Flow._aim
+    flow_init, flow_aim = module._Protector.__init__, module._Protector._objective
 
     def on_gpu(self: Any, *arguments: Any) -> None:
         flow_init(self, *arguments)
@@ -51,8 +51,8 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
         flow_aim(self, task)
         self.device = claimed
 
-    monkeypatch.setattr(module._Flow, "__init__", on_gpu)
-    monkeypatch.setattr(module._Flow, "_aim", aim_here)
+    monkeypatch.setattr(module._Protector, "__init__", on_gpu)
+    monkeypatch.setattr(module._Protector, "_aim", aim_here)
     data = [encoded(picture(seed=seed)) for seed in range(3)]
     results = list(work([Source(str(i), d, digest(d)) for i, d in enumerate(data)], tools))
     assert gpu.refused == 1
@@ -69,7 +69,7 @@ def test_a_cpu_without_memory_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatc
         raise torch.OutOfMemoryError("no memory")
         yield
 
-    tools = make_tools(
+    tools = make_context(
         Request(models=(f"{tiny}:16",), preset="invisible", steps=5, seed=1, device="cpu", witness="none"), b"key"
     )
     monkeypatch.setattr(module, "search", full)

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import hashshield
-from hashshield.pipeline.look import look
+from hashshield.pipeline.look import prefilter
 from hashshield.pipeline.plan import plan
 from hashshield.storage import Store
 from hashshield.types import GoalSpec, Outcome, Request
@@ -88,10 +88,10 @@ def test_the_look_ends_at_the_first_photo_to_work_on(tmp_path: Path, request_for
     with Store.open(request.vault) as store:
         jobs = plan([folder], request, store).jobs
         rows: dict[str, Outcome] = {}
-        left = look(jobs, request, store, rows)
+        left = prefilter(jobs, request, store, rows)
         assert [job.path.name for job in left] == ["b.png", "c.png"]
         assert [(Path(path).name, row.status) for path, row in rows.items()] == [("a.png", "failed")]
-        assert look(jobs, request_for(force=True), store, {}) == jobs
+        assert prefilter(jobs, request_for(force=True), store, {}) == jobs
 
 
 def test_the_row_of_a_photo_that_cannot_be_read_is_the_same_either_way(

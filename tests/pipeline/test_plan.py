@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.pipeline.plan import goal_name, model_names, plan
+from hashshield.pipeline.plan import model_names, plan
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import GoalSpec, Request
 from tiny_net import encoded, picture
@@ -38,7 +38,7 @@ def test_folders_are_walked_and_files_taken_as_named(photos: Path, store: Store)
         (photos / "b.png", photos),
         (photos / "sub" / "c.png", photos),
     ]
-    assert found.settled == ()
+    assert found.resolved == ()
     assert [j.size for j in found.jobs] == [len(PHOTO) + 5, len(PHOTO) + 5, len(PHOTO) + 9]
 
 
@@ -53,7 +53,7 @@ def test_one_file_by_several_names_is_one_job(photos: Path, store: Store) -> Non
     (photos / "soft.png").symlink_to(photos / "b.png")
     found = plan([photos / "soft.png", photos, photos / "sub" / ".." / "a.png", photos / "a.png"], Request(), store)
     assert [j.path.name for j in found.jobs] == ["soft.png", "a.png", "c.png"]
-    assert {(Path(r.path).name, r.status) for r in found.settled} == {
+    assert {(Path(r.path).name, r.status) for r in found.resolved} == {
         ("b.png", "skipped"),
         ("hard.png", "skipped"),
         ("a.png", "skipped"),
@@ -73,7 +73,7 @@ def test_no_image_is_skipped_when_met_and_failed_later_when_named(photos: Path, 
     (photos / "notes.txt").write_text("text")
     (photos / "empty.jpg").write_bytes(b"")
     found = plan([photos], Request(), store)
-    assert {(Path(r.path).name, r.status, r.reason) for r in found.settled} == {
+    assert {(Path(r.path).name, r.status, r.reason) for r in found.resolved} == {
         ("notes.txt", "skipped", "not an image"),
         ("empty.jpg", "skipped", "not an image"),
     }
@@ -85,8 +85,8 @@ def test_what_is_not_there_is_a_row(photos: Path, store: Store) -> None:
     (photos / "dangling.png").symlink_to(photos / "gone.png")
     found = plan([photos / "nowhere.png", photos / "dangling.png"], Request(), store)
     assert found.jobs == ()
-    assert [r.status for r in found.settled] == ["failed", "failed"]
-    assert "no such file or folder" in str(found.settled[0].reason)
+    assert [r.status for r in found.resolved] == ["failed", "failed"]
+    assert "no such file or folder" in str(found.resolved[0].reason)
 
 
 def test_results_are_already_protected_unless_forced(photos: Path, store: Store) -> None:
@@ -95,11 +95,11 @@ def test_results_are_already_protected_unless_forced(photos: Path, store: Store)
     record = store.replace(read_snapshot(path, follow=True), PHOTO + b"after", NewRecord(details=details))
     found = plan([path], Request(), store)
     assert found.jobs == ()
-    (row,) = found.settled
+    (row,) = found.resolved
     assert (row.status, row.reason, row.bits, row.sha256_after) == ("already", None, 48, record.sha256_after)
     for named in ("lite0-caltech101", "lite0-caltech101:48"):
-        assert plan([path], Request(models=(named,)), store).settled[0].reason is None
-    (row,) = plan([path], Request(tau=0.02, goal=GoalSpec("class", "lotus")), store).settled
+        assert plan([path], Request(models=(named,)), store).resolved[0].reason is None
+    (row,) = plan([path], Request(tau=0.02, goal=GoalSpec("class", "lotus")), store).resolved
     assert row.reason == "protected earlier with goal away, tau 0.032; --force starts again from the original"
     (job,) = plan([path], Request(force=True), store).jobs
     assert job.again == record
@@ -111,7 +111,7 @@ def test_the_vault_is_not_walked(tmp_path: Path) -> None:
         store.replace(read_snapshot(tmp_path / "a.png", follow=True), PHOTO + b"after", NewRecord())
         found = plan([tmp_path], Request(), store)
     assert found.jobs == ()
-    assert [Path(r.path).name for r in found.settled] == ["a.png"]
+    assert [Path(r.path).name for r in found.resolved] == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_vault_is_not_walked(tmp_path: Path) -> None:
     [(GoalSpec(), "away"), (GoalSpec("class", "lotus"), "class:lotus")],
 )
 def test_goals_are_named_with_their_value(goal: GoalSpec, name: str) -> None:
-    assert goal_name(Request(goal=goal)) == name
+    assert goal.label == name
 
 
 def test_networks_are_named_in_full(tiny: Path) -> None:

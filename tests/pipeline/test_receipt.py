@@ -16,9 +16,9 @@ from hashshield.errors import BrokenPhotoError
 from hashshield.imaging.services import JPEG_Q75
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, tolerance_for
-from hashshield.pipeline.looks import looks_of
-from hashshield.pipeline.receipt import judge, read_again
+from hashshield.models.network_views import network_views
+from hashshield.pipeline.aims import CodeTarget, tolerance_for
+from hashshield.pipeline.receipt import build_receipt, measure_written
 from hashshield.views import CARD, SQUASH, VIEWS, pillow_view
 from tiny_net import SIZE, encoded, picture
 
@@ -42,13 +42,13 @@ def bits(model: OpenModel, pixels: Any, view: str = CARD) -> Any:
 def test_what_is_measured_is_what_was_written(models: list[OpenModel]) -> None:
     changed = PIXELS.copy()
     changed[5:40, 10:60, 0] += 6
-    data, looks = encoded(changed), looks_of(models)
-    reread = read_again(data, photo(encoded(PIXELS)), looks, name="a")
+    data, looks = encoded(changed), network_views(models)
+    reread = measure_written(data, photo(encoded(PIXELS)), looks, name="a")
     assert reread.linf_levels_written == 6
     assert reread.psnr_db == pytest.approx(10 * math.log10(255**2 / (36 * 35 * 50 / PIXELS.size)))
     assert reread.pixels_after == imaging.pixel_digest(photo(data))
-    marks = [Mark(m.name, bits(m, PIXELS), bits(m, changed), None, band=False) for m in models]
-    receipt = judge(reread, marks, looks, linf_applied=5, tolerance=None, lossless=True)
+    marks = [CodeTarget(m.name, bits(m, PIXELS), bits(m, changed), None, band=False) for m in models]
+    receipt = build_receipt(reread, marks, looks, linf_applied=5, tolerance=None, lossless=True)
     assert receipt.passed
     assert (receipt.linf_levels, receipt.linf_levels_written) == (5, 6)
     for row, model in zip(receipt.codes, models, strict=True):
@@ -64,29 +64,29 @@ def test_what_is_measured_is_what_was_written(models: list[OpenModel]) -> None:
 
 
 def test_one_network_that_misses_is_enough_to_fail(models: list[OpenModel]) -> None:
-    data, looks = encoded(PIXELS), looks_of(models)
-    reread = read_again(data, photo(data), looks, name="a")
-    good = [Mark(m.name, bits(m, PIXELS), bits(m, PIXELS), None, band=False) for m in models]
-    bad = [good[0], Mark(good[1].model, good[1].own, -good[1].wanted, None, band=False)]
+    data, looks = encoded(PIXELS), network_views(models)
+    reread = measure_written(data, photo(data), looks, name="a")
+    good = [CodeTarget(m.name, bits(m, PIXELS), bits(m, PIXELS), None, band=False) for m in models]
+    bad = [good[0], CodeTarget(good[1].model, good[1].original_bits, -good[1].wanted, None, band=False)]
     kinds = {"linf_applied": 0, "tolerance": None, "lossless": True}
-    assert judge(reread, good, looks, **kinds).passed  # type: ignore[arg-type]
-    assert not judge(reread, bad, looks, **kinds).passed  # type: ignore[arg-type]
-    assert judge(reread, bad, looks, linf_applied=0, tolerance=24, lossless=True).passed
+    assert build_receipt(reread, good, looks, **kinds).passed  # type: ignore[arg-type]
+    assert not build_receipt(reread, bad, looks, **kinds).passed  # type: ignore[arg-type]
+    assert build_receipt(reread, bad, looks, linf_applied=0, tolerance=24, lossless=True).passed
 
 
 def test_every_promised_view_of_every_network_has_a_row_and_a_say(models: list[OpenModel]) -> None:
     pixels = picture(48, 96)
-    data, looks = encoded(pixels), looks_of(models, VIEWS)
-    reread = read_again(data, photo(data), looks, name="a")
+    data, looks = encoded(pixels), network_views(models, VIEWS)
+    reread = measure_written(data, photo(data), looks, name="a")
     own = [bits(look.model, pixels, look.view) for look in looks]
-    marks = [Mark(k.model.name, b, b, None, band=False, view=k.view) for k, b in zip(looks, own, strict=True)]
-    receipt = judge(reread, marks, looks, linf_applied=0, tolerance=None, lossless=True)
+    marks = [CodeTarget(k.model.name, b, b, None, band=False, view=k.view) for k, b in zip(looks, own, strict=True)]
+    receipt = build_receipt(reread, marks, looks, linf_applied=0, tolerance=None, lossless=True)
     assert [(row.model, row.view) for row in receipt.codes] == [(m.name, v) for m in models for v in (CARD, SQUASH)]
     assert [row.distance_to_goal for row in receipt.codes] == [0, 0, 0, 0]
     assert receipt.passed
     assert len(receipt.survival) == 2, "one view for each service"
     marks[1] = replace(marks[1], wanted=-marks[1].wanted)
-    assert not judge(reread, marks, looks, linf_applied=0, tolerance=None, lossless=True).passed
+    assert not build_receipt(reread, marks, looks, linf_applied=0, tolerance=None, lossless=True).passed
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,32 @@ def turned(orientation: int) -> bytes:
 )
 def test_bytes_that_are_another_photo_are_not_written(before: bytes, after: bytes, models: list[OpenModel]) -> None:
     with pytest.raises(BrokenPhotoError, match="encoding changed size, orientation or transparency"):
-        read_again(after, photo(before), looks_of(models), name="a")
+        measure_written(after, photo(before), network_views(models), name="a")
 
 
 def test_bytes_that_do_not_decode_are_not_written(models: list[OpenModel]) -> None:
     data = encoded(PIXELS)
     with pytest.raises(BrokenPhotoError):
-        read_again(data[:500], photo(data), looks_of(models), name="a")
+        measure_written(data[:500], photo(data), network_views(models), name="a")
+
+
+@pytest.mark.parametrize("accept_best", [False, True])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_picture_that_is_not_the_meant_one_is_our_bug_and_is_not_written(
+    name: str, accept_best: bool, tmp_path: Path, protect_now: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    data = encoded(picture(60, 80, seed=4), "JPEG" if name == "a.jpg" else "PNG")
+    path.write_bytes(data)
+    write = imaging.write
+
+    def sheared(photo: imaging.Photo, pixels: Any, **given: Any) -> bytes:
+        rows = [np.roll(pixels[top : top + 8], top, axis=1) for top in range(0, len(pixels), 8)]
+        return write(photo, np.concatenate(rows), **given)
+
+    monkeypatch.setattr(imaging, "write", sheared)
+    (row,) = protect_now(path, accept_best=accept_best, steps=4)
+    assert row.status == "failed"
+    assert "internal error: the written picture is not the meant one" in row.reason
+    assert row.reason.endswith("please report it")
+    assert path.read_bytes() == data

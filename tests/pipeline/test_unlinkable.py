@@ -10,7 +10,7 @@ from hashshield import imaging
 from hashshield.checkpoints.catalog import DEFAULT_MODEL
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.hash_files import upright_rgb
-from hashshield.pipeline.execute import make_tools
+from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
 from hashshield.types import Request
@@ -29,7 +29,7 @@ def burst(data: Path) -> list[bytes]:
 
 def protected_bits(files: list[bytes], secret: bytes) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Bits of the written files, hashed again from their bytes, and the photos' own bits."""
-    tools = make_tools(Request(models=(DEFAULT_MODEL,), device="cpu"), secret)
+    tools = make_context(Request(models=(DEFAULT_MODEL,), device="cpu"), secret)
     model = tools.models[0]
     found: dict[object, tuple[np.ndarray, np.ndarray]] = {}
     for result in work([Source(str(i), f, digest(f), i) for i, f in enumerate(files)], tools):
@@ -38,7 +38,7 @@ def protected_bits(files: list[bytes], secret: bytes) -> tuple[list[np.ndarray],
         assert result.data is not None
         shown = upright_rgb(imaging.read(result.data, name="written"))
         code = model.model(pillow_view(shown, model.card.input)[None]).code[0].detach().numpy()
-        found[result.source.key] = bits_of(code), result.marks[0].own
+        found[result.source.key] = bits_of(code), result.targets[0].original_bits
     return [found[i][0] for i in range(len(files))], [found[i][1] for i in range(len(files))]
 
 

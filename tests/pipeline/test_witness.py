@@ -17,7 +17,7 @@ from hashshield.errors import UnknownNameError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.models.own import import_model
-from hashshield.pipeline.networks import here, searched
+from hashshield.pipeline.networks import installed_models, models_to_search
 from hashshield.pipeline.witness import witness_name
 from hashshield.types import Outcome, Request
 from hashshield.views import pillow_view
@@ -81,7 +81,7 @@ def test_a_network_for_thumbnails_is_no_witness_for_photos(
         weights, anchors = tiny_weights(seed=9)
         write_checkpoint(tmp_path / f"{name}.safetensors", replace(CARD, name=name, input=size), weights, anchors)
         import_model(tmp_path / f"{name}.safetensors")
-    assert [entry.name for entry in here()] == ["lite0-caltech101", "wide"]
+    assert [entry.name for entry in installed_models()] == ["lite0-caltech101", "wide"]
     assert witness_name(Request()) == "wide:24"
 
 
@@ -101,8 +101,8 @@ def test_the_strong_preset_is_searched_on_every_network_for_photos(
     )
     import_model(tmp_path / "less.safetensors")
     own = ("lite0-caltech101:48",)
-    assert searched(resolve({**dict.fromkeys(SETTINGS)})) == own
-    assert searched(resolve({**dict.fromkeys(SETTINGS), "preset": "strong"})) == (*own, "wide")
+    assert models_to_search(resolve({**dict.fromkeys(SETTINGS)})) == own
+    assert models_to_search(resolve({**dict.fromkeys(SETTINGS), "preset": "strong"})) == (*own, "wide")
     named = {**dict.fromkeys(SETTINGS), "preset": "strong", "model": ["lite0-caltech101:16"]}
-    assert searched(resolve(named)) == ("lite0-caltech101:16",), "what is named is all"
-    assert searched(resolve({**dict.fromkeys(SETTINGS), "preset": "strong", "witness": "wide:16"})) == own
+    assert models_to_search(resolve(named)) == ("lite0-caltech101:16",), "what is named is all"
+    assert models_to_search(resolve({**dict.fromkeys(SETTINGS), "preset": "strong", "witness": "wide:16"})) == own

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from hashshield import imaging
-from hashshield.attacks.loop import Budget
-from hashshield.pipeline.execute import make_tools
-from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.attacks.search import Execution, SearchConfig
+from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest
 from hashshield.types import GoalSpec, Request
 from tiny_net import encoded, picture
@@ -28,15 +28,17 @@ def source(number: int, data: bytes | None = None) -> Source:
 
 
 @pytest.fixture
-def tools(request_for: Requests) -> Tools:
-    return make_tools(request_for(tau=0.05), b"secret")
+def tools(request_for: Requests) -> ProtectContext:
+    return make_context(request_for(tau=0.05), b"secret")
 
 
-def test_every_photo_has_one_result_whatever_becomes_of_it(tools: Tools) -> None:
+def test_every_photo_has_one_result_whatever_becomes_of_it(tools: ProtectContext) -> None:
     sources = [source(i) for i in range(6)]
     sources[1] = source(1, b"no photo")
     sources[4] = source(4, sources[4].data[:300])
-    results = {r.source.key: r for r in work(sources, replace(tools, budget=Budget(0.05, 5, 2)))}
+    results = {
+        r.source.key: r for r in work(sources, replace(tools, search=SearchConfig(0.05, 5), execution=Execution(2)))
+    }
     assert sorted(results) == list(range(6))
     for key, result in results.items():
         assert result.source is sources[key]
@@ -50,7 +52,7 @@ def test_every_photo_has_one_result_whatever_becomes_of_it(tools: Tools) -> None
             assert result.seconds > 0
 
 
-def test_photos_are_read_as_they_are_needed(tools: Tools) -> None:
+def test_photos_are_read_as_they_are_needed(tools: ProtectContext) -> None:
     read: list[int] = []
 
     def sources() -> Iterator[Source]:
@@ -59,25 +61,30 @@ def test_photos_are_read_as_they_are_needed(tools: Tools) -> None:
             yield source(number)
 
     done = 0
-    for _ in work(sources(), replace(tools, budget=Budget(0.05, 2, 2), method=replace(tools.method, retries=False))):
+    for _ in work(
+        sources(),
+        replace(
+            tools, search=SearchConfig(0.05, 2), execution=Execution(2), method=replace(tools.method, retries=False)
+        ),
+    ):
         done += 1
         assert len(read) <= done + 3 * (2 + tools.jobs), "a few ahead, not all"
     assert done == 12
 
 
-def test_nothing_to_do_is_done(tools: Tools) -> None:
+def test_nothing_to_do_is_done(tools: ProtectContext) -> None:
     assert list(work([], tools)) == []
     (result,) = work([source(0, b"")], tools)
     assert result.data is None
 
 
-def steps_taken(tools: Tools, **changes: Any) -> Result:
+def steps_taken(tools: ProtectContext, **changes: Any) -> Result:
     (result,) = work([source(3)], replace(tools, **changes))
     return result
 
 
-def test_a_photo_that_misses_is_tried_again_and_the_best_is_kept(tools: Tools, request_for: Requests) -> None:
-    hard = make_tools(request_for(tau=1 / 255, goal=GoalSpec("opposite"), steps=6), b"secret")
+def test_a_photo_that_misses_is_tried_again_and_the_best_is_kept(tools: ProtectContext, request_for: Requests) -> None:
+    hard = make_context(request_for(tau=1 / 255, goal=GoalSpec("opposite"), steps=6), b"secret")
     once = steps_taken(hard, method=replace(hard.method, retries=False))
     again = steps_taken(hard)
     assert once.steps == 6
@@ -88,19 +95,19 @@ def test_a_photo_that_misses_is_tried_again_and_the_best_is_kept(tools: Tools, r
     assert again.receipt.codes[0].distance_to_goal <= once.receipt.codes[0].distance_to_goal
 
 
-def test_with_one_photo_at_a_time_results_are_identical(tools: Tools) -> None:
-    one_by_one = replace(tools, budget=Budget(0.05, 12, 1))
+def test_with_one_photo_at_a_time_results_are_identical(tools: ProtectContext) -> None:
+    one_by_one = replace(tools, search=SearchConfig(0.05, 12), execution=Execution(1))
     runs = [{r.source.key: r.data for r in work([source(i) for i in range(4)], one_by_one)} for _ in range(2)]
     assert runs[0] == runs[1]
     alone = {i: next(work([source(i)], one_by_one)).data for i in range(4)}
     assert runs[0] == alone, "whatever else is in the run"
 
 
-def test_how_fast_threads_write_changes_nothing(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_fast_threads_write_changes_nothing(tools: ProtectContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a fixed batch size results are bit-identical: photos that missed go round again in one order, always."""
     working = sys.modules[work.__module__]
     write, search = working.write, working.search
-    batch = replace(tools, budget=Budget(0.012, 4, 2))
+    batch = replace(tools, search=SearchConfig(0.012, 4), execution=Execution(2))
     sources = [source(i) for i in range(9)]
     runs = []
     for seconds in (0.0, 0.3):
@@ -120,31 +127,36 @@ def test_how_fast_threads_write_changes_nothing(tools: Tools, monkeypatch: pytes
     assert runs[0] == runs[1]
 
 
-def test_the_threads_change_nothing(tools: Tools) -> None:
+def test_the_threads_change_nothing(tools: ProtectContext) -> None:
     one = [r.data for r in work([source(2)], replace(tools, jobs=1))]
     assert one == [r.data for r in work([source(2)], replace(tools, jobs=4))]
 
 
-def test_how_much_threads_may_hold_changes_nothing(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = replace(tools, budget=Budget(0.05, 3, 2))
+def test_how_much_threads_may_hold_changes_nothing(tools: ProtectContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = replace(tools, search=SearchConfig(0.05, 3), execution=Execution(2))
     freely = {r.source.key: r.data for r in work([source(i) for i in range(4)], few)}
     monkeypatch.setattr(sys.modules[work.__module__], "_BYTES_OF_A_THREAD", 1)
     assert {r.source.key: r.data for r in work([source(i) for i in range(4)], few)} == freely, "one after another"
 
 
-def test_results_of_earlier_runs_are_left_alone(tools: Tools) -> None:
+def test_results_of_earlier_runs_are_left_alone(tools: ProtectContext) -> None:
     mine = source(0)
     pixels = imaging.pixel_digest(imaging.read(mine.data, name="x"))
-    known = replace(tools, results_before=frozenset({pixels}), budget=Budget(0.05, 2, 2))
+    known = replace(
+        tools,
+        results_before={pixels: frozenset({1})},
+        search=SearchConfig(0.05, 2),
+        execution=Execution(2),
+    )
     results = {r.source.key: r for r in work([mine, source(1)], known)}
-    assert (results[0].already, results[0].data, results[0].reason) == (pixels, None, None)
-    assert results[1].already is None
+    assert (results[0].earlier_result, results[0].data, results[0].reason) == (pixels, None, None)
+    assert results[1].earlier_result is None
     assert results[1].data is not None
 
 
 @pytest.mark.parametrize("tau", [1 / 255, 0.032])
 def test_noise_is_within_tau_and_is_no_search(tau: float, request_for: Requests) -> None:
-    tools = make_tools(request_for(method="noise", steps=None, tau=tau), b"secret")
+    tools = make_context(request_for(method="noise", steps=None, tau=tau), b"secret")
     (result,) = work([source(1)], tools)
     assert result.steps == 0
     assert result.data is not None
@@ -156,7 +168,7 @@ def test_noise_is_within_tau_and_is_no_search(tau: float, request_for: Requests)
 
 def test_levels_never_exceed_tau_whatever_the_method(request_for: Requests) -> None:
     for method in ("rnm", "tanh", "hag", "rnm-paper"):
-        tools = make_tools(request_for(method=method, steps=3, tau=0.012), b"secret")
+        tools = make_context(request_for(method=method, steps=3, tau=0.012), b"secret")
         (result,) = work([source(1)], tools)
         assert result.receipt is not None
         assert result.receipt.linf_levels <= 3

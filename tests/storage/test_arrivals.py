@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.storage import Arrivals, Look
+from hashshield.storage import Arrivals, FileFingerprint
 
 
 class Clock:
@@ -84,7 +84,7 @@ def test_a_changed_file_and_another_in_its_place_come_again(arrivals: Arrivals, 
 def test_what_we_wrote_is_no_arrival(arrivals: Arrivals, folder: Path, clock: Clock) -> None:
     photo = folder / "a.jpg"
     photo.write_bytes(b"protected")
-    arrivals.wrote(photo, Look.of(photo.stat()))
+    arrivals.wrote(photo, FileFingerprint.of(photo.stat()))
     arrivals.notice([photo])
     assert later(arrivals, clock) == []
 

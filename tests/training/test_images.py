@@ -11,7 +11,6 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.errors import PhotoError
 from hashshield.models.hash_files import upright_rgb
-from hashshield.training import images as module
 from hashshield.training.images import Images
 from hashshield.views import pillow_view
 from tiny_net import SIZE, encoded, picture
@@ -101,18 +100,16 @@ def test_a_photo_is_decoded_once(paths: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 10_000])
-def test_what_does_not_fit_in_memory_is_decoded_again(
-    room: int, paths: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_in_memory_is_decoded_again(room: int, paths: list[Path]) -> None:
     expected = batches(Images(paths, SIZE, augment=True, pad=2))
-    monkeypatch.setattr(module, "_KEPT_BYTES", room)
-    images = Images(paths, SIZE, augment=True, pad=2)
+    images = Images(paths, SIZE, augment=True, pad=2, cache_bytes=room)
     for _ in range(2):
         assert all(torch.equal(a, b) for a, b in zip(expected, batches(images), strict=True))
-    kept = sum(pixels.nbytes for pixels in images._kept.values())
-    assert kept <= room
-    assert len(images._kept) < len(paths)
-    assert bool(images._kept) == bool(room)
+    everything = Images(paths, SIZE, augment=True, pad=2)
+    batches(everything)
+    assert images.cached_bytes <= room
+    assert images.cached_bytes < everything.cached_bytes
+    assert bool(images.cached_bytes) == bool(room)
 
 
 def test_a_broken_photo_is_named(paths: list[Path], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hashshield.training.losses import pairwise_likelihood, quantisation
+from hashshield.training.learner import pairwise_likelihood, quantisation
 
 
 def term(similar: bool, theta: float) -> float:

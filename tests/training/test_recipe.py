@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tomllib
 import torch
 import torchvision
 
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import UnknownNameError, UsageError
 from hashshield.models.backbones import backbone
+from hashshield.text import parse_toml
 from hashshield.training.recipe import read_recipe, recipe_names
 
 GOOD = """
@@ -52,7 +52,7 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe == read_recipe(str(path))
     assert recipe.model.bits == (8, 16)
-    assert recipe.input == Input(36, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert recipe.input == InputSpec(36, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     assert (recipe.loss.positive_share, recipe.loss.quantisation, recipe.loss.classification) == (0.5, 0.1, 0.0)
     assert [(s.train, s.epochs, s.batch) for s in recipe.stages] == [("heads", 3, 128)]
     assert recipe.as_dict()["data"] == {"dataset": "folder", "queries": 8, "split_seed": 0}
@@ -171,4 +171,4 @@ def test_unknown_recipes(tmp_path: Path) -> None:
 
 
 def test_the_example_here_is_toml() -> None:
-    assert tomllib.loads(GOOD)["name"] == "mine"
+    assert parse_toml(GOOD)["name"] == "mine"

@@ -17,21 +17,21 @@ from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import map_floor, mean_average_precision, relevance
 from hashshield.models.hash_files import hash_files
 from hashshield.models.load import open_models
-from hashshield.training.recipe import Data, Loss, Model, Recipe, Stage, read_recipe
-from hashshield.training.trainer import Epoch, rate_share, train
+from hashshield.training.recipe import DataSpec, LossWeights, ModelSpec, Recipe, TrainingStage, read_recipe
+from hashshield.training.trainer import Epoch, learning_rate_factor, train
 from tiny_net import ARCH, SIZE, encoded
 
-HEADS = Stage("heads", epochs=3, batch=16, learning_rate=5e-3, dropout=0.2)
-ALL = Stage("all", epochs=2, batch=16, learning_rate=1e-3, trunk_learning_rate=1e-3)
+HEADS = TrainingStage("heads", epochs=3, batch=16, learning_rate=5e-3, dropout=0.2)
+ALL = TrainingStage("all", epochs=2, batch=16, learning_rate=1e-3, trunk_learning_rate=1e-3)
 RECIPE = Recipe(
     name="stripes",
     licence="CC0-1.0",
     attribution="made for this test",
-    data=Data("folder", queries=12),
-    model=Model(ARCH, (8, 16)),
+    data=DataSpec("folder", queries=12),
+    model=ModelSpec(ARCH, (8, 16)),
     input=SIZE,
     stages=(HEADS,),
-    loss=Loss(classification=1.0),
+    loss=LossWeights(classification=1.0),
 )
 
 
@@ -146,7 +146,7 @@ def test_a_small_training_learns(folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
-    stages: tuple[Stage, ...], stop: int, folder: Path, tmp_path: Path
+    stages: tuple[TrainingStage, ...], stop: int, folder: Path, tmp_path: Path
 ) -> None:
     recipe = replace(RECIPE, stages=stages)
     straight, cut = tmp_path / "straight.safetensors", tmp_path / "cut.safetensors"
@@ -189,15 +189,20 @@ def test_a_start_is_where_training_goes_on_from(folder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("model", "start", "error", "says"),
     [
-        (Model(ARCH, (8,)), "tiny", CheckpointError, r"tiny\.safetensors: its tensors do not fit the recipe"),
-        (Model(ARCH, (16, 24), hidden=4), "tiny", CheckpointError, "same architecture, code lengths and hidden width"),
-        (Model("shufflenet_v2_x1_0", (16, 24)), "tiny", CheckpointError, "do not fit the recipe"),
-        (Model(ARCH, (8,)), "nowhere.safetensors", CheckpointError, "no such checkpoint file"),
-        (Model(ARCH, (8,)), "lite00-caltech101", UnknownNameError, "did you mean lite0-caltech101"),
+        (ModelSpec(ARCH, (8,)), "tiny", CheckpointError, r"tiny\.safetensors: its tensors do not fit the recipe"),
+        (
+            ModelSpec(ARCH, (16, 24), hidden=4),
+            "tiny",
+            CheckpointError,
+            "same architecture, code lengths and hidden width",
+        ),
+        (ModelSpec("shufflenet_v2_x1_0", (16, 24)), "tiny", CheckpointError, "do not fit the recipe"),
+        (ModelSpec(ARCH, (8,)), "nowhere.safetensors", CheckpointError, "no such checkpoint file"),
+        (ModelSpec(ARCH, (8,)), "lite00-caltech101", UnknownNameError, "did you mean lite0-caltech101"),
     ],
 )
 def test_a_start_that_does_not_fit(
-    model: Model, start: str, error: type[Exception], says: str, folder: Path, tiny: Path, tmp_path: Path
+    model: ModelSpec, start: str, error: type[Exception], says: str, folder: Path, tiny: Path, tmp_path: Path
 ) -> None:
     start = str(tiny) if start == "tiny" else start
     with pytest.raises(error, match=says):
@@ -207,7 +212,7 @@ def test_a_start_that_does_not_fit(
 
 def test_a_trunk_is_taken_over_and_the_heads_are_new(folder: Path, tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "a.safetensors"
-    model = Model(ARCH, (8,), hidden=12, trunk=str(tiny))
+    model = ModelSpec(ARCH, (8,), hidden=12, trunk=str(tiny))
     run(replace(RECIPE, model=model, stages=(replace(HEADS, epochs=1),)), folder, output)
     theirs, ours = read_checkpoint(tiny).weights, read_checkpoint(output).weights
     trunk = {key for key in theirs if key.startswith("trunk.")}
@@ -220,12 +225,16 @@ def test_a_trunk_is_taken_over_and_the_heads_are_new(folder: Path, tiny: Path, t
 
 
 def test_a_trunk_that_does_not_fit(folder: Path, tiny: Path, tmp_path: Path) -> None:
-    model = Model("shufflenet_v2_x1_0", (8,), trunk=str(tiny))
+    model = ModelSpec("shufflenet_v2_x1_0", (8,), trunk=str(tiny))
     with pytest.raises(CheckpointError, match=r"tiny\.safetensors.*start from a checkpoint of the same architecture$"):
         run(replace(RECIPE, model=model), folder, tmp_path / "a.safetensors")
     size = replace(SIZE, mean=(0.4, 0.5, 0.5))
     with pytest.raises(UsageError, match=r"reads images with mean \(0\.5, 0\.5, 0\.5\).*take over the former"):
-        run(replace(RECIPE, model=Model(ARCH, (8,), trunk=str(tiny)), input=size), folder, tmp_path / "a.safetensors")
+        run(
+            replace(RECIPE, model=ModelSpec(ARCH, (8,), trunk=str(tiny)), input=size),
+            folder,
+            tmp_path / "a.safetensors",
+        )
 
 
 @pytest.mark.parametrize("kind", ["folder", "table"])
@@ -261,12 +270,12 @@ def test_padding_and_an_adversary_change_what_is_learnt(folder: Path, tmp_path: 
 
 
 def test_the_learning_rate_climbs_and_falls() -> None:
-    stage = Stage("all", epochs=4, warmup=1.5)
-    plain = [rate_share(epoch, epoch + 0.5, replace(stage, warmup=0.0)) for epoch in range(4)]
+    stage = TrainingStage("all", epochs=4, warmup=1.5)
+    plain = [learning_rate_factor(epoch, epoch + 0.5, replace(stage, warmup=0.0)) for epoch in range(4)]
     assert plain == pytest.approx([1.0, 0.01 + 0.99 * (1 + 0.5**0.5) / 2, 0.505, 0.01 + 0.99 * (1 - 0.5**0.5) / 2])
-    assert rate_share(0, 0.15, stage) == pytest.approx(0.1)
-    assert rate_share(1, 1.2, stage) == pytest.approx(0.8 * plain[1])
-    assert rate_share(1, 1.6, stage) == plain[1]
+    assert learning_rate_factor(0, 0.15, stage) == pytest.approx(0.1)
+    assert learning_rate_factor(1, 1.2, stage) == pytest.approx(0.8 * plain[1])
+    assert learning_rate_factor(1, 1.6, stage) == plain[1]
 
 
 def test_half_precision_and_the_optimiser_change_what_is_learnt_a_little(folder: Path, tmp_path: Path) -> None:
@@ -293,7 +302,7 @@ def test_queries_of_an_official_test_part(folder: Path, tmp_path: Path) -> None:
             for path in sorted((folder / old).iterdir()):
                 if int(path.stem.partition("-")[2]) in numbers:
                     (root / part / new / path.name).write_bytes(path.read_bytes())
-    recipe = replace(RECIPE, data=Data("cifar10", queries=10), stages=(replace(HEADS, epochs=1),))
+    recipe = replace(RECIPE, data=DataSpec("cifar10", queries=10), stages=(replace(HEADS, epochs=1),))
     card, _ = run(recipe, root, tmp_path / "a.safetensors")
     assert card.split["database"] == 32
     assert card.split["queries"] == 10
@@ -303,13 +312,13 @@ def test_queries_of_an_official_test_part(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "data"),
     [
-        ("flickr25k", Data("flickr25k", queries=20, split="paper")),
-        ("flickr25k", Data("flickr25k", queries=17, training=30, split="1700-5000")),
-        ("nuswide", Data("nuswide", queries=20, split="paper")),
-        ("nuswide", Data("nuswide", queries=21, training=42, split="tc21")),
+        ("flickr25k", DataSpec("flickr25k", queries=20, split="paper")),
+        ("flickr25k", DataSpec("flickr25k", queries=17, training=30, split="1700-5000")),
+        ("nuswide", DataSpec("nuswide", queries=20, split="paper")),
+        ("nuswide", DataSpec("nuswide", queries=21, training=42, split="tc21")),
     ],
 )
-def test_datasets_of_several_labels_by_their_protocols(dataset: str, data: Data, tmp_path: Path) -> None:
+def test_datasets_of_several_labels_by_their_protocols(dataset: str, data: DataSpec, tmp_path: Path) -> None:
     from hashshield.bench import map as bench
 
     root, output = tmp_path / "data", tmp_path / "a.safetensors"
@@ -329,8 +338,8 @@ def test_datasets_of_several_labels_by_their_protocols(dataset: str, data: Data,
 
 
 @pytest.mark.parametrize("stage", [HEADS, replace(ALL, augment=False)])
-def test_only_the_training_part_is_learnt_from(stage: Stage, tmp_path: Path) -> None:
-    data = Data("flickr25k", queries=17, training=30, split="1700-5000")
+def test_only_the_training_part_is_learnt_from(stage: TrainingStage, tmp_path: Path) -> None:
+    data = DataSpec("flickr25k", queries=17, training=30, split="1700-5000")
     recipe = replace(RECIPE, data=data, stages=(replace(stage, epochs=1),))
     weights = []
     for turn in range(2):

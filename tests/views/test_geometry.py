@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.views import card_view, pillow_view, resized, short_side, to_image
@@ -20,8 +20,8 @@ from tiny_net import picture
 PLAIN = (0.5, 0.5, 0.5)
 
 
-def size(resize: int, crop: int) -> Input:
-    return Input(resize, crop, "bilinear", PLAIN, PLAIN)
+def size(resize: int, crop: int) -> InputSpec:
+    return InputSpec(resize, crop, "bilinear", PLAIN, PLAIN)
 
 
 @settings(max_examples=60, deadline=None)

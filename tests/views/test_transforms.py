@@ -18,7 +18,7 @@ from hashshield.types import View
 from hashshield.views import pillow_view, tensor_view, to_image
 from hashshield.views.codec import jpeg, webp
 from hashshield.views.light import blur, brightness, contrast, noise
-from hashshield.views.sampled import any_network, kept_photo
+from hashshield.views.sampled import input_diversity, sharing_transforms
 from hashshield.views.scaling import crop, flip, long_side, pad, placed, scaled
 from tiny_net import picture
 
@@ -136,7 +136,10 @@ def test_a_photo_that_is_small_enough_is_not_enlarged() -> None:
 
 def test_what_is_drawn_depends_on_turn_and_generator_alone() -> None:
     images = to_image(picture(64, 90))[None]
-    draws = [[kept_photo(turn, rng, 1.4)(images) for turn in range(6)] for rng in map(np.random.default_rng, (5, 5, 6))]
+    draws = [
+        [sharing_transforms(turn, rng, 1.4)(images) for turn in range(6)]
+        for rng in map(np.random.default_rng, (5, 5, 6))
+    ]
     assert all(torch.equal(a, b) for a, b in zip(draws[0], draws[1], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(draws[0], draws[2], strict=True))
     assert [seen.shape[-1] for seen in draws[0]] == [90, 90, 62, 90, 90, 62]
@@ -145,7 +148,7 @@ def test_what_is_drawn_depends_on_turn_and_generator_alone() -> None:
 def test_of_a_large_photo_noise_stands_in_for_what_the_grid_does_not_show() -> None:
     images = to_image(picture(64, 90))[None]
     for turn in range(3):
-        seen = kept_photo(turn, np.random.default_rng(0), 10.0)(images)
+        seen = sharing_transforms(turn, np.random.default_rng(0), 10.0)(images)
         assert seen.shape == images.shape
         assert float((seen - images).std()) == pytest.approx(0.006, rel=0.05)
 
@@ -164,12 +167,12 @@ def test_a_placed_copy_is_the_small_one_where_it_was_put() -> None:
 def test_any_network_shows_the_photo_and_in_turn_a_copy_on_grey() -> None:
     images = torch.full((1, 3, 40, 60), 0.9)
     generator = np.random.default_rng(0)
-    looks = [any_network(turn, generator, 1.0)(images) for turn in range(4)]
+    looks = [input_diversity(turn, generator, 1.0)(images) for turn in range(4)]
     assert all(look.shape == images.shape for look in looks)
     assert torch.equal(looks[0], images)
     assert torch.equal(looks[2], images)
     assert not torch.equal(looks[1], looks[3]), "drawn anew"
-    assert torch.equal(any_network(1, np.random.default_rng(0), 1.0)(images), looks[1])
+    assert torch.equal(input_diversity(1, np.random.default_rng(0), 1.0)(images), looks[1])
     middle = looks[1][..., 15:25, 20:40]
     assert float(middle.mean()) == pytest.approx(0.9, abs=0.01)
     assert float(middle.std()) == pytest.approx(0.04, abs=0.004)

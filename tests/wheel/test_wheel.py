@@ -77,6 +77,7 @@ def test_the_source_archive_builds_the_same_wheel(wheel: Path, tmp_path: Path) -
     with tarfile.open(archive) as files:
         files.extractall(tmp_path, filter="data")
     (unpacked,) = tmp_path.glob("hashshield-*")
+    assert (unpacked / "tools" / "build_pages.py").is_file(), "`make pages` works there too"
     assert contents(build("wheel", unpacked, tmp_path / "again")) == contents(wheel)
     for name in ("README.md", "NOTICE", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", "mkdocs.yml", ".ci/run"):
         assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()

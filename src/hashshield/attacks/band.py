@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ class Band:
     offsets: tuple[int, ...]
     weights: Tensor
     """(D, n): element (i, i + offset) in column i, zero outside the matrix."""
-    turned: Tensor
+    transposed: Tensor
     """The same of the transpose."""
 
     @classmethod
@@ -29,9 +30,19 @@ class Band:
         offsets = tuple(sorted(found | {-offset for offset in found}))
         return cls(offsets, _diagonals(matrix, offsets), _diagonals(matrix.T, offsets))
 
+    @classmethod
+    def of_diagonals(cls, diagonals: Mapping[int, Tensor]) -> Band:
+        """The same from the diagonals, each (n,): element (i, i + offset) at i, zero outside the matrix."""
+        offsets = tuple(sorted({*diagonals, *(-offset for offset in diagonals)}))
+        none = torch.zeros_like(next(iter(diagonals.values())))
+        rows = [diagonals.get(offset, none) for offset in offsets]
+        # Element (i, i + offset) of the transpose is (i + offset, i) of the matrix.
+        turned = [diagonals.get(-offset, none).roll(-offset) for offset in offsets]
+        return cls(offsets, torch.stack(rows), torch.stack(turned))
+
     def to(self, device: torch.device | str) -> Band:
         """The same on another device."""
-        return Band(self.offsets, self.weights.to(device), self.turned.to(device))
+        return Band(self.offsets, self.weights.to(device), self.transposed.to(device))
 
 
 def _diagonals(matrix: Tensor, offsets: tuple[int, ...]) -> Tensor:
@@ -65,8 +76,8 @@ class _Resampled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         rows, columns = ctx.bands
-        wide = _product(gradients[0].contiguous(), columns.offsets, columns.turned, dim=2)
-        return _product(wide, rows.offsets, rows.turned, dim=1), None, None
+        wide = _product(gradients[0].contiguous(), columns.offsets, columns.transposed, dim=2)
+        return _product(wide, rows.offsets, rows.transposed, dim=1), None, None
 
 
 def resampled(image: Tensor, rows: Band, columns: Band) -> Tensor:

@@ -1,155 +1,169 @@
-"""Which bits a photo should get, and when they count as reached."""
+"""Goals: the bits a photo should get. One class per goal, and nothing here needs torch.
+
+To add a goal, write its class, list it in `GOALS`, and name it in `config.SETTINGS`. Judge it with `hashshield bench
+goals` before you believe it: a goal that flips many bits can still give the old code away.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hashshield.attacks.losses import certainty_gap, feature_similarity, signs
 from hashshield.errors import GoalError
-from hashshield.types import Codes
 
 __all__ = [
-    "AHEAD",
-    "KEPT",
-    "Aim",
-    "Wanted",
+    "GOALS",
+    "Away",
+    "Center",
+    "Decoy",
+    "FixedCode",
+    "Goal",
+    "HashedPhoto",
+    "Opposite",
     "away_band",
     "draw_away",
     "draw_decoy",
     "in_band",
     "nearest_class",
     "photo_generator",
-    "predicted_flip",
-    "stack",
 ]
 
-KEPT = 0.05
-"""Every margin, code x wanted bit, must be at least this for the goal to count as reached."""
-AHEAD = 0.25
-"""How far beyond the kept margin the search aims, unless a method says otherwise."""
-
 Bits = NDArray[np.int8]
-LossTerm = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""code (N, K), wanted (N, K), step numbers (N,), aimed margins (N,) -> (N,)"""
 
 _MOST_DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Aim:
-    """What one network should answer for one photo."""
+class HashedPhoto:
+    """One original as one network sees it: all that a goal may know."""
 
-    wanted: Tensor
-    """(K,) in {-1, +1}"""
-    original_features: Tensor | None = None
-    """(D,) when the features should also leave the original's; None when only bits matter."""
-    own: Tensor | None = None
-    """(K,) the photo's own bits, when the code must not tell which of them were turned; None when it may."""
-    kept: float = KEPT
-    spare: int = 0
-    """How many bits may miss the kept margin in a look."""
+    network: str
+    bits: Bits
+    """(K,) in {-1, +1}, in the view the network's card names."""
+    anchors: Bits | None
+    """(C, K) anchor codes of the network's classes; None if its checkpoint has none."""
+    generator: np.random.Generator
+    """Secret randomness of this photo and network; see `photo_generator`."""
+    other_view_bits: Sequence[Bits] = ()
+    """Its bits in further views."""
 
-    def to(self, device: torch.device | str) -> Aim:
-        """The same aim on another device."""
-        features, own = (None if t is None else t.to(device) for t in (self.original_features, self.own))
-        return Aim(self.wanted.to(device), features, own, self.kept, self.spare)
+    @property
+    def nearest(self) -> int | None:
+        """Row of the nearest anchor; None without anchors."""
+        return None if self.anchors is None else nearest_class(self.bits, self.anchors)
+
+
+class Goal(Protocol):
+    """Which bits a photo should get."""
+
+    @property
+    def label(self) -> str:
+        """Its name in messages, receipts and the ledger."""
+        ...
+
+    @property
+    def needs_anchors(self) -> bool:
+        """True if the network's checkpoint must hold class anchors."""
+        ...
+
+    @property
+    def is_band(self) -> bool:
+        """True if the goal is a distance from the original (`away_band`), False if it is one code."""
+        ...
+
+    def target_bits(self, photo: HashedPhoto) -> Bits:
+        """Return the (K,) bits to aim at. Raises GoalError if this photo cannot have them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A random code, half of the bits from the photo's own; see `draw_away`."""
+
+    label: str = "away"
+    needs_anchors: bool = False
+    is_band: bool = True
+
+    def target_bits(self, photo: HashedPhoto) -> Bits:
+        """Draw a code far from the photo's own in every view, and from the anchor of its nearest class."""
+        nearest = photo.nearest
+        anchor = None if photo.anchors is None or nearest is None else photo.anchors[nearest]
+        return draw_away(photo.bits, anchor, photo.generator, photo.other_view_bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Opposite:
+    """Every bit flipped. Whoever queries with the complement of a code finds the photo again."""
+
+    label: str = "opposite"
+    needs_anchors: bool = False
+    is_band: bool = False
+
+    def target_bits(self, photo: HashedPhoto) -> Bits:
+        """Return the complement of the photo's bits."""
+        return -photo.bits
+
+
+@dataclass(frozen=True, slots=True)
+class Decoy:
+    """The anchor of a random class that is far enough from the photo; see `draw_decoy`."""
+
+    label: str = "decoy"
+    needs_anchors: bool = True
+    is_band: bool = False
+
+    def target_bits(self, photo: HashedPhoto) -> Bits:
+        """Return the anchor drawn. Raises GoalError if no class is far enough."""
+        anchors = _anchors(photo)
+        chosen: Bits = anchors[draw_decoy(photo.bits, anchors, photo.generator)]
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Center:
+    """The complement of the anchor of the nearest class."""
+
+    label: str = "center"
+    needs_anchors: bool = True
+    is_band: bool = False
+
+    def target_bits(self, photo: HashedPhoto) -> Bits:
+        """Return the complement of the nearest anchor."""
+        anchors = _anchors(photo)
+        nearest: Bits = anchors[nearest_class(photo.bits, anchors)]
+        return -nearest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
-    """`Goal` for a batch of aims at one network."""
+class FixedCode:
+    """One code for every photo: that of an image (P2P), of a set of images (P2S), or of a class."""
 
-    bits: Tensor
-    kept: Tensor
-    term: LossTerm
-    steps: Tensor
-    features: Tensor
-    """(N, D)"""
-    leaving: Tensor
-    """(N,) weight of the cosine to `features`; 0 for aims that are about bits only."""
-    own: Tensor
-    """(N, K)"""
-    hiding: Tensor
-    """(N,) weight of the certainty gap; 0 for aims that have nothing to hide."""
-    spare: Tensor
-    """(N,) bits that may miss the kept margin."""
-    ahead: float = AHEAD
-    """How far beyond the kept margin the search aims."""
+    label: str
+    bits_of_network: Mapping[str, Bits]
+    needs_anchors: bool = False
+    is_band: bool = False
 
-    def loss(self, codes: Codes, /) -> Tensor:
-        """(N,): the method's term, and where the aim wants that, feature cosine and certainty gap.
-
-        The gap counts once every margin is kept: before that it would only hold bits back.
-        """
-        loss = self.term(codes.code, self.bits, self.steps, self.kept + self.ahead)
-        if bool(self.leaving.any()):
-            loss = loss + self.leaving * feature_similarity(codes.features, self.features)
-        if bool(self.hiding.any()):
-            gap = certainty_gap(codes.code * self.bits, self.bits != self.own)
-            loss = loss + self.hiding * self.reached(codes) * gap
-        return loss
-
-    def reached(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: every margin, but for those to spare, is at least the kept one."""
-        return (codes.code * self.bits < self.kept[:, None]).sum(1) <= self.spare
-
-    def undone(self, codes: Codes, /) -> Tensor:
-        """(N,): the method's term as a share of what it would be if every bit were undecided; 1 is no better."""
-        aimed = self.kept + self.ahead
-        undecided = self.term(torch.zeros_like(codes.code), self.bits, self.steps, aimed)
-        return self.term(codes.code, self.bits, self.steps, aimed) / undecided
-
-    def exposed(self, codes: Codes, /) -> Tensor:
-        """(N,): by how many bits turning the less certain half over leads nearer to the own code than chance does.
-
-        Chance is half of the bits, not the band's lower end: the smallest change is found at the end it is held to.
-        """
-        length = self.bits.shape[1]
-        distance = (predicted_flip(codes.code) != self.own).sum(1)
-        outside = (-(-length // 2) - distance).clamp_min(0) + (distance - away_band(length)[1]).clamp_min(0)
-        return outside * (self.hiding != 0)
+    def target_bits(self, photo: HashedPhoto) -> Bits:
+        """Return the network's code. Raises GoalError if the photo has it already."""
+        bits = self.bits_of_network[photo.network]
+        if np.array_equal(bits, photo.bits):
+            raise GoalError(f"the target already has this photo's code on {photo.network}; choose another target")
+        return bits
 
 
-def stack(
-    aims: Sequence[Aim],
-    term: LossTerm,
-    steps: Tensor,
-    *,
-    feature_weight: float,
-    certainty_weight: float,
-    ahead: float = AHEAD,
-) -> Wanted:
-    """Put the aims of a batch at one network together."""
-    wanted = torch.stack([aim.wanted for aim in aims])
-    nothing = wanted.new_zeros(0)
-    present = next((aim.original_features for aim in aims if aim.original_features is not None), nothing)
-    return Wanted(
-        wanted,
-        wanted.new_tensor([aim.kept for aim in aims]),
-        term,
-        steps,
-        torch.stack([present if aim.original_features is None else aim.original_features for aim in aims]),
-        wanted.new_tensor([0.0 if aim.original_features is None else feature_weight for aim in aims]),
-        torch.stack([aim.wanted if aim.own is None else aim.own for aim in aims]),
-        wanted.new_tensor([0.0 if aim.own is None else certainty_weight for aim in aims]),
-        wanted.new_tensor([aim.spare for aim in aims]),
-        ahead,
-    )
+GOALS: dict[str, Goal] = {goal.label: goal for goal in (Away(), Opposite(), Decoy(), Center())}
+"""The goals that take no value, by the word users write."""
 
 
-def predicted_flip(code: Tensor) -> Tensor:
-    """(N, K) relaxed -> its bits with the less certain half turned over: a service's guess at the code from before."""
-    least = code.abs().argsort(1)[:, : code.shape[1] // 2]
-    bits = signs(code)
-    return bits.scatter(1, least, -bits.gather(1, least))
+def _anchors(photo: HashedPhoto) -> Bits:
+    assert photo.anchors is not None, "a network without anchors is refused before any photo is hashed"
+    return photo.anchors
 
 
 def away_band(bits: int) -> tuple[int, int]:
@@ -172,7 +186,9 @@ def photo_generator(key: bytes, sha256: str, purpose: str) -> np.random.Generato
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
 
 
-def draw_away(own: Bits, anchor: Bits | None, generator: np.random.Generator, others: Sequence[Bits] = ()) -> Bits:
+def draw_away(
+    original_bits: Bits, anchor: Bits | None, generator: np.random.Generator, other_view_bits: Sequence[Bits] = ()
+) -> Bits:
     """Turn over a random half of the photo's own (K,) bits, in `away_band` of the anchor of its nearest class too.
 
     `others` are the photo's bits in other views; of those the draw differs in half as well, give or take one.
@@ -181,14 +197,16 @@ def draw_away(own: Bits, anchor: Bits | None, generator: np.random.Generator, ot
     room on both sides of the band for what encoding changes. For code lengths and anchors where no draw fits the
     anchor's band, the one nearest to it is kept.
     """
-    length = len(own)
+    length = len(original_bits)
     low, high = away_band(length)
-    best, best_gap = own, length + 1
+    best, best_gap = original_bits, length + 1
     for _ in range(_MOST_DRAWS):
-        drawn = own.copy()
+        drawn = original_bits.copy()
         drawn[generator.permutation(length)[: length // 2]] *= -1
         gap = 0 if anchor is None else _outside(int(np.count_nonzero(drawn != anchor)), low, high)
-        gap += sum(_outside(int(np.count_nonzero(drawn != bits)), length // 2 - 1, length // 2 + 1) for bits in others)
+        gap += sum(
+            _outside(int(np.count_nonzero(drawn != bits)), length // 2 - 1, length // 2 + 1) for bits in other_view_bits
+        )
         if gap < best_gap:
             best, best_gap = drawn, gap
         if gap == 0:
@@ -200,21 +218,21 @@ def _outside(distance: int, low: int, high: int) -> int:
     return max(low - distance, distance - high, 0)
 
 
-def draw_decoy(own: Bits, anchors: Bits, generator: np.random.Generator) -> int:
+def draw_decoy(original_bits: Bits, anchors: Bits, generator: np.random.Generator) -> int:
     """Row of (C, K) `anchors` of a random class at least 35% of the bits from the photo's own.
 
     Raises GoalError when no class is that far.
     """
-    distances = np.count_nonzero(anchors != own, axis=1)
-    far = np.flatnonzero(distances >= 0.35 * len(own))
+    distances = np.count_nonzero(anchors != original_bits, axis=1)
+    far = np.flatnonzero(distances >= 0.35 * len(original_bits))
     if not len(far):
         raise GoalError(
-            f"no class anchor is at least 35% of {len(own)} bits from this photo's code (the farthest is "
+            f"no class anchor is at least 35% of {len(original_bits)} bits from this photo's code (the farthest is "
             f"{int(distances.max())} bits away); use --goal away"
         )
     return int(generator.choice(far))
 
 
-def nearest_class(own: Bits, anchors: Bits) -> int:
+def nearest_class(original_bits: Bits, anchors: Bits) -> int:
     """Row of (C, K) `anchors` nearest to the (K,) bits; the first of equals."""
-    return int(np.count_nonzero(anchors != own, axis=1).argmin())
+    return int(np.count_nonzero(anchors != original_bits, axis=1).argmin())

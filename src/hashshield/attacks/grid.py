@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,11 +14,20 @@ from torch import Tensor
 from torch.nn.functional import hardtanh, interpolate
 
 from hashshield.attacks.band import Band, resampled
-from hashshield.views import resized, short_side, to_image
+from hashshield.views import axis, resized, short_side, to_image
 
-__all__ = ["SHORT_SIDE", "Grid", "grid_size", "make_grid"]
+__all__ = ["MOST_PIXELS", "SHORT_SIDE", "Grid", "grid_size", "make_grid"]
 
 SHORT_SIDE = 256
+
+MOST_PIXELS = 500_000
+"""Of a grid; a photo of more than 7.6 times its short side has a shorter one on it."""
+
+_DENSE = 2048
+"""Grid lines up to which the round trip is made as a matrix; only photos at `MOST_PIXELS` have longer sides."""
+
+_BLOCK = 256
+"""Of its columns, how many are made at once."""
 
 _HAIR = 1e-6
 """How far beyond [0, 1] an image may be, so that its darkest and lightest pixels keep their gradient."""
@@ -25,7 +35,7 @@ _HAIR = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """A photo as the search sees it: displayed orientation, short side at most 256, aspect kept.
+    """A photo as the search sees it: displayed orientation, short side at most 256, aspect kept, at most 0.5 MP.
 
     A change on the grid is upsampled to the photo and comes back through the service's downsampling; both are linear
     and separable, so `rows` (h, h) and `columns` (w, w) hold their product, and no full-size pixel is
@@ -37,8 +47,8 @@ class Grid:
     rows: Band | None
     columns: Band | None
     channels: int
-    """3, or 1 for a greyscale photo, whose change is one plane."""
-    opaque: Tensor | None
+    """3, or 1 for a picture without colour, whose change is one plane."""
+    alpha: Tensor | None
     """(1, h, w) in [0, 1]: how much of a change shows; None for a photo without alpha."""
     written: Callable[[Tensor], Tensor] | None = None
     """What writing a change really gives: (C, h, w) -> (3, h, w) image in [0, 1], read back from the encoded bytes."""
@@ -52,8 +62,8 @@ class Grid:
     def changed(self, delta: Tensor) -> Tensor:
         """(1, 3, h, w): what a service's downsampled copy will look like after `delta`."""
         change = delta
-        if self.opaque is not None:
-            delta = delta * self.opaque
+        if self.alpha is not None:
+            delta = delta * self.alpha
         if self.rows is not None and self.columns is not None:
             # The gradient of hardtanh is one pass over memory, that of clamp four; but it has none at its bounds.
             image = hardtanh(self.image + resampled(delta, self.rows, self.columns), -_HAIR, 1 + _HAIR)
@@ -86,24 +96,30 @@ class Grid:
             image=image,
             rows=None if self.rows is None else self.rows.to(device),
             columns=None if self.columns is None else self.columns.to(device),
-            opaque=moved(self.opaque),
+            alpha=moved(self.alpha),
             drift=moved(self.drift),
         )
 
 
 def grid_size(height: int, width: int) -> tuple[int, int]:
     """(height, width) of the grid of a photo shown at that size."""
-    return short_side(height, width, min(SHORT_SIDE, height, width))
+    goal = short_side(height, width, min(SHORT_SIDE, height, width))
+    if goal[0] * goal[1] <= MOST_PIXELS:
+        return goal
+    share = math.sqrt(MOST_PIXELS / (height * width))
+    # A side of one pixel leaves the other one less than its share.
+    low, high = max(1, int(height * share)), max(1, int(width * share))
+    return min(low, MOST_PIXELS // high), min(high, MOST_PIXELS // low)
 
 
-def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, opaque: NDArray[np.uint8] | None = None) -> Grid:
+def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, alpha: NDArray[np.uint8] | None = None) -> Grid:
     """Build the grid of upright (H, W, 3) `pixels`; `opaque` is the upright (H, W) alpha plane."""
     height, width = pixels.shape[:2]
     goal = grid_size(height, width)
     image = to_image(resized(pixels, *goal))
     seen = None
-    if opaque is not None:
-        plane = resized(np.repeat(opaque[..., None], 3, axis=2), *goal)[..., 0]
+    if alpha is not None:
+        plane = resized(np.repeat(alpha[..., None], 3, axis=2), *goal)[..., 0]
         seen = torch.from_numpy(np.ascontiguousarray(plane)).float()[None] / 255
     if goal == (height, width):
         return Grid(image, None, None, channels, seen)
@@ -116,5 +132,31 @@ def _round_trip(small: int, full: int) -> Band:
 
     Kept, because photos of one camera have one size.
     """
-    up = interpolate(torch.eye(small)[None, None], (full, small), mode="bilinear", align_corners=False)
-    return Band.of(interpolate(up, (small, small), mode="bilinear", align_corners=False, antialias=True)[0, 0])
+    # torch's antialiasing takes a single column for something else (2.10), so none is left over, or given to it alone.
+    if small > _DENSE or small == 1:
+        return _long_round_trip(small, full)
+    matrix = torch.empty(small, small)
+    for units, columns in zip(
+        torch.eye(small).chunk(-(-small // _BLOCK), dim=1), matrix.chunk(-(-small // _BLOCK), dim=1), strict=True
+    ):
+        width = units.shape[1]
+        up = interpolate(units[None, None], (full, width), mode="bilinear", align_corners=False)
+        columns.copy_(interpolate(up, (small, width), mode="bilinear", align_corners=False, antialias=True)[0, 0])
+    return Band.of(matrix)
+
+
+def _long_round_trip(small: int, full: int) -> Band:
+    """`_round_trip` by its diagonals, for sides whose matrix would take gigabytes."""
+    down = axis.lines(full, small, 0, small)
+    places = np.arange(small)
+    diagonals: dict[int, NDArray[np.float64]] = {}
+    for tap, weights in enumerate(down.weights.T):
+        # The full photo's line is a blend of two of the grid's lines; beyond the photo its weight is 0.
+        centres = np.clip((np.minimum(down.first + tap, full - 1) + 0.5) * (small / full) - 0.5, 0, small - 1)
+        lower = np.floor(centres).astype(np.int64)
+        upper = np.minimum(lower + 1, small - 1)
+        for source, shares in ((lower, 1 - (centres - lower)), (upper, centres - lower)):
+            for offset in np.unique(source - places):
+                row = diagonals.setdefault(int(offset), np.zeros(small))
+                row += np.where(source - places == offset, weights * shares, 0)
+    return Band.of_diagonals({offset: torch.from_numpy(row).float() for offset, row in diagonals.items() if row.any()})

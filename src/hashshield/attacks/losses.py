@@ -73,7 +73,7 @@ def feature_similarity(features: Tensor, original: Tensor) -> Tensor:
     return torch.nn.functional.cosine_similarity(features, original, dim=1)
 
 
-def certainty_gap(margins: Tensor, turned: Tensor) -> Tensor:
+def certainty_gap(margins: Tensor, flipped: Tensor) -> Tensor:
     """How far (N, K) margins give away which bits were `turned` ((N, K) bool): a squared distance per photo, (N,).
 
     The margins of turned bits and those of the others are sorted and held against each other, least certain first (the
@@ -81,7 +81,7 @@ def certainty_gap(margins: Tensor, turned: Tensor) -> Tensor:
     number of them, meets turned and kept ones alike. A bit that one side has more than the other is left out.
     """
     infinite = torch.full_like(margins, torch.inf)
-    sides = [torch.where(mask, margins, infinite).sort(1).values for mask in (turned, ~turned)]
+    sides = [torch.where(mask, margins, infinite).sort(1).values for mask in (flipped, ~flipped)]
     paired = torch.isfinite(sides[0]) & torch.isfinite(sides[1])
     one, other = (torch.where(paired, side, torch.zeros_like(side)) for side in sides)
     return (one - other).square().sum(1)

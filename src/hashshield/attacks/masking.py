@@ -14,7 +14,7 @@ from torch.nn.functional import pad as padded_with
 
 from hashshield.views.light import blur
 
-__all__ = ["Masking", "masking"]
+__all__ = ["PerceptualMask", "perceptual_mask"]
 
 _FLAT = 0.1
 """What a pixel without any contrast around it may change, as a share of one amid texture."""
@@ -33,25 +33,25 @@ _LIGHT = (_LUMA / _LUMA.norm())[:, None, None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Masking:
+class PerceptualMask:
     """How far a change goes unseen, by place and by colour."""
 
     share: Tensor
     """(1, h, w) in (0, 1]: what a place hides, as a share of full texture."""
 
-    def to(self, device: torch.device | str) -> Masking:
+    def to(self, device: torch.device | str) -> PerceptualMask:
         """The same on another device."""
         return replace(self, share=self.share.to(device))
 
-    def seen(self, delta: Tensor) -> Tensor:
+    def weight(self, delta: Tensor) -> Tensor:
         """(C, h, w) change as it is seen: more where little hides it."""
         return delta / self.share
 
-    def hidden(self, change: Tensor) -> Tensor:
+    def unweight(self, change: Tensor) -> Tensor:
         """Undo `seen`: less where little hides it."""
         return change * self.share
 
-    def toned(self, gradient: Tensor) -> Tensor:
+    def damp_chroma(self, gradient: Tensor) -> Tensor:
         """(C, h, w) gradient with its colour smoothed and held back; all of it where there is one channel.
 
         Colour is the plane orthogonal to the direction of luma.
@@ -65,7 +65,7 @@ class Masking:
         return toned
 
 
-def masking(shown: NDArray[np.uint8], height: int, width: int) -> Masking:
+def perceptual_mask(shown: NDArray[np.uint8], height: int, width: int) -> PerceptualMask:
     """Upright (H, W, 3) pixels -> the masking of their (height, width) grid.
 
     Contrast masks what is added to it (texture masking in just-noticeable differences; Chou and Li 1995). It is the
@@ -79,7 +79,7 @@ def masking(shown: NDArray[np.uint8], height: int, width: int) -> Masking:
     contrast = (square - mean.square()).clamp_min(0).sqrt()
     least = -max_pool2d(_extended(-contrast), 3, stride=1)
     share = least / (least + _HALF)
-    return Masking((_FLAT + (1 - _FLAT) * _windowed(share))[0])
+    return PerceptualMask((_FLAT + (1 - _FLAT) * _windowed(share))[0])
 
 
 def _reduced(plane: NDArray[np.float32], height: int, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The methods of the field as compositions of a loss, a step and a stopping rule over one loop."""
+"""The methods of the field, each a composition of a loss, a step rule and a stopping rule over one search loop."""
 
 from __future__ import annotations
 
@@ -10,125 +10,153 @@ import torch
 from torch import Tensor
 
 from hashshield.attacks import losses, steps
-from hashshield.attacks.goals import AHEAD, KEPT, LossTerm
+from hashshield.attacks.objectives import MARGIN_SLACK, MIN_MARGIN, LossTerm
 from hashshield.errors import UnknownNameError
 from hashshield.types import Step
 
 __all__ = ["METHODS", "Method", "method"]
 
+StepRule = Callable[[int, float], Step]
+"""Number of steps a search may take, scale of the photo (1 if its grid and the network's view have a short side of 256)
+-> a new step for that photo."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way of searching.
-
-    `step` makes the rule for one photo from the number of steps it may take and the photo's scale (1 where its grid
-    and the network's view have a short side of 256). `shrink` turns the search into a minimum-norm search: while the
-    goal is reached the change is scaled by it.
-    """
+    """One way to search."""
 
     name: str
     term: LossTerm
-    step: Callable[[int, float], Step]
+    step: StepRule
     steps: int
-    """The method's own budget."""
-    escape: Callable[[int, float], Step] | None = None
-    """The rule of a search that has spent a third of its steps without success, until it succeeds."""
+    """Gradient steps it takes unless told otherwise."""
+    restart_step: StepRule | None = None
+    """Step rule of a search that starts again because it stalled, until it succeeds; None: it never does."""
     shrink: float | None = None
+    """Factor applied to the change while the goal is met (minimum-norm search); None: the change never shrinks."""
     stop: Literal["budget", "first"] = "first"
-    ahead: float = AHEAD
-    """How far beyond the kept margin the search aims."""
-    kept: float = KEPT
-    """What every margin must keep where the search sees the pixels as they are written."""
+    """When the search ends: after all its steps, or as soon as the goal is met."""
+    margin_slack: float = MARGIN_SLACK
+    """How far beyond the required margin the loss pulls."""
+    min_margin: float = MIN_MARGIN
+    """Least margin of every bit, if the search sees the pixels as they are written."""
     feature_weight: float = 0.0
-    """Weight of the cosine to the original's features, for goals that ask for it."""
+    """Weight of the cosine to the original's features, for goals that leave them."""
     certainty_weight: float = 0.0
-    """Weight of the gap in certainty between turned and kept bits, for goals that hide which were turned."""
+    """Weight of the certainty gap between flipped and unflipped bits, for goals that hide which were flipped."""
     noise: bool = False
-    """No search: uniform noise in [-tau, tau] on the photo's own pixels."""
+    """True for uniform noise in [-tau, tau] on the photo's own pixels, without a search."""
     keeps_last: bool = False
-    """Whether the last change that reached the goal counts, which uses all of tau, not the smallest."""
+    """True to keep the last change that met the goal, which uses all of tau, instead of the smallest."""
     retries: bool = True
-    """Whether a photo whose written bytes miss the goal is tried again with larger margins."""
+    """True to search again with larger margins if the written photo misses the goal."""
 
 
-def _margin(code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor) -> Tensor:
-    return losses.margin(code, wanted, aimed)
+@dataclass(frozen=True, slots=True)
+class _Margin:
+    """The relaxation norm to the goal's set: the squared distance to the codes that keep every margin."""
+
+    def __call__(self, code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor, /) -> Tensor:
+        return losses.margin(code, wanted, aimed)
 
 
-def _every_bit(code: Tensor, wanted: Tensor, at: Tensor, aimed: Tensor) -> Tensor:
-    """Every bit further over, also those that are there already; and the margins, which end it where it must end."""
-    return losses.tanh_product(code, wanted, torch.full_like(aimed, 3.0)) + 0.1 * losses.margin(code, wanted, aimed)
+@dataclass(frozen=True, slots=True)
+class _EveryBit:
+    """Push every bit further, also those that are right; a share of the margin loss decides when the goal is met."""
+
+    alpha: float
+    """Steepness of the tanh."""
+    margin_weight: float
+
+    def __call__(self, code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor, /) -> Tensor:
+        pushed = losses.tanh_product(code, wanted, torch.full_like(aimed, self.alpha))
+        return pushed + self.margin_weight * losses.margin(code, wanted, aimed)
 
 
-def _paper(alpha_times_bits: float) -> LossTerm:
-    def term(code: Tensor, wanted: Tensor, _at: Tensor, _aimed: Tensor) -> Tensor:
-        return losses.relaxation_norm(code, wanted, alpha=alpha_times_bits / code.shape[1], p=3.0)
+@dataclass(frozen=True, slots=True)
+class _RelaxationNorm:
+    """Equation 12 of the paper, with alpha = `alpha_times_bits` / K."""
 
-    return term
+    alpha_times_bits: float
+    p: float = 3.0
 
-
-def _dhta(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
-    """Alpha 0.1 for 1,000 steps, then 0.2, 0.3, 0.5, 0.7, 1.0 every 200 (paper section 5.2)."""
-    alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
-    index = ((at - 1000) // 200 + 1).clamp(0, 5)
-    return losses.tanh_product(code, wanted, alphas[index])
+    def __call__(self, code: Tensor, wanted: Tensor, _at: Tensor, _aimed: Tensor, /) -> Tensor:
+        return losses.relaxation_norm(code, wanted, alpha=self.alpha_times_bits / code.shape[1], p=self.p)
 
 
-def _tanh_one(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
-    return losses.tanh_product(code, wanted, torch.ones_like(at, dtype=code.dtype))
+@dataclass(frozen=True, slots=True)
+class _AlphaSchedule:
+    """Steepness of the tanh over the steps, as DHTA took it over from HAG (paper, section 5.2)."""
+
+    alphas: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+    first: int = 1000
+    """Steps at the first alpha."""
+    every: int = 200
+    """Steps at each further one; the last stays."""
+
+    def at(self, step: Tensor, like: Tensor) -> Tensor:
+        """Return the alpha of each (N,) step number, in the type of `like`."""
+        alphas = torch.tensor(self.alphas, dtype=like.dtype, device=like.device)
+        return alphas[((step - self.first) // self.every + 1).clamp(0, len(self.alphas) - 1)]
 
 
-def _hag(code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor) -> Tensor:
-    """Alpha as in DHTA's schedule, which took it over from HAG."""
-    alphas = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.7, 1.0], dtype=code.dtype, device=code.device)
-    return losses.hag(code, wanted, alphas[((at - 1000) // 200 + 1).clamp(0, 5)])
+@dataclass(frozen=True, slots=True)
+class _TanhProduct:
+    """Equation 2 of the paper: the negative inner product of tanh(alpha code) and the wanted bits (DHTA)."""
+
+    schedule: _AlphaSchedule
+
+    def __call__(self, code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor, /) -> Tensor:
+        return losses.tanh_product(code, wanted, self.schedule.at(at, code))
 
 
-def _gathering(_total: int, scale: float) -> Step:
-    """Long steps along gathered directions, which go through where the gradient alone vanishes."""
-    return steps.L2Momentum(5 * scale, 0.9, steps.decaying(0.93, 0.15))
+@dataclass(frozen=True, slots=True)
+class _Hag:
+    """HAG's loss: the squared distance of the masked mean product to its minimum."""
+
+    schedule: _AlphaSchedule
+
+    def __call__(self, code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor, /) -> Tensor:
+        return losses.hag(code, wanted, self.schedule.at(at, code))
 
 
-def _transferring(_total: int, _scale: float) -> Step:
-    """Small sign steps along gathered gradients, which use all of tau."""
-    return steps.Momentum(1 / 255)
+_DHTA_SCHEDULE = _AlphaSchedule()
+_CONSTANT_ONE = _AlphaSchedule(alphas=(1.0,))
 
-
-def _averaging(total: int, scale: float) -> Step:
-    """Steps along gathered directions, over which what each look draws averages out."""
-    return steps.L2Momentum(1.5 * scale, 0.6, steps.cosine(total))
-
+_MOMENTUM_RESTART = steps.MomentumRule(size=5.0, decay=0.9, rate=0.93, least=0.15)
+"""Long steps along accumulated directions: they pass through places where the gradient alone vanishes."""
 
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
         Method(
             "rnm",
-            _margin,
-            lambda total, scale: steps.l2_normalised(0.5 * scale, steps.cosine(total)),
+            _Margin(),
+            steps.NormalisedRule(size=0.5, scaled=True, cosine=True),
             steps=40,
-            escape=_gathering,
+            restart_step=_MOMENTUM_RESTART,
             shrink=0.85,
             stop="budget",
             feature_weight=2.0,
             certainty_weight=1.0,
         ),
+        # Momentum averages what each look draws at random.
         Method(
             "rnm-robust",
-            _margin,
-            _averaging,
+            _Margin(),
+            steps.MomentumRule(size=1.5, decay=0.6),
             steps=54,
-            escape=_gathering,
+            restart_step=_MOMENTUM_RESTART,
             shrink=0.8,
             stop="budget",
-            ahead=0.2,
+            margin_slack=0.2,
             feature_weight=0.5,
             certainty_weight=0.3,
         ),
         Method(
             "rnm-transfer",
-            _every_bit,
-            _transferring,
+            _EveryBit(alpha=3.0, margin_weight=0.1),
+            steps.SignMomentumRule(size=1 / 255),
             steps=60,
             stop="budget",
             feature_weight=10.0,
@@ -136,25 +164,25 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "rnm-first",
-            _margin,
-            _gathering,
+            _Margin(),
+            _MOMENTUM_RESTART,
             steps=200,
-            kept=0.02,
+            min_margin=0.02,
             feature_weight=1.0,
             certainty_weight=1.0,
         ),
-        Method("rnm-paper", _paper(1.0), lambda _t, _s: steps.raw(1.0), steps=2000, stop="budget"),
-        Method("rnm-paper-free", _paper(0.1), lambda _t, _s: steps.raw(1.0), steps=2000, stop="budget"),
-        Method("tanh", _dhta, lambda _t, _s: steps.l2_normalised(1.0), steps=2000, stop="budget"),
-        Method("tanh-adam", _tanh_one, lambda _t, _s: steps.Adam(2 / 255), steps=2000),
-        Method("hag", _hag, lambda _t, _s: steps.raw(100.0), steps=2000),
-        Method("noise", _margin, lambda _t, _s: steps.raw(0.0), steps=0, noise=True, retries=False),
+        Method("rnm-paper", _RelaxationNorm(1.0), steps.GradientRule(size=1.0), steps=2000, stop="budget"),
+        Method("rnm-paper-free", _RelaxationNorm(0.1), steps.GradientRule(size=1.0), steps=2000, stop="budget"),
+        Method("tanh", _TanhProduct(_DHTA_SCHEDULE), steps.NormalisedRule(size=1.0), steps=2000, stop="budget"),
+        Method("tanh-adam", _TanhProduct(_CONSTANT_ONE), steps.AdamRule(size=2 / 255), steps=2000),
+        Method("hag", _Hag(_DHTA_SCHEDULE), steps.GradientRule(size=100.0), steps=2000),
+        Method("noise", _Margin(), steps.GradientRule(size=0.0), steps=0, noise=True, retries=False),
     )
 }
 
 
 def method(name: str) -> Method:
-    """The method of that name. Raises UnknownNameError."""
+    """Return the method of that name. Raises UnknownNameError."""
     if name not in METHODS:
         raise UnknownNameError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
     return METHODS[name]

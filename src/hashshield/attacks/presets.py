@@ -7,32 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hashshield.attacks.goals import KEPT
+from hashshield.attacks.objectives import MIN_MARGIN
 from hashshield.errors import UnknownNameError
 from hashshield.types import View
 from hashshield.views import CARD, SQUASH
-from hashshield.views.sampled import TURNS, any_network, kept_photo
+from hashshield.views.sampled import CYCLE, input_diversity, sharing_transforms
 
 __all__ = ["PRESETS", "Margins", "Preset", "preset"]
 
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """What every margin must keep in a try, by what that try knows of writing."""
+    """The least margin of every bit, try by try; it depends on what a try knows of the encoder."""
 
-    unseen: dict[bool, float]
-    """A first try that knows nothing of it, by losslessness."""
-    seen: tuple[float | None, float, float]
-    """Tries that write at every step: what is reached there is in the file. None: the method's own."""
-    last_seen: tuple[float, float]
-    """Later tries that know only the last write."""
+    first_try: dict[bool, float]
+    """First try without knowledge of the encoder; by whether the format is lossless."""
+    with_writing_model: tuple[float | None, float, float]
+    """Tries that encode at every step, so that what they reach is in the file. None: the method's own margin."""
+    with_last_write: tuple[float, float]
+    """Later tries that know only what the last file became."""
 
-    def of(self, tries: int, *, sees_writing: bool, lossless: bool, own: float) -> float:
-        """The kept margin after so many tries; `own` is the method's."""
+    def of(self, tries: int, *, sees_writing: bool, lossless: bool, method_margin: float) -> float:
+        """Return the least margin for the next try, after `tries` of them; `method_margin` is the method's own."""
         if sees_writing:
-            kept = self.seen[tries]
-            return own if kept is None else kept
-        return self.unseen[lossless] if tries == 0 else self.last_seen[tries - 1]
+            min_margin = self.with_writing_model[tries]
+            return method_margin if min_margin is None else min_margin
+        return self.first_try[lossless] if tries == 0 else self.with_last_write[tries - 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class Preset:
     """The row of `attacks.methods` that stands for `rnm`."""
     transforms: Callable[[int, np.random.Generator, float], View] | None = None
     """What is done to the photo before a look: from the look's number, a generator, photo pixels per grid pixel."""
-    looks: int = 1
+    required_hits: int = 1
     """How often in a row a change must be seen to reach the goal, each time after another transform."""
-    spare: int = 0
+    allowed_misses: int = 0
     """Bits that may miss the margin in a look, where the receipt forgives as many."""
-    spare_in_band: int = 0
+    allowed_misses_in_band: int = 0
     """The same where the goal is a distance, not a code."""
     masked: bool = False
     """Whether a change goes where it is seen least; see `attacks.masking`."""
@@ -65,26 +65,26 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "invisible",
             (CARD,),
-            Margins({True: KEPT, False: 0.15}, (None, KEPT, 0.2), (0.2, 0.5)),
+            Margins({True: MIN_MARGIN, False: 0.15}, (None, MIN_MARGIN, 0.2), (0.2, 0.5)),
             search="rnm",
         ),
         Preset(
             "balanced",
             (CARD, SQUASH),
-            Margins({True: 0.02, False: KEPT}, (0.02, KEPT, 0.1), (0.1, 0.2)),
+            Margins({True: 0.02, False: MIN_MARGIN}, (0.02, MIN_MARGIN, 0.1), (0.1, 0.2)),
             search="rnm-robust",
-            transforms=kept_photo,
-            looks=TURNS,
-            spare=1,
-            spare_in_band=2,
+            transforms=sharing_transforms,
+            required_hits=CYCLE,
+            allowed_misses=1,
+            allowed_misses_in_band=2,
             masked=True,
         ),
         Preset(
             "strong",
             (CARD, SQUASH),
-            Margins({True: KEPT, False: 0.1}, (KEPT, 0.1, 0.2), (0.2, 0.5)),
+            Margins({True: MIN_MARGIN, False: 0.1}, (MIN_MARGIN, 0.1, 0.2), (0.2, 0.5)),
             search="rnm-transfer",
-            transforms=any_network,
+            transforms=input_diversity,
         ),
     )
 }

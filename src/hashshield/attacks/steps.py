@@ -1,6 +1,7 @@
-"""Rules of movement: one object per photo, holding whatever the rule remembers.
+"""Steps: how a change moves along its gradient, and the rules that make a step for each photo.
 
-Sizes are in [0, 1] units. Gradients point uphill; every rule moves down.
+A step is one object per photo and holds what it remembers. Sizes are Euclidean lengths (or, for sign steps, per pixel)
+in [0, 1] units. Gradients point uphill; every step moves down.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from torch import Tensor
 
 __all__ = [
     "Adam",
+    "AdamRule",
+    "GradientRule",
     "L2Momentum",
     "Momentum",
+    "MomentumRule",
+    "NormalisedRule",
     "Schedule",
     "Scheduled",
+    "SignMomentumRule",
     "constant",
     "cosine",
     "decaying",
@@ -84,13 +90,13 @@ class Momentum:
 
     size: float
     decay: float = 1.0
-    gathered: Tensor | None = None
+    velocity: Tensor | None = None
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
         """Return delta - size * sign(m), m = decay * m + grad / mean(abs(grad))."""
         scaled = grad / grad.abs().mean().clamp_min(_TINY)
-        self.gathered = scaled if self.gathered is None else self.decay * self.gathered + scaled
-        return delta - self.size * self.gathered.sign()
+        self.velocity = scaled if self.velocity is None else self.decay * self.velocity + scaled
+        return delta - self.size * self.velocity.sign()
 
 
 @dataclass
@@ -101,16 +107,16 @@ class L2Momentum:
     decay: float
     schedule: Schedule = constant
     t: int = 0
-    gathered: Tensor | None = None
+    velocity: Tensor | None = None
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
         """Return delta - size * m / norm(m), m = decay * m + grad / norm(grad)."""
         scaled = grad / grad.norm().clamp_min(_TINY)
-        gathered = scaled if self.gathered is None else self.decay * self.gathered + scaled
-        self.gathered = gathered
+        velocity = scaled if self.velocity is None else self.decay * self.velocity + scaled
+        self.velocity = velocity
         size = self.size * self.schedule(self.t)
         self.t += 1
-        moved: Tensor = delta - size * gathered / gathered.norm().clamp_min(_TINY)
+        moved: Tensor = delta - size * velocity / velocity.norm().clamp_min(_TINY)
         return moved
 
 
@@ -135,3 +141,71 @@ class Adam:
         self.t += 1
         direction = (first / (1 - b1**self.t)) / ((second / (1 - b2**self.t)).sqrt() + _TINY)
         return delta - size * direction
+
+
+@dataclass(frozen=True, slots=True)
+class GradientRule:
+    """Plain gradient descent."""
+
+    size: float
+
+    def __call__(self, _total: int, _scale: float, /) -> Scheduled:
+        """Make the step of one photo."""
+        return raw(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedRule:
+    """Steps of a given Euclidean length along the gradient (DHTA; Bai et al. 2020)."""
+
+    size: float
+    scaled: bool = False
+    """True to lengthen steps with the photo's scale."""
+    cosine: bool = False
+    """True to shorten steps along half a cosine, to nothing at the last one."""
+
+    def __call__(self, total: int, scale: float, /) -> Scheduled:
+        """Make the step of one photo."""
+        return l2_normalised(
+            self.size * scale if self.scaled else self.size, cosine(total) if self.cosine else constant
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MomentumRule:
+    """Steps along accumulated, L2-normalised gradients (MI-FGM; Dong et al. 2018), longer with the photo's scale."""
+
+    size: float
+    decay: float
+    """Share of the accumulated direction that each step keeps."""
+    rate: float | None = None
+    """Factor by which each step is shorter than the last; None: half a cosine, to nothing at the last one."""
+    least: float = 0.0
+    """Share of `size` below which no step falls, with `rate`."""
+
+    def __call__(self, total: int, scale: float, /) -> L2Momentum:
+        """Make the step of one photo."""
+        schedule = cosine(total) if self.rate is None else decaying(self.rate, self.least)
+        return L2Momentum(self.size * scale, self.decay, schedule)
+
+
+@dataclass(frozen=True, slots=True)
+class SignMomentumRule:
+    """Sign steps along accumulated, L1-normalised gradients (MI-FGSM; Dong et al. 2018), which use all of tau."""
+
+    size: float
+
+    def __call__(self, _total: int, _scale: float, /) -> Momentum:
+        """Make the step of one photo."""
+        return Momentum(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class AdamRule:
+    """Adam on the change (Kingma and Ba 2015)."""
+
+    size: float
+
+    def __call__(self, _total: int, _scale: float, /) -> Adam:
+        """Make the step of one photo."""
+        return Adam(self.size)

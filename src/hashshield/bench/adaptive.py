@@ -57,13 +57,13 @@ def run(
     """
     goals = goals or GOALS
     stage = set_stage(asked, progress)
-    others = [_other(stage, asked, name, progress) for name in services]
+    other_view_bits = [_other(stage, asked, name, progress) for name in services]
     count = len(stage.picked)
     progress.start(count * len(goals) * len(stage.lengths))
     features = database_features(stage, progress)
     with result("adaptive", stage, asked.output, tau=asked.tau, services=list(services), psnr=psnr, kept=_KEPT) as to:
         for length in stage.lengths:
-            service = _Service(stage, length, others, features)
+            service = _Service(stage, length, other_view_bits, features)
             clean = [stage.pixels[int(row)] for row in stage.picked]
             to.rows += [{**service.base("none", count), **row} for row in service.rows(clean)]
             for goal in goals:
@@ -93,8 +93,8 @@ def _other(stage: Stage, asked: Asked, name: str, progress: Progress) -> Stage:
 class _Service:
     """One code length of the service, and all it may do."""
 
-    def __init__(self, stage: Stage, length: int, others: Sequence[Stage], features: Features) -> None:
-        self.stage, self.length, self.others, self.features = stage, length, others, features
+    def __init__(self, stage: Stage, length: int, other_view_bits: Sequence[Stage], features: Features) -> None:
+        self.stage, self.length, self.other_view_bits, self.features = stage, length, other_view_bits, features
         self.opened = stage.model(length)
         self.labels = stage.queries.labels[stage.picked]
         self.judge = Judge(stage, length, self.labels)
@@ -131,13 +131,13 @@ class _Service:
         yield from self._adapting(features)
 
     def _networks(self, photos: Sequence[Pixels], codes: Features) -> Iterator[dict[str, Any]]:
-        own = hamming(bits_of(codes), self.judge.database) / self.length
-        for other in self.others:
+        original_bits = hamming(bits_of(codes), self.judge.database) / self.length
+        for other in self.other_view_bits:
             length = other.lengths[-1]
             theirs = codes_of(other, length, photos)
             judge = Judge(other, length, self.labels)
             yield {"against": f"network {other.name}", "map": judge.map(theirs)}
-            both = own + hamming(bits_of(theirs), judge.database) / length
+            both = original_bits + hamming(bits_of(theirs), judge.database) / length
             yield {
                 "against": f"with {other.name}",
                 "map": round(mean_average_precision(both, self.judge.relevant), 4),

@@ -42,14 +42,14 @@ def run(asked: Asked, *, limit: int = PAPER_STEPS, anchor: int = ANCHOR, progres
             lines = []
             for attack in attacks:
                 count = len(stage.picked)
-                (shown,) = towards(
+                (displayed,) = towards(
                     stage, length, attack, targets, ["anchor"], count=count, tau=asked.tau, progress=progress
                 )
-                curve = mean_curve(shown.trials, limit)
-                to.rows.append({"bits": length, "method": shown.name, "photos": count, **_figures(curve, limit)})
+                curve = mean_curve(displayed.trials, limit)
+                to.rows.append({"bits": length, "method": displayed.name, "photos": count, **_figures(curve, limit)})
                 steps = _thinned(limit)
-                curves.append({"bits": length, "method": shown.name, "step": steps, "mean": curve[steps].tolist()})
-                lines.append(Line(shown.name, steps, curves[-1]["mean"]))
+                curves.append({"bits": length, "method": displayed.name, "step": steps, "mean": curve[steps].tolist()})
+                lines.append(Line(displayed.name, steps, curves[-1]["mean"]))
             panels.append(Panel(f"{length} bits", lines))
         to.more["curves"] = curves
         line_chart(panels, to.picture, x_label="step", y_label="distance", log_x=True)

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from hashshield.bench.service import blurred, served
+from hashshield.bench.service import blurred, transformed
 from hashshield.imaging.services import SERVICES, jpeg
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import OpenModel
@@ -53,9 +53,9 @@ def _bilateral(pixels: Pixels) -> Pixels:
 _SURVIVAL = {service.name: service for service in SERVICES}
 
 BEFORE: dict[str, Callable[[Pixels], Pixels]] = {
-    **{name: served(_SURVIVAL[name]) for name in ("jpeg q90", "jpeg q75", "jpeg q50")},
-    "jpeg q30": served(jpeg(30)),
-    "half size": served(_SURVIVAL["half size"]),
+    **{name: transformed(_SURVIVAL[name]) for name in ("jpeg q90", "jpeg q75", "jpeg q50")},
+    "jpeg q30": transformed(jpeg(30)),
+    "half size": transformed(_SURVIVAL["half size"]),
     "median": _median,
     "bilateral": _bilateral,
     "blur": blurred,

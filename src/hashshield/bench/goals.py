@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from hashshield import imaging
+from hashshield.attacks.goals import GOALS
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.bench.photos import protect_all
@@ -26,9 +27,9 @@ from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import average_precision, map_floor, relevance
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.execute import make_tools
+from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Result
-from hashshield.types import GoalKind, GoalSpec, Progress, Request
+from hashshield.types import GoalKind, Progress, Request
 from hashshield.views import pillow_view
 
 __all__ = ["run"]
@@ -52,8 +53,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """One row per goal over `photos` random queries of the card's split. Raises UsageError, CheckpointError."""
     request = Request(models=(model,), preset=preset, steps=steps, tau=tau, seed=seed, device=device, witness="none")
-    tools = make_tools(request, _SECRET)
-    opened = tools.models[0]
+    context = make_context(request, _SECRET)
+    opened = context.models[0]
     files, split = open_protocol(opened, data)
     queries = split.sample(photos, seed=seed)
     progress.start(-(-len(split.database) // 32) + len(goals) * len(queries))
@@ -67,12 +68,12 @@ def run(
     service = _Service(opened, database, clean, relevant)
     rows = [{"goal": "none", "photos": len(paths), **service.scores(clean)}]
     for goal in goals:
-        results = protect_all(paths, replace(tools, goal=GoalSpec(goal)), progress)
+        results = protect_all(paths, replace(context, goal=GOALS[goal]), progress)
         rows.append(
             {"goal": goal, "preset": preset, **_summary(results), **service.scores(_features_of(results, opened))}
         )
     floor = map_floor(relevant)
-    known = environment(model=opened.name, steps=tools.budget.steps, tau=tau, seed=seed, queries=len(paths))
+    known = environment(model=opened.name, steps=context.search.steps, tau=tau, seed=seed, queries=len(paths))
     base = {"map_random": round(floor.random, 4), "map_lowest": round(floor.lowest, 4), "environment": known}
     return [{**row, **base} for row in rows]
 
@@ -84,13 +85,13 @@ class _Service:
         self.model, self.relevant = model, relevant
         self.database, self.clean = database, clean
         self.codes = self._codes(database)
-        self.own = self._codes(clean)
+        self.original_bits = self._codes(clean)
 
     def scores(self, features: Array) -> dict[str, Any]:
         """MAP per way of asking, and where the photo's own original ranks."""
         codes = self._codes(features)
         asked = {name: ask(codes, bits_of(self.codes)) for name, ask in ASKING.items()}
-        to_own = {name: ask(codes, bits_of(self.own)) for name, ask in ASKING.items()}
+        to_own = {name: ask(codes, bits_of(self.original_bits)) for name, ask in ASKING.items()}
         asked["features"] = -cosine(features, self.database)
         to_own["features"] = -cosine(features, self.clean)
         found: dict[str, Any] = {}
@@ -126,7 +127,7 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
 
 def _unlinked(results: Sequence[Result]) -> dict[str, Any]:
     """How near protected photos come to one another, as a share of the code."""
-    wanted = np.stack([r.marks[0].wanted for r in results])
+    wanted = np.stack([r.targets[0].wanted for r in results])
     distances = hamming(wanted, wanted)[~np.eye(len(wanted), dtype=bool)]
     return {"nearest_pair_share": round(float(distances.min()) / wanted.shape[1], 3)} if len(results) > 1 else {}
 
@@ -137,7 +138,7 @@ def _features_of(results: Sequence[Result], model: OpenModel) -> Array:
     rows = []
     for result in results:
         assert result.data is not None
-        shown = upright_rgb(imaging.read(result.data, name=result.source.name))
-        image = pillow_view(shown, model.card.input)[None].to(model.model.mean.device)
+        displayed = upright_rgb(imaging.read(result.data, name=result.source.name))
+        image = pillow_view(displayed, model.card.input)[None].to(model.model.mean.device)
         rows.append(model.model.features(image)[0].float().cpu().numpy())
     return np.stack(rows)

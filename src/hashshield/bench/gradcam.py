@@ -45,14 +45,14 @@ def heat(opened: OpenModel, pixels: Pixels) -> Heat:
 
 def overlaid(opened: OpenModel, pixels: Pixels, warmth: Heat) -> Pixels:
     """(crop, crop, 3): the card's view of the photo under its heat."""
-    shown = pillow_view(pixels, opened.card.input).permute(1, 2, 0).numpy() * 255
-    size = shown.shape[:2]
+    displayed = pillow_view(pixels, opened.card.input).permute(1, 2, 0).numpy() * 255
+    size = displayed.shape[:2]
     wide = torch.nn.functional.interpolate(torch.from_numpy(warmth)[None, None], size, mode="bilinear")[0, 0].numpy()
     place = wide * (len(_WARM) - 1)
     below = np.clip(place.astype(int), 0, len(_WARM) - 2)
     share = (place - below)[..., None]
     colours = _WARM[below] * (1 - share) + _WARM[below + 1] * share
-    mixed: Pixels = np.clip(0.5 * shown + 0.5 * colours, 0, 255).astype(np.uint8)
+    mixed: Pixels = np.clip(0.5 * displayed + 0.5 * colours, 0, 255).astype(np.uint8)
     return mixed
 
 

@@ -38,16 +38,18 @@ def run(asked: Asked, *, progress: Progress) -> list[dict[str, Any]]:
         for length in stage.lengths:
             opened = stage.model(length)
             trials = {**veils, "away": run_goal(stage, length, "away", tau=asked.tau, count=count, progress=progress)}
-            own = []
+            original_bits = []
             for pixels in photos:
-                own.append(heat(opened, pixels))
+                original_bits.append(heat(opened, pixels))
                 progress.done(None)
-            even = round(float(np.mean([spread(h) for h in own])), 4)
+            even = round(float(np.mean([spread(h) for h in original_bits])), 4)
             to.rows.append({"bits": length, "change": "original", "photos": count, "spread": even})
-            cells = [[(overlaid(opened, p, h), "original") for p, h in zip(photos[:_SHOWN], own, strict=False)]]
+            cells = [
+                [(overlaid(opened, p, h), "original") for p, h in zip(photos[:_SHOWN], original_bits, strict=False)]
+            ]
             for name, made in trials.items():
                 heats = [heat(opened, trial.pixels) for trial in made]
-                alike = [_correlation(a, b) for a, b in zip(own, heats, strict=True)]
+                alike = [_correlation(a, b) for a, b in zip(original_bits, heats, strict=True)]
                 to.rows.append(
                     {
                         "bits": length,

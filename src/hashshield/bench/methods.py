@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from hashshield import imaging
-from hashshield.attacks.goals import Aim
 from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.loop import Budget, Found, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method
+from hashshield.attacks.objectives import Objective
+from hashshield.attacks.search import Execution, SearchConfig, SearchResult, SearchTask, search
 from hashshield.bench.environment import environment
 from hashshield.bench.map import open_protocol
 from hashshield.bench.trials import rounding_grid, written_pixels
@@ -34,6 +34,7 @@ from hashshield.metrics.image import psnr_db, ssim
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
+from hashshield.models.network_views import NetworkView
 from hashshield.types import Progress
 from hashshield.views import pillow_view
 
@@ -86,21 +87,21 @@ class _Plan:
     method: Method
     photos: int
     steps: int
-    kept: float = 0.0
+    min_margin: float = 0.0
     rounds: bool = True
     """Whether the search sees the pixels rounded as they will be written, as `protect` does for small photos."""
 
 
 def _plans(photos: int, rivals: int, limit: int) -> Iterator[_Plan]:
     ours, first = METHODS["rnm"], METHODS["rnm-first"]
-    yield _Plan("rnm, stop first", first, photos, first.steps, first.kept)
-    yield _Plan("rnm, 40 steps", ours, photos, 40, ours.kept)
-    yield _Plan("rnm, 80 steps", ours, photos, 80, ours.kept)
+    yield _Plan("rnm, stop first", first, photos, first.steps, first.min_margin)
+    yield _Plan("rnm, 40 steps", ours, photos, 40, ours.min_margin)
+    yield _Plan("rnm, 80 steps", ours, photos, 80, ours.min_margin)
     for name in RIVALS:
         yield _Plan(f"{name}, own rule", METHODS[name], rivals, min(limit, METHODS[name].steps), rounds=False)
     for name in RIVALS:
         wrapped = replace(METHODS[name], step=ours.step, shrink=ours.shrink, stop="budget")
-        yield _Plan(f"{name}, minimum norm, 40 steps", wrapped, rivals, 40, ours.kept)
+        yield _Plan(f"{name}, minimum norm, 40 steps", wrapped, rivals, 40, ours.min_margin)
 
 
 def _targets(
@@ -110,8 +111,8 @@ def _targets(
     generator = np.random.default_rng(seed)
     pairs = []
     for photo in photos:
-        others = queries[~(files.labels[queries] & files.labels[photo]).any(axis=1)]
-        pairs.append((int(photo), int(generator.choice(others))))
+        other_view_bits = queries[~(files.labels[queries] & files.labels[photo]).any(axis=1)]
+        pairs.append((int(photo), int(generator.choice(other_view_bits))))
     return pairs
 
 
@@ -129,7 +130,7 @@ class _Tests:
     ) -> None:
         self.model, self.tau, self.seed, self.progress = model, tau, seed, progress
         self.device = model.model.mean.device
-        self.lanes = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.cpu_workers = torch.get_num_threads() if self.device.type == "cpu" else 1
         paths = [files.root / files.paths[photo] for photo, _ in pairs]
         self.pixels = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in paths]
         targets = [files.root / files.paths[target] for _, target in pairs]
@@ -141,18 +142,20 @@ class _Tests:
     def measure(self, plan: _Plan) -> dict[str, Any]:
         """Run one method over its share of the photos."""
         count, steps = plan.photos, plan.steps
-        network = Viewed.of(self.model)
+        network = NetworkView(self.model)
         searches = (
-            Search(
+            SearchTask(
                 self._grid(i, rounds=plan.rounds),
-                [Aim(torch.from_numpy(self.wanted[i]).float().to(self.device), kept=plan.kept)],
+                [Objective(torch.from_numpy(self.wanted[i]).float().to(self.device), min_margin=plan.min_margin)],
                 key=i,
             )
             for i in range(count)
         )
-        found: list[Found] = []
+        found: list[SearchResult] = []
         began = time.monotonic()
-        for item in search(searches, [network], plan.method, Budget(self.tau, steps, _BATCH, lanes=self.lanes)):
+        for item in search(
+            searches, [network], plan.method, SearchConfig(self.tau, steps), Execution(_BATCH, self.cpu_workers)
+        ):
             found.append(item)
             self.progress.done(None)
         seconds = time.monotonic() - began

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.models.hash_files import upright_rgb
-from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest, walk
 from hashshield.types import Progress
 
@@ -35,18 +35,18 @@ def as_png(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def protect_each(paths: Iterable[Path], tools: Tools, progress: Progress) -> Iterator[tuple[int, Result]]:
+def protect_each(paths: Iterable[Path], context: ProtectContext, progress: Progress) -> Iterator[tuple[int, Result]]:
     """Protect PNG copies of `paths`; yield the place of each in them and what became of it, as they finish."""
     sources = (
         Source(str(path), data, digest(data), key=index) for index, path in enumerate(paths) if (data := as_png(path))
     )
-    for result in work(sources, tools):
+    for result in work(sources, context):
         assert isinstance(result.source.key, int)
         progress.done(None)
         yield result.source.key, result
 
 
-def protect_all(paths: Sequence[Path], tools: Tools, progress: Progress) -> list[Result]:
+def protect_all(paths: Sequence[Path], context: ProtectContext, progress: Progress) -> list[Result]:
     """Protect PNG copies of `paths`; results in their order."""
-    results = dict(protect_each(paths, tools, progress))
+    results = dict(protect_each(paths, context, progress))
     return [results[index] for index in range(len(paths))]

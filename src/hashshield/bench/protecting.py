@@ -10,13 +10,13 @@ from hashshield import imaging
 from hashshield.bench.photos import protect_each
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Stage
-from hashshield.bench.trials import budget_for
+from hashshield.bench.trials import execution_for
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.catalog import resolve
 from hashshield.errors import UsageError
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.execute import make_tools
+from hashshield.pipeline.execute import make_context
 from hashshield.types import GoalKind, GoalSpec, Progress, Request
 
 __all__ = ["run_goal"]
@@ -71,9 +71,9 @@ def run_goal(
     missing = [i for i in range(len(paths)) if i not in trials]
     if missing:
         progress.photo(f"{goal}, {preset}, {', '.join(request.models)}")
-        tools = make_tools(request, _SECRET)
-        tools = replace(tools, models=models, budget=budget_for(models[0], tau=tau, steps=tools.budget.steps))
-        for place, result in protect_each([paths[i] for i in missing], tools, progress):
+        context = make_context(request, _SECRET)
+        context = replace(context, models=models, execution=execution_for(models[0]))
+        for place, result in protect_each([paths[i] for i in missing], context, progress):
             i = missing[place]
             if result.data is None or result.receipt is None:
                 raise UsageError(f"{paths[i]}: cannot be protected ({result.reason}); leave the goal {goal} out")

@@ -65,14 +65,14 @@ def run(asked: Asked, *, progress: Progress) -> list[dict[str, Any]]:
                 table = by_threshold(distances, judge.relevant, length)
                 to.more["by_threshold"].append({"bits": length, "query": name, "table": table})
                 lines.append(_curve(name, table))
-                own = judge.map(ceiling) if name != "carrier" else judge.map(wanted.astype(np.float32))
+                original_bits = judge.map(ceiling) if name != "carrier" else judge.map(wanted.astype(np.float32))
                 to.rows.append(
                     {
                         "bits": length,
                         "query": name,
                         "photos": count,
                         **judge.scores(codes),
-                        "map_ceiling": own,
+                        "map_ceiling": original_bits,
                         **_near(distances, judge.relevant),
                     }
                 )
@@ -81,8 +81,8 @@ def run(asked: Asked, *, progress: Progress) -> list[dict[str, Any]]:
             panels.append(Panel(f"{length} bits", lines))
         line_chart(panels, to.picture, x_label="recall", y_label="precision")
         lists = to.picture.with_name(to.picture.name.replace("retrieval-", "retrieval-lists-"))
-        shown = [stage.pixels[int(stage.picked[0])], changed[0].pixels, carriers[_carrier(private, stage)].pixels]
-        sheet(_lists(stage, stage.lengths[-1], shown), lists, across=_FIRST + 1, side=110)
+        displayed = [stage.pixels[int(stage.picked[0])], changed[0].pixels, carriers[_carrier(private, stage)].pixels]
+        sheet(_lists(stage, stage.lengths[-1], displayed), lists, across=_FIRST + 1, side=110)
     return to.rows
 
 
@@ -90,15 +90,15 @@ def _private(stage: Stage) -> NDArray[np.int64]:
     """For each picked query as a carrier, the row of a picked one of another kind whose code it gets; each in turn."""
     labels = stage.queries.labels[stage.picked]
     found = []
-    for place, own in enumerate(labels):
+    for place, original_bits in enumerate(labels):
         order = np.roll(np.arange(len(labels)), -place - 1)
-        others = [int(i) for i in order if not (labels[i] & own).any()]
-        if not others:
+        other_view_bits = [int(i) for i in order if not (labels[i] & original_bits).any()]
+        if not other_view_bits:
             raise UsageError(
                 f"{stage.query_path(int(stage.picked[place]))}: no other query of another kind was drawn that it could "
                 "carry; take more --queries"
             )
-        found.append(others[0])
+        found.append(other_view_bits[0])
     return np.asarray(stage.picked[found])
 
 

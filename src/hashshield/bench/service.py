@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from hashshield.attacks.goals import predicted_flip
-from hashshield.imaging.services import JPEG_Q75, Service
+from hashshield.attacks.objectives import predicted_flip
+from hashshield.imaging.services import JPEG_Q75, Transform
 from hashshield.metrics.hamming import bits_of, hamming
 
-__all__ = ["ASKING", "SIMPLE", "Asking", "blurred", "cosine", "served"]
+__all__ = ["ASKING", "SIMPLE", "Asking", "blurred", "cosine", "transformed"]
 
 Codes = NDArray[np.float32]
 Bits = NDArray[np.int8]
@@ -60,7 +60,7 @@ def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32
     return found
 
 
-def served(service: Service) -> Callable[[Pixels], Pixels]:
+def transformed(service: Transform) -> Callable[[Pixels], Pixels]:
     """What a service of the survival table does, on upright pixels."""
     return lambda pixels: np.asarray(service.done(Image.fromarray(pixels)))
 
@@ -70,5 +70,5 @@ def blurred(pixels: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(1)))
 
 
-SIMPLE: dict[str, Callable[[Pixels], Pixels]] = {"jpeg_q75": served(JPEG_Q75), "blur": blurred}
+SIMPLE: dict[str, Callable[[Pixels], Pixels]] = {"jpeg_q75": transformed(JPEG_Q75), "blur": blurred}
 """What the untargeted table lets a service do to a picture."""

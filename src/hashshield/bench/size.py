@@ -20,14 +20,14 @@ import torch
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply
+from hashshield.attacks.finish import apply_perturbation
 from hashshield.bench.environment import environment, peak_mib
 from hashshield.bench.stopwatch import Stopwatch
 from hashshield.errors import PhotoError, UsageError
 from hashshield.metrics.image import linf_levels, ssim
 from hashshield.models.hash_files import upright_rgb
-from hashshield.pipeline.execute import make_tools
-from hashshield.pipeline.receipt import read_again
+from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.receipt import measure_written
 from hashshield.pipeline.run import protect
 from hashshield.pipeline.task import prepare
 from hashshield.pipeline.work import Source
@@ -46,7 +46,7 @@ def run(
 ) -> list[dict[str, Any]]:
     """One row per size, each with what it takes more than the first. Raises UsageError for a photo that is none."""
     try:
-        shown = Image.fromarray(upright_rgb(imaging.read(photo.read_bytes(), name=str(photo))))
+        displayed = Image.fromarray(upright_rgb(imaging.read(photo.read_bytes(), name=str(photo))))
     except OSError as error:
         raise UsageError(f"{photo}: cannot be read ({error.strerror}); name a photo") from error
     except PhotoError as error:
@@ -54,12 +54,12 @@ def run(
     progress.start(2 * len(megapixels))
     rows: list[dict[str, Any]] = []
     for wanted in megapixels:
-        scale = (wanted * 1e6 / (shown.width * shown.height)) ** 0.5
-        size = (round(shown.width * scale), round(shown.height * scale))
+        scale = (wanted * 1e6 / (displayed.width * displayed.height)) ** 0.5
+        size = (round(displayed.width * scale), round(displayed.height * scale))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "photos" / "photo.jpg"
             path.parent.mkdir(mode=0o700)
-            shown.resize(size, Image.Resampling.LANCZOS).save(path, quality=_QUALITY)
+            displayed.resize(size, Image.Resampling.LANCZOS).save(path, quality=_QUALITY)
             row = {"model": model, "megapixels": round(size[0] * size[1] / 1e6, 2), "file_bytes": path.stat().st_size}
             for measure in (_parts, _whole):
                 row |= _apart(measure, path, model, device)
@@ -81,7 +81,7 @@ def _apart(measure: Any, path: Path, model: str, device: str) -> dict[str, Any]:
 
 def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
     """Median seconds of each part on one thread, without a search: the change is noise on the grid."""
-    tools = make_tools(Request(models=(model,), preset="invisible", device=device, witness="none"), b"")
+    context = make_context(Request(models=(model,), preset="invisible", device=device, witness="none"), b"")
     torch.set_num_threads(1)
     data = path.read_bytes()
     source = Source(path.name, data, digest(data))
@@ -89,15 +89,15 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
 
     for _ in range(_ROUNDS):
         with watch.timing("decode"):
-            task = prepare(source, tools)
+            task = prepare(source, context)
             # Large photos are not kept decoded while they are searched.
             photo = task.decoded()
         change = torch.randn(task.grid.start().shape, generator=torch.Generator().manual_seed(0)) * 0.003
         with watch.timing("finish"):
-            pixels = apply(
+            pixels = apply_perturbation(
                 photo.pixels,
                 change,
-                tau=tools.budget.tau,
+                tau=context.search.tau,
                 orientation=photo.orientation,
                 generator=torch.Generator().manual_seed(0),
             )
@@ -106,7 +106,7 @@ def _parts(path: Path, model: str, device: str) -> dict[str, Any]:
         with watch.timing("receipt"):
             linf_levels(pixels, photo.pixels)
             del pixels
-            read_again(written, photo, tools.looks, name=path.name)
+            measure_written(written, photo, context.promised_views, name=path.name)
         again = imaging.read(written, name=path.name).pixels
         with watch.timing("ssim"):
             ssim(again, photo.pixels)

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply
-from hashshield.attacks.goals import Aim
+from hashshield.attacks.batching import AdaptiveBatcher, cpu_workers
+from hashshield.attacks.finish import apply_perturbation
 from hashshield.attacks.grid import make_grid
-from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS
-from hashshield.attacks.room import Room, lanes
+from hashshield.attacks.objectives import Objective
+from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.bench.environment import environment, peak_mib
 from hashshield.bench.photos import files_below
 from hashshield.bench.stopwatch import Stopwatch
@@ -30,8 +30,9 @@ from hashshield.errors import UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.execute import make_tools
-from hashshield.pipeline.receipt import read_again
+from hashshield.models.network_views import NetworkView
+from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.receipt import measure_written
 from hashshield.pipeline.run import protect
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
@@ -82,11 +83,14 @@ def run(
 
 
 def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Progress) -> dict[str, float]:
-    shown = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
-    inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in shown]).to(opened.model.mean.device)
-    aims = [Aim(-torch.sign(code)) for code in opened.model(inputs).code]
-    searches = [Search(make_grid(p).to(inputs.device), [aim]) for p, aim in zip(shown, aims, strict=True)]
-    network = Viewed.of(opened)
+    displayed = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
+    inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in displayed]).to(opened.model.mean.device)
+    objectives = [Objective(-torch.sign(code)) for code in opened.model(inputs).code]
+    searches = [
+        SearchTask(make_grid(p).to(inputs.device), [objective])
+        for p, objective in zip(displayed, objectives, strict=True)
+    ]
+    network = NetworkView(opened)
 
     count = torch.get_num_threads() if inputs.device.type == "cpu" else 1
 
@@ -95,14 +99,15 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
         return list(torch.autograd.grad(opened.model(ready).code.sum(), ready)[0])
 
     def floor() -> None:
-        with lanes(count) as pool:
-            room = Room(len(batch), count, pool)
+        with cpu_workers(count) as pool:
+            room = AdaptiveBatcher(len(batch), count, pool)
             for _ in range(_STEPS + 1):
-                room.share(list(inputs), bare)
+                room.map(list(inputs), bare)
 
     def loop() -> None:
-        budget = Budget(_TAU, _STEPS, len(batch), lanes=count)
-        for _ in search(iter(searches), [network], METHODS["rnm"], budget):
+        for _ in search(
+            iter(searches), [network], METHODS["rnm"], SearchConfig(_TAU, _STEPS), Execution(len(batch), count)
+        ):
             pass
 
     ratios, floors, loops = [], [], []
@@ -150,7 +155,7 @@ def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, prog
 
 def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
     """Seconds in one thread that all photos take on each stage around the search."""
-    tools = make_tools(Request(models=(model,), preset="invisible", seed=0, device=device, witness="none"), b"")
+    context = make_context(Request(models=(model,), preset="invisible", seed=0, device=device, witness="none"), b"")
     watch = Stopwatch()
 
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "vault") as store:
@@ -162,24 +167,24 @@ def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
             with watch.timing("decode"):
                 photo = imaging.read(data, name=path.name)
             with watch.timing("grid"):
-                grid = make_grid(upright_rgb(photo), channels=photo.pixels.shape[2])
+                grid = make_grid(upright_rgb(photo), channels=imaging.colour_channels(photo))
             generator = torch.Generator().manual_seed(index)
             delta = torch.randn(grid.start().shape, generator=generator) / 255
             with watch.timing("finish"):
-                pixels = apply(
+                pixels = apply_perturbation(
                     photo.pixels,
                     delta,
                     tau=0.032,
                     orientation=photo.orientation,
                     generator=generator,
-                    opaque=photo.alpha,
+                    alpha=photo.alpha,
                 )
             with watch.timing("encode"):
                 written = imaging.write(photo, pixels)
             with watch.timing("receipt"), torch.inference_mode():
-                again = read_again(written, photo, tools.looks, name=path.name)
-                for views in (again.views, *(served.views for served in again.served)):
-                    tools.models[0].model(views[0][None].to(tools.models[0].model.mean.device))
+                again = measure_written(written, photo, context.promised_views, name=path.name)
+                for views in (again.views, *(transformed.views for transformed in again.transformed)):
+                    context.models[0].model(views[0][None].to(context.models[0].model.mean.device))
             with watch.timing("ledger"):
                 store.replace(read_snapshot(copy, follow=False, within=photos), written, NewRecord(), allow_root=True)
     return {name: sum(seconds) for name, seconds in watch.seconds.items()}

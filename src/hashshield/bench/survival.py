@@ -26,10 +26,10 @@ from hashshield.bench.veils import VEILS, veiled
 from hashshield.errors import UsageError
 from hashshield.metrics.image import psnr_db
 from hashshield.models.hash_files import upright_rgb
-from hashshield.pipeline.aims import Mark
-from hashshield.pipeline.execute import make_tools
-from hashshield.pipeline.receipt import judge, read_again
-from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.pipeline.aims import CodeTarget
+from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.receipt import build_receipt, measure_written
+from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest
 from hashshield.types import CodeRow, GoalSpec, Progress, Receipt, Request, SurvivalRow
 from hashshield.views import to_image
@@ -94,7 +94,7 @@ class _One:
 
     receipt: Receipt
     noise: Receipt
-    mark: Mark
+    target: CodeTarget
     """Of the first network."""
     flat: float | None
     """Mean change of flat pixels in levels; None where none is flat."""
@@ -104,7 +104,7 @@ class _Preset:
     """All photos under one preset."""
 
     def __init__(self, request: Request, files: Sequence[Path], png: bool, progress: Progress) -> None:
-        self.request, self.tools = request, make_tools(request, _SECRET)
+        self.request, self.context = request, make_context(request, _SECRET)
         sources = []
         for path in files:
             data = as_png(path) if png else path.read_bytes()
@@ -112,13 +112,13 @@ class _Preset:
         began = time.process_time()
         results = []
         # Without the survival table, which is made afterwards: what is timed is the protection.
-        for result in work(sources, self.tools):
+        for result in work(sources, self.context):
             results.append(result)
             progress.done(None)
         self.seconds = (time.process_time() - began) / len(files)
         self.refused = [result.source.name for result in results if result.data is None]
         worked = [result for result in results if result.data is not None]
-        self.photos = [_measured(result, self.tools, request.seed or 0) for result in worked]
+        self.photos = [_measured(result, self.context, request.seed or 0) for result in worked]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The written file, then each service."""
@@ -144,13 +144,13 @@ class _Preset:
             [(*receipt.codes, *receipt.survival) for receipt in receipts]
             for receipts in ([photo.receipt for photo in self.photos], [photo.noise for photo in self.photos])
         )
-        marks = [photo.mark for photo in self.photos]
+        targets = [photo.target for photo in self.photos]
         everywhere: dict[str, set[int]] = {}
         summaries = []
         # Receipts of one preset have the same rows in the same order.
         for same, alike in zip(zip(*kept, strict=True), zip(*noisy, strict=True), strict=True):
             if any(row.distance_to_goal is not None for row in same):
-                summary, met = _summary(same, alike, marks)
+                summary, met = _summary(same, alike, targets)
                 summaries.append(summary)
                 everywhere.setdefault(summary["transform"], met).intersection_update(met)
         for summary in summaries:
@@ -159,16 +159,16 @@ class _Preset:
 
 
 def _summary(
-    same: Sequence[CodeRow | SurvivalRow], noise: Sequence[CodeRow | SurvivalRow], marks: Sequence[Mark]
+    same: Sequence[CodeRow | SurvivalRow], noise: Sequence[CodeRow | SurvivalRow], targets: Sequence[CodeTarget]
 ) -> tuple[dict[str, Any], set[int]]:
     """One transform and view, over all photos to which it applies, beside noise after the same; who met the goal."""
     to_goal, from_own = _distances(same)
     met = {
         number
-        for number, (row, mark) in enumerate(zip(same, marks, strict=True))
+        for number, (row, target) in enumerate(zip(same, targets, strict=True))
         if row.distance_from_original is not None
         and row.distance_to_goal is not None
-        and mark.meets(row.distance_from_original, row.distance_to_goal, NEAR)
+        and target.meets(row.distance_from_original, row.distance_to_goal, NEAR)
     }
     summary = {
         "transform": getattr(same[0], "transform", _FILE),
@@ -191,7 +191,7 @@ def _distances(rows: Sequence[CodeRow | SurvivalRow]) -> tuple[list[int], list[i
     )
 
 
-def _measured(result: Result, tools: Tools, seed: int) -> _One:
+def _measured(result: Result, context: ProtectContext, seed: int) -> _One:
     assert result.data is not None
     assert isinstance(result.source.key, bytes)
     name = result.source.name
@@ -200,13 +200,18 @@ def _measured(result: Result, tools: Tools, seed: int) -> _One:
     noisy, _ = veiled(before.pixels, VEILS["noise"][0], psnr_db(after.pixels, before.pixels), seed=seed)
 
     def receipt(data: bytes) -> Receipt:
-        again = read_again(data, before, tools.looks, name=name, survival=True)
-        return judge(
-            again, result.marks, tools.looks, linf_applied=0, tolerance=tools.tolerance, lossless=before.lossless
+        again = measure_written(data, before, context.promised_views, name=name, survival=True)
+        return build_receipt(
+            again,
+            result.targets,
+            context.promised_views,
+            linf_applied=0,
+            tolerance=context.tolerance,
+            lossless=before.lossless,
         )
 
     flat = flat_change(upright_rgb(before), upright_rgb(after))
-    return _One(receipt(result.data), receipt(imaging.write(before, noisy)), result.marks[0], flat)
+    return _One(receipt(result.data), receipt(imaging.write(before, noisy)), result.targets[0], flat)
 
 
 def flat_change(before: Pixels, after: Pixels) -> float | None:

@@ -46,11 +46,18 @@ def run(
         for length in stage.lengths:
             to.rows.append(_original(stage, length))
             for attack in attacks:
-                aims = ("point", "anchor") if rounds[attack.name] == 2 else ("anchor",)
-                for shown in towards(
-                    stage, length, attack, targets, aims, count=counts[attack.name], tau=asked.tau, progress=progress
+                objectives = ("point", "anchor") if rounds[attack.name] == 2 else ("anchor",)
+                for displayed in towards(
+                    stage,
+                    length,
+                    attack,
+                    targets,
+                    objectives,
+                    count=counts[attack.name],
+                    tau=asked.tau,
+                    progress=progress,
                 ):
-                    to.rows.append(shown.row(rivals))
+                    to.rows.append(displayed.row(rivals))
     return to.rows
 
 
@@ -91,27 +98,30 @@ def towards(
     length: int,
     attack: Attack,
     targets: Targets,
-    aims: Sequence[str],
+    objectives: Sequence[str],
     *,
     count: int,
     tau: float,
     progress: Progress,
 ) -> list[Shown]:
     """Run a method on the first `count` picked queries towards the `point`, the `anchor` or both of their targets."""
-    wanted = [(targets.point if aim == "point" else targets.anchor)(stage.database, length)[:count] for aim in aims]
+    wanted = [
+        (targets.point if objective == "point" else targets.anchor)(stage.database, length)[:count]
+        for objective in objectives
+    ]
     every = np.concatenate(wanted)
-    trials = run_searches(stage, length, attack, every, tau=tau, times=len(aims), progress=progress)
+    trials = run_searches(stage, length, attack, every, tau=tau, times=len(objectives), progress=progress)
     return [
         Shown(
             stage,
             length,
-            attack.name if attack.method.noise else f"{attack.name}, {'P2P' if aim == 'point' else 'P2S'}",
+            attack.name if attack.method.noise else f"{attack.name}, {'P2P' if objective == 'point' else 'P2S'}",
             attack,
             targets,
             bits,
             trials[count * place : count * (place + 1)],
         )
-        for place, (aim, bits) in enumerate(zip(aims, wanted, strict=True))
+        for place, (objective, bits) in enumerate(zip(objectives, wanted, strict=True))
     ]
 
 

@@ -59,14 +59,14 @@ def draw_targets(stage: Stage, *, anchor: int = ANCHOR) -> Targets:
     generator = np.random.default_rng([stage.seed, 1])
     labels, members = [], []
     for row in stage.picked:
-        own = stage.queries.labels[row]
-        others = np.flatnonzero(usable & ~(sets & own).any(axis=1))
-        if not len(others):
+        original_bits = stage.queries.labels[row]
+        other_view_bits = np.flatnonzero(usable & ~(sets & original_bits).any(axis=1))
+        if not len(other_view_bits):
             raise UsageError(
                 f"{stage.query_path(int(row))}: no label set without a label of this photo has the {anchor} photos "
                 f"that an anchor takes (the largest has {int(sizes.max())}); take a smaller --anchor"
             )
-        chosen = int(generator.choice(others))
+        chosen = int(generator.choice(other_view_bits))
         labels.append(sets[chosen])
         members.append(generator.permutation(np.flatnonzero(which == chosen))[:anchor])
     return Targets(np.stack(labels), np.stack(members))
@@ -75,9 +75,9 @@ def draw_targets(stage: Stage, *, anchor: int = ANCHOR) -> Targets:
 def own_anchors(stage: Stage, length: int, count: int) -> Bits:
     """(count, K): the vote over all database photos with the picked queries' own label set, or that share a label."""
     bits, found = stage.database.bits(length).astype(np.float32), []
-    for own in stage.queries.labels[stage.picked[:count]]:
-        same = (stage.database.labels == own).all(axis=1)
-        rows = same if same.any() else (stage.database.labels & own).any(axis=1)
+    for original_bits in stage.queries.labels[stage.picked[:count]]:
+        same = (stage.database.labels == original_bits).all(axis=1)
+        rows = same if same.any() else (stage.database.labels & original_bits).any(axis=1)
         found.append(bits[rows].sum(axis=0))
     return bits_of(np.stack(found))
 

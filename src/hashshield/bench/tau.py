@@ -42,8 +42,8 @@ def run(
             for attack in attacks:
                 for tau in taus:
                     count = counts[attack.name]
-                    (shown,) = towards(
+                    (displayed,) = towards(
                         stage, length, attack, targets, ["point"], count=count, tau=tau, progress=progress
                     )
-                    to.rows.append({"tau": tau, **shown.row(rivals)})
+                    to.rows.append({"tau": tau, **displayed.row(rivals)})
     return to.rows

@@ -103,7 +103,7 @@ class _HeldOut:
         self.stage, (self.length,) = stage, stage.lengths
         self.clean = [stage.pixels[int(row)] for row in stage.picked]
         self.judge = Judge(stage, self.length, stage.queries.labels[stage.picked])
-        self.own = stage.queries.bits(self.length)[stage.picked]
+        self.original_bits = stage.queries.bits(self.length)[stage.picked]
         anchors = own_anchors(stage, self.length, len(self.clean)).astype(np.float32)
         self.base = {
             "held_out": stage.models[0].name,
@@ -129,7 +129,7 @@ class _HeldOut:
     def row(self, photos: Sequence[Pixels]) -> dict[str, Any]:
         """MAP in every way of asking and after every filter, and how far the codes are from the photos' own."""
         codes = codes_of(self.stage, self.length, photos)
-        distances = (bits_of(codes) != self.own).sum(1)
+        distances = (bits_of(codes) != self.original_bits).sum(1)
         return {
             **self.judge.scores(codes),
             **{f"map_{way}": self.judge.map(codes, asking=way) for way in ASKING if way != "symmetric"},

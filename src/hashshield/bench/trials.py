@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hashshield.attacks.finish import apply, uniform_noise
-from hashshield.attacks.goals import Aim
+from hashshield.attacks.finish import apply_perturbation, uniform_noise
 from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.loop import Budget, Search, Viewed, search
 from hashshield.attacks.methods import METHODS, Method
+from hashshield.attacks.objectives import Objective
+from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Asked, Stage
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.load import OpenModel
+from hashshield.models.network_views import NetworkView
 from hashshield.types import Progress
 from hashshield.views import resized, to_image
 
@@ -28,7 +29,7 @@ __all__ = [
     "PAPER_STEPS",
     "Attack",
     "attacks_of",
-    "budget_for",
+    "execution_for",
     "rounding_grid",
     "run_searches",
     "units",
@@ -55,7 +56,7 @@ class Attack:
     name: str
     method: Method
     steps: int
-    kept: float = 0.0
+    min_margin: float = 0.0
     rounds: bool = False
     """Whether the search sees the pixels rounded as they will be written, as `protect` lets it for small photos."""
     ends: bool = True
@@ -72,8 +73,8 @@ def attacks_of(names: Iterable[str], asked: Asked, limit: int = PAPER_STEPS) -> 
 
 def _attack(method: Method, steps: int | None, limit: int) -> Attack:
     if method.name in _OURS:
-        own = method.steps if steps is None else steps
-        return Attack(method.name, method, min(limit, own), method.kept, rounds=True, ends=False)
+        original_bits = method.steps if steps is None else steps
+        return Attack(method.name, method, min(limit, original_bits), method.min_margin, rounds=True, ends=False)
     return Attack(method.name, method, min(limit, method.steps))
 
 
@@ -127,7 +128,7 @@ class _Run:
             "checkpoint": self.stage.digest,
             "bits": self.opened.bits,
             "photo": [self.stage.files.name, path.relative_to(self.stage.files.root).as_posix(), path.stat().st_size],
-            "method": [attack.method.name, attack.steps, attack.kept, attack.rounds, attack.ends],
+            "method": [attack.method.name, attack.steps, attack.min_margin, attack.rounds, attack.ends],
             "wanted": "" if attack.method.noise else to_hex(self.wanted[i]),
             "tau": self.tau,
             "seed": self.stage.seed,
@@ -151,10 +152,10 @@ class _Run:
                     self.progress.done(None)
 
         ways = {i: _Way(self.wanted[i], tick) for i in missing}
-        network = Viewed.of(self.opened)
-        budget = budget_for(self.opened, tau=self.tau, steps=self.attack.steps)
+        network = NetworkView(self.opened)
+        config, execution = SearchConfig(self.tau, self.attack.steps), execution_for(self.opened)
         photos = (self._photo(i, ways[i]) for i in missing)
-        for found in search(photos, [network], self.attack.method, budget):
+        for found in search(photos, [network], self.attack.method, config, execution):
             i = found.key
             assert isinstance(i, int)
             ways[i].finish(_units(self.attack))
@@ -163,14 +164,14 @@ class _Run:
             record = {"steps": found.steps, "first_reached": found.first_reached, "distances": ways[i].distances}
             yield i, pixels, record
 
-    def _photo(self, i: int, way: _Way) -> Search:
+    def _photo(self, i: int, way: _Way) -> SearchTask:
         pixels, device = self._pixels(i), self.opened.model.mean.device
         if self.attack.rounds:
             grid = rounding_grid(pixels, tau=self.tau, generator=self._generator(i))
         else:
             grid = make_grid(pixels)
-        aim = Aim(torch.from_numpy(self.wanted[i]).float().to(device), kept=self.attack.kept)
-        return Search(grid.to(device), [aim], key=i, watch=way)
+        objective = Objective(torch.from_numpy(self.wanted[i]).float().to(device), min_margin=self.attack.min_margin)
+        return SearchTask(grid.to(device), [objective], key=i, watch=way)
 
     def _pixels(self, i: int) -> Pixels:
         return self.stage.pixels[self.rows[i]]
@@ -179,12 +180,12 @@ class _Run:
         return torch.Generator().manual_seed(self.stage.seed * 100_003 + self.rows[i])
 
 
-def budget_for(opened: OpenModel, *, tau: float, steps: int) -> Budget:
+def execution_for(opened: OpenModel) -> Execution:
     """How a search is shared out that suits the size of the network's input."""
-    lanes = torch.get_num_threads() if opened.model.mean.device.type == "cpu" else 1
+    cpu_workers = torch.get_num_threads() if opened.model.mean.device.type == "cpu" else 1
     if opened.card.input.crop > _SMALL_SIDE:
-        return Budget(tau, steps, _BATCH, lanes=lanes)
-    return Budget(tau, steps, lanes * _SMALL_PIECE, lanes=lanes, piece=_SMALL_PIECE)
+        return Execution(_BATCH, cpu_workers=cpu_workers)
+    return Execution(cpu_workers * _SMALL_PIECE, cpu_workers=cpu_workers, micro_batch=_SMALL_PIECE)
 
 
 class _Way:
@@ -213,17 +214,22 @@ class _Way:
 def rounding_grid(pixels: Pixels, *, tau: float, generator: torch.Generator) -> Grid:
     """The grid of upright (H, W, 3) `pixels` whose changes are seen rounded to 8 bits, as they will be written."""
     grid = make_grid(pixels)
-    drawn: dict[int, Tensor] = {}
+    noise_cache: dict[int, Tensor] = {}
 
     def written(change: Tensor) -> Tensor:
-        after = written_pixels(pixels, change, tau=tau, generator=generator, drawn=drawn)
+        after = written_pixels(pixels, change, tau=tau, generator=generator, noise_cache=noise_cache)
         return to_image(resized(after, *grid.image.shape[1:])).to(change.device)
 
     return replace(grid, written=written)
 
 
 def written_pixels(
-    pixels: Pixels, delta: Tensor, *, tau: float, generator: torch.Generator, drawn: dict[int, Tensor] | None = None
+    pixels: Pixels,
+    delta: Tensor,
+    *,
+    tau: float,
+    generator: torch.Generator,
+    noise_cache: dict[int, Tensor] | None = None,
 ) -> Pixels:
     """Upright `pixels` with a change of their grid, as a lossless file will hold them."""
-    return apply(pixels, delta, tau=tau, orientation=1, generator=generator, drawn=drawn)
+    return apply_perturbation(pixels, delta, tau=tau, orientation=1, generator=generator, noise_cache=noise_cache)

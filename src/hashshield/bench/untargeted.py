@@ -52,12 +52,12 @@ def run(
             def searched(attack: Attack, wanted: Bits, length: int = length) -> Sequence[Trial]:
                 return run_searches(stage, length, attack, wanted, tau=asked.tau, progress=progress)
 
-            own = stage.queries.bits(length)[stage.picked]
-            to.rows.append(table.changed("noise", searched(noise, own)))
+            original_bits = stage.queries.bits(length)[stage.picked]
+            to.rows.append(table.changed("noise", searched(noise, original_bits)))
             for attack in points:
                 wanted = targets.point(stage.database, length)[:rivals]
                 to.rows.append(table.changed(f"{attack.name}, P2P", searched(attack, wanted)))
-            to.rows.append(table.changed("hag", searched(hag, -own[:rivals])))
+            to.rows.append(table.changed("hag", searched(hag, -original_bits[:rivals])))
             away_from = -mainstay(stage, length, everyone)
             to.rows.append(table.changed("saat's goal, rnm", searched(mainstays, away_from)))
             for goal in GOALS:
@@ -72,7 +72,7 @@ class _Table:
     def __init__(self, stage: Stage, length: int, rivals: int) -> None:
         self.stage, self.length, self.rivals = stage, length, rivals
         self.labels = stage.queries.labels[stage.picked]
-        self.own = stage.queries.bits(length)[stage.picked]
+        self.original_bits = stage.queries.bits(length)[stage.picked]
         self.anchors = own_anchors(stage, length, len(stage.picked)).astype(np.float32)
 
     def row(self, name: str, photos: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
@@ -91,7 +91,9 @@ class _Table:
             "map_ceiling": judge.map(self.anchors[:count]),
             **asked,
             **done,
-            "mean_distance_from_original": round(float((bits_of(codes) != self.own[:count]).sum(1).mean()), 2),
+            "mean_distance_from_original": round(
+                float((bits_of(codes) != self.original_bits[:count]).sum(1).mean()), 2
+            ),
         }
 
     def changed(self, name: str, trials: Sequence[Trial]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from hashshield.checkpoints.entry import Entry, is_name, read_entries, write_ent
 from hashshield.config import resolve
 from hashshield.errors import CheckpointError, StorageError
 from hashshield.storage.atomic import put
-from hashshield.storage.faults import explain
 from hashshield.storage.folder import Folder
 from hashshield.storage.lock import Lock
+from hashshield.storage.os_errors import explain
 from hashshield.storage.snapshot import digest
 
 __all__ = [

@@ -9,14 +9,15 @@ from typing import Any
 
 from hashshield.errors import CheckpointError
 
-__all__ = ["FORMAT_VERSION", "Card", "Input"]
+__all__ = ["FORMAT_VERSION", "Card", "InputSpec"]
 
 FORMAT_VERSION = 1
 _WIDEST = 65_536
+_MOST_LENGTHS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class InputSpec:
     """The geometry and normalisation a network expects."""
 
     resize: int
@@ -31,7 +32,8 @@ class Input:
 
     def fault(self) -> str | None:
         """What is wrong with it, in words; None when nothing is. Raises TypeError for values that are no numbers."""
-        if not 16 <= self.crop <= self.resize <= 2048 or self.interpolation != "bilinear":
+        whole = not isinstance(self.crop, float) and not isinstance(self.resize, float)
+        if not whole or not 16 <= self.crop <= self.resize <= 2048 or self.interpolation != "bilinear":
             return f"input geometry {self} is not supported (bilinear, 16 to 2048 pixels, crop at most resize)"
         if len(self.mean) != 3 or len(self.std) != 3 or not all(map(math.isfinite, (*self.mean, *self.std))):
             return f"mean or standard deviation of the input are not three finite numbers, found {self}"
@@ -49,7 +51,7 @@ class Card:
     bits: tuple[int, ...]
     hidden: int
     """Width of the layer between features and codes; 0 for none."""
-    input: Input
+    input: InputSpec
     classes: tuple[str, ...]
     dataset: str
     split: dict[str, Any]
@@ -77,13 +79,13 @@ class Card:
                     f"{source}: card format {version!r}, this release reads {FORMAT_VERSION}; update hashshield"
                 )
             size = raw["input"]
-            raw["input"] = Input(**{**size, "mean": _three(size["mean"]), "std": _three(size["std"])})
+            raw["input"] = InputSpec(**{**size, "mean": _three(size["mean"]), "std": _three(size["std"])})
             raw["bits"] = tuple(int(k) for k in raw["bits"])
             raw["classes"] = tuple(str(c) for c in raw["classes"])
             raw["map"] = {str(int(k)): float(v) for k, v in raw.get("map", {}).items()}
             card = cls(**raw)
             card._check(source)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"{source}: its card cannot be read ({error}); fetch the checkpoint again") from error
         return card
 
@@ -91,8 +93,9 @@ class Card:
         for text in (self.name, self.arch, self.dataset, self.licence, self.attribution):
             if not isinstance(text, str):
                 raise TypeError(f"{text!r} stands where a text should")
-        if not self.bits or any(not 1 <= k <= 4096 for k in self.bits):
-            raise CheckpointError(f"{source}: the card names no usable code length, found {self.bits}")
+        lengths = len(set(self.bits))
+        if not 0 < lengths == len(self.bits) <= _MOST_LENGTHS or any(not 1 <= k <= 4096 for k in self.bits):
+            raise CheckpointError(f"{source}: the card names no usable code length, found {self.bits[:_MOST_LENGTHS]}")
         if not isinstance(self.hidden, int) or not 0 <= self.hidden <= _WIDEST:
             raise CheckpointError(f"{source}: a hidden layer has 0 to {_WIDEST} values, found {self.hidden!r}")
         if len(set(self.classes)) < len(self.classes):

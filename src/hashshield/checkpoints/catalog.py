@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from hashshield.checkpoints import cache as stored
+from hashshield.checkpoints import cache as to_stored_orientation
 from hashshield.checkpoints.entry import SUFFIX, Entry, read_entries
 from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.text import did_you_mean
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -58,7 +58,7 @@ def entries() -> tuple[Entry, ...]:
 def known() -> tuple[Entry, ...]:
     """The catalogue's checkpoints and the imported ones. Raises CheckpointError for a damaged entry."""
     names = {entry.name for entry in entries()}
-    return entries() + tuple(entry for entry in stored.imported() if entry.name not in names)
+    return entries() + tuple(entry for entry in to_stored_orientation.imported() if entry.name not in names)
 
 
 def find(name: str) -> Entry:
@@ -66,11 +66,10 @@ def find(name: str) -> Entry:
     for entry in entries():
         if entry.name == name:
             return entry
-    if (own := stored.imported_as(name)) is not None:
+    if (own := to_stored_orientation.imported_as(name)) is not None:
         return own
     names = [entry.name for entry in known()]
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(names)}"
+    hint = did_you_mean(name, names, cutoff=0.4) or f"known are {', '.join(names)}"
     raise UnknownNameError(f"unknown model {name!r}; {hint} (or the path of a {SUFFIX} file)")
 
 
@@ -78,7 +77,7 @@ def file_of(entry: Entry) -> Path:
     """Where the entry's file is, or would be."""
     if entry.embedded:
         return _HERE / "bundled" / entry.file
-    return stored.folder(imported=entry.imported) / entry.file
+    return to_stored_orientation.folder(imported=entry.imported) / entry.file
 
 
 def state(entry: Entry) -> State:
@@ -87,7 +86,7 @@ def state(entry: Entry) -> State:
         return "embedded"
     if entry.imported:
         return "imported"
-    return "downloaded" if stored.is_here(file_of(entry)) else "available"
+    return "downloaded" if to_stored_orientation.is_here(file_of(entry)) else "available"
 
 
 def absent(models: Iterable[str]) -> tuple[Entry, ...]:

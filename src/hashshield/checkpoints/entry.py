@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hashshield.errors import CheckpointError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hashshield.text import parse_toml, read_toml
 
 __all__ = ["SUFFIX", "Entry", "checked", "checked_name", "is_name", "read_entries", "remote", "write_entry"]
 
@@ -79,7 +73,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
     """The default address and the checkpoints of a catalogue. Raises CheckpointError naming the first fault."""
     remedy = "remove it and import the checkpoint again" if imported else "reinstall hashshield"
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:
@@ -102,29 +96,28 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
 def checked(entry: Entry, *, source: str) -> Entry:
     """The entry, when what is written of it will be read again. Raises CheckpointError naming `source`."""
     checked_name(entry.name, source=source)
-    if fault := _fault(tomllib.loads(write_entry(entry))["checkpoints"][entry.name]):
+    if fault := _fault(parse_toml(write_entry(entry))["checkpoints"][entry.name]):
         raise CheckpointError(f"{source}: cannot be entered into a catalogue: {fault}; mend its card")
     return entry
 
 
 def write_entry(entry: Entry) -> str:
-    """The table of one checkpoint, as `read_entries` reads it."""
-    lines = [
-        f"[checkpoints.{_key(entry.name)}]",
-        f"file = {_string(entry.file)}",
-        f"size = {entry.size}",
-        f"sha256 = {_string(entry.sha256)}",
-        f"licence = {_string(entry.licence)}",
-        f"summary = {_string(entry.summary)}",
-        f"bits = {list(entry.bits)}",
-        f"embedded = {str(entry.embedded).lower()}",
-        f"map = {{ {', '.join(f'{bits} = {value}' for bits, value in entry.map.items())} }}",
-    ]
-    if entry.mirrors:
-        lines.append(f"mirrors = [{_strings(entry.mirrors)}]")
-    if entry.classes:
-        lines.append(f"classes = [{_strings(entry.classes)}]")
-    return "\n".join(lines) + "\n"
+    """Return the TOML table of one checkpoint, which `read_entries` reads back."""
+    import tomli_w
+
+    table: dict[str, Any] = {
+        "file": entry.file,
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "licence": entry.licence,
+        "summary": entry.summary,
+        "bits": entry.bits,
+        "embedded": entry.embedded,
+    }
+    # What a catalogue may leave out is left out where it is empty.
+    table |= {key: values for key in sorted(_OPTIONAL, reverse=True) if (values := getattr(entry, key))}
+    table["map"] = {str(bits): value for bits, value in entry.map.items()}
+    return tomli_w.dumps({"checkpoints": {entry.name: table}})
 
 
 def _entry(name: str, table: dict[str, Any], *, imported: bool) -> Entry:
@@ -203,16 +196,3 @@ def _fault(table: Any) -> str | None:
         elif not fits(table[key]):
             return f"{key} is {str(table[key])[:80]!r}; it must be {words}"
     return None
-
-
-def _key(name: str) -> str:
-    return name if "." not in name else _string(name)
-
-
-def _string(text: str) -> str:
-    # JSON's escapes are TOML's too, but for DEL, which TOML wants escaped.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _strings(texts: Iterable[str]) -> str:
-    return ", ".join(map(_string, texts))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from typing import Protocol
 
 from hashshield.checkpoints.cache import digest_of, folder, held
 from hashshield.checkpoints.entry import Entry, remote
-from hashshield.checkpoints.transfer import InterruptedSource, UselessSource, opened, where
+from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
+from hashshield.checkpoints.transfer import SourceInterruptedError, SourceRejectedError, opened, where
 from hashshield.config import resolve
 from hashshield.errors import DownloadError, UsageError
 from hashshield.storage import Volume, calls
 from hashshield.storage.folder import Folder
 
-__all__ = ["FetchProgress", "Patience", "fetch", "sources"]
+__all__ = ["FetchProgress", "RetryPolicy", "fetch", "sources"]
 
 _CHUNK_BYTES = 1 << 16
 """Small enough for a bar that moves on a slow line."""
@@ -33,17 +33,6 @@ class FetchProgress(Protocol):
 
     def notice(self, text: str) -> None:
         """Something the user should know."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a source is borne with."""
-
-    tries: int = 4
-    first_wait_seconds: float = 0.5
-    """Before the second try; it doubles with each."""
-    timeout_seconds: float = 30.0
-    """Without a byte."""
 
 
 def sources(entry: Entry) -> tuple[str, ...]:
@@ -69,7 +58,7 @@ def sources(entry: Entry) -> tuple[str, ...]:
     return asked
 
 
-def fetch(entry: Entry, *, progress: FetchProgress, patience: Patience | None = None) -> bool:
+def fetch(entry: Entry, *, progress: FetchProgress, retry_policy: RetryPolicy | None = None) -> bool:
     """Put the checkpoint's file into the cache; False when it was there already, with the right digest.
 
     While another process downloads the same file, this one waits and then finds it there. What a cut or killed
@@ -81,7 +70,7 @@ def fetch(entry: Entry, *, progress: FetchProgress, patience: Patience | None = 
     with held(target) as there:
         if target.is_file() and target.stat().st_size == entry.size and digest_of(target) == entry.sha256:
             return False
-        download = _Download(entry, there, progress, patience or Patience())
+        download = _Download(entry, there, progress, retry_policy or RetryPolicy())
         download.require_space()
         reasons = []
         for source in sources(entry):
@@ -103,8 +92,8 @@ _MIRROR_HINT = "set HASHSHIELD_MIRROR to a mirror's address or to the folder che
 class _Download:
     """One file on its way; the caller holds the lock."""
 
-    def __init__(self, entry: Entry, there: Folder, progress: FetchProgress, patience: Patience) -> None:
-        self.entry, self.there, self.progress, self.patience = entry, there, progress, patience
+    def __init__(self, entry: Entry, there: Folder, progress: FetchProgress, retry_policy: RetryPolicy) -> None:
+        self.entry, self.there, self.progress, self.retry_policy = entry, there, progress, retry_policy
         # With the digest in its name, what is left of one release is never taken for a part of the next.
         self.part = f".{entry.file}.{entry.sha256[:12]}.part"
         for name in there.names():
@@ -122,18 +111,20 @@ class _Download:
 
     def ask(self, source: str) -> str | None:
         """Receive the file from one source; why it was not to be had there, or None when it is here and right."""
-        reason, wait = "", self.patience.first_wait_seconds
+        reason, wait = "", self.retry_policy.first_wait_seconds
+        pace = Pace(self.retry_policy, size=self.entry.size)
         self.progress.start(self.entry.name, self.entry.size)
-        for attempt in range(self.patience.tries):
+        for attempt in range(self.retry_policy.tries):
             if attempt:
                 self.progress.notice(f"{where(source, self.entry)}: {reason}; asking again in {wait:g} s")
                 time.sleep(wait)
                 wait *= 2
             try:
-                resumed = self._receive(source)
-            except UselessSource as answer:
+                pace.request()
+                resumed = self._receive(source, pace)
+            except (SlowSource, SourceRejectedError) as answer:
                 return str(answer)
-            except InterruptedSource as answer:
+            except SourceInterruptedError as answer:
                 reason = str(answer)
                 if answer.from_start:
                     self.there.remove(self.part)
@@ -149,7 +140,7 @@ class _Download:
             reason = f"SHA-256 is {found} where the catalogue says {self.entry.sha256}: another file, or a damaged one"
             if not resumed:
                 return reason
-        return f"{reason} ({self.patience.tries} tries)"
+        return f"{reason} ({self.retry_policy.tries} tries)"
 
     def _have(self) -> int:
         try:
@@ -157,16 +148,19 @@ class _Download:
         except FileNotFoundError:
             return 0
 
-    def _receive(self, source: str) -> bool:
-        """Write what is missing of the file; whether some of it was here before."""
+    def _receive(self, source: str, pace: Pace) -> bool:
+        """Write what is missing of the file; whether some of it was here before.
+
+        Raises SlowSource, UselessSource, InterruptedSource; what came before that stays.
+        """
         size, have = self.entry.size, self._have()
         if have > size:
             self.there.remove(self.part)
             have = 0
         if have == size:
             return True
-        timeout = self.patience.timeout_seconds
-        with opened(source, self.entry, offset=have, timeout_seconds=timeout) as (start, read):
+        timeout = self.retry_policy.timeout_seconds
+        with opened(source, self.entry, offset=have, timeout_seconds=timeout, pace=pace) as (start, read):
             descriptor = self.there.reopen(self.part)
             try:
                 calls.truncate(descriptor, start)
@@ -175,7 +169,7 @@ class _Download:
                 while done < size:
                     data = read(min(_CHUNK_BYTES, size - done))
                     if not data:
-                        raise InterruptedSource(f"the connection ended after {done} of {size} bytes")
+                        raise SourceInterruptedError(f"the connection ended after {done} of {size} bytes")
                     calls.write(descriptor, data)
                     done += len(data)
                     self.progress.at(done)

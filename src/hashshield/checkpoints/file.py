@@ -44,12 +44,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
                     anchors[int(key.removeprefix(ANCHOR))] = tensor
                 else:
                     weights[key] = tensor.float() if tensor.is_floating_point() else tensor
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
     for key, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: tensor {key} holds NaN or infinite values; fetch or train it again")
     for bits, anchor in anchors.items():
+        if anchor.dtype != torch.int8:
+            raise CheckpointError(f"{path}: anchors of {bits} bits are {anchor.dtype}, not int8; fetch it again")
         if anchor.shape != (len(card.classes), bits):
             raise CheckpointError(
                 f"{path}: anchors of {bits} bits have shape {tuple(anchor.shape)}, "

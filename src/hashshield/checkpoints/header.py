@@ -1,4 +1,4 @@
-"""The card of a checkpoint file, read without torch: shells ask for class names at a TAB."""
+"""The card and the catalogue entry of a checkpoint file, read without torch: shells ask for class names at a TAB."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.entry import Entry, checked, checked_name
 from hashshield.errors import CheckpointError
 
-__all__ = ["read_card"]
+__all__ = ["entry_of", "read_card"]
 
 _LARGEST_HEADER = 16 * 1024 * 1024
 
@@ -26,6 +28,25 @@ def read_card(path: Path) -> Card:
     if "card" not in metadata:
         raise CheckpointError(f"{path}: a safetensors file without a hashshield card; write it with `hashshield train`")
     return Card.from_json(metadata["card"], source=str(path))
+
+
+def entry_of(path: Path, *, embedded: bool = False, imported: bool = False) -> Entry:
+    """Return the catalogue entry of a checkpoint file, as its card describes it. Raises CheckpointError."""
+    card = read_card(path)
+    name = checked_name(card.name, source=str(path))
+    entry = Entry(
+        name=name,
+        file=f"{name}.safetensors",
+        size=path.stat().st_size,
+        sha256=digest_of(path),
+        licence=card.licence or "unknown",
+        summary=f"{card.arch} on {card.dataset}, codes of {', '.join(map(str, card.bits))} bits",
+        bits=card.bits,
+        map={int(bits): value for bits, value in card.map.items()},
+        embedded=embedded,
+        imported=imported,
+    )
+    return checked(entry, source=str(path))
 
 
 def _check_header(path: Path) -> None:

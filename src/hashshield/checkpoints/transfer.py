@@ -9,34 +9,35 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, InvalidURL
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
-    HTTPHandler,
     HTTPRedirectHandler,
-    HTTPSHandler,
     OpenerDirector,
     ProxyHandler,
     Request,
 )
 
 from hashshield.checkpoints.entry import Entry, remote
+from hashshield.checkpoints.pace import Pace, handlers
 
-__all__ = ["InterruptedSource", "Stream", "UselessSource", "opened", "where"]
+__all__ = ["SourceInterruptedError", "SourceRejectedError", "Stream", "opened", "where"]
 
 _LATER = {408, 425, 429}
 """Answers below 500 that ask to come back."""
+_LONGEST_NUMBER = 20
+"""Digits of a size; no file has as many bytes."""
 
 
-class UselessSource(Exception):  # noqa: N818 - a source's answer, not a failure of the download
+class SourceRejectedError(Exception):
     """The source does not have the file, or has another one; asking it again is no use."""
 
 
-class InterruptedSource(Exception):  # noqa: N818 - as above
+class SourceInterruptedError(Exception):
     """The source may do better when it is asked again."""
 
     def __init__(self, reason: str, *, from_start: bool = False) -> None:
@@ -60,45 +61,51 @@ def where(source: str, entry: Entry) -> str:
 
 
 @contextmanager
-def opened(source: str, entry: Entry, *, offset: int, timeout_seconds: float) -> Iterator[Stream]:
-    """Ask a source for a checkpoint's file from byte `offset` on. Raises UselessSource, InterruptedSource."""
+def opened(source: str, entry: Entry, *, offset: int, timeout_seconds: float, pace: Pace) -> Iterator[Stream]:
+    """Ask a source for a checkpoint's file from byte `offset` on.
+
+    Raises UselessSource, InterruptedSource, and SlowSource when it does not keep the pace.
+    """
     if not remote(source):
         with _file(Path(where(source, entry)), entry, offset) as handle:
-            yield Stream(offset, _reader(handle))
+            yield Stream(offset, _reader(handle.read))
         return
     # An open range only when there is something to go on with: some servers answer any other in odd ways.
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     try:
-        response = _opener().open(Request(where(source, entry), headers=headers), timeout=timeout_seconds)
+        response = _opener(pace).open(Request(where(source, entry), headers=headers), timeout=timeout_seconds)
     except HTTPError as error:
         error.close()
         raise _refused(error) from error
+    except (ValueError, OverflowError, InvalidURL) as error:
+        # A redirect to what is no address: a port that is no number or too high, a host of no such name.
+        raise SourceRejectedError(f"leads to no address that can be asked ({_words(error)})") from error
     except (OSError, HTTPException) as error:
         raise _failed(error) from error
     with response:
-        yield Stream(_start(response.status, response.headers, entry, offset), _reader(response))
+        pace.body()
+        yield Stream(_start(response.status, response.headers, entry, offset), _reader(response.read1))
 
 
 def _file(path: Path, entry: Entry, offset: int) -> BinaryIO:
     try:
         # Looked at first, because opening a pipe would wait for its other end.
         if not path.is_file():
-            raise UselessSource("no such file")
+            raise SourceRejectedError("no such file")
         _check_size(path.stat().st_size, entry)
         handle = path.open("rb")
         handle.seek(offset)
     except OSError as error:
-        raise UselessSource(f"cannot be read ({error.strerror})") from error
+        raise SourceRejectedError(f"cannot be read ({error.strerror})") from error
     return handle
 
 
-def _reader(stream: Any) -> Callable[[int], bytes]:
+def _reader(stream: Callable[[int], bytes]) -> Callable[[int], bytes]:
     def read(most: int) -> bytes:
         try:
-            found: bytes = stream.read(most)
+            return stream(most)
         except (OSError, HTTPException) as error:
-            raise InterruptedSource(f"the connection was cut ({_words(error)})") from error
-        return found
+            raise SourceInterruptedError(f"the connection was cut ({_words(error)})") from error
 
     return read
 
@@ -108,11 +115,11 @@ def _start(status: int, headers: Mapping[str, str], entry: Entry, offset: int) -
     if status == 200:
         length = headers.get("Content-Length", "")
         if length.isascii() and length.isdigit():
-            _check_size(int(length), entry)
+            _check_size(int(length[:_LONGEST_NUMBER]), entry)
         return 0
-    part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""), re.ASCII)
+    part = re.fullmatch(r"bytes (\d{1,20})-\d{1,20}/(\d{1,20}|\*)", headers.get("Content-Range", ""), re.ASCII)
     if status != 206 or part is None or int(part[1]) != offset:
-        raise InterruptedSource(f"answered {status} with another part than was asked for", from_start=True)
+        raise SourceInterruptedError(f"answered {status} with another part than was asked for", from_start=True)
     if part[2] != "*":
         _check_size(int(part[2]), entry)
     return offset
@@ -120,7 +127,9 @@ def _start(status: int, headers: Mapping[str, str], entry: Entry, offset: int) -
 
 def _check_size(size: int, entry: Entry) -> None:
     if size != entry.size:
-        raise UselessSource(f"has {size} bytes where the catalogue says {entry.size}: another file, or a part of it")
+        raise SourceRejectedError(
+            f"has {size} bytes where the catalogue says {entry.size}: another file, or a part of it"
+        )
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -134,13 +143,12 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener() -> OpenerDirector:
+def _opener(pace: Pace) -> OpenerDirector:
     opener = OpenerDirector()
     # ProxyHandler reads http_proxy, https_proxy and no_proxy. Without handlers for them, no other scheme opens.
     for handler in (
         ProxyHandler(),
-        HTTPHandler(),
-        HTTPSHandler(),
+        *handlers(pace),
         _Redirects(),
         HTTPErrorProcessor(),
         HTTPDefaultErrorHandler(),
@@ -150,21 +158,21 @@ def _opener() -> OpenerDirector:
     return opener
 
 
-def _refused(error: HTTPError) -> UselessSource | InterruptedSource:
+def _refused(error: HTTPError) -> SourceRejectedError | SourceInterruptedError:
     answer = f"HTTP {error.code} {' '.join(str(error.reason).split())}".rstrip()
     if error.code == 416:
-        return InterruptedSource(answer, from_start=True)
-    return InterruptedSource(answer) if error.code >= 500 or error.code in _LATER else UselessSource(answer)
+        return SourceInterruptedError(answer, from_start=True)
+    return SourceInterruptedError(answer) if error.code >= 500 or error.code in _LATER else SourceRejectedError(answer)
 
 
-def _failed(error: OSError | HTTPException) -> UselessSource | InterruptedSource:
+def _failed(error: OSError | HTTPException) -> SourceRejectedError | SourceInterruptedError:
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
     # A name that is not known or a server that refuses will still do so in a second.
     if isinstance(cause, (TimeoutError, HTTPException)) or (
         isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError)
     ):
-        return InterruptedSource(_words(cause))
-    return UselessSource(f"does not answer ({_words(cause)})")
+        return SourceInterruptedError(_words(cause))
+    return SourceRejectedError(f"does not answer ({_words(cause)})")
 
 
 def _words(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Column, Layout, Sink, count
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -119,7 +119,7 @@ def audit(
     """
     with Sink("audit", AUDIT, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device, "vault": vault, "exclude": exclude})
-        require(settings["model"].value, sink, yes=yes)
+        ensure_available(settings["model"].value, sink, yes=yes)
 
         from hashshield.pipeline import audit as pipeline
 

@@ -9,7 +9,7 @@ import typer
 
 from hashshield.cli import benching as b
 from hashshield.cli import options as o
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -51,7 +51,7 @@ def bench_goals(
         settings = resolve({"model": model, "device": device})
         wanted = b.words_of("goal", goal or ["away"])
         (preset,) = b.words_of("preset", [preset])
-        require(settings["model"].value[:1], sink, yes=yes)
+        ensure_available(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import goals as bench
 

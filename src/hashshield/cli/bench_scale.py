@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -38,7 +38,7 @@ def bench_scale(
     layout = keyed("model", "workers", "cores_each", "photos", "photos_per_second", "efficiency")
     with Sink("bench scale", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
-        require(settings["model"].value[:1], sink, yes=yes)
+        ensure_available(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import scale as bench
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -31,7 +31,7 @@ def bench_speed(
     layout = keyed("model", "loop_over_floor", "photos", "photos_per_second", "whole_over_floor_decode_encode")
     with Sink("bench speed", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
-        require(settings["model"].value[:1], sink, yes=yes)
+        ensure_available(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import speed as bench
 

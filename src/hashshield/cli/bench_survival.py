@@ -9,7 +9,7 @@ import typer
 
 from hashshield.cli import benching as b
 from hashshield.cli import options as o
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -61,7 +61,7 @@ def bench_survival(
         settings = resolve({"model": model, "device": device, "tau": tau})
         presets = b.words_of("preset", preset)
         wanted = None if goal is None else resolve({"goal": goal})["goal"].value
-        require(settings["model"].value[:1], sink, yes=yes)
+        ensure_available(settings["model"].value[:1], sink, yes=yes)
 
         from hashshield.bench import survival as bench
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Layout, Sink
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -76,7 +76,7 @@ def run(
 
         settings = resolve({"model": model, "device": device, "tau": tau})
         names = settings["model"].value if model else (reference(settings["model"].value[0]).name,)
-        require([*names, *others], sink, yes=yes)
+        ensure_available([*names, *others], sink, yes=yes)
 
         from hashshield.bench.stage import Asked
 

@@ -8,7 +8,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.output import Column, Layout, Sink
-from hashshield.config import config_path, resolve, strangers
+from hashshield.config import config_path, resolve, unknown_variables
 
 __all__ = ["app"]
 
@@ -33,7 +33,7 @@ _SHOW = Layout(
         Column("Value", lambda row: _text(row["value"])),
         Column("From", lambda row: row["where"]),
     ),
-    closing=lambda rows: [f"Configuration file: {config_path()}", *strangers()],
+    closing=lambda rows: [f"Configuration file: {config_path()}", *unknown_variables()],
 )
 
 

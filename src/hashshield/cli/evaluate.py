@@ -9,7 +9,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import EVALUATE, SURVIVAL
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink
 from hashshield.cli.pages import check_report, write_report
 from hashshield.cli.progress import PhotoProgress
@@ -52,7 +52,7 @@ def evaluate(
         check_report(report, redact=redact)
         if settings["survival"].value:
             sink.layout = SURVIVAL
-        require(settings["model"].value, sink, yes=yes)
+        ensure_available(settings["model"].value, sink, yes=yes)
 
         from hashshield.pipeline import evaluate as pipeline
 

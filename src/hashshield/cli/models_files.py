@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import bring
+from hashshield.cli.networks import download_entry
 from hashshield.cli.output import Column, Layout, Sink, keyed
 from hashshield.cli.progress import DownloadProgress
 from hashshield.errors import CheckpointError, UsageError
@@ -84,7 +84,7 @@ def download(
             for entry in entries:
                 began = time.monotonic()
                 try:
-                    status = "downloaded" if bring(entry, progress) else "already"
+                    status = "downloaded" if download_entry(entry, progress) else "already"
                 except CheckpointError as error:
                     errors.append(error)
                     sink.add(_row(entry, "failed", reason=str(error)))

@@ -13,10 +13,10 @@ from hashshield.cli.progress import DownloadProgress
 if TYPE_CHECKING:
     from hashshield.checkpoints.catalog import Entry
 
-__all__ = ["bring", "require"]
+__all__ = ["download_entry", "ensure_available"]
 
 
-def require(models: Iterable[str], sink: Sink, *, yes: bool) -> None:
+def ensure_available(models: Iterable[str], sink: Sink, *, yes: bool) -> None:
     """Download what is known but not here: with --yes at once, on a terminal when the user agrees.
 
     Off a terminal without --yes it raises CheckpointError, which says how. Names that are not known are left to the
@@ -34,10 +34,10 @@ def require(models: Iterable[str], sink: Sink, *, yes: bool) -> None:
         o.confirm(f"Not here yet: {names}. Download?", yes=False)
     with DownloadProgress(sink) as progress:
         for entry in entries:
-            bring(entry, progress)
+            download_entry(entry, progress)
 
 
-def bring(entry: Entry, progress: DownloadProgress) -> bool:
+def download_entry(entry: Entry, progress: DownloadProgress) -> bool:
     """Download one network unless it is here; whether that was needed. Raises DownloadError, CheckpointError."""
     if entry.embedded or entry.imported:
         return False

@@ -184,7 +184,13 @@ Survival = Annotated[
 Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
 Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
 Verbose = Annotated[
-    bool, switch("--verbose", "-v", text="Show every file, and all that was measured of it.", panel=REPORT)
+    bool,
+    switch(
+        "--verbose",
+        "-v",
+        text="Show every file, all that was measured of it, and tracebacks of internal errors.",
+        panel=REPORT,
+    ),
 ]
 ReportPage = Annotated[
     Path | None,

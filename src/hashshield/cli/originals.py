@@ -12,9 +12,10 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import RESTORE
 from hashshield.cli.output import Column, Layout, Sink, count
 from hashshield.config import resolve
+from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
-    from hashshield.pipeline.originals import Original
+    from hashshield.pipeline.originals import Original, Repaired
 
 __all__ = ["app"]
 
@@ -55,8 +56,33 @@ _FORGET = Layout(
         Column("Records", lambda row: str(row.rows), right=True),
         Column("Originals", lambda row: str(len(row.originals)), right=True),
         Column("Kept for others", lambda row: str(len(row.shared)), right=True),
-    )
+    ),
+    closing=lambda rows: [
+        f"{path}: holds the same photo and is still there; its records and its original stay."
+        for row in rows
+        for path in row.kept_for
+    ],
 )
+_REPAIR = Layout(
+    columns=(
+        Column("Ledger", lambda row: row.path),
+        Column("Status", lambda row: row.status),
+        Column("Records", lambda row: str(row.rows), right=True),
+        Column("Recovered", lambda row: str(row.recovered), right=True),
+        Column("Damaged", lambda row: str(len(row.damaged)), right=True),
+    ),
+    closing=lambda rows: [line for row in rows for line in _after_repair(row)],
+)
+
+
+def _after_repair(row: Repaired) -> list[str]:
+    lines = [f"{path}: its original is missing or damaged; look for a backup of the vault." for path in row.missing]
+    if row.unrecorded:
+        what = count(len(row.unrecorded), "original")
+        lines.append(f"{what} without a record stay in the vault; `hashshield originals export` writes them out.")
+    if row.status == "planned":
+        lines.append("Nothing was changed; without --dry-run the ledger is rebuilt.")
+    return lines
 
 
 def list_(vault: o.Vault = None, as_json: o.Json = False) -> None:
@@ -131,7 +157,12 @@ def export(
 
 
 def forget(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Protected photos; they stay as they are.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos; they stay as they are.")
+    ] = None,
+    everything: Annotated[
+        bool, o.switch("--all", text="Everything in the vault; only its key stays.", panel=o.FILES)
+    ] = False,
     dry_run: DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
@@ -143,10 +174,30 @@ def forget(
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
+        if everything == bool(paths):
+            raise UsageError("name the photos to forget, or --all for everything in the vault; not both")
         if not dry_run:
-            o.confirm(f"Delete the originals and records of {count(len(paths), 'path')}, for good?", yes=yes)
-        for path in paths:
+            what = (
+                "everything in the vault" if not paths else f"the originals and records of {count(len(paths), 'path')}"
+            )
+            o.confirm(f"Delete {what}, for good?", yes=yes)
+        for path in paths or ():
             sink.add(originals.forget(path, vault=where, dry_run=dry_run))
+        if everything:
+            sink.add(originals.forget_all(vault=where, dry_run=dry_run))
+
+
+def repair(
+    dry_run: DryRun = False,
+    vault: o.Vault = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Rebuild a lost or damaged ledger from the records beside the originals; every original is read back."""
+    with Sink("originals repair", _REPAIR, as_json=as_json, quiet=quiet) as sink:
+        from hashshield.pipeline import originals
+
+        sink.add(originals.repair(vault=resolve({"vault": vault})["vault"].value, dry_run=dry_run))
 
 
 o.register(app, list_, "list", o.examples("hashshield originals list", "hashshield originals list --json"))
@@ -161,4 +212,10 @@ o.register(
     ),
 )
 o.register(app, export, "export", o.examples("hashshield originals export backup/"))
-o.register(app, forget, "forget", o.examples("hashshield originals forget photos/a.jpg"))
+o.register(
+    app,
+    forget,
+    "forget",
+    o.examples("hashshield originals forget photos/a.jpg", "hashshield originals forget --all"),
+)
+o.register(app, repair, "repair", o.examples("hashshield originals repair --dry-run", "hashshield originals repair"))

@@ -5,6 +5,7 @@ Data goes to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 import typer
 
+from hashshield.boundary import LogFormatter, logger
 from hashshield.cli.text import clean, literal
 from hashshield.errors import HashshieldError
 
@@ -164,11 +166,21 @@ class Sink:
         self.rows: list[Any] = []
         self._data = sys.stdout if data is None else data
         self._started = time.monotonic()
+        self._tracebacks: logging.Handler | None = None
+        """Where --verbose shows the tracebacks of internal errors."""
 
     def __enter__(self) -> Sink:
+        if self.verbose:
+            self._tracebacks = logging.StreamHandler(sys.stderr)
+            self._tracebacks.setFormatter(LogFormatter(names=True))
+            logger.addHandler(self._tracebacks)
+            logger.setLevel(logging.DEBUG)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._tracebacks is not None:
+            logger.removeHandler(self._tracebacks)
+            logger.setLevel(logging.NOTSET)
         if error is None:
             raise typer.Exit(self._report())
         if isinstance(error, (HashshieldError, KeyboardInterrupt)):

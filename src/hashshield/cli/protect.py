@@ -12,7 +12,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink
 from hashshield.cli.pages import check_report, reported
 from hashshield.cli.progress import PhotoProgress
@@ -214,7 +214,7 @@ def protect(
         if no_backup and output is None and not dry_run:
             o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
         if not dry_run:
-            require(_networks(request), sink, yes=yes)
+            ensure_available(_networks(request), sink, yes=yes)
 
         with PhotoProgress(sink) as progress, reported(report, sink, progress, redact=redact, vault=request.vault):
             if engine == "ray":
@@ -252,7 +252,7 @@ def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool)
         )
     if sys.stdout.isatty() or sys.stdin.isatty():
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
-    require(_networks(request), sink, yes=yes)
+    ensure_available(_networks(request), sink, yes=yes)
 
     from hashshield.pipeline import run
 

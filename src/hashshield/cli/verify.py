@@ -13,7 +13,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import VERIFY
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
@@ -88,7 +88,7 @@ def verify(
         )
         # The ledger names its own networks; a configured default must not take their place.
         models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
-        require(models or (otherwise if original else ()), sink, yes=yes)
+        ensure_available(models or (otherwise if original else ()), sink, yes=yes)
 
         from hashshield.pipeline import verify as pipeline
 

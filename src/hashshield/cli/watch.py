@@ -10,7 +10,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.networks import require
+from hashshield.cli.networks import ensure_available
 from hashshield.cli.output import Sink, count, plain, reasons, say
 from hashshield.cli.text import clean
 from hashshield.config import SETTINGS, resolve
@@ -133,7 +133,7 @@ def watch(
             from hashshield.pipeline.request import request_of
 
             request = request_of(settings, None, options={"break_links": False, "allow_root": allow_root})
-            require(request.models, Sink("watch", PROTECT, quiet=quiet), yes=yes)
+            ensure_available(request.models, Sink("watch", PROTECT, quiet=quiet), yes=yes)
 
             from hashshield.pipeline.watch import watch as run
 

@@ -1,5 +1,9 @@
-"""Datasets in their official layouts, as lists of files with label sets."""
+"""Datasets in their official layouts, as lists of files with label sets.
 
-from hashshield.datasets.base import LabelledFiles, Split, open_dataset
+Start with `registry`, which opens a dataset by name; `base` has what every reader returns, and how it is split.
+"""
+
+from hashshield.datasets.base import LabelledFiles, Split
+from hashshield.datasets.registry import open_dataset
 
 __all__ = ["LabelledFiles", "Split", "open_dataset"]

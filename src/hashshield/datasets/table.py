@@ -1,4 +1,4 @@
-"""A table of photos with several labels each: CSV, `path,labels` in the first line, labels separated by `;`."""
+"""A CSV table of photos with any number of labels each: header `path,labels`, labels separated by `;`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 from hashshield.datasets.base import LabelledFiles
 from hashshield.errors import UsageError
 
-__all__ = ["read"]
+__all__ = ["read_table"]
 
 _HEADER = ["path", "labels"]
 
 
-def read(path: Path) -> LabelledFiles:
-    """Read the table; paths are relative to its folder, and a photo may have no label. Raises UsageError."""
+def read_table(path: Path) -> LabelledFiles:
+    """Read the table; paths are relative to its folder, and a photo may have no label.
+
+    Raises UsageError naming the first line that is wrong or whose photo is missing.
+    """
     if not path.is_file():
         raise UsageError(f"{path}: no such table; name a CSV file with the columns {' and '.join(_HEADER)}")
     rows: dict[str, tuple[int, frozenset[str]]] = {}
@@ -33,7 +36,7 @@ def read(path: Path) -> LabelledFiles:
                         raise UsageError(f"{path}, line {lines.line_num}: {name} is in line {rows[name][0]} already")
                     rows[name] = (lines.line_num, labels)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it so") from error
+        raise UsageError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as such") from error
     missing = [(line, name) for name, (line, _) in rows.items() if not (path.parent / name).is_file()]
     if missing:
         line, name = missing[0]
@@ -43,17 +46,17 @@ def read(path: Path) -> LabelledFiles:
         )
     classes = sorted(frozenset().union(*(labels for _, labels in rows.values())))
     if len(classes) < 2:
-        raise UsageError(f"{path}: {len(classes)} labels in {len(rows)} photos; two are the least to tell apart")
+        raise UsageError(f"{path}: {len(classes)} labels in {len(rows)} photos; at least two are needed")
     matrix = np.array([[name in found for name in classes] for _, found in rows.values()], dtype=bool)
     return LabelledFiles("table", path.parent, tuple(rows), matrix, tuple(classes))
 
 
 def _row(cells: list[str], path: Path, line: int) -> tuple[str, frozenset[str]]:
-    """The photo's path with forward slashes, and its labels."""
+    """Return a photo's path, with forward slashes, and its labels. Raises UsageError."""
     if len(cells) != len(_HEADER):
         raise UsageError(f"{path}, line {line}: {len(cells)} cells; two are expected, and labels are separated by ';'")
     name = cells[0].strip().replace("\\", "/")
     inside = PurePosixPath(name)
     if not inside.parts or inside.is_absolute() or ".." in inside.parts or PureWindowsPath(name).drive:
-        raise UsageError(f"{path}, line {line}: {name!r} is no path inside the table's folder")
+        raise UsageError(f"{path}, line {line}: {name!r} is not a path inside the table's folder")
     return str(inside), frozenset(label.strip() for label in cells[1].split(";") if label.strip())

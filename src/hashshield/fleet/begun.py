@@ -9,7 +9,7 @@ from typing import Any
 
 from hashshield.storage.copies import remove, write_copy
 
-__all__ = ["Begun", "clear"]
+__all__ = ["CrashCounter", "clear"]
 
 _TOGETHER = 3
 """Times a batch is begun as a whole before its photos go one by one."""
@@ -17,7 +17,7 @@ _ALONE = 2
 """Workers that one photo may end before it is given up."""
 
 
-class Begun:
+class CrashCounter:
     """How often this run began a batch without ending it, which is what a worker that dies leaves behind."""
 
     def __init__(self, folder: Path, part: str, run: str) -> None:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hashshield.errors import FleetError, UsageError
+from hashshield.import_path import trusted
 
 __all__ = ["cluster", "require_ray"]
 
@@ -52,8 +53,8 @@ def cluster(address: str | None, cores: int | None) -> Iterator[None]:
     with ExitStack() as stack:
         # Ray tells of workers that ended on standard output, where the report belongs.
         stack.enter_context(redirect_stdout(sys.stderr))
+        folder = stack.enter_context(_private_folder())
         if address is None:
-            folder = stack.enter_context(_private_folder())
             stack.enter_context(_environment(_settings(folder)))
             settings = {"address": "local", "_temp_dir": str(folder / "ray"), "object_store_memory": _STORE_BYTES}
             settings |= {"include_dashboard": False, "num_cpus": cores or os.cpu_count()}
@@ -61,7 +62,9 @@ def cluster(address: str | None, cores: int | None) -> Iterator[None]:
             _check(address)
             stack.enter_context(_environment(_QUIET))
             settings = {"address": address}
-        _connect(settings, address)
+        # Ray has its workers import from the folder in which it is started, which may hold anybody's files.
+        with _standing_in(folder / "empty"):
+            _connect(settings, address)
         try:
             _prove(address)
             yield
@@ -141,6 +144,9 @@ def _settings(folder: Path) -> Mapping[str, str | None]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Workers have the priority the command was given, not a lower one.
         "RAY_worker_niceness": "0",
+        # An empty or relative entry is a folder below wherever a worker stands.
+        "PYTHONPATH": os.pathsep.join(trusted(os.environ.get("PYTHONPATH", "").split(os.pathsep))) or None,
+        "PYTHONSAFEPATH": "1",
         **_QUIET,
     }
 
@@ -161,6 +167,18 @@ def _private_folder() -> Iterator[Path]:
     finally:
         # Ray's processes may still be writing their last lines.
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _standing_in(folder: Path) -> Iterator[None]:
+    """Have a new, empty folder for the current one."""
+    folder.mkdir(mode=0o700)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from hashshield.errors import UsageError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
 from hashshield.fleet.manifest import Entry
-from hashshield.pipeline.plan import Job, copy_place, files, hint
+from hashshield.pipeline.plan import Job, copy_place, files, settings_mismatch
 from hashshield.storage import Store
 from hashshield.types import Outcome, Request
 
@@ -43,27 +43,27 @@ def check_places(paths: Sequence[Path], output: Path) -> None:
 def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[Job], list[Outcome]]:
     """A job for every file, and a row for what cannot be one; nothing is read but folders."""
     assert request.output is not None
-    settled: list[Outcome] = []
+    resolved: list[Outcome] = []
     jobs: dict[Path, Job] = {}
     seen: dict[tuple[int, int], Path] = {}
     taken: dict[Path, Path] = {}
-    for path, within in files(paths, request, store, settled):
+    for path, within in files(paths, request, store, resolved):
         try:
             status = path.stat(follow_symlinks=within is None)
         except OSError as error:
-            settled.append(Outcome(str(path), "failed", reason=f"{path}: cannot be read: {error.strerror}"))
+            resolved.append(Outcome(str(path), "failed", reason=f"{path}: cannot be read: {error.strerror}"))
             continue
         place = copy_place(request.output, path, within)
         same = seen.setdefault((status.st_dev, status.st_ino), path)
         rival = taken.setdefault(place, same)
         if same != path:
-            settled.append(Outcome(str(path), "skipped", reason=f"the same file as {same}"))
+            resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {same}"))
         elif rival != path:
             reason = f"{path}: its copy would be {place}, as that of {rival}; give the two an output folder each"
-            settled.append(Outcome(str(path), "failed", reason=reason))
+            resolved.append(Outcome(str(path), "failed", reason=reason))
         else:
             jobs[path] = Job(path, within, status.st_size, place)
-    return list(jobs.values()), settled
+    return list(jobs.values()), resolved
 
 
 def settled_before(
@@ -83,7 +83,7 @@ def _again(row: Outcome, request: Request) -> Outcome:
     """The row of a photo of which an earlier run has one."""
     if row.status in ("protected", "partial"):
         details = {"model": row.model, "goal": row.goal, "tau": row.tau, "method": row.method}
-        reason = hint(details, request, "another output folder starts again")
+        reason = settings_mismatch(details, request, "another output folder starts again")
         return replace(row, status="already", reason=reason)
     again = "tried before: another output folder tries again"
     return replace(row, reason=f"{row.reason} ({again})") if row.status == "short" else row

@@ -13,6 +13,7 @@ from hashshield.errors import FleetError, HashshieldError, UsageError
 from hashshield.fleet.cluster import cluster, require_ray
 from hashshield.pipeline.plan import Job, text_of
 from hashshield.pipeline.run import check, check_names
+from hashshield.pipeline.turning import Results, results_of
 from hashshield.storage import Store
 from hashshield.storage.copies import locked, sweep
 from hashshield.types import Outcome, Progress, Request
@@ -30,12 +31,12 @@ _BLOCKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Errand:
+class WorkerConfig:
     """What every worker is told."""
 
     request: Request
     secret: bytes
-    results_before: frozenset[str]
+    results_before: Results
     run: str
 
 
@@ -65,10 +66,11 @@ def protect(
     check_places(paths, output)
     folder = output / manifest.FOLDER
     with Store.open(request.vault) as store, ExitStack() as stack:
+        store.require_sound()
         for notice in store.notices:
             progress.notice(notice)
-        jobs, settled = listed(paths, request, store)
-        rows = {row.path: row for row in settled}
+        jobs, resolved = listed(paths, request, store)
+        rows = {row.path: row for row in resolved}
         if request.sample is not None and len(jobs) > request.sample:
             from hashshield.pipeline.estimate import spread
 
@@ -83,7 +85,7 @@ def protect(
             planned = (Outcome(str(job.path), "planned", output=text_of(job.output)) for job in left)
             rows |= {row.path: row for row in planned}
         elif left:
-            errand = _Errand(request, store.key(), store.ledger.result_pixels(), uuid.uuid4().hex)
+            errand = WorkerConfig(request, store.key(), results_of(store), uuid.uuid4().hex)
             progress.start(len(left))
             for entry in _carry_out(left, known, errand, workers, cluster(address, cores)):
                 rows[entry.outcome.path] = entry.outcome
@@ -117,7 +119,7 @@ def _checked(request: Request) -> Path:
 def _carry_out(
     jobs: Sequence[Job],
     known: dict[str, tuple[str, Entry]],
-    errand: _Errand,
+    errand: WorkerConfig,
     workers: int | None,
     connection: AbstractContextManager[None],
 ) -> Iterator[Entry]:
@@ -136,7 +138,7 @@ def _carry_out(
             _raise(error)
 
 
-def _stream(batches: Sequence[Batch], errand: _Errand, share: dict[str, Any]) -> Iterator[Entry]:
+def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any]) -> Iterator[Entry]:
     import ray.data
 
     from hashshield.fleet.manifest import entries_of

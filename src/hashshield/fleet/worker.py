@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
-from hashshield.fleet.begun import Begun
+from hashshield.fleet.begun import CrashCounter
 from hashshield.fleet.manifest import Entry
-from hashshield.pipeline.execute import Origin, make_tools
+from hashshield.import_path import trusted
+from hashshield.pipeline.execute import Origin, make_context
 from hashshield.pipeline.plan import Job, read_photo
 from hashshield.pipeline.rows import row_of
+from hashshield.pipeline.turning import Results
 from hashshield.pipeline.work import Result, Source, work
 from hashshield.storage.copies import write_copy
-from hashshield.storage.faults import storage_errors
+from hashshield.storage.os_errors import storage_errors
 from hashshield.types import Outcome, Request
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ class Worker:
     """
 
     def __init__(
-        self, request: Request, secret: bytes, results_before: frozenset[str], run: str, threads: int, folder: str
+        self, request: Request, secret: bytes, results_before: Results, run: str, threads: int, folder: str
     ) -> None:
         """Open the networks; `threads` cores are this worker's own, and relative paths begin in `folder`.
 
@@ -46,9 +50,11 @@ class Worker:
         assert request.output is not None
         with storage_errors(f"entering {folder}"):
             os.chdir(folder)
+        # It may be a folder of photos: whatever Ray put on the path, nothing is imported from there.
+        sys.path[:] = trusted(sys.path)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
-        self._tools = replace(make_tools(request, secret), results_before=results_before)
+        self._tools = replace(make_context(request, secret), results_before=results_before)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Do the batches of a table, one row each; a row of the manifest for each of their photos."""
@@ -62,7 +68,7 @@ class Worker:
         photos = {photo_of(job, self._output): job for job in batch.jobs}
         left = {photo: job for photo, job in photos.items() if photo not in done}
         if left:
-            begun = Begun(folder, batch.part, self._run)
+            begun = CrashCounter(folder, batch.part, self._run)
             if begun.together:
                 done |= self._rows(list(left.values()))
                 manifest.write_part(part, list(done.values()))
@@ -88,7 +94,12 @@ class Worker:
         for result in work(self._sources(jobs, unreadable), self._tools):
             origin = result.source.key
             assert isinstance(origin, Origin)
-            yield origin.job, self._store(result, origin)
+            try:
+                with boundary("store", result.source.name):
+                    row = self._store(result, origin)
+            except HashshieldError as error:
+                row = Outcome(str(origin.job.path), "failed", reason=str(error))
+            yield origin.job, row
         yield from unreadable
 
     def _sources(self, jobs: Sequence[Job], unreadable: list[tuple[Job, Outcome]]) -> Iterator[Source]:
@@ -102,7 +113,7 @@ class Worker:
     def _store(self, result: Result, origin: Origin) -> Outcome:
         """Write what passed (or the best, when told so) and report it."""
         job, snapshot = origin.job, origin.snapshot
-        if result.already is not None:
+        if result.earlier_result is not None and not result.reoriented:
             reason = "is a result of an earlier run of this installation"
             return Outcome(str(job.path), "already", reason=reason, sha256_before=snapshot.sha256)
         row = row_of(result, job.path, job.output, self._request)

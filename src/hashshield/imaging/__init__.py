@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from hashshield.errors import NotAPhotoError, UnsupportedError
 from hashshield.imaging.formats import LOSSY_FORMATS, SUPPORTED, UNSUPPORTED_NAMES, sniff
-from hashshield.imaging.photo import MAX_PIXELS, MIN_SIDE, Photo, Pixels, Strip, pixel_digest, stored, upright
+from hashshield.imaging.photo import (
+    MAX_PIXELS,
+    MIN_SIDE,
+    Photo,
+    Pixels,
+    Strip,
+    colour_channels,
+    pixel_digest,
+    to_display_orientation,
+    to_stored_orientation,
+)
 
 __all__ = [
     "LOSSY_FORMATS",
@@ -16,12 +26,14 @@ __all__ = [
     "Photo",
     "Pixels",
     "Strip",
+    "colour_channels",
+    "departure",
     "pixel_digest",
     "previewer",
     "read",
     "sniff",
-    "stored",
-    "upright",
+    "to_display_orientation",
+    "to_stored_orientation",
     "write",
 ]
 
@@ -59,6 +71,13 @@ def write(photo: Photo, pixels: Pixels, *, strip: Strip = Strip()) -> bytes:  # 
     if pixels.shape != photo.pixels.shape or pixels.dtype != photo.pixels.dtype:
         raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, the photo's {photo.pixels.shape} uint8")
     return photo.encoding.encode(photo, pixels, strip)
+
+
+def departure(photo: Photo, meant: Pixels, written: Photo) -> str | None:
+    """Return how `written` is not `photo` with the `meant` pixels, for a message; None where coding explains it."""
+    from hashshield.imaging import fidelity
+
+    return fidelity.departure(photo, meant, written)
 
 
 def previewer(photo: Photo) -> Callable[[Pixels], Pixels]:

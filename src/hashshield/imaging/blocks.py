@@ -5,6 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from hashshield.imaging import metadata, strip
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.metadata import Findings
 from hashshield.imaging.photo import Strip
 from hashshield.imaging.thumbnail import remake
@@ -19,9 +20,9 @@ def bare(data: bytes) -> tuple[bytes, bytes]:
     return (data[: len(_HEADER)], data[len(_HEADER) :]) if data.startswith(_HEADER) else (b"", data)
 
 
-def inspect_exif(data: bytes, photo: Image.Image) -> Findings:
+def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget) -> Findings:
     """Look through a block, header or not; spots count from the start of the TIFF block."""
-    return metadata.inspect_exif(bare(data)[1], photo)
+    return metadata.inspect_exif(bare(data)[1], photo, budget)
 
 
 def opaque(image: Image.Image) -> Image.Image:

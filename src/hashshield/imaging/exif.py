@@ -75,10 +75,10 @@ def parse(data: bytes) -> Block | None:
     """
     if data[:4] not in (b"II*\x00", b"MM\x00*") or len(data) < 8:
         return None
-    return _Walk(data).block()
+    return _SearchState(data).block()
 
 
-class _Walk:
+class _SearchState:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.little = data[:2] == b"II"

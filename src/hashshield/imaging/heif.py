@@ -13,13 +13,14 @@ import numpy as np
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging import blocks, coders, metadata
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.coders import Coder
 from hashshield.imaging.decode import from_array, to_array
 from hashshield.imaging.heif_copies import copies, is_c2pa, is_image
 from hashshield.imaging.isobmff import Item, Property, Still, parse
 from hashshield.imaging.isobmff_build import build
 from hashshield.imaging.metadata import Findings
-from hashshield.imaging.photo import Photo, Pixels, Strip, check_size, stored, upright
+from hashshield.imaging.photo import Photo, Pixels, Strip, check_size, to_display_orientation, to_stored_orientation
 from hashshield.imaging.tiles import Grid, grid_of, pieces, size_of
 
 __all__ = ["HeifEncoding", "read"]
@@ -61,12 +62,12 @@ class HeifEncoding:
             # Some readers take the grid's word for the coding of its tiles, some the tiles' own.
             coding = _coding(items[leaves[0]])
             items[primary.number] = replace(primary, properties=(*_without_coding(primary), *coding))
-        shown = from_array(upright(pixels, photo.orientation), "L" if pixels.shape[2] == 1 else "RGB")
+        shown = from_array(to_display_orientation(pixels, photo.orientation), "L" if pixels.shape[2] == 1 else "RGB")
         for number in self.thumbnails:
             item = items[number]
             _, sampling = self.coder.traits(item.find(self.coder.config) or b"")
             small = to_array(shown.resize(_shown_size(item)).convert("L" if sampling == "4:0:0" else "RGB"))
-            small = np.ascontiguousarray(stored(small, _orientation(item)))
+            small = np.ascontiguousarray(to_stored_orientation(small, _orientation(item)))
             items[number] = self._coded(item, small, sampling)
         for number, item in self.still.items.items():
             items[number] = self._described(items[number], item, pixels, strip)
@@ -122,20 +123,24 @@ def read(data: bytes, *, name: str, container: str) -> Photo:
     alpha = {
         r.source
         for r in still.references
-        if r.kind == b"auxl" and not set(r.targets).isdisjoint(tree) and _is_alpha(still.items[r.source])
+        if r.kind == b"auxl"
+        and r.source in still.items
+        and not set(r.targets).isdisjoint(tree)
+        and _is_alpha(still.items[r.source])
     }
-    kept = frozenset(n for number in (still.primary, *alpha) for n in still.tree(number))
+    kept = frozenset(still.tree(still.primary, *alpha))
     decoded = coder.decode(build(_bare(still.only(kept))), name=name)
     if decoded.shape[1::-1] != size and primary.find(b"clap") is None:
         raise BrokenPhotoError(f"{name}: its picture has not the size the file says; get the file again")
     opaque, alpha_plane = _planes(decoded, sampling, has_alpha=bool(alpha))
     image = from_array(opaque, "L" if opaque.shape[2] == 1 else "RGB")
-    thumbnails = tuple(n for n in _thumbnails(still) if n not in kept and _remade(still.items[n], coder))
+    budget = MetadataBudget(name)
+    thumbnails = tuple(n for n in _thumbnails(still) if n not in kept and _remade(still.items[n], coder, budget))
     found: dict[int, Findings] = {}
     told = Findings(copies=list(copies(still, kept | set(thumbnails))))
     for number, item in still.items.items():
         if item.kind == b"Exif":
-            found[number] = blocks.inspect_exif(_exif(item)[1], image)
+            found[number] = blocks.inspect_exif(_exif(item)[1], image, budget)
             told.add(found[number])
         elif item.kind == b"mime" and item.content_type == _XMP:
             told.add(metadata.inspect_xmp(item.data))
@@ -206,7 +211,7 @@ def _orientation(item: Item) -> int:
             shown = np.rot90(shown, payload[0] & 3)
         elif kind == b"imir" and payload:
             shown = shown[:, ::-1] if payload[0] & 1 else shown[::-1]
-    return next(number for number in range(1, 9) if np.array_equal(upright(start, number), shown))
+    return next(number for number in range(1, 9) if np.array_equal(to_display_orientation(start, number), shown))
 
 
 def _shown_size(item: Item) -> tuple[int, int]:
@@ -248,14 +253,15 @@ def _exif(item: Item) -> tuple[bytes, bytes]:
 
 
 def _thumbnails(still: Still) -> Iterator[int]:
-    return (
+    found = (
         r.source
         for r in still.references
         if r.kind == b"thmb" and still.primary in r.targets and r.source in still.items
     )
+    return iter(dict.fromkeys(found))
 
 
-def _remade(item: Item, coder: Coder) -> bool:
+def _remade(item: Item, coder: Coder, budget: MetadataBudget) -> bool:
     depth, sampling = coder.traits(item.find(coder.config) or b"")
     known = item.kind in (b"hvc1", b"av01") and item.find(b"ispe") is not None and item.find(b"clap") is None
-    return known and depth == 8 and bool(sampling)
+    return known and depth == 8 and bool(sampling) and budget.preview(*size_of(item, name="thumbnail"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -12,6 +13,10 @@ __all__ = ["IN_FILE", "IN_IDAT", "Item", "Property", "Reference", "Still", "pars
 
 _MOST = 2000
 """Items, references and properties; the largest grids of phones have about 400 items."""
+_MOST_TOGETHER = 20_000
+"""Boxes of one level, and pieces, targets and properties of all items together."""
+_MOST_PROPERTIES = 255
+"""Of one item; the format counts them in a byte."""
 
 IN_FILE, IN_IDAT = 0, 1
 """Where an item's data lies: in the file, or inside the header (14496-12, 8.11.3)."""
@@ -74,15 +79,19 @@ class Still:
         """Return what an item refers to, in order."""
         return tuple(t for r in self.references if (r.kind, r.source) == (kind, source) for t in r.targets)
 
-    def tree(self, number: int) -> tuple[int, ...]:
-        """Return an item and what it is derived from; items that are not there are left out."""
+    def tree(self, *numbers: int) -> tuple[int, ...]:
+        """Return items and what they are derived from; items that are not there are left out."""
+        derived: dict[int, list[int]] = {}
+        for kind, source, targets in self.references:
+            if kind == b"dimg":
+                derived.setdefault(source, []).extend(targets)
         found: dict[int, None] = {}
-        waiting = [number]
+        waiting = deque(numbers)
         while waiting:
-            following = waiting.pop(0)
+            following = waiting.popleft()
             if following in self.items and following not in found:
                 found[following] = None
-                waiting += self.targets(b"dimg", following)
+                waiting += derived.get(following, ())
         return tuple(found)
 
     def only(self, numbers: Iterable[int]) -> Still:
@@ -128,7 +137,11 @@ class _Reader:
 
 def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield kind, start, start of the payload, and end of each box; stop at what is none if `loose`."""
+    count = 0
     while at < len(data):
+        count += 1
+        if count > _MOST_TOGETHER:
+            raise _DamageError("there are too many boxes")
         size, head = int.from_bytes(data[at : at + 4], "big"), 8
         if size == 1:
             size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
@@ -225,13 +238,17 @@ def _places(data: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
     if version > 2 or {offset_size, length_size, base_size, index_size} - {0, 4, 8}:
         raise _DamageError("the list of places is of an unknown kind")
     found: dict[int, tuple[int, list[tuple[int, int]]]] = {}
+    # Places may take no bytes at all, so that a small file could list millions.
+    together = 0
     for _ in range(_counted(reader.number(4 if version == 2 else 2))):
         number = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version else IN_FILE
         if reader.number(2):
             raise _DamageError("data lies in another file")
         base, extents = reader.number(base_size), list[tuple[int, int]]()
-        for _ in range(_counted(reader.number(2))):
+        pieces = _counted(reader.number(2))
+        together = _counted(together + pieces, _MOST_TOGETHER)
+        for _ in range(pieces):
             reader.take(index_size)
             extents.append((base + reader.number(offset_size), reader.number(length_size)))
         found[number] = method, extents
@@ -253,18 +270,24 @@ def _gather(data: bytes, extents: list[tuple[int, int]], room: int) -> bytes:
 def _references(data: bytes) -> Iterator[Reference]:
     version, _ = _Reader(data).full()
     size = 4 if version else 2
-    for kind, _, payload, end in _boxes(data, at=4):
+    together = 0
+    for rows, (kind, _, payload, end) in enumerate(_boxes(data, at=4), 1):
         reader = _Reader(data[payload:end])
         source, count = reader.number(size), _counted(reader.number(2))
+        together = _counted(together + count, _MOST_TOGETHER)
+        _counted(rows)
         yield Reference(kind, source, tuple(reader.number(size) for _ in range(count)))
 
 
 def _properties(data: bytes) -> dict[int, list[Property]]:
     known: list[tuple[bytes, bytes]] = []
     found: dict[int, list[Property]] = {}
+    together = 0
     for kind, _, payload, end in _boxes(data):
         held = data[payload:end]
         if kind == b"ipco":
+            if known:
+                raise _DamageError("there are two lists of properties")
             known = [(k, held[p:e]) for k, _, p, e in _boxes(held)]
             _counted(len(known))
         elif kind == b"ipma":
@@ -273,7 +296,9 @@ def _properties(data: bytes) -> dict[int, list[Property]]:
             wide = flags & 1
             for _ in range(_counted(reader.number(4))):
                 number = reader.number(4 if version else 2)
-                for _ in range(reader.number(1)):
+                count = reader.number(1)
+                together = _counted(together + count, _MOST_TOGETHER)
+                for _ in range(count):
                     value = reader.number(2 if wide else 1)
                     mark = 0x8000 if wide else 0x80
                     index = value & ~mark
@@ -281,10 +306,11 @@ def _properties(data: bytes) -> dict[int, list[Property]]:
                         raise _DamageError("an item has a property that is not there")
                     if index:
                         found.setdefault(number, []).append(Property(*known[index - 1], bool(value & mark)))
+                _counted(len(found.get(number, ())), _MOST_PROPERTIES)
     return found
 
 
-def _counted(count: int) -> int:
-    if count > _MOST:
+def _counted(count: int, most: int = _MOST) -> int:
+    if count > most:
         raise _DamageError("there are too many items")
     return count

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from hashshield.imaging import exif, jpeg_metadata, markers, sampling
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.change import add_change
 from hashshield.imaging.decode import decode, from_array, to_array
 from hashshield.imaging.jpeg_header import Header, inspect
@@ -156,10 +157,11 @@ def _save(image: Image.Image, **options: object) -> bytes:
 
 def read(data: bytes, *, name: str) -> Photo:
     """Decode a JPEG; raises UnsupportedError or BrokenPhotoError."""
-    segments, end = markers.walk(data, name=name)
+    budget = MetadataBudget(name)
+    segments, end = markers.walk(data, name=name, budget=budget)
     header = inspect(segments, name=name)
     image = decode(JpegImageFile, markers.join(s for s in segments if _seen(s)), name=name)
-    plan = jpeg_metadata.survey(segments, data[end:], image)
+    plan = jpeg_metadata.survey(segments, data[end:], image, budget)
     return Photo(
         pixels=to_array(image),
         alpha=None,

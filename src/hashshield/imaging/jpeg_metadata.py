@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from hashshield.imaging import exif, metadata, strip
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.markers import Segment, is_metadata, segment
 from hashshield.imaging.metadata import Findings
 from hashshield.imaging.photo import Strip
@@ -41,36 +42,39 @@ class Plan:
     links: tuple[str, ...]
 
 
-def survey(segments: Sequence[Segment], tail: bytes, photo: Image.Image) -> Plan:
-    """Look through all metadata, with the decoded photo at hand to recognise its copies."""
+def survey(segments: Sequence[Segment], tail: bytes, photo: Image.Image, budget: MetadataBudget) -> Plan:
+    """Look through all metadata, with the decoded photo at hand to recognise its copies.
+
+    Raises UnsupportedError when that goes beyond the file's budget.
+    """
     spots, leftovers, found = dict[int, list[Spot]](), dict[int, list[Spot]](), Findings()
     for index, item in enumerate(segments):
         if not is_metadata(item.marker):
             continue
-        part = _inspect(item, photo)
+        part = _inspect(item, photo, budget)
         spots[index], leftovers[index] = part.spots, part.leftovers
         found.add(part)
     found.add(_inspect_tail(segments, tail))
     return Plan(spots, leftovers, tuple(dict.fromkeys(found.copies)), tuple(dict.fromkeys(found.links)))
 
 
-def _inspect(item: Segment, photo: Image.Image) -> Findings:
+def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Findings:
     payload = item.payload
     if item.marker == APP1 and payload.startswith(EXIF):
-        found = metadata.inspect_exif(payload[len(EXIF) :], photo)
+        found = metadata.inspect_exif(payload[len(EXIF) :], photo, budget)
         found.spots = [_moved(spot, len(EXIF)) for spot in found.spots]
         found.leftovers = [_moved(spot, len(EXIF)) for spot in found.leftovers]
         return found
     if item.marker == APP1 and payload.startswith((XMP, _XMP_EXTENSION)):
         return metadata.inspect_xmp(payload)
     if item.marker == APP0 and payload.startswith((b"JFIF\0", b"JFXX\0")):
-        return _inspect_jfif(payload, photo)
+        return _inspect_jfif(payload, photo, budget)
     if item.marker == APP11 and b"c2pa" in payload:
         return Findings(links=[metadata.C2PA])
     if item.marker == APP2 and payload.startswith((_ICC, _MPF, _GAIN_MAP)):
         return Findings()
     where = "Photoshop resources" if item.marker == APP13 else f"APP{item.marker & 15}"
-    found = metadata.find_pictures(payload, photo, where=where, thumbnails=item.marker == APP13)
+    found = metadata.find_pictures(payload, photo, budget, where=where, thumbnails=item.marker == APP13)
     if item.marker == APP13:
         found.add(metadata.inspect_iptc(payload))
     if item.marker == APP2 and payload.startswith(_FLASHPIX):
@@ -79,9 +83,9 @@ def _inspect(item: Segment, photo: Image.Image) -> Findings:
     return found
 
 
-def _inspect_jfif(payload: bytes, photo: Image.Image) -> Findings:
+def _inspect_jfif(payload: bytes, photo: Image.Image, budget: MetadataBudget) -> Findings:
     if payload.startswith(b"JFXX\0") and payload[5:6] == b"\x10":
-        return metadata.find_pictures(payload, photo, where="JFIF extension", thumbnails=True)
+        return metadata.find_pictures(payload, photo, budget, where="JFIF extension", thumbnails=True)
     plain = {b"JFIF\0": 12, b"JFXX\0": 6}[payload[:5]]
     if payload.startswith(b"JFXX\0") and payload[5:6] != b"\x13":
         return Findings(copies=["JFIF thumbnail with a palette"])
@@ -89,7 +93,9 @@ def _inspect_jfif(payload: bytes, photo: Image.Image) -> Findings:
     if len(size) < 2 or 0 in size:
         return Findings()
     spot = Spot(plain + 2, len(payload), size[0], size[1], coding="rgb")
-    return Findings(spots=[spot]) if fitting(spot) else Findings(leftovers=[spot], copies=["JFIF thumbnail"])
+    if fitting(spot) and budget.preview(spot.width, spot.height):
+        return Findings(spots=[spot])
+    return Findings(leftovers=[spot], copies=["JFIF thumbnail"])
 
 
 def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> Findings:

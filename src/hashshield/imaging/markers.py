@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hashshield.errors import BrokenPhotoError
+from hashshield.imaging.budget import MetadataBudget
 
 __all__ = [
     "COM",
@@ -67,14 +68,15 @@ def segment(marker: int, payload: bytes) -> Segment:
     return Segment(marker, data, len(data))
 
 
-def walk(data: bytes, *, name: str) -> tuple[list[Segment], int]:
+def walk(data: bytes, *, name: str, budget: MetadataBudget | None = None) -> tuple[list[Segment], int]:
     """Split a JPEG into its segments, SOI and EOI left out, and the offset just after EOI.
 
     Fill bytes and stray bytes between header segments are tolerated (decoders skip them); a marker that cannot follow a
-    scan is damage. Raises BrokenPhotoError.
+    scan is damage. Raises BrokenPhotoError, UnsupportedError for more segments than a file may have.
     """
-    position, segments = 2, list[Segment]()
+    position, segments, budget = 2, list[Segment](), budget or MetadataBudget(name)
     while True:
+        budget.segments(1)
         # Skips fill bytes, and in headers stray bytes too, as decoders do.
         found = _MARKER.search(data, position)
         if found is None:

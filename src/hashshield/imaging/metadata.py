@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import piexif
 from PIL import Image
 
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.exif import Block, parse
 from hashshield.imaging.thumbnail import Shape, Spot, embedded, fitting, frame, resembles
 
@@ -29,6 +30,8 @@ _LINKS = {
     0x927C: "maker notes",
 }
 _GPS_VERSION = 0
+_LONG_VALUE = 4096
+"""Bytes; cameras pad an empty comment or name to some hundred."""
 
 _XMP_LINKS = (
     (re.compile(rb":GPS(?:Latitude|Longitude|Position|DestL)", re.IGNORECASE), "GPS"),
@@ -67,21 +70,22 @@ class Findings:
         self.links += other.links
 
 
-def inspect_exif(data: bytes, photo: Image.Image, *, where: str = "EXIF") -> Findings:
-    """Look through a TIFF block; spots count from its start."""
+def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, where: str = "EXIF") -> Findings:
+    """Look through a TIFF block; spots count from its start. Raises UnsupportedError beyond the file's budget."""
     block, found = parse(data), Findings()
     if block is None:
         return found
+    budget.entries(len(block.entries))
     official = thumbnail(block)
-    if official is not None and fitting(official):
-        shape, _ = resembles(data, official, photo)
+    if official is not None and _affordable(official, budget):
+        shape, _ = resembles(data, official, photo, budget)
         found.spots.append(_shaped(official, shape))
     elif official is not None:
         found.leftovers.append(official)
         found.copies.append(f"{where} thumbnail ({official.width}x{official.height})")
     elif _has_picture(block):
         found.copies.append(f"{where} thumbnail of an unknown kind")
-    pictures = find_pictures(data, photo, where=where, taken=official)
+    pictures = find_pictures(data, photo, budget, where=where, taken=official)
     found.spots += pictures.spots
     found.leftovers += pictures.leftovers
     found.add(pictures)
@@ -96,19 +100,26 @@ def inspect_exif(data: bytes, photo: Image.Image, *, where: str = "EXIF") -> Fin
 
 
 def find_pictures(
-    data: bytes, photo: Image.Image, *, where: str, taken: Spot | None = None, thumbnails: bool = False
+    data: bytes,
+    photo: Image.Image,
+    budget: MetadataBudget,
+    *,
+    where: str,
+    taken: Spot | None = None,
+    thumbnails: bool = False,
 ) -> Findings:
     """Find whole JPEGs inside a carrier (maker notes, Photoshop resources, FlashPix), apart from one `taken`.
 
     One that does not show the photo is left alone and reported, unless the carrier holds `thumbnails` by definition:
-    a thumbnail that differs is an outdated one, and re-made.
+    a thumbnail that differs is an outdated one, and re-made. Raises UnsupportedError beyond the file's budget.
     """
     found = Findings()
-    for spot in embedded(data):
+    for spot in embedded(data, budget):
         if taken is not None and spot.start < taken.end and taken.start < spot.end:
             continue
-        shape, same = resembles(data, spot, photo) if fitting(spot) else (("whole", 0), False)
-        if same or (thumbnails and fitting(spot)):
+        affordable = _affordable(spot, budget)
+        shape, same = resembles(data, spot, photo, budget) if affordable else (("whole", 0), False)
+        if same or (thumbnails and affordable):
             found.spots.append(_shaped(spot, shape))
         else:
             found.leftovers.append(spot)
@@ -147,6 +158,11 @@ def inspect_iptc(record: bytes) -> Findings:
     return Findings(links=[name for pattern, name in _IPTC_LINKS if pattern.search(record)])
 
 
+def _affordable(spot: Spot, budget: MetadataBudget) -> bool:
+    """Tell whether a picture of this size can be written there, and counted among the file's previews."""
+    return fitting(spot) and budget.preview(spot.width, spot.height)
+
+
 def _shaped(spot: Spot, shape: Shape) -> Spot:
     return Spot(spot.start, spot.end, spot.width, spot.height, spot.coding, shape)
 
@@ -159,7 +175,8 @@ def _has_picture(block: Block) -> bool:
 
 
 def _says(block: Block, start: int, size: int) -> bool:
-    return bool(block.data[start : start + size].strip(b"\0 0"))
+    """Tell whether a value says anything; a long one does, because thousands of entries may share one to be read."""
+    return size > _LONG_VALUE or bool(block.data[start : start + size].strip(b"\0 0"))
 
 
 def _positions(block: Block) -> bool:

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging import blocks, exif, png_metadata
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.decode import decode, from_array, to_array
 from hashshield.imaging.metadata import Findings
 from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
@@ -49,6 +50,7 @@ class PngEncoding:
         shown = from_array(pixels, "RGB" if pixels.shape[2] == 3 else "L")
         picture = _image_data(pixels, photo.alpha if self.key is None else None, self.mode)
         out: list[Chunk] = []
+        exif_chunk = next((item for item in reversed(self.chunks) if item.kind == b"eXIf"), None)
         for item in self.chunks:
             if item.kind == b"IHDR":
                 out.append(chunk(b"IHDR", item.payload[:12] + b"\0"))
@@ -58,7 +60,7 @@ class PngEncoding:
                 out.extend(picture)
                 picture = []
             elif item.kind != b"iDOT":
-                out.extend(png_metadata.rewrite(item, self.found, shown, strip))
+                out.extend(png_metadata.rewrite(item, self.found if item is exif_chunk else Findings(), shown, strip))
         tail = b"" if strip.copies or strip.metadata else self.tail
         return b"".join((SIGNATURE, *(item.data for item in out))) + tail
 
@@ -93,14 +95,16 @@ def read(data: bytes, *, name: str) -> Photo:
     key = _key(found, mode, name=name)
     if key is not None:
         alpha = np.where((pixels == np.array(key, dtype=np.uint8)).all(axis=2), np.uint8(0), np.uint8(255))
-    told = png_metadata.survey(found, blocks.opaque(image))
+    budget = MetadataBudget(name)
+    texts = png_metadata.texts(found, budget)
+    told = png_metadata.survey(found, texts, blocks.opaque(image), budget)
     if data[end:].strip(b"\0"):
         told.copies.append(f"trailing data ({len(data) - end} bytes)")
     return Photo(
         pixels=pixels,
         alpha=alpha,
         container="png",
-        orientation=exif.orientation(png_metadata.exif_block(found), png_metadata.xmp_packet(found)),
+        orientation=exif.orientation(png_metadata.exif_block(found, texts), png_metadata.xmp_packet(texts)),
         lossless=True,
         source=data,
         encoding=PngEncoding(tuple(found), data[end:], mode, key, told),

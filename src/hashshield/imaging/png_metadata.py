@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from PIL import Image
 
 from hashshield.imaging import blocks, metadata
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.metadata import Findings
 from hashshield.imaging.photo import Strip
 from hashshield.imaging.png_chunks import Chunk, chunk
 
-__all__ = ["exif_block", "rewrite", "survey", "xmp_packet"]
+__all__ = ["Text", "exif_block", "rewrite", "survey", "texts", "xmp_packet"]
 
 _TEXT_LIMIT = 1 << 20
 """Bytes of one inflated text chunk, as much as Pillow accepts."""
-
 
 _XMP = b"XML:com.adobe.xmp"
 _PROFILES = (b"Raw profile type exif", b"Raw profile type APP1")
@@ -46,7 +46,7 @@ _OWNER_KEYWORDS = (b"Author", b"Copyright")
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class Text:
     """A text chunk taken apart; `head` is all that stands before the value."""
 
     kind: bytes
@@ -56,11 +56,19 @@ class _Text:
     compressed: bool
 
     def with_value(self, value: bytes) -> Chunk:
+        """Build the chunk with another value."""
         return chunk(self.kind, self.head + (zlib.compress(value) if self.compressed else value))
 
 
-def _text(item: Chunk) -> _Text | None:
-    """Take a text chunk apart; None for other chunks and damaged ones."""
+def texts(found: Sequence[Chunk], budget: MetadataBudget) -> list[Text | None]:
+    """Take each text chunk apart, in the chunks' order; None for other chunks, damaged and overlong ones.
+
+    Raises UnsupportedError when they unpack to more than a file may hold.
+    """
+    return [_text(item, budget) for item in found]
+
+
+def _text(item: Chunk, budget: MetadataBudget) -> Text | None:
     if item.kind not in _TEXT:
         return None
     payload = item.payload
@@ -83,27 +91,26 @@ def _text(item: Chunk) -> _Text | None:
             rest = inflate.decompress(rest, _TEXT_LIMIT)
         except zlib.error:
             return None
+        budget.inflated(len(rest))
         if not inflate.eof:
             return None
-    return _Text(item.kind, keyword, head, rest, compressed)
+    return Text(item.kind, keyword, head, rest, compressed)
 
 
-def exif_block(found: Sequence[Chunk]) -> bytes | None:
+def exif_block(found: Sequence[Chunk], held_texts: Sequence[Text | None]) -> bytes | None:
     """Return the EXIF block a viewer reads: eXIf, or else the text profile."""
     held = [item.payload for item in found if item.kind == b"eXIf"]
     if held:
         return held[-1]
-    for item in found:
-        text = _text(item)
+    for text in held_texts:
         if text and text.keyword == _PROFILES[0]:
             return _profile(text.value)
     return None
 
 
-def xmp_packet(found: Sequence[Chunk]) -> bytes | None:
+def xmp_packet(held_texts: Sequence[Text | None]) -> bytes | None:
     """Return the XMP packet, the last one if there are several."""
-    texts = [text for text in map(_text, found) if text and text.keyword == _XMP]
-    return texts[-1].value if texts else None
+    return next((text.value for text in reversed(held_texts) if text and text.keyword == _XMP), None)
 
 
 def _profile(value: bytes) -> bytes | None:
@@ -126,27 +133,39 @@ def _with_profile(value: bytes, block: bytes) -> bytes:
     return b"\n".join(out)
 
 
-def survey(found: Sequence[Chunk], photo: Image.Image) -> Findings:
-    """Look through all metadata; spots belong to the eXIf chunk."""
+def survey(
+    found: Sequence[Chunk], held_texts: Sequence[Text | None], photo: Image.Image, budget: MetadataBudget
+) -> Findings:
+    """Look through all metadata; spots belong to the last eXIf chunk, the one that `exif_block` returns.
+
+    Raises UnsupportedError when that goes beyond the file's budget.
+    """
     told = Findings()
-    for item in found:
+    for item, text in zip(found, held_texts, strict=True):
         if item.kind == b"eXIf":
-            part = blocks.inspect_exif(item.payload, photo)
+            part = blocks.inspect_exif(item.payload, photo, budget)
+            if told.spots or told.leftovers:
+                told.copies.append("thumbnail in a second EXIF chunk")
             told.spots, told.leftovers = part.spots, part.leftovers
             told.add(part)
         elif item.kind == b"caBX":
             told.links.append(metadata.C2PA)
-        text = _text(item)
         if text:
-            told.add(_inspect_text(text, photo))
+            told.add(_inspect_text(text, photo, budget))
+        elif _packed(item):
+            told.copies.append("compressed text that cannot be read")
     return told
 
 
-def _inspect_text(text: _Text, photo: Image.Image) -> Findings:
+def _packed(item: Chunk) -> bool:
+    return item.kind == b"zTXt" or (item.kind == b"iTXt" and item.payload.partition(b"\0")[2][:1] == b"\1")
+
+
+def _inspect_text(text: Text, photo: Image.Image, budget: MetadataBudget) -> Findings:
     if text.keyword == _XMP:
         return metadata.inspect_xmp(text.value)
     if text.keyword in _PROFILES:
-        part = blocks.inspect_exif(_profile(text.value) or b"", photo)
+        part = blocks.inspect_exif(_profile(text.value) or b"", photo, budget)
         # A picture in hexadecimal is not re-made; stripping copies drops the chunk.
         copies = ["EXIF thumbnail in a text chunk"] if part.spots or part.leftovers else []
         return Findings(copies=copies, links=part.links)
@@ -160,20 +179,22 @@ def rewrite(item: Chunk, found: Findings, photo: Image.Image, what: Strip) -> li
     if item.kind == b"eXIf":
         block = blocks.rewrite_exif(item.payload, found, photo, what)
         return [item] if block == item.payload else [chunk(b"eXIf", block)]
-    text = _text(item) if what.gps or what.copies else None
+    # What was read once is within the budget of a file.
+    text = _text(item, MetadataBudget("PNG")) if what.gps or what.copies else None
     if text and text.keyword == _XMP:
         value = blocks.rewrite_xmp(text.value, what)
         return [item] if value == text.value else [text.with_value(value)]
     if text and text.keyword in _PROFILES:
         return _rewrite_profile(item, text, photo, what)
-    return [item]
+    # What cannot be read may hold anything.
+    return [] if text is None and (what.gps or what.copies) and _packed(item) else [item]
 
 
-def _rewrite_profile(item: Chunk, text: _Text, photo: Image.Image, what: Strip) -> list[Chunk]:
+def _rewrite_profile(item: Chunk, text: Text, photo: Image.Image, what: Strip) -> list[Chunk]:
     block = _profile(text.value)
     if block is None:
         return [item]
-    if what.copies and _inspect_text(text, photo).copies:
+    if what.copies and _inspect_text(text, photo, MetadataBudget("PNG")).copies:
         return []
     after = blocks.rewrite_exif(block, Findings(), photo, what)
     return [item] if after == block else [text.with_value(_with_profile(text.value, after))]

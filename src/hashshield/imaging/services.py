@@ -17,13 +17,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from hashshield.imaging.decode import decode
 
-__all__ = ["JPEG_Q75", "SERVICES", "Service", "jpeg"]
+__all__ = ["JPEG_Q75", "SERVICES", "Transform", "jpeg"]
 
 _JPEG_SIDE, _WEBP_SIDE = 65_500, 16_383
 """Longest sides that libjpeg and WebP write."""
 
 
-class Service(NamedTuple):
+class Transform(NamedTuple):
     """One thing that happens to photos on their way to a hash."""
 
     name: str
@@ -95,32 +95,32 @@ def _brighter(image: Image.Image) -> Image.Image:
     return image.point([min(255, round(1.1 * level)) for level in range(256)] * 3)
 
 
-def jpeg(quality: int) -> Service:
+def jpeg(quality: int) -> Transform:
     """Encoding as JPEG of that quality, 1 to 100, chroma at half resolution."""
     done = partial(_encoded, JpegImageFile, quality=quality)
-    return Service(f"jpeg q{quality}", f"as JPEG of quality {quality}", done, longest=_JPEG_SIDE)
+    return Transform(f"jpeg q{quality}", f"as JPEG of quality {quality}", done, longest=_JPEG_SIDE)
 
 
 JPEG_Q75 = jpeg(75)
 """What every receipt answers for."""
 
-SERVICES: tuple[Service, ...] = (
-    Service("png", "as PNG", partial(_encoded, PngImageFile, compress_level=1)),
+SERVICES: tuple[Transform, ...] = (
+    Transform("png", "as PNG", partial(_encoded, PngImageFile, compress_level=1)),
     jpeg(95),
     jpeg(90),
     JPEG_Q75,
     jpeg(50),
-    Service("half size", "at half its size", _half),
-    Service("half + jpeg q75", "at half its size, as JPEG of quality 75", _half_q75, longest=2 * _JPEG_SIDE),
-    Service("long side 2048", "made smaller, long side 2048 pixels", partial(_long_side, 2048), above=2048),
-    Service("long side 1024", "made smaller, long side 1024 pixels", partial(_long_side, 1024), above=1024),
-    Service("webp q80", "as WebP of quality 80", partial(_encoded, WebPImageFile, quality=80), longest=_WEBP_SIDE),
-    Service("crop 90%", "without 5% at each edge", _crop),
-    Service("squash", "made a square, aspect given up", _as_is, squashed=True),
-    Service("flip", "mirrored, left and right exchanged", _flip),
-    Service("rotate 2 degrees", "turned by 2 degrees, corners black", _rotated),
-    Service("brightness +10%", "made brighter by a tenth", _brighter),
-    Service("thumbnail 320", "long side 320 pixels, as JPEG of quality 75", partial(_thumbnail, 320), above=320),
-    Service("thumbnail 150", "long side 150 pixels, as JPEG of quality 75", partial(_thumbnail, 150), above=150),
+    Transform("half size", "at half its size", _half),
+    Transform("half + jpeg q75", "at half its size, as JPEG of quality 75", _half_q75, longest=2 * _JPEG_SIDE),
+    Transform("long side 2048", "made smaller, long side 2048 pixels", partial(_long_side, 2048), above=2048),
+    Transform("long side 1024", "made smaller, long side 1024 pixels", partial(_long_side, 1024), above=1024),
+    Transform("webp q80", "as WebP of quality 80", partial(_encoded, WebPImageFile, quality=80), longest=_WEBP_SIDE),
+    Transform("crop 90%", "without 5% at each edge", _crop),
+    Transform("squash", "made a square, aspect given up", _as_is, squashed=True),
+    Transform("flip", "mirrored, left and right exchanged", _flip),
+    Transform("rotate 2 degrees", "turned by 2 degrees, corners black", _rotated),
+    Transform("brightness +10%", "made brighter by a tenth", _brighter),
+    Transform("thumbnail 320", "long side 320 pixels, as JPEG of quality 75", partial(_thumbnail, 320), above=320),
+    Transform("thumbnail 150", "long side 150 pixels, as JPEG of quality 75", partial(_thumbnail, 150), above=150),
 )
 """In the order of reports."""

@@ -72,13 +72,23 @@ def blank_exif_gps(data: bytes) -> bytes:
     block = parse(data)
     if block is None:
         return data
-    for entry in (e for e in block.entries if e.ifd == "GPS"):
-        data = blank(data, entry.start, entry.start + entry.size)
-        data = blank(data, entry.at, entry.at + 12)
+    ranges = [(e.start, e.start + e.size) for e in block.entries if e.ifd == "GPS"]
+    ranges += [(e.at, e.at + 12) for e in block.entries if e.ifd == "GPS"]
     start = block.directories.get("GPS")
     if start is not None:
-        data = blank(data, start, start + 2)
-    return _without_pointer(data, block)
+        ranges.append((start, start + 2))
+    return _without_pointer(_blank_all(data, ranges), block)
+
+
+def _blank_all(data: bytes, ranges: list[tuple[int, int]]) -> bytes:
+    """Overwrite ranges, each byte once: in a crafted block thousands of them may cover all of it."""
+    out, done = bytearray(data), 0
+    for start, end in sorted(ranges):
+        first = max(start, done)
+        if first < end:
+            out[first:end] = bytes(end - first)
+            done = end
+    return bytes(out)
 
 
 def _without_pointer(data: bytes, block: Block) -> bytes:

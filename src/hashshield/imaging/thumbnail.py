@@ -11,20 +11,15 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from hashshield.errors import PhotoError
+from hashshield.errors import BrokenPhotoError, PhotoError
 from hashshield.imaging import markers
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.decode import decode
 
 __all__ = ["Shape", "Spot", "embedded", "fitting", "frame", "remake", "resembles"]
 
 _LARGEST = 4_000_000
 """Pixels of a preview that is still re-made."""
-
-_SCAN_WORK = 10 * _LARGEST
-"""Pixels x scans of a preview that is decoded."""
-
-_CANDIDATES = 8
-"""Embedded JPEGs looked at per metadata segment; crafted files could hold thousands of beginnings."""
 
 _SAME = 0.8
 """Correlation of grey values from which a preview is taken to show the photo."""
@@ -51,17 +46,17 @@ class Spot:
     """How the photo was brought to this size."""
 
 
-def embedded(data: bytes) -> Iterator[Spot]:
-    """Find complete JPEG files inside `data`."""
+def embedded(data: bytes, budget: MetadataBudget) -> Iterator[Spot]:
+    """Find complete JPEG files inside `data`, as far as the file's budget goes.
+
+    Raises UnsupportedError when they are in more pieces than a file may have.
+    """
     position = 0
-    for _ in range(_CANDIDATES):
-        start = data.find(b"\xff\xd8\xff", position)
-        if start < 0:
-            return
+    while (start := data.find(b"\xff\xd8\xff", position)) >= 0 and budget.candidate():
         position = start + 3
         try:
-            _, length = markers.walk(data[start:], name="preview")
-        except PhotoError:
+            _, length = markers.walk(data[start:], name="preview", budget=budget)
+        except BrokenPhotoError:
             continue
         size = frame(data[start : start + length])
         if size is not None:
@@ -97,13 +92,13 @@ def fitting(spot: Spot) -> bool:
     return len(_flat(spot.width, spot.height)) <= spot.end - spot.start
 
 
-def resembles(data: bytes, spot: Spot, photo: Image.Image) -> tuple[Shape, bool]:
+def resembles(data: bytes, spot: Spot, photo: Image.Image, budget: MetadataBudget) -> tuple[Shape, bool]:
     """Return the shape in which the photo comes nearest to the picture now in the spot, and whether it shows it.
 
-    (('whole', 0), False) for a picture that cannot be decoded.
+    (('bars', 0), False) for a picture that cannot be decoded within the file's budget.
     """
     best, score = ("bars", 0), 0.0
-    old = _current(data, spot)
+    old = _current(data, spot, budget)
     if old is None:
         return best, False
     wanted, small = _grey(old), _reduced(photo, spot)
@@ -135,14 +130,14 @@ def remake(data: bytes, spot: Spot, photo: Image.Image) -> bytes:
     return data[: spot.start] + made.ljust(room, b"\0") + data[spot.end :]
 
 
-def _current(data: bytes, spot: Spot) -> Image.Image | None:
+def _current(data: bytes, spot: Spot, budget: MetadataBudget) -> Image.Image | None:
     held = data[spot.start : spot.end]
     if spot.coding == "rgb":
         return Image.frombytes("RGB", (spot.width, spot.height), held)
     try:
         segments, _ = markers.walk(held, name="preview")
         scans = sum(s.marker == markers.SOS for s in segments)
-        if scans * spot.width * spot.height > _SCAN_WORK:
+        if not budget.scans(scans * spot.width * spot.height):
             return None
         return decode(JpegImageFile, held, name="preview")
     except PhotoError:

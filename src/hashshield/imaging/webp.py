@@ -14,6 +14,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging import blocks, exif, metadata, vp8
+from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.decode import decode, from_array, to_array
 from hashshield.imaging.metadata import Findings
 from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
@@ -47,14 +48,18 @@ class Chunk:
 
 
 def chunks(data: bytes, *, name: str) -> tuple[list[Chunk], int]:
-    """Split a WebP into its chunks, and the offset just after the RIFF container; raises BrokenPhotoError."""
+    """Split a WebP into its chunks, and the offset just after the RIFF container.
+
+    Raises BrokenPhotoError, UnsupportedError for more chunks than a file may have.
+    """
     end = 8 + int.from_bytes(data[4:8], "little")
     end += end % 2
     # Some writers leave out the last padding byte.
     if end > len(data) + 1:
         raise BrokenPhotoError(f"{name}: the WebP is shorter than it says; get the file again from its source")
-    found, position = list[Chunk](), 12
+    found, position, budget = list[Chunk](), 12, MetadataBudget(name)
     while position + 8 <= min(end, len(data)):
+        budget.segments(1)
         size = int.from_bytes(data[position + 4 : position + 8], "little")
         if position + 8 + size > end:
             raise BrokenPhotoError(f"{name}: the WebP has a chunk that runs past its end; get the file again")
@@ -87,13 +92,15 @@ class WebpEncoding:
         picture = self._picture(photo, pixels)
         shown = from_array(pixels, "RGB")
         out: list[Chunk] = []
+        exif_chunk = next((item for item in self.chunks if item.kind == b"EXIF"), None)
         for item in self.chunks:
             if item.kind in _PICTURE:
                 out.append(picture)
             elif strip.metadata:
                 out += [item] if item.kind in _KEPT else []
             elif item.kind == b"EXIF":
-                out.append(Chunk(b"EXIF", blocks.rewrite_exif(item.payload, self.found, shown, strip)))
+                found = self.found if item is exif_chunk else Findings()
+                out.append(Chunk(b"EXIF", blocks.rewrite_exif(item.payload, found, shown, strip)))
             elif item.kind == b"XMP ":
                 out.append(Chunk(b"XMP ", blocks.rewrite_xmp(item.payload, strip)))
             else:
@@ -129,7 +136,7 @@ def read(data: bytes, *, name: str) -> Photo:
     pixels = pixels if alpha is None else np.ascontiguousarray(pixels[..., :3])
     blocks_found = {item.kind: item.payload for item in reversed(found)}
     block, packet = blocks_found.get(b"EXIF"), blocks_found.get(b"XMP ")
-    parts = blocks.inspect_exif(block, blocks.opaque(image)) if block else Findings()
+    parts = blocks.inspect_exif(block, blocks.opaque(image), MetadataBudget(name)) if block else Findings()
     told = Findings(copies=list(parts.copies), links=list(parts.links))
     if packet:
         told.add(metadata.inspect_xmp(packet))

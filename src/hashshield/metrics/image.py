@@ -1,4 +1,4 @@
-"""How far two photos are apart: PSNR, SSIM and L-infinity on 8-bit pixels, in strips that stay in the cache."""
+"""Distances between two photos: PSNR, SSIM and L-infinity on 8-bit pixels, strip by strip to stay in the cache."""
 
 from __future__ import annotations
 
@@ -6,38 +6,42 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from hashshield.arrays import Pixels
 
 __all__ = ["linf_levels", "psnr_db", "ssim"]
 
-Pixels = NDArray[np.uint8]
-
 _STRIP_VALUES = 400_000
-"""A few such strips of float32 fit a core's cache; from memory the same sums take several times as long."""
+"""Values per strip. A few such strips of float32 fit a core's cache; from memory, sums take several times as long."""
+_STRIP_WIDTH = 20_000
+"""Pixels across; a strip has 20 rows at least, so that of a photo a million pixels wide it would take gigabytes."""
 _RADIUS, _SIGMA = 5, 1.5
 
 
 def linf_levels(a: Pixels, b: Pixels) -> int:
-    """Largest absolute difference of two arrays of one shape, in 8-bit levels."""
+    """Return the largest absolute difference of two arrays, 0 to 255. Raises ValueError if their shapes differ."""
     return max((int(_difference(x, y).max()) for x, y in _strips(a, b)), default=0)
 
 
 def psnr_db(a: Pixels, b: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB over all values, peak 255; infinite for equal arrays."""
+    """Return the peak signal-to-noise ratio over all values, in dB, peak 255; infinite for equal arrays.
+
+    Raises ValueError if their shapes differ.
+    """
     total = 0.0
     for x, y in _strips(a, b):
-        # Whole numbers far below 2^53: the sum is exact.
+        # The sum is exact: its terms are integers far below 2^53.
         difference = _difference(x, y).ravel().astype(np.float64)
         total += float(difference @ difference)
     return math.inf if total == 0 else 10 * math.log10(255**2 * a.size / total)
 
 
 def ssim(a: Pixels, b: Pixels) -> float:
-    """Structural similarity (Wang et al. 2004) of (H, W, C) arrays, at most 1.
+    """Return the structural similarity (Wang et al. 2004) of two (H, W, C) arrays, at most 1.
 
-    Gaussian window of 11 with sigma 1.5, K1 0.01, K2 0.03, over windows that lie inside the photo, mean over
-    channels. Raises ValueError for a side under 11 pixels.
+    The window is Gaussian, 11 pixels a side with sigma 1.5; K1 is 0.01, K2 is 0.03. The mean is taken over the windows
+    that lie inside the photo and over channels. Raises ValueError for a side under 11 pixels.
     """
     if min(a.shape[:2]) < 2 * _RADIUS + 1:
         raise ValueError(f"SSIM needs 11 pixels a side, found {a.shape[:2]}")
@@ -46,7 +50,9 @@ def ssim(a: Pixels, b: Pixels) -> float:
     total = 0.0
     for top in range(0, height - 2 * _RADIUS, step):
         rows = slice(top, min(top + step + 2 * _RADIUS, height))
-        total += float(_ssim_map(_rows(a[rows]), _rows(b[rows]), channels).sum(dtype=torch.float64))
+        for left in range(0, width - 2 * _RADIUS, _STRIP_WIDTH):
+            part = rows, slice(left, min(left + _STRIP_WIDTH + 2 * _RADIUS, width))
+            total += float(_ssim_map(_rows(a[part]), _rows(b[part]), channels).sum(dtype=torch.float64))
     mean: float = total / (channels * (height - 2 * _RADIUS) * (width - 2 * _RADIUS))
     return mean
 
@@ -61,7 +67,7 @@ def _ssim_map(x: Tensor, y: Tensor, channels: int) -> Tensor:
 
 
 def _blur(plane: Tensor, channels: int) -> Tensor:
-    """Gaussian mean of each window; sums of shifted strips, because convolutions of one channel are not vectorised."""
+    """Return the Gaussian mean of each window, by shifted sums because one-channel convolutions are not vectorised."""
     for axis, stride in ((0, 1), (1, channels)):
         size = plane.shape[axis] - 2 * _RADIUS * stride
         total = plane.narrow(axis, 0, size) * _WINDOW[0]
@@ -80,7 +86,7 @@ _WINDOW = _window()
 
 
 def _rows(pixels: Pixels) -> Tensor:
-    """(H, W, C) -> (H, W * C) in [0, 1]: neighbours of one channel are C apart."""
+    """Return (H, W, C) pixels as (H, W * C) in [0, 1]; neighbours in one channel are C apart."""
     return torch.from_numpy(pixels.astype(np.float32).reshape(len(pixels), -1)).div_(255)
 
 

@@ -1,6 +1,6 @@
-"""Retrieval metrics over a ranking.
+"""Retrieval metrics over rankings of a database by distance.
 
-Hamming distances tie massively, so every ranking here is stable: equal distances keep the order of the database.
+Many Hamming distances are equal, so every ranking is stable: equal distances keep the order of the database.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hashshield.arrays import Bits, Distances, Labels, Relevance, Scores
 from hashshield.metrics.hamming import hamming
 
 __all__ = [
@@ -29,52 +30,47 @@ __all__ = [
 ]
 
 _BLOCK = 100
+"""Queries ranked at a time: 2,100 rankings of 193,734 photos at once would take 3 GB several times over."""
 
 
-def relevance(queries: NDArray[np.bool_], database: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(Q, L) and (N, L) label sets -> (Q, N): do they share at least one label."""
-    shared: NDArray[np.bool_] = (queries.astype(np.float32) @ database.astype(np.float32).T) > 0
+def relevance(queries: Labels, database: Labels) -> Relevance:
+    """Return (Q, N): whether a query and a database entry, (Q, L) and (N, L), share at least one label."""
+    shared: Relevance = (queries.astype(np.float32) @ database.astype(np.float32).T) > 0
     return shared
 
 
-def average_precision(
-    distances: NDArray[np.generic], relevant: NDArray[np.bool_], *, top: int | None = None
-) -> NDArray[np.float64]:
-    """(Q, N) distances and relevance -> (Q,) AP@top = sum_k P(k) rel_k / sum rel_k over the ranking's first `top`.
+def average_precision(distances: NDArray[np.generic], relevant: Relevance, *, top: int | None = None) -> Scores:
+    """Return the (Q,) average precision of (Q, N) distances: sum_k P(k) rel_k / sum_k rel_k over the first `top`.
 
-    A query without a relevant entry there scores 0, as in the field's code.
+    `top` None means the whole ranking. A query without a relevant entry there scores 0, as in the field's code.
     """
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]
     hits = np.take_along_axis(relevant, order, axis=1)
-    found = np.cumsum(hits, axis=1)
-    precision = found / np.arange(1, hits.shape[1] + 1)
-    total = found[:, -1]
-    scores: NDArray[np.float64] = (precision * hits).sum(axis=1) / np.maximum(total, 1)
+    cumulative = np.cumsum(hits, axis=1)
+    precision = cumulative / np.arange(1, hits.shape[1] + 1)
+    total = cumulative[:, -1]
+    scores: Scores = (precision * hits).sum(axis=1) / np.maximum(total, 1)
     return scores
 
 
 def rank_among(values: NDArray[np.integer], distances: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(M,) distances -> (M,) ranks, from 1, in a result of (N,) distances: one more than how many are nearer.
+    """Return the (M,) ranks, from 1, of (M,) distances among (N,) others: one more than how many of these are nearer.
 
-    A tie is the service's luck: what is as near as the nearest counts as found first.
+    Ties count in the service's favour: an entry as near as the nearest is found first.
     """
     ranks: NDArray[np.int64] = np.searchsorted(np.sort(distances), values, side="left") + 1
     return ranks
 
 
-def mean_average_precision(
-    distances: NDArray[np.generic], relevant: NDArray[np.bool_], *, top: int | None = None
-) -> float:
-    """Mean of `average_precision` over the queries, 0 to 1."""
+def mean_average_precision(distances: NDArray[np.generic], relevant: Relevance, *, top: int | None = None) -> float:
+    """Return the mean of `average_precision` over the queries, 0 to 1."""
     return float(average_precision(distances, relevant, top=top).mean())
 
 
-def hamming_map(
-    queries: NDArray[np.int8], database: NDArray[np.int8], query_labels: NDArray[np.bool_], labels: NDArray[np.bool_]
-) -> float:
-    """MAP of (Q, K) query bits over (N, K) bits ranked by Hamming distance; a shared label is relevant.
+def hamming_map(queries: Bits, database: Bits, query_labels: Labels, labels: Labels) -> float:
+    """Return the MAP of (Q, K) queries over an (N, K) database ranked by Hamming distance, 0 to 1.
 
-    By blocks of queries: the rankings of 2,100 over 193,734 photos at once are 3 GB several times over.
+    An entry is relevant if it shares a label with the query.
     """
     scores = []
     for start in range(0, len(queries), _BLOCK):
@@ -85,26 +81,26 @@ def hamming_map(
 
 @dataclass(frozen=True, slots=True)
 class MapFloor:
-    """What a MAP must be read against."""
+    """The bounds that a MAP must be compared with."""
 
     random: float
     """Expected MAP of a random ranking."""
     lowest: float
-    """MAP when every relevant entry is ranked last."""
+    """MAP if every relevant entry is ranked last."""
 
 
-def map_floor(relevant: NDArray[np.bool_]) -> MapFloor:
-    """Random and lowest possible full-ranking MAP for a (Q, N) relevance matrix.
+def map_floor(relevant: Relevance) -> MapFloor:
+    """Return the random and the lowest possible MAP of full rankings, for a (Q, N) relevance matrix.
 
     The expected AP of a random ranking of n entries with r relevant is (r - 1)/(n - 1) * (1 - H_n/n) + H_n/n,
-    H_n the n-th harmonic number: P(k) given a hit at k is (1 + (k - 1)(r - 1)/(n - 1)) / k. A query without a
+    with H_n the n-th harmonic number: P(k) given a hit at k is (1 + (k - 1)(r - 1)/(n - 1)) / k. A query without a
     relevant entry scores 0 here as it does in the MAP.
     """
     return floor_within(relevant, np.ones_like(relevant))
 
 
-def floor_within(relevant: NDArray[np.bool_], counted: NDArray[np.bool_]) -> MapFloor:
-    """`map_floor` where each query's gallery is only what is `counted` (Q, N) for it; relevant entries are."""
+def floor_within(relevant: Relevance, counted: Relevance) -> MapFloor:
+    """Return `map_floor` for queries whose gallery is only the entries `counted` (Q, N), which include the relevant."""
     sizes = np.stack([counted.sum(axis=1), relevant.sum(axis=1)])
     random = lowest = 0.0
     for (n, r), share in zip(*_columns(sizes), strict=True):
@@ -117,29 +113,30 @@ def floor_within(relevant: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Map
 
 
 def _columns(sizes: NDArray[np.int64]) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+    """Return the distinct columns of a (2, Q) array, and how often each occurs."""
     pairs, counts = np.unique(sizes, axis=1, return_counts=True)
     return [(int(n), int(r)) for n, r in pairs.T], counts
 
 
-def class_balanced(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
-    """Mean over the labels of the mean (Q,) score of the queries with that label; labels nobody has do not count."""
+def class_balanced(scores: Scores, labels: Labels) -> float:
+    """Return the mean over labels of the mean score of the queries with that label; labels of no query do not count."""
     having = labels[:, labels.any(axis=0)].astype(np.float64)
     return float((scores @ having / having.sum(axis=0)).mean())
 
 
 def bootstrap_interval(
-    scores: NDArray[np.float64], generator: np.random.Generator, *, share: float = 0.95, rounds: int = 2000
+    scores: Scores, generator: np.random.Generator, *, share: float = 0.95, rounds: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap of the mean of (Q,) scores: the middle `share` of the means of `rounds` resamples."""
+    """Return the percentile bootstrap interval of the mean: the middle `share` of the means of `rounds` resamples."""
     draws = generator.integers(0, len(scores), (rounds, len(scores)))
     low, high = np.quantile(scores[draws].mean(axis=1), [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
 
 
-def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:
-    """MAP of (Q, K) query codes among themselves, each left out of its own gallery of queries.
+def unseen_map(bits: Bits, labels: Labels) -> float:
+    """Return the MAP of (Q, K) queries that search each other, each left out of its own gallery, 0 to 1.
 
-    Queries were not trained on, so neither was this gallery. A query without a partner does not count.
+    Queries are never trained on, so this gallery is unseen too. A query without a relevant other one does not count.
     """
     relevant = relevance(labels, labels)
     distances = hamming(bits, bits).astype(np.float64)
@@ -148,10 +145,8 @@ def unseen_map(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> float:
     return float(average_precision(distances, relevant)[relevant.any(axis=1)].mean())
 
 
-def within_radius(
-    distances: NDArray[np.int64], relevant: NDArray[np.bool_], radius: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """(Q, N) -> (Q,) precision and recall of what lies at most `radius` away, and how much that is.
+def within_radius(distances: Distances, relevant: Relevance, radius: int) -> tuple[Scores, Scores, NDArray[np.int64]]:
+    """Return the (Q,) precision, recall and number of the entries at most `radius` bits away, for (Q, N) distances.
 
     A query that finds nothing has precision 0, as in the field's "precision within Hamming radius 2".
     """
@@ -161,10 +156,10 @@ def within_radius(
     return hits / np.maximum(found, 1), hits / np.maximum(relevant.sum(axis=1), 1), found
 
 
-def by_threshold(distances: NDArray[np.int64], relevant: NDArray[np.bool_], bits: int) -> list[dict[str, float | None]]:
-    """Retrieval of all entries with D <= T (paper section 3.1), for each T from 0 to `bits`, over all queries together.
+def by_threshold(distances: Distances, relevant: Relevance, bits: int) -> list[dict[str, float | None]]:
+    """Return one row per threshold T from 0 to `bits`, for the retrieval of all entries with D <= T, over all queries.
 
-    Precision is None where nothing lies that near.
+    See the paper, section 3.1. Precision is None where no entry is that near.
     """
     found = np.cumsum(np.bincount(distances.ravel(), minlength=bits + 1)[: bits + 1])
     hits = np.cumsum(np.bincount(distances[relevant], minlength=bits + 1)[: bits + 1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pickle
 from collections import OrderedDict
@@ -15,8 +14,9 @@ from torchvision import models as vision
 
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.models.lite import LITE_WIDTHS_DEPTHS, LiteTrunk, translate_weights
+from hashshield.text import did_you_mean
 
-__all__ = ["backbone", "pretrained_state"]
+__all__ = ["backbone", "parameters_of", "pretrained_state"]
 
 _FEATURES = ".features"
 """After a torchvision name: its convolutions alone, averaged over the picture; VGG's linear layers would be 240 MB."""
@@ -35,9 +35,8 @@ def backbone(name: str) -> tuple[nn.Module, int]:
         return _convolutions(name)
     known = vision.list_models(module=vision)
     if name not in known:
-        nearest = difflib.get_close_matches(name, [*known, *LITE_WIDTHS_DEPTHS], n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise UnknownNameError(f"unknown backbone {name!r}{hint}")
+        hint = did_you_mean(name, [*known, *LITE_WIDTHS_DEPTHS], cutoff=0.6)
+        raise UnknownNameError(f"unknown backbone {name!r}{f'; {hint}' if hint else ''}")
     options: dict[str, Any] = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
     network = vision.get_model(name, weights=None, **options)
     linear = [(p, m) for p, m in network.named_modules() if isinstance(m, nn.Linear)]
@@ -47,6 +46,17 @@ def backbone(name: str) -> tuple[nn.Module, int]:
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
     return network, last.in_features
+
+
+def parameters_of(name: str) -> int:
+    """Return about how many parameters building a backbone makes, 0 where that is not known; nothing is built."""
+    if name in LITE_WIDTHS_DEPTHS:
+        return 0
+    try:
+        weights = vision.get_model_weights(name.removesuffix(_FEATURES))["DEFAULT"]
+    except (ValueError, KeyError):
+        return 0
+    return int(weights.meta.get("num_params", 0))
 
 
 def _convolutions(name: str) -> tuple[nn.Module, int]:

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from hashshield.models.operators import OPERATORS
 
-__all__ = ["GRAPH_ARCH", "Graph", "GraphTrunk", "Node", "graph_tensors", "read_graph"]
+__all__ = ["GRAPH_ARCH", "Graph", "GraphTrunk", "Node", "graph_tensors", "last_reads", "read_graph"]
 
 GRAPH_ARCH = "graph"
 """The architecture a card names when its network is stored this way."""
-MOST_NODES = 20_000
+MOST_NODES = 5_000
 _PROGRAM, _CONSTANT = "graph", "trunk."
+_LONGEST_PROGRAM = 4 << 20
+"""Bytes of the text; 5,000 operators of some hundred bytes each stay far below."""
 
 
 class Node(NamedTuple):
@@ -66,8 +68,7 @@ class GraphTrunk(nn.Module):
         self._keys = {name: f"constant{index}" for index, name in enumerate(graph.constants)}
         for name, key in self._keys.items():
             self.register_buffer(key, graph.constants[name])
-        last: dict[str, int] = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
-        self._done_after = [tuple(n for n, i in last.items() if i == index) for index in range(len(graph.nodes))]
+        self._done_after = last_reads(graph)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, D); raises ValueError or RuntimeError where operators and shapes disagree."""
@@ -82,12 +83,24 @@ class GraphTrunk(nn.Module):
             values[node.output] = OPERATORS[node.op](node.attributes, *(values[name] for name in node.inputs))
             for name in done:
                 # What nobody reads any more makes room, as in any other network.
-                if name and name != self.output:
-                    values[name] = None
+                values[name] = None
         found = values[self.output]
         if found is None or found.shape[:1] != images.shape[:1]:
             raise ValueError(f"{len(images)} images gave an output of shape {None if found is None else found.shape}")
         return found.flatten(1)
+
+
+def last_reads(graph: Graph) -> list[tuple[str, ...]]:
+    """Return, for each node, the tensors that no later one reads, its own output among them when nothing reads it."""
+    done: list[list[str]] = [[] for _ in graph.nodes]
+    read = {"", graph.output}
+    for index in reversed(range(len(graph.nodes))):
+        node = graph.nodes[index]
+        for name in dict.fromkeys((*node.inputs, node.output)):
+            if name not in read:
+                read.add(name)
+                done[index].append(name)
+    return [tuple(names) for names in done]
 
 
 def graph_tensors(graph: Graph) -> dict[str, Tensor]:
@@ -108,7 +121,10 @@ def graph_tensors(graph: Graph) -> dict[str, Tensor]:
 def read_graph(weights: Mapping[str, Tensor]) -> Graph:
     """What `graph_tensors` stored. Raises ValueError naming what is wrong."""
     try:
-        raw = json.loads(bytes(weights[_PROGRAM].to(torch.uint8).tolist()))
+        program = weights[_PROGRAM]
+        if program.numel() > _LONGEST_PROGRAM:
+            raise ValueError(f"its graph is a text of {program.numel()} bytes; up to {_LONGEST_PROGRAM} are read")
+        raw = json.loads(program.to(torch.uint8).numpy().tobytes())
         graph = Graph(
             nodes=tuple(_node(entry) for entry in raw["nodes"]),
             constants={str(name): weights[f"{_CONSTANT}{index}"] for index, name in enumerate(raw["constants"])},

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.checkpoints.card import Input
-from hashshield.errors import HashshieldError
+from hashshield.boundary import boundary, reach
+from hashshield.checkpoints.card import InputSpec
+from hashshield.errors import HashshieldError, InternalError
 from hashshield.models.hashing import FrozenHash
 from hashshield.storage import read_snapshot
 from hashshield.types import Codes
@@ -25,11 +26,11 @@ __all__ = ["feature_files", "hash_files", "shared_codes", "upright_rgb", "view_b
 
 def upright_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
     """(H, W, 3) as a viewer sees the photo: upright, grey as RGB, transparent parts on white."""
-    pixels = imaging.upright(photo.pixels, photo.orientation)
+    pixels = imaging.to_display_orientation(photo.pixels, photo.orientation)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     if photo.alpha is not None:
-        opaque = imaging.upright(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
+        opaque = imaging.to_display_orientation(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
         pixels = ((pixels * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
     return pixels
 
@@ -42,14 +43,28 @@ def view_batches(
     jobs: int = 2,
     failed: Callable[[Path, HashshieldError], None] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield (N, 3, h, w) batches of `prepare(upright pixels)`, in order.
+    """Yield (N, 3, h, w) batches of `prepare(displayed pixels)`, in order.
 
     A bad file is told to `failed` and left out; without it, raises PhotoError.
     """
+    for _, images in _batches_of_files(paths, prepare, batch_size=batch_size, jobs=jobs, failed=failed):
+        yield images
+
+
+def _batches_of_files(
+    paths: Sequence[Path],
+    prepare: Callable[[NDArray[np.uint8]], Tensor],
+    *,
+    batch_size: int,
+    jobs: int,
+    failed: Callable[[Path, HashshieldError], None] | None,
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Yield the batches of `view_batches`, each with its files."""
 
     def load(path: Path) -> Tensor | HashshieldError:
         try:
-            return prepare(upright_rgb(imaging.read(read_snapshot(path, follow=True).data, name=str(path))))
+            with boundary("decode", str(path)):
+                return prepare(upright_rgb(imaging.read(read_snapshot(path, follow=True).data, name=str(path))))
         except HashshieldError as error:
             if failed is None:
                 raise
@@ -62,21 +77,22 @@ def view_batches(
         while window:
             batch = window[:batch_size]
             window = window[batch_size:] + [(path, pool.submit(load, path)) for path in islice(pending, len(batch))]
-            found = []
+            files, images = [], []
             for path, item in batch:
                 loaded = item.result()
                 if isinstance(loaded, Tensor):
-                    found.append(loaded)
+                    files.append(path)
+                    images.append(loaded)
                 elif failed is not None:
                     failed(path, loaded)
-            if found:
-                yield torch.stack(found)
+            if images:
+                yield files, torch.stack(images)
 
 
 @torch.inference_mode()
 def feature_files(
     model: FrozenHash,
-    size: Input,
+    size: InputSpec,
     paths: Sequence[Path],
     *,
     batch_size: int = 32,
@@ -94,7 +110,7 @@ def feature_files(
 @torch.inference_mode()
 def hash_files(
     models: Sequence[FrozenHash],
-    size: Input,
+    size: InputSpec,
     paths: Sequence[Path],
     *,
     batch_size: int = 32,
@@ -107,15 +123,39 @@ def hash_files(
     A bad file is told to `failed` and has no row; without it, raises PhotoError.
     """
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
-    batches = view_batches(
+    batches = _batches_of_files(
         paths, lambda pixels: pillow_view(pixels, size), batch_size=batch_size, jobs=jobs, failed=failed
     )
-    for images in batches:
-        for rows, codes in zip(found, shared_codes(models, images.to(models[0].mean.device)), strict=True):
-            rows.append(codes.code.float().cpu().numpy())
+    for files, images in batches:
+        for codes in _hash_batch(models, files, images, failed):
+            for rows, code in zip(found, codes, strict=True):
+                rows.append(code)
         tick(len(images))
     empty = [np.zeros((0, model.bits), np.float32) for model in models]
     return [np.concatenate(rows) if rows else none for rows, none in zip(found, empty, strict=True)]
+
+
+def _hash_batch(
+    models: Sequence[FrozenHash],
+    files: Sequence[Path],
+    images: Tensor,
+    failed: Callable[[Path, HashshieldError], None] | None,
+) -> list[list[NDArray[np.float32]]]:
+    """Return the codes of a batch, per model; if it raises, of each photo alone that does not raise again."""
+    try:
+        with boundary("hash", str(files[0])):
+            for path in files[1:]:
+                reach("hash", str(path))
+            codes = shared_codes(models, images.to(models[0].mean.device))
+            return [[code.code.float().cpu().numpy() for code in codes]]
+    except InternalError as error:
+        if failed is None:
+            raise
+        if len(files) == 1:
+            failed(files[0], error)
+            return []
+    alone = [_hash_batch(models, [path], image[None], failed) for path, image in zip(files, images, strict=True)]
+    return [codes for found in alone for codes in found]
 
 
 def shared_codes(models: Sequence[FrozenHash], images: Tensor) -> list[Codes]:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hashshield.checkpoints.cache import digest_of
@@ -15,10 +18,33 @@ from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.catalog import Entry, Reference, resolve
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.metrics.hamming import bits_of
+from hashshield.models.backbones import parameters_of
 from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
+from hashshield.models.graph_cost import output_width
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
+from hashshield.text import did_you_mean
+from hashshield.views import CARD, pillow_view
 
-__all__ = ["OpenModel", "build", "open_checkpoint", "open_models"]
+__all__ = ["Hashed", "OpenModel", "build", "open_checkpoint", "open_models"]
+
+
+class Hashed(NamedTuple):
+    """What a network answers for one photo."""
+
+    code: NDArray[np.float32]
+    """(K,) relaxed."""
+    features: Tensor
+    """(D,) on the network's device."""
+
+    @property
+    def bits(self) -> NDArray[np.int8]:
+        """(K,) in {-1, +1}; the sign of 0 is -1."""
+        return bits_of(self.code)
+
+
+_SPARE_PARAMETERS = 16_000_000
+_MOST_TIMES = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,17 +60,35 @@ class OpenModel:
 
     @property
     def bits(self) -> int:
-        """Code length."""
+        """Code length K."""
         return self.model.bits
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.model.mean.device
+
+    def hash(self, pixels: NDArray[np.uint8], view: str = CARD) -> Hashed:
+        """Hash displayed (H, W, 3) RGB pixels, resized as Pillow does it, through a view of `views.framing`."""
+        return self.hash_view(pillow_view(pixels, self.card.input, view))
+
+    @torch.inference_mode()
+    def hash_view(self, image: Tensor) -> Hashed:
+        """Hash one (3, s, s) image in [0, 1] that is cut to the network's input."""
+        codes = self.model(image[None].to(self.device))
+        return Hashed(codes.code[0].float().cpu().numpy(), codes.features[0])
+
+    def class_rank(self, bits: NDArray[np.int8], row: int) -> int:
+        """Return how many anchors are nearer to the (K,) bits than that of class `row`."""
+        assert self.anchors is not None
+        distances = np.count_nonzero(self.anchors.cpu().numpy() != bits, axis=1)
+        return int(np.count_nonzero(distances < distances[row]))
 
     def class_index(self, name: str) -> int:
         """Row of a class in `anchors`. Raises UnknownNameError naming the nearest."""
-        import difflib
-
         if name in self.card.classes and self.anchors is not None:
             return self.card.classes.index(name)
-        nearest = difflib.get_close_matches(name, self.card.classes, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]}?" if nearest else "`hashshield models info` lists them"
+        hint = did_you_mean(name, self.card.classes, cutoff=0.4) or "`hashshield models info` lists them"
         raise UnknownNameError(f"{self.name} knows no class {name!r}; {hint}")
 
 
@@ -86,6 +130,7 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
     card = checkpoint.card
     if card.arch == GRAPH_ARCH:
         return _foreign(checkpoint, source)
+    _check_room(checkpoint, source)
     try:
         network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
     except UnknownNameError as error:
@@ -108,20 +153,43 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
         ) from error
 
 
+def _check_room(checkpoint: Checkpoint, source: str) -> None:
+    """Refuse a card that asks for far more than its tensors fill, before anything of that size is made.
+
+    Raises CheckpointError.
+    """
+    card, weights = checkpoint.card, checkpoint.weights
+    wanted = {f"heads.{k}.weight": k for k in card.bits} | ({"neck.0.weight": card.hidden} if card.hidden else {})
+    for key, rows in wanted.items():
+        if key not in weights or weights[key].shape[:1] != (rows,):
+            raise CheckpointError(
+                f"{source}: its tensors do not fit {card.arch} ({key} is missing or of another size); fetch it again"
+            )
+    held = sum(tensor.numel() for tensor in weights.values())
+    # Without its classifier a network may be a fraction of what is built, as VGG's convolutions are.
+    if (made := parameters_of(card.arch)) > _SPARE_PARAMETERS + _MOST_TIMES * held:
+        raise CheckpointError(
+            f"{source}: its tensors do not fit {card.arch} ({made:,} parameters, and the file has {held:,}); fetch it "
+            "again"
+        )
+
+
 def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:
     """A network that was imported: its graph, and its projection as the code layer."""
     card, found = checkpoint.card, {}
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (card.input.mean, card.input.std))
     try:
-        trunk = GraphTrunk(read_graph(checkpoint.weights))
+        graph = read_graph(checkpoint.weights)
+        width = output_width(graph, side=card.input.crop)
+        trunk = GraphTrunk(graph)
         with torch.inference_mode():
-            width = trunk(torch.zeros(2, 3, card.input.crop, card.input.crop)).shape[1]
+            trunk(torch.zeros(2, 3, card.input.crop, card.input.crop))
         for bits in card.bits:
             head = nn.Linear(width, bits, bias=False)
             head.load_state_dict({"weight": checkpoint.weights[f"heads.{bits}.weight"]})
             found[bits] = FrozenHash(trunk, nn.Sequential(), head, mean, std)
     # Operators that get what they cannot take say so in their own ways.
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(f"{source}: its graph cannot be run ({first}); import it again") from error
     return found
@@ -161,7 +229,8 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((8, 3, 4, 4), generator=generator)
     images = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
-    code = model(images).code
+    # Two at a time, as a network may hold much for each.
+    code = torch.cat([model(pair).code for pair in torch.split(images, 2)])
     if not bool(torch.isfinite(code).all()):
         raise CheckpointError(f"{source}: the network answers with NaN or infinite codes; fetch or train it again")
     spread = code.std(0)

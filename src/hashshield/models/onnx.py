@@ -5,32 +5,33 @@ The packages onnx and onnxruntime are needed for the import only; what it leaves
 
 from __future__ import annotations
 
-import sys
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hashshield.checkpoints.card import Card, Input
+from hashshield.checkpoints.card import Card, InputSpec
 from hashshield.checkpoints.entry import SUFFIX, checked_name
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.models.graph import GRAPH_ARCH, graph_tensors
 from hashshield.models.load import open_models
 from hashshield.models.onnx_reader import LARGEST_FILE, packages, read_onnx
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hashshield.text import clean, read_toml
 
 __all__ = ["ForeignCard", "import_onnx", "read_foreign_card"]
 
 _AGREEMENT = 1e-4
 _PROBES = 4
+_LONGEST_CODE = 4096
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?[biuf][1248])', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,60})\), \}\s*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class ForeignCard:
     name: str
     licence: str
     attribution: str
-    input: Input
+    input: InputSpec
     projection: str = ""
     """File of a (bits, features) matrix beside the card, which multiplies the network's output; empty for none."""
 
@@ -88,20 +89,21 @@ def import_onnx(model: Path, card: Path, output: Path) -> Card:
 def read_foreign_card(path: Path) -> ForeignCard:
     """Read a card.toml. Raises UsageError naming the wrong entry."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as a card ({error})") from error
+    try:
         size = raw.pop("input")
         known = {field.name for field in fields(ForeignCard)}
         if unknown := sorted(raw.keys() - known):
             raise UsageError(f"{path}: no entry {unknown[0]!r} is known; known are {', '.join(sorted(known))}")
         three = {key: tuple(map(float, size[key])) for key in ("mean", "std")}
-        card = ForeignCard(**raw, input=Input(**{**size, **three}))
+        card = ForeignCard(**raw, input=InputSpec(**{**size, **three}))
         fault = card.input.fault()
         words = [f.name for f in fields(card) if f.name != "input" and not isinstance(getattr(card, f.name), str)]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a card ({error})") from error
     except KeyError as error:
         raise UsageError(f"{path}: the card lacks {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(f"{path}: the card cannot be meant so ({error})") from error
     if fault or words or not card.name:
         raise UsageError(f"{path}: {fault or (words or ['name'])[0] + ' must be a text'}")
@@ -111,30 +113,48 @@ def read_foreign_card(path: Path) -> ForeignCard:
 def _projection(card: Path, foreign: ForeignCard, width: int) -> NDArray[np.float32]:
     """(bits, width): the matrix of the card, or ones on the diagonal where the output is the code already."""
     if not foreign.projection:
+        if width > _LONGEST_CODE:
+            raise CheckpointError(
+                f"{card}: the network gives {width} values, more than a code's {_LONGEST_CODE} bits; name a projection"
+            )
         return np.eye(width, dtype=np.float32)
     path = card.parent / foreign.projection
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise CheckpointError(f"{path}: too large for a projection; up to {LARGEST_FILE} bytes are read")
         if path.suffix == ".npy":
-            matrix = np.load(path, allow_pickle=False)
+            matrix = _npy(path.read_bytes())
         else:
             matrix = np.fromfile(path, dtype="<f4")
             matrix = matrix.reshape(-1, width) if len(matrix) % width == 0 else matrix
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as a matrix ({error})") from error
-    if matrix.ndim != 2 or matrix.shape[1] != width or not 1 <= len(matrix) <= 4096 or matrix.dtype.kind != "f":
+    fits = matrix.ndim == 2 and matrix.shape[1] == width and 1 <= len(matrix) <= _LONGEST_CODE
+    if not fits or matrix.dtype.kind != "f":
         raise CheckpointError(
             f"{path}: holds {matrix.dtype} of shape {matrix.shape}; expected floats of shape (bits, {width}), as "
             f"the network gives {width} values: in .npy, or else raw little-endian float32, one row of {width} per bit"
         )
     if not np.isfinite(matrix).all():
         raise CheckpointError(f"{path}: holds NaN or infinite values")
-    return np.ascontiguousarray(matrix, dtype=np.float32)
+    return np.array(matrix, dtype=np.float32, order="C")
+
+
+def _npy(data: bytes) -> NDArray[Any]:
+    """Read the array of an .npy file, whose header numpy would run through Python's parser. Raises ValueError."""
+    size = 2 if data[6:7] == b"\1" else 4
+    start = 8 + size + int.from_bytes(data[8 : 8 + size], "little")
+    header = _NPY_HEADER.fullmatch(data[8 + size : start]) if data[:6] == b"\x93NUMPY" else None
+    if header is None:
+        raise ValueError("not an .npy file of numbers")
+    shape = tuple(int(side) for side in header[3].split(b",") if side.strip())
+    kind = np.dtype(header[1].decode("ascii"))
+    values = np.frombuffer(data, kind, offset=start)
+    return values.reshape(shape, order="F" if header[2] == b"True" else "C")
 
 
 def _compare(
-    runtime: ModuleType, data: bytes, model: Path, stored: Path, size: Input, matrix: NDArray[np.float32]
+    runtime: ModuleType, data: bytes, model: Path, stored: Path, size: InputSpec, matrix: NDArray[np.float32]
 ) -> None:
     """Hold the stored file's codes of random pictures against onnxruntime's. Raises CheckpointError."""
     (opened,) = open_models([str(stored)])
@@ -145,23 +165,31 @@ def _compare(
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (size.mean, size.std))
     options = runtime.SessionOptions()
     options.log_severity_level = 4
+    # Its arena asks for twice as much as it needs.
+    options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = torch.get_num_threads()
     state = runtime.capi.onnxruntime_pybind11_state
     try:
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         (entry,) = session.get_inputs()
         rows = [session.run(None, {entry.name: ((p[None] - mean) / std).numpy()})[0].reshape(1, -1) for p in pictures]
+        expected = np.concatenate(rows) @ matrix.T
     except (
+        state.EPFail,
         state.Fail,
         state.InvalidGraph,
         state.InvalidArgument,
+        state.InvalidProtobuf,
         state.NotImplemented,
         state.RuntimeException,
+        ValueError,
     ) as error:
-        raise CheckpointError(f"{model}: onnxruntime does not run it ({str(error)[:200]}); export it again") from error
-    expected = np.concatenate(rows) @ matrix.T
+        raise CheckpointError(
+            f"{model}: onnxruntime does not run it ({clean(str(error))[:200]}); export it again"
+        ) from error
     with torch.inference_mode():
-        found = opened.model(pictures).code.numpy()
+        # One by one, as a network may hold its limit of memory for each.
+        found = torch.cat([opened.model(picture[None]).code for picture in pictures]).numpy()
     apart = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
     if not apart <= _AGREEMENT:
         raise CheckpointError(

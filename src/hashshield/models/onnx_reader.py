@@ -12,13 +12,18 @@ import torch
 from torch import Tensor
 
 from hashshield.errors import CheckpointError
-from hashshield.models.graph import MOST_NODES, Graph, GraphTrunk, Node
+from hashshield.models.graph import MOST_NODES, Graph, Node
+from hashshield.models.graph_cost import output_width
+from hashshield.models.onnx_wire import check_wire
+from hashshield.text import clean
 
 __all__ = ["LARGEST_FILE", "packages", "read_onnx"]
 
 LARGEST_FILE = 512 * 2**20
 """Bytes of a network, or of a projection."""
 _OPSETS = range(9, 29)
+_LONGEST_MESSAGE = 600
+"""Characters behind the file's name."""
 
 
 def packages() -> tuple[ModuleType, ModuleType]:
@@ -40,7 +45,11 @@ def read_onnx(path: Path, *, side: int) -> tuple[bytes, Graph, int]:
     """
     onnx, _ = packages()
     data = _bytes_of(path)
-    return data, *_translated(onnx, _parsed(onnx, data, path), path, side)
+    try:
+        return data, *_translated(onnx, _parsed(onnx, data, path), path, side)
+    except CheckpointError as error:
+        # Names in it are the file's: they may hold line ends, and be of any length.
+        raise CheckpointError(clean(str(error))[: len(str(path)) + _LONGEST_MESSAGE]) from error
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -58,10 +67,12 @@ def _parsed(onnx: ModuleType, data: bytes, path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
+        check_wire(data, onnx.ModelProto.DESCRIPTOR)
         message = onnx.ModelProto.FromString(data)
-    except DecodeError as error:
+        parts = list(_parts(message))
+    except (DecodeError, ValueError) as error:
         raise CheckpointError(f"{path}: not an ONNX file ({error}); export the network again") from error
-    for part in _parts(message):
+    for part in parts:
         kind = part.DESCRIPTOR.name
         if kind == "TensorProto" and (part.external_data or part.data_location == part.EXTERNAL):
             raise CheckpointError(
@@ -81,7 +92,10 @@ def _parsed(onnx: ModuleType, data: bytes, path: Path) -> Any:
 
 
 def _parts(message: Any) -> Iterator[Any]:
-    """Every message inside, wherever it stands: in attributes, in subgraphs, in kinds that are not known yet."""
+    """Yield every message inside, wherever it stands: in attributes, in subgraphs, in kinds that are not known yet.
+
+    Raises ValueError for a text that is not UTF-8.
+    """
     waiting = [message]
     while waiting:
         part = waiting.pop()
@@ -89,6 +103,11 @@ def _parts(message: Any) -> Iterator[Any]:
         for field, value in part.ListFields():
             if field.message_type is not None:
                 waiting += value if not hasattr(value, "ListFields") else [value]
+            elif field.type == field.TYPE_STRING:
+                texts = [value] if isinstance(value, (str, bytes)) else value
+                # The parser hands out as bytes, or as an error, what is no text.
+                if not all(isinstance(text, str) for text in texts):
+                    raise ValueError(f"its {field.name} is no text in UTF-8")
 
 
 def _translated(onnx: ModuleType, message: Any, path: Path, side: int) -> tuple[Graph, int]:
@@ -98,6 +117,8 @@ def _translated(onnx: ModuleType, message: Any, path: Path, side: int) -> tuple[
         raise CheckpointError(
             f"{path}: operator set {opsets.get('ai.onnx')}; {_OPSETS[0]} to {_OPSETS[-1]} are read, export it for one"
         )
+    if len(message.graph.node) > MOST_NODES:
+        raise CheckpointError(f"{path}: {len(message.graph.node)} operators; up to {MOST_NODES} are imported")
     constants = {t.name: _tensor(onnx, t, path) for t in message.graph.initializer}
     inputs = [value for value in message.graph.input if value.name not in constants]
     if len(inputs) != 1 or len(message.graph.output) != 1:
@@ -114,8 +135,6 @@ def _translated(onnx: ModuleType, message: Any, path: Path, side: int) -> tuple[
             f"{path}: reads {[d or '?' for d in shape]} of type {tensor_type.elem_type}; the card says float32 (1) "
             f"images [N, 3, {side}, {side}], so correct its crop or export the network with channels first"
         )
-    if len(message.graph.node) > MOST_NODES:
-        raise CheckpointError(f"{path}: {len(message.graph.node)} operators; up to {MOST_NODES} are imported")
     nodes = []
     for found in message.graph.node:
         node = _node(onnx, found, path)
@@ -128,29 +147,29 @@ def _translated(onnx: ModuleType, message: Any, path: Path, side: int) -> tuple[
     graph = Graph(tuple(nodes), constants, inputs[0].name, message.graph.output[0].name, one_by_one=shape[0] != 0)
     if fault := graph.fault():
         raise CheckpointError(f"{path}: {fault}")
-    if shape[0] > 1:
+    if shape[0] not in (0, 1):
         raise CheckpointError(f"{path}: made for batches of {shape[0]}; export it for 1 or for any number")
     return graph, _width(graph, path, side)
 
 
 def _width(graph: Graph, path: Path, side: int) -> int:
     try:
-        with torch.inference_mode():
-            features: Tensor = GraphTrunk(graph)(torch.zeros(2, 3, side, side))
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{path}: cannot be run on {side} x {side} pixels ({first}); export it again") from error
-    return features.shape[1]
+        return output_width(graph, side=side)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: cannot be run on {side} x {side} pixels ({error}); export it again") from error
 
 
 def _tensor(onnx: ModuleType, tensor: Any, path: Path) -> Tensor:
     kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
     if tensor.data_type not in kinds:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        names = dict(zip(onnx.TensorProto.DataType.values(), onnx.TensorProto.DataType.keys(), strict=True))
+        kind = names.get(tensor.data_type, f"number {tensor.data_type}")
         raise CheckpointError(f"{path}: tensor {tensor.name!r} is of type {kind}; export the network in float32")
     try:
+        if min(tensor.dims, default=0) < 0:
+            raise ValueError(f"a dimension of {min(tensor.dims)}")
         return torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path}: tensor {tensor.name!r} does not hold its shape ({error})") from error
 
 
@@ -160,8 +179,13 @@ def _node(onnx: ModuleType, node: Any, path: Path) -> Node:
             f"{path}: the operator {node.domain}.{node.op_type} is no standard one; export without it"
         )
     attributes: dict[str, Any] = {}
+    if not node.output:
+        raise CheckpointError(f"{path}: {node.op_type} gives nothing; export the network again")
     for entry in node.attribute:
-        value = onnx.helper.get_attribute_value(entry)
+        try:
+            value = onnx.helper.get_attribute_value(entry)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {node.op_type} has an attribute {entry.name} of no known kind") from error
         if entry.type in (onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT):
             attributes[entry.name] = value
         elif entry.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
@@ -176,10 +200,15 @@ def _node(onnx: ModuleType, node: Any, path: Path) -> Node:
 
 
 def _constant(onnx: ModuleType, node: Any, path: Path) -> Tensor:
+    if len(node.attribute) != 1:
+        raise CheckpointError(f"{path}: a constant has {len(node.attribute)} values; export the network again")
     (entry,) = node.attribute
-    if entry.name == "value":
+    if entry.name == "value" and entry.type == onnx.AttributeProto.TENSOR:
         return _tensor(onnx, entry.t, path)
     if entry.name in ("value_int", "value_ints", "value_float", "value_floats"):
         dtype = torch.int64 if "int" in entry.name else torch.float32
-        return torch.tensor(onnx.helper.get_attribute_value(entry), dtype=dtype)
+        try:
+            return torch.tensor(onnx.helper.get_attribute_value(entry), dtype=dtype)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: a constant's {entry.name} holds something else ({error})") from error
     raise CheckpointError(f"{path}: a constant of kind {entry.name} is not known here")

@@ -32,12 +32,31 @@ def _axes(a: Attributes, given: Tensor | None) -> list[int] | None:
     return None if found is None else _ints(found)
 
 
+_FARTHEST = 1 << 20
+"""Pixels of a step, a window or a border: torch computes sizes in 64 bits, and what overflows looks like a size."""
+
+
+def _steps(a: Attributes, key: str) -> Sequence[int]:
+    """Return strides, dilations or the sides of a window, down and across. Raises ValueError for what is none."""
+    steps: Sequence[int] = a.get(key, [1, 1])
+    if len(steps) != 2 or not 1 <= min(steps) <= max(steps) <= _FARTHEST:
+        raise ValueError(f"{key} of {list(steps)}; two of 1 to {_FARTHEST} are expected")
+    return steps
+
+
+def _borders(widths: Sequence[int]) -> Sequence[int]:
+    """Return the widths of borders, below 0 for those cut off. Raises ValueError for what is none."""
+    if max(map(abs, widths), default=0) > _FARTHEST:
+        raise ValueError(f"a border of {max(widths, key=abs)}; at most {_FARTHEST} are expected")
+    return widths
+
+
 def _edges(a: Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
     """Zeros around the picture as (left, right, top, bottom)."""
-    strides, dilations = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
+    strides, dilations = _steps(a, "strides"), _steps(a, "dilations")
     mode = a.get("auto_pad", "NOTSET")
     if mode == "NOTSET":
-        top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
+        top, left, bottom, right = _borders(a.get("pads", [0, 0, 0, 0]))
         return [left, right, top, bottom]
     edges = []
     for axis in (1, 0):
@@ -60,7 +79,7 @@ def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
 
 def _padded_for_pool(a: Attributes, x: Tensor, value: float) -> Tensor:
-    kernel, strides = a["kernel_shape"], a.get("strides", [1, 1])
+    kernel, strides, dilations = (_steps(a, key) for key in ("kernel_shape", "strides", "dilations"))
     left, right, top, bottom = _edges(a, x, kernel)
     if a.get("ceil_mode"):
         # As many more as the last, partial window needs; a window that begins in the padding does not count.
@@ -68,7 +87,7 @@ def _padded_for_pool(a: Attributes, x: Tensor, value: float) -> Tensor:
         for axis, before, after in ((3, left, right), (2, top, bottom)):
             size, reach = (
                 x.shape[axis] + before + after,
-                (kernel[axis - 2] - 1) * a.get("dilations", [1, 1])[axis - 2] + 1,
+                (kernel[axis - 2] - 1) * dilations[axis - 2] + 1,
             )
             windows = math.ceil((size - reach) / strides[axis - 2]) + 1
             windows -= (windows - 1) * strides[axis - 2] >= x.shape[axis] + before
@@ -158,7 +177,7 @@ def _unsqueeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 
 def _pad(a: Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Any = None) -> Tensor:
-    widths = _ints(a["pads"] if pads is None else pads)
+    widths = _borders(_ints(a["pads"] if pads is None else pads))
     over = [axis % x.dim() for axis in _ints(axes)] if axes is not None else list(range(x.dim()))
     around = dict(zip(over, zip(widths[: len(over)], widths[len(over) :], strict=True), strict=True))
     mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[a.get("mode", "constant")]

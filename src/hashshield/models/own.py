@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hashshield.checkpoints import cache, catalog
-from hashshield.checkpoints.enter import entry_of
 from hashshield.checkpoints.entry import SUFFIX, Entry
+from hashshield.checkpoints.header import entry_of
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.models.load import open_models
 

@@ -13,26 +13,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.goals import Aim, away_band, draw_away, draw_decoy, in_band, nearest_class, photo_generator
+from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, in_band, photo_generator
+from hashshield.attacks.objectives import Objective
 from hashshield.errors import GoalError, PhotoError
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.storage import walk
 from hashshield.types import CodeRow, GoalSpec
-from hashshield.views import CARD, pillow_view
+from hashshield.views import CARD
 
-__all__ = ["Mark", "aim_elsewhere", "aim_for", "fixed_bits", "measure", "read_mark", "tolerance_for"]
+__all__ = [
+    "CodeTarget",
+    "goal_for",
+    "make_target",
+    "measure",
+    "read_target",
+    "shared_bits",
+    "target_for_view",
+    "tolerance_for",
+]
 
 Bits = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mark:
+class CodeTarget:
     """One network's part in a photo's goal: its own bits, the wanted ones, and what counts as passed."""
 
     model: str
-    own: Bits
+    original_bits: Bits
     wanted: Bits
     nearest: int | None
     """Class whose anchor the original was nearest to; None without anchors."""
@@ -47,15 +57,15 @@ class Mark:
 
     def meets(self, from_original: int, to_goal: int, tolerance: int) -> bool:
         """The same for two measured distances, in bits."""
-        return in_band(from_original, len(self.own)) if self.band else to_goal <= tolerance
+        return in_band(from_original, len(self.original_bits)) if self.band else to_goal <= tolerance
 
     def forgives(self, tolerance: int) -> int:
         """How many bits may be off the wanted ones and the goal is met still; `tolerance` as in `passed`."""
-        length = len(self.own)
+        length = len(self.original_bits)
         if not self.band:
             return tolerance
         low, high = away_band(length)
-        wanted = int(np.count_nonzero(self.wanted != self.own))
+        wanted = int(np.count_nonzero(self.wanted != self.original_bits))
         return max(0, min(wanted - low, high - wanted))
 
     def as_details(self) -> dict[str, Any]:
@@ -63,18 +73,18 @@ class Mark:
         return {
             "model": self.model,
             "view": self.view,
-            "bits": len(self.own),
-            "own": to_hex(self.own),
+            "bits": len(self.original_bits),
+            "own": to_hex(self.original_bits),
             "wanted": to_hex(self.wanted),
             "nearest": self.nearest,
             "band": self.band,
         }
 
 
-def read_mark(details: Mapping[str, Any]) -> Mark:
+def read_target(details: Mapping[str, Any]) -> CodeTarget:
     """Read what `Mark.as_details` wrote."""
     length = int(details["bits"])
-    return Mark(
+    return CodeTarget(
         details["model"],
         from_hex(details["own"], length),
         from_hex(details["wanted"], length),
@@ -89,25 +99,25 @@ def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
     return asked if asked is not None else 0 if lossless else bits // 16
 
 
-def measure(mark: Mark, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:
+def measure(target: CodeTarget, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:
     """Compare a (K,) relaxed code with a mark. The margin of a code without a wanted one is still towards it."""
     bits = bits_of(code)
     rank = None
-    if mark.nearest is not None and anchors is not None:
+    if target.nearest is not None and anchors is not None:
         distances = np.count_nonzero(anchors.cpu().numpy() != bits, axis=1)
-        rank = int(np.count_nonzero(distances < distances[mark.nearest]))
+        rank = int(np.count_nonzero(distances < distances[target.nearest]))
     return CodeRow(
-        model=mark.model,
+        model=target.model,
         bits=len(bits),
         view=view,
-        distance_from_original=int(np.count_nonzero(bits != mark.own)),
-        distance_to_goal=int(np.count_nonzero(bits != mark.wanted)),
-        min_margin=round(float((code * mark.wanted).min()), 4),
+        distance_from_original=int(np.count_nonzero(bits != target.original_bits)),
+        distance_to_goal=int(np.count_nonzero(bits != target.wanted)),
+        min_margin=round(float((code * target.wanted).min()), 4),
         class_rank=rank,
     )
 
 
-def fixed_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None:
+def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None:
     """The wanted bits per model of a goal that does not depend on the photo; None for those that do.
 
     An image gives its own code (P2P), a folder the component vote over its photos (P2S; a tied bit is -1), a class
@@ -126,62 +136,60 @@ def fixed_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None
         if not files:
             raise GoalError(f"{folder}: holds no photo to aim at; name a folder of JPEG, PNG or WebP files")
         return [bits_of(bits_of(code).astype(np.float32).sum(0)) for code in _codes_of(files, models)]
-    for model in models:
-        if goal.kind in ("decoy", "center"):
+    if GOALS[goal.kind].needs_anchors:
+        for model in models:
             _anchors(model, goal)
     return None
 
 
-def aim_for(
-    goal: GoalSpec,
+def goal_for(spec: GoalSpec, models: Sequence[OpenModel]) -> Goal:
+    """Return the goal a user named, ready for these networks.
+
+    Raises GoalError for a target that cannot be hashed and a network without the anchors the goal needs, PhotoError,
+    UnknownNameError.
+    """
+    shared = shared_bits(spec, models)
+    if shared is None:
+        return GOALS[spec.kind]
+    return FixedCode(spec.label, {model.name: bits for model, bits in zip(models, shared, strict=True)})
+
+
+def make_target(
+    goal: Goal,
     model: OpenModel,
     code: NDArray[np.float32],
     features: Tensor,
     *,
-    fixed: Bits | None,
     key: bytes,
     sha256: str,
-    others: Sequence[Bits] = (),
-) -> tuple[Mark, Aim]:
-    """What one network should answer for a photo whose relaxed (K,) code and (D,) features it gives now.
+    other_view_bits: Sequence[Bits] = (),
+) -> tuple[CodeTarget, Objective]:
+    """Return what one network should answer for a photo that it gives the relaxed (K,) `code` and (D,) `features` now.
 
-    `others` are the bits it gives the photo in other views, which `away` leaves too; see `aim_elsewhere`. Raises
-    GoalError for a target that is the photo's own code.
+    `other_view_bits` are the photo's bits in further views; see `target_for_view`. Raises GoalError.
     """
-    own = bits_of(code)
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
-    nearest = None if anchors is None else nearest_class(own, anchors)
-    generator = photo_generator(key, sha256, model.name)
-    if fixed is not None:
-        wanted = fixed
-        if np.array_equal(wanted, own):
-            raise GoalError(f"the target already has this photo's code on {model.name}; choose another target")
-    elif goal.kind == "away":
-        wanted = draw_away(own, None if anchors is None or nearest is None else anchors[nearest], generator, others)
-    elif goal.kind == "opposite":
-        wanted = -own
-    elif goal.kind == "decoy":
-        wanted = _anchors(model, goal)[draw_decoy(own, _anchors(model, goal), generator)]
-    else:
-        wanted = -_anchors(model, goal)[nearest_class(own, _anchors(model, goal))]
-    mark = Mark(model.name, own, wanted, nearest, goal.kind == "away")
-    return mark, _aim(mark, features)
+    photo = HashedPhoto(model.name, bits_of(code), anchors, photo_generator(key, sha256, model.name), other_view_bits)
+    target = CodeTarget(model.name, photo.bits, goal.target_bits(photo), photo.nearest, goal.is_band)
+    return target, _objective(target, features)
 
 
-def aim_elsewhere(mark: Mark, view: str, code: NDArray[np.float32], features: Tensor) -> tuple[Mark, Aim]:
+def target_for_view(
+    target: CodeTarget, view: str, code: NDArray[np.float32], features: Tensor
+) -> tuple[CodeTarget, Objective]:
     """The same wanted bits in another view, in which the original has that code and those features.
 
     What the code may tell of how it was made is held against the first view only.
     """
-    there = replace(mark, view=view, own=bits_of(code))
-    return there, replace(_aim(there, features), own=None)
+    there = replace(target, view=view, original_bits=bits_of(code))
+    return there, replace(_objective(there, features), original_bits=None)
 
 
-def _aim(mark: Mark, features: Tensor) -> Aim:
-    return Aim(
-        torch.from_numpy(mark.wanted.astype(np.float32)),
-        features if mark.band else None,
-        torch.from_numpy(mark.own.astype(np.float32)) if mark.band else None,
+def _objective(target: CodeTarget, features: Tensor) -> Objective:
+    return Objective(
+        torch.from_numpy(target.wanted.astype(np.float32)),
+        features if target.band else None,
+        torch.from_numpy(target.original_bits.astype(np.float32)) if target.band else None,
     )
 
 
@@ -203,8 +211,7 @@ def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArra
         except PhotoError as error:
             raise GoalError(f"the target is no usable photo: {error}") from error
         for codes, model in zip(rows, models, strict=True):
-            image = pillow_view(pixels, model.card.input)[None].to(model.model.mean.device)
-            codes.append(model.model(image).code[0].float().cpu().numpy())
+            codes.append(model.hash(pixels).code)
     return [np.stack(codes) for codes in rows]
 
 

@@ -18,7 +18,7 @@ from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import hash_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.lookup import Search
+from hashshield.pipeline.lookup import GallerySearch
 from hashshield.pipeline.sheet import contact_sheet, sheet_kind
 from hashshield.pipeline.survival import card_views, codes_of
 from hashshield.storage import Snapshot, Store, check_page, named, put_page, read_snapshot
@@ -70,10 +70,10 @@ def audit(
     source = "the vault" if original is None else str(original)
     rows, strips = [], []
     for model, (own, now), codes in zip(opened, pairs, index.codes, strict=True):
-        search = Search(model, bits_of(own), bits_of(now), index.paths, bits_of(codes), top)
+        search = GallerySearch(model, bits_of(own), bits_of(now), index.paths, bits_of(codes), top)
         row = search.row(path, source, model.bits // 8 if threshold is None else threshold)
         rows.append(row)
-        strips += search.strips(row, shown)
+        strips += search.sheet_rows(row, shown)
     if sheet is not None and kind is not None:
         put_page(sheet, contact_sheet(strips, kind=kind))
     return rows + rest

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["held_back", "terminable"]
+__all__ = ["defer_interrupts", "terminable"]
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """Let an interruption wait for the end of the block; a second one does not wait.
 
     Only the main thread is ever interrupted, and a process that ignores interruptions goes on doing so: there, nothing

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from hashshield.checkpoints import cache, catalog
-from hashshield.config import Settings, config_path, resolve, strangers
+from hashshield.config import Settings, config_path, resolve, unknown_variables
 from hashshield.errors import HashshieldError
 from hashshield.models.device import choose_device
 from hashshield.models.own import look_at
@@ -25,7 +25,7 @@ from hashshield.pipeline.originals import list_originals
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.run import protect
 from hashshield.storage import Store, default_root
-from hashshield.types import Finding, Progress, Request
+from hashshield.types import Finding, NullProgress, Progress, Request
 
 __all__ = ["doctor"]
 
@@ -102,7 +102,7 @@ def _configuration() -> Iterator[Finding]:
     set_there = [key for key, value in settings.items() if value.source != "default"]
     said = f"sets {', '.join(set_there)} (with the environment)" if set_there else "all settings have their defaults"
     yield Finding("configuration", "ok", f"{path}{'' if path.exists() else ' (not there)'}: {said}")
-    for text in strangers():
+    for text in unknown_variables():
         found, _, advice = text.partition("; ")
         yield Finding("configuration", "warning", found, f"mend or unset it: {advice}")
 
@@ -206,7 +206,7 @@ def _self_test() -> Iterator[Finding]:
             options={"allow_root": True},
         )
         began = time.monotonic()
-        (row,) = protect([photo], request, progress=_Silent())
+        (row,) = protect([photo], request, progress=NullProgress())
         seconds = time.monotonic() - began
         if row.status not in ("protected", "partial") or photo.read_bytes() == before:
             yield Finding("self-test", "failed", f"a picture was not changed: {row.reason}", "report this as a bug")
@@ -230,19 +230,3 @@ def _picture() -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-class _Silent:
-    """`Progress` that tells nobody: what the self-test has to say is its finding."""
-
-    def start(self, total: int) -> None:
-        """Ignore the number of photos."""
-
-    def photo(self, path: str) -> None:
-        """Ignore which photo is worked on."""
-
-    def done(self, outcome: object) -> None:
-        """Ignore the row; it is returned too."""
-
-    def notice(self, text: str) -> None:
-        """Ignore the word to the user."""

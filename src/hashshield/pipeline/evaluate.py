@@ -13,6 +13,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.attacks.goals import nearest_class
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
@@ -20,7 +21,7 @@ from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, fixed_bits, measure
+from hashshield.pipeline.aims import CodeTarget, measure, shared_bits
 from hashshield.pipeline.survival import CARD_VIEW, card_views, codes_of, serve, survival_rows
 from hashshield.storage import read_snapshot, walk
 from hashshield.types import Evaluation, GoalSpec, Progress
@@ -48,13 +49,14 @@ def evaluate(
     """
     pairs = _pairs(original, protected)
     opened = open_models(models, device=choose_device(device))
-    fixed = fixed_bits(goal or GoalSpec(), opened)
+    shared_target = shared_bits(goal or GoalSpec(), opened)
     progress.start(len(pairs))
     rows = []
     for one, other in pairs:
         progress.photo(str(other))
         try:
-            row = _compare(one, other, opened, fixed, survival=survival)
+            with boundary("compare", str(other)):
+                row = _compare(one, other, opened, shared_target, survival=survival)
         except HashshieldError as error:
             row = Evaluation(str(one), str(other), "failed", reason=str(error))
         rows.append(row)
@@ -93,29 +95,41 @@ def _unlistable(folder: Path, error: OSError) -> None:
 
 @torch.inference_mode()
 def _compare(
-    original: Path, protected: Path, models: Sequence[OpenModel], fixed: Sequence[Bits] | None, *, survival: bool
+    original: Path,
+    protected: Path,
+    models: Sequence[OpenModel],
+    shared_target: Sequence[Bits] | None,
+    *,
+    survival: bool,
 ) -> Evaluation:
     photos = [imaging.read(read_snapshot(path, follow=True).data, name=str(path)) for path in (original, protected)]
-    shown = [upright_rgb(photo) for photo in photos]
-    images = [Image.fromarray(pixels) for pixels in shown]
+    displayed = [upright_rgb(photo) for photo in photos]
+    images = [Image.fromarray(pixels) for pixels in displayed]
     codes = [codes_of(card_views(image, models), models) for image in images]
-    marks = [
-        _mark(model, bits_of(own), bits_of(now) if fixed is None else fixed[i], band=fixed is None)
-        for i, (model, own, now) in enumerate(zip(models, *codes, strict=True))
+    targets = [
+        _target(
+            model,
+            bits_of(original_bits),
+            bits_of(now) if shared_target is None else shared_target[i],
+            band=shared_target is None,
+        )
+        for i, (model, original_bits, now) in enumerate(zip(models, *codes, strict=True))
     ]
-    rows = [measure(mark, now, m.anchors, CARD_VIEW) for mark, now, m in zip(marks, codes[1], models, strict=True)]
+    rows = [
+        measure(target, now, m.anchors, CARD_VIEW) for target, now, m in zip(targets, codes[1], models, strict=True)
+    ]
     hashed = Evaluation(str(original), str(protected), "compared", codes=tuple(rows))
     if survival:
-        served = serve(images[1], models, every=True)
+        transformed = serve(images[1], models, every=True)
         hashed = replace(
             hashed,
-            survival=survival_rows(served, marks, models, tolerance=None),
+            survival=survival_rows(transformed, targets, models, tolerance=None),
             perceptual=perceptual_rows(*images),
         )
     before, after = photos
     pixels = (before.pixels, after.pixels)
     if before.pixels.shape != after.pixels.shape or before.orientation != after.orientation:
-        pixels = (shown[0], shown[1])
+        pixels = (displayed[0], displayed[1])
     if pixels[0].shape != pixels[1].shape:
         sizes = " and ".join(f"{p.shape[1]}x{p.shape[0]}" for p in pixels)
         reason = f"sizes differ ({sizes}): only the hash distance can be measured"
@@ -129,6 +143,8 @@ def _compare(
     )
 
 
-def _mark(model: OpenModel, own: Bits, wanted: Bits, *, band: bool) -> Mark:
+def _target(model: OpenModel, original_bits: Bits, wanted: Bits, *, band: bool) -> CodeTarget:
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
-    return Mark(model.name, own, wanted, None if anchors is None else nearest_class(own, anchors), band)
+    return CodeTarget(
+        model.name, original_bits, wanted, None if anchors is None else nearest_class(original_bits, anchors), band
+    )

@@ -8,45 +8,45 @@ from dataclasses import dataclass, replace
 import torch
 
 from hashshield import imaging
-from hashshield.attacks.loop import Budget
+from hashshield.attacks.batching import fitting, step_bytes
 from hashshield.attacks.presets import preset
-from hashshield.attacks.room import fitting, step_bytes
+from hashshield.attacks.search import Execution, SearchConfig
+from hashshield.boundary import boundary
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import fixed_bits
+from hashshield.pipeline.aims import goal_for
 from hashshield.pipeline.attempts import asked_now, kept_of
-from hashshield.pipeline.between import held_back
-from hashshield.pipeline.plan import Job, already
+from hashshield.pipeline.between import defer_interrupts
+from hashshield.pipeline.plan import Job, already_row, base_fields
 from hashshield.pipeline.rows import details_of, method_of, row_of
+from hashshield.pipeline.turning import Results, earlier_record, results_of
 from hashshield.pipeline.witness import witness_name
-from hashshield.pipeline.work import Result, Source, Tools, work
+from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import NewRecord, Snapshot, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
 
-__all__ = ["Origin", "carry_out", "make_tools"]
+__all__ = ["Origin", "carry_out", "make_context"]
 
 
-def make_tools(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> Tools:
+def make_context(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> ProtectContext:
     """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
     keep_freed_memory()
     chosen = method_of(request)
     device = choose_device(request.device)
     models = tuple(open_models(request.models, device=device))
     witness = witness_name(request)
-    return Tools(
+    return ProtectContext(
         models=models,
         preset=preset(request.preset),
         witnesses=tuple(open_models([witness], device=device)) if witness else (),
         method=chosen,
-        budget=Budget(
-            request.tau,
-            chosen.steps if request.steps is None else request.steps,
+        search=SearchConfig(request.tau, chosen.steps if request.steps is None else request.steps),
+        execution=Execution(
             request.batch_size or _batch_size(models),
-            lanes=torch.get_num_threads() if device == "cpu" else 1,
+            cpu_workers=torch.get_num_threads() if device == "cpu" else 1,
         ),
-        goal=request.goal,
-        fixed=fixed_bits(request.goal, models),
+        goal=goal_for(request.goal, models),
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
         survival=request.survival,
@@ -80,19 +80,24 @@ class Origin:
 
 def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
     """Work on each job and write what passed; a row as each finishes. Raises as `make_tools` does."""
-    tools = make_tools(request, store.key(), progress.notice)
+    context = make_context(request, store.key(), progress.notice)
     # Before the work: a checkpoint or target that is exchanged meanwhile must not be taken for what was tried.
     settings = asked_now(request, store.key())
     if not request.force:
-        tools = replace(tools, results_before=store.ledger.result_pixels())
+        context = replace(context, results_before=results_of(store))
     trouble: list[Outcome] = []
-    for result in work(_sources(jobs, request, store, trouble, progress), tools):
+    for result in work(_sources(jobs, request, store, trouble, progress), context):
         yield from _taken(trouble)
         origin = result.source.key
         assert isinstance(origin, Origin)
-        with held_back():
-            row = _store(result, origin.job, origin.snapshot, request, store)
-            if row.status == "short":
+        with defer_interrupts():
+            try:
+                with boundary("store", result.source.name):
+                    row = _store(result, origin.job, origin.snapshot, request, store)
+            except HashshieldError as error:
+                common = base_fields(origin.job.path, origin.job.output, result.source.sha256, request)
+                row = Outcome(status="failed", reason=str(error), **common)
+            if row.status == "short" and not result.reoriented:
                 try:
                     store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
                 except HashshieldError as error:
@@ -112,41 +117,52 @@ def _sources(
     jobs: Sequence[Job], request: Request, store: Store, trouble: list[Outcome], progress: Progress
 ) -> Iterator[Source]:
     """Read each photo as it is needed; what cannot be read goes to `trouble`."""
+    results = results_of(store) if request.force else {}
     for job in jobs:
         progress.photo(str(job.path))
         try:
-            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
-            data, sha256 = snapshot.data, snapshot.sha256
-            known = store.known(sha256)
-            if known is not None and job.again is None:
-                trouble.append(already(job.path, known, request))
-                continue
-            again = job.again
-            if again is None and request.force and store.ledger.holds_pixels():
-                # Only the metadata may have been edited: then too the original is the place to start from.
-                again = store.known(sha256, imaging.pixel_digest(imaging.read(data, name=str(job.path))))
-                job = replace(job, again=again)
-            if again is not None:
-                data, sha256 = store.original(again), again.sha256_before
+            with boundary("read", str(job.path)):
+                source = _source(job, request, store, results)
         except HashshieldError as error:
             trouble.append(Outcome(str(job.path), "failed", reason=str(error)))
             continue
-        yield Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
+        if isinstance(source, Outcome):
+            trouble.append(source)
+        else:
+            yield source
+
+
+def _source(job: Job, request: Request, store: Store, results: Results) -> Source | Outcome:
+    """Read one photo, or the original it is protected anew from; or return its row if it is protected already."""
+    snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+    data, sha256 = snapshot.data, snapshot.sha256
+    known = store.known(sha256)
+    if known is not None and job.again is None:
+        return already_row(job.path, known, request)
+    again = job.again
+    if again is None and results:
+        # Only the metadata may have been edited, or it was turned: then too work starts from the original.
+        earlier = earlier_record(imaging.read(data, name=str(job.path)), sha256, store, results)
+        again = None if earlier is None else earlier[0]
+        job = replace(job, again=again)
+    if again is not None:
+        data, sha256 = store.original(again), again.sha256_before
+    return Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
     """Write what passed (or the best, when told so) and report it."""
-    if result.already is not None:
-        earlier = store.known(snapshot.sha256, result.already)
+    if result.earlier_result is not None and not result.reoriented:
+        earlier = store.known(snapshot.sha256, result.earlier_result)
         if earlier is not None:
-            return already(job.path, earlier, request)
+            return already_row(job.path, earlier, request)
     row = row_of(result, job.path, job.output, request)
     if row.status not in ("protected", "partial") or result.data is None:
         return row
     try:
         known = None if job.again is not None else store.known(snapshot.sha256)
         if known is not None:
-            return already(job.path, known, request)
+            return already_row(job.path, known, request)
         # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
         current = read_snapshot(job.path, follow=job.within is None, within=job.within)
         if current.sha256 != snapshot.sha256:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hashshield import imaging
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UnsupportedError
-from hashshield.pipeline.plan import Job, already, asked_for
+from hashshield.pipeline.plan import Job, already_row, base_fields
+from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of
 from hashshield.storage import Store, read_snapshot
 from hashshield.types import Outcome, Request
 
-__all__ = ["look", "open_photo"]
+__all__ = ["open_photo", "prefilter"]
 
 
 def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
@@ -24,33 +26,41 @@ def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
     return imaging.read(data, name=name)
 
 
-def look(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Outcome]) -> Sequence[Job]:
+def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Outcome]) -> Sequence[Job]:
     """Settle photos, from the first on, until one needs the networks; its row goes to `rows`, the rest is returned.
 
     Not all of them, because each would be decoded twice. With `force` nothing is settled: an edited file may stand for
     an original in the vault, which only the work finds out. Raises UnknownNameError, CheckpointError.
     """
-    results = frozenset() if request.force else store.ledger.result_pixels()
+    results = {} if request.force else results_of(store)
     for index, job in enumerate(jobs):
-        row = None if request.force else _settled(job, request, store, results)
+        row = None if request.force else _resolved_row(job, request, store, results)
         if row is None:
             return jobs[index:]
         rows[row.path] = row
     return ()
 
 
-def _settled(job: Job, request: Request, store: Store, results: frozenset[str]) -> Outcome | None:
-    """The row of a photo that cannot be decoded, or of which only the metadata was edited since; None for others."""
+def _resolved_row(job: Job, request: Request, store: Store, results: Results) -> Outcome | None:
+    """The row of a photo that cannot be decoded, or that is an earlier result, also with other metadata or turned."""
     try:
-        snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
+        with boundary("read", str(job.path)):
+            snapshot = read_snapshot(job.path, follow=job.within is None, within=job.within)
     except HashshieldError as error:
         return Outcome(str(job.path), "failed", reason=str(error))
     try:
         lossy_formats = bool(request.options.get("lossy_formats"))
-        photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
+        with boundary("decode", str(job.path)):
+            photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
     except HashshieldError as error:
-        return Outcome(status="failed", reason=str(error), **asked_for(job.path, job.output, snapshot.sha256, request))
-    if not results:
+        return Outcome(
+            status="failed", reason=str(error), **base_fields(job.path, job.output, snapshot.sha256, request)
+        )
+    earlier = earlier_result(photo, results)
+    if earlier is None:
         return None
-    known = store.known(snapshot.sha256, imaging.pixel_digest(photo))
-    return None if known is None else already(job.path, known, request)
+    if earlier.reoriented:
+        asked = base_fields(job.path, job.output, snapshot.sha256, request)
+        return Outcome(status="short", reason=TURNED, **asked)
+    known = store.known(snapshot.sha256, earlier.digest)
+    return None if known is None else already_row(job.path, known, request)

@@ -13,23 +13,23 @@ from PIL import Image
 from hashshield.metrics.hamming import hamming
 from hashshield.metrics.retrieval import rank_among
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.sheet import Found, Strip
+from hashshield.pipeline.sheet import Match, SheetRow
 from hashshield.types import Audit, Neighbour
 
-__all__ = ["Search"]
+__all__ = ["GallerySearch"]
 
 Bits = NDArray[np.int8]
 Distances = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Search:
+class GallerySearch:
     """Two searches of one gallery on one network: with the original, and with the protected photo."""
 
     model: OpenModel
-    own: Bits
+    original_bits: Bits
     """(K,) of the original."""
-    now: Bits
+    protected_bits: Bits
     """(K,) of the protected photo."""
     paths: Sequence[Path]
     gallery: Bits
@@ -40,11 +40,11 @@ class Search:
     @property
     def between(self) -> int:
         """Bits between original and protected photo."""
-        return int(np.count_nonzero(self.own != self.now))
+        return int(np.count_nonzero(self.original_bits != self.protected_bits))
 
     def distances(self) -> tuple[Distances, Distances]:
         """(N,) bits from the original, and from the protected photo."""
-        before, after = hamming(np.stack([self.own, self.now]), self.gallery)
+        before, after = hamming(np.stack([self.original_bits, self.protected_bits]), self.gallery)
         return before, after
 
     def nearest(self, distances: Distances) -> list[int]:
@@ -80,18 +80,18 @@ class Search:
             nearest_after=neighbours(after),
         )
 
-    def strips(self, row: Audit, shown: Sequence[Image.Image]) -> list[Strip]:
+    def sheet_rows(self, row: Audit, shown: Sequence[Image.Image]) -> list[SheetRow]:
         """Both searches for the contact sheet, each with the other photo among what may be found."""
         before, after = self.distances()
         original, protected = shown
         return [
-            Strip(
+            SheetRow(
                 f"{self.model.name}: search with the original; the protected photo is at rank {row.protected_rank} of "
                 f"{len(self.paths) + 1}, {self.between} of {self.model.bits} bits",
                 original,
                 self._found(before, row.protected_rank, "protected", protected),
             ),
-            Strip(
+            SheetRow(
                 f"{self.model.name}: search with the protected photo; the original is at rank {row.original_rank} of "
                 f"{len(self.paths) + 1}, {self.between} of {self.model.bits} bits",
                 protected,
@@ -99,8 +99,8 @@ class Search:
             ),
         ]
 
-    def _found(self, distances: Distances, rank: int | None, name: str, image: Image.Image) -> list[Found]:
-        found = [Found(self.paths[i].name, int(distances[i]), self.paths[i]) for i in self.nearest(distances)]
+    def _found(self, distances: Distances, rank: int | None, name: str, image: Image.Image) -> list[Match]:
+        found = [Match(self.paths[i].name, int(distances[i]), self.paths[i]) for i in self.nearest(distances)]
         if rank is not None and rank <= self.top:
-            found.insert(rank - 1, Found(name, self.between, image, searched=True))
+            found.insert(rank - 1, Match(name, self.between, image, is_query=True))
         return found[: self.top]

@@ -8,7 +8,7 @@ from hashshield.checkpoints import catalog
 from hashshield.checkpoints.header import read_card
 from hashshield.config import Settings
 
-__all__ = ["here", "searched"]
+__all__ = ["installed_models", "models_to_search"]
 
 _ON_ALL = ("strong",)
 """Presets that are searched on every network that is here where none is named. Not with the presets themselves, which
@@ -19,7 +19,7 @@ _LEAST_SEARCHED = 96
 """The same for networks that are searched on unasked: one of 64 pixels kept most photos from their goal (ADR 007)."""
 
 
-def here(least: int = _LEAST) -> Iterator[catalog.Entry]:
+def installed_models(least: int = _LEAST) -> Iterator[catalog.Entry]:
     """Networks that are here and see at least so many pixels, in the catalogue's order, imported ones last.
 
     Raises CheckpointError.
@@ -29,7 +29,7 @@ def here(least: int = _LEAST) -> Iterator[catalog.Entry]:
             yield entry
 
 
-def searched(settings: Settings) -> tuple[str, ...]:
+def models_to_search(settings: Settings) -> tuple[str, ...]:
     """The networks to search on; for some presets, where none is named, all for photos but a named witness.
 
     Raises UnknownNameError, CheckpointError.
@@ -41,4 +41,4 @@ def searched(settings: Settings) -> tuple[str, ...]:
     left = {catalog.reference(model).name for model in models}
     if witness not in ("auto", "none"):
         left.add(catalog.reference(witness).name)
-    return models + tuple(entry.name for entry in here(_LEAST_SEARCHED) if entry.name not in left)
+    return models + tuple(entry.name for entry in installed_models(_LEAST_SEARCHED) if entry.name not in left)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError
 from hashshield.imaging import sniff
@@ -18,15 +19,14 @@ from hashshield.types import Outcome, Request
 __all__ = [
     "Job",
     "Plan",
-    "already",
-    "asked_for",
+    "already_row",
+    "base_fields",
     "copy_place",
     "files",
-    "goal_name",
-    "hint",
     "model_names",
     "plan",
     "read_photo",
+    "settings_mismatch",
     "text_of",
 ]
 
@@ -50,7 +50,7 @@ class Plan:
     """The jobs, and a row for each file that needs none."""
 
     jobs: tuple[Job, ...]
-    settled: tuple[Outcome, ...]
+    resolved: tuple[Outcome, ...]
 
 
 def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path | None = None) -> Plan:
@@ -63,39 +63,40 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     """
     attempts = Attempts(request, store)
     jobs: list[Job] = []
-    settled: list[Outcome] = []
+    resolved: list[Outcome] = []
     seen: dict[tuple[int, int], Path] = {}
-    found = files(paths, request, store, settled) if within is None else [(path, within) for path in paths]
+    found = files(paths, request, store, resolved) if within is None else [(path, within) for path in paths]
     for path, within in found:
         snapshot = read_photo(path, within)
         if isinstance(snapshot, Outcome):
-            settled.append(snapshot)
+            resolved.append(snapshot)
             continue
         first = seen.get((snapshot.dev, snapshot.inode))
         seen[snapshot.dev, snapshot.inode] = first or path
         if first == path:
             continue
         if first is not None:
-            settled.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
+            resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
             continue
         record = store.known(snapshot.sha256)
         if record is not None and not request.force:
-            settled.append(already(path, record, request))
+            resolved.append(already_row(path, record, request))
             continue
         output = None if request.output is None else copy_place(request.output, path, within)
         short = attempts.before(snapshot.sha256)
         if short is not None:
-            asked = asked_for(path, output, snapshot.sha256, request)
-            settled.append(Outcome(status="short", **asked, **short))
+            asked = base_fields(path, output, snapshot.sha256, request)
+            resolved.append(Outcome(status="short", **asked, **short))
             continue
         jobs.append(Job(path, within, snapshot.size, output, again=record))
-    return Plan(tuple(jobs), tuple(settled))
+    return Plan(tuple(jobs), tuple(resolved))
 
 
 def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
     """A file that may be a photo, read; or the row of one that cannot be read, or was met in a folder and is none."""
     try:
-        snapshot = read_snapshot(path, follow=within is None, within=within)
+        with boundary("read", str(path)):
+            snapshot = read_snapshot(path, follow=within is None, within=within)
     except HashshieldError as error:
         return Outcome(str(path), "failed", reason=str(error))
     if within is not None and sniff(snapshot.data[:64]) is None:
@@ -103,19 +104,19 @@ def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
     return snapshot
 
 
-def already(path: Path, record: Record, request: Request) -> Outcome:
+def already_row(path: Path, record: Record, request: Request) -> Outcome:
     """The row of a file that is some earlier run's result, with a hint when the settings differ now."""
     details = record.details
-    reason = hint(details, request, "--force starts again from the original")
+    reason = settings_mismatch(details, request, "--force starts again from the original")
     fields = {k: details[k] for k in ("model", "bits", "method", "preset", "goal", "tau") if k in details}
     return Outcome(str(path), "already", reason=reason, sha256_after=record.sha256_after, **fields)
 
 
-def hint(details: Mapping[str, Any], request: Request, advice: str) -> str | None:
+def settings_mismatch(details: Mapping[str, Any], request: Request, advice: str) -> str | None:
     """What a photo was protected with where that is not what is asked now; None where it is. Raises as `asked_for`."""
     asked = {
         "model": model_names(request),
-        "goal": goal_name(request),
+        "goal": request.goal.label,
         "tau": request.tau,
         "method": request.method,
         "preset": request.preset,
@@ -124,7 +125,7 @@ def hint(details: Mapping[str, Any], request: Request, advice: str) -> str | Non
     return f"protected earlier with {was}; {advice}" if was else None
 
 
-def asked_for(path: Path, output: Path | None, sha256: str, request: Request) -> dict[str, Any]:
+def base_fields(path: Path, output: Path | None, sha256: str, request: Request) -> dict[str, Any]:
     """What the row of a photo says whatever becomes of it. Raises UnknownNameError, CheckpointError."""
     return {
         "path": str(path),
@@ -132,7 +133,7 @@ def asked_for(path: Path, output: Path | None, sha256: str, request: Request) ->
         "model": model_names(request),
         "method": request.method,
         "preset": request.preset,
-        "goal": goal_name(request),
+        "goal": request.goal.label,
         "tau": request.tau,
         "sha256_before": sha256,
     }
@@ -148,23 +149,17 @@ def model_names(request: Request) -> str:
     return ",".join(dict.fromkeys(map(full_name, request.models)))
 
 
-def goal_name(request: Request) -> str:
-    """The goal as receipts name it: its kind, and its value where there is one."""
-    goal = request.goal
-    return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
-
-
 def files(
-    paths: Sequence[Path], request: Request, store: Store, settled: list[Outcome]
+    paths: Sequence[Path], request: Request, store: Store, resolved: list[Outcome]
 ) -> Iterator[tuple[Path, Path | None]]:
     """Each file to look at, with the folder it was met in (None: named); what cannot be listed goes to `settled`."""
 
     def failed(folder: Path, error: OSError) -> None:
-        settled.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
+        resolved.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
 
     for path in paths:
         if not os.path.lexists(path):
-            settled.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
+            resolved.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
     there = [path for path in paths if os.path.lexists(path)]
     return named(there, skip=store.root, exclude=request.exclude, failed=failed)
 

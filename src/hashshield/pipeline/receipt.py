@@ -13,30 +13,30 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.attacks.grid import grid_size
-from hashshield.errors import BrokenPhotoError
+from hashshield.errors import BrokenPhotoError, EncodingError
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.aims import Mark, measure, tolerance_for
-from hashshield.pipeline.looks import Look, looks_of, networks, views_of
+from hashshield.models.network_views import NetworkView, distinct_models, network_views, views_of
+from hashshield.pipeline.aims import CodeTarget, measure, tolerance_for
 from hashshield.pipeline.survival import CARD_VIEW, Served, codes_of, serve, survival_rows
-from hashshield.pipeline.witness import testify
+from hashshield.pipeline.witness import witness_row
 from hashshield.types import PerceptualRow, Receipt
 from hashshield.views import resized
 
-__all__ = ["Reread", "judge", "read_again"]
+__all__ = ["WrittenPhoto", "build_receipt", "measure_written", "measured", "read_written"]
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reread:
+class WrittenPhoto:
     """What can be measured of written bytes without a network."""
 
     views: tuple[Tensor, ...]
     """Per look, (3, h, w)."""
-    served: tuple[Served, ...]
+    transformed: tuple[Served, ...]
     perceptual: tuple[PerceptualRow, ...]
     witness_views: tuple[Tensor, ...]
     """The card's view of each witness."""
@@ -47,22 +47,33 @@ class Reread:
     linf_levels_written: int
     pixels_after: str
     """Digest of the decoded pixels."""
+    orientation: int
     unprotected_copies: tuple[str, ...]
     links_to_owner: tuple[str, ...]
 
 
-def read_again(
+def measure_written(
     data: bytes,
     original: imaging.Photo,
-    looks: Sequence[Look],
+    promised_views: Sequence[NetworkView],
     *,
     name: str,
     witnesses: Sequence[OpenModel] = (),
     survival: bool = False,
-) -> Reread:
+) -> WrittenPhoto:
     """Decode what would be written and compare it with the decoded original; with `survival` after all services.
 
     Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency.
+    """
+    photo = read_written(data, original, name=name)
+    return measured(photo, original, promised_views, witnesses=witnesses, survival=survival)
+
+
+def read_written(data: bytes, original: imaging.Photo, meant: Pixels | None = None, *, name: str) -> imaging.Photo:
+    """Decode what would be written, and refuse what is not the original with its `meant` pixels (None: any).
+
+    Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency, and
+    EncodingError when the picture is further from the meant one than its coding explains.
     """
     photo = imaging.read(data, name=name)
     same_alpha = (
@@ -72,16 +83,34 @@ def read_again(
     )
     if photo.pixels.shape != original.pixels.shape or photo.orientation != original.orientation or not same_alpha:
         raise BrokenPhotoError(f"{name}: encoding changed size, orientation or transparency; the file was left alone")
+    wrong = None if meant is None else imaging.departure(original, meant, photo)
+    if wrong is not None:
+        raise EncodingError(
+            f"{name}: internal error: the written picture is not the meant one: {wrong}; the file was left alone, "
+            "please report it"
+        )
+    return photo
+
+
+def measured(
+    photo: imaging.Photo,
+    original: imaging.Photo,
+    promised_views: Sequence[NetworkView],
+    *,
+    witnesses: Sequence[OpenModel] = (),
+    survival: bool = False,
+) -> WrittenPhoto:
+    """Compare a photo that was written and read again with its original; with `survival` after all services."""
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
-    shown = Image.fromarray(upright_rgb(photo))
-    on_grid = resized(shown, *grid_size(shown.height, shown.width))
-    views, witness_views = views_of(shown, looks), views_of(shown, looks_of(witnesses))
-    served = serve(shown, networks(looks), every=survival)
-    perceptual = perceptual_rows(Image.fromarray(upright_rgb(original)), shown) if survival else ()
-    del shown
-    return Reread(
+    displayed = Image.fromarray(upright_rgb(photo))
+    on_grid = resized(displayed, *grid_size(displayed.height, displayed.width))
+    views, witness_views = views_of(displayed, promised_views), views_of(displayed, network_views(witnesses))
+    transformed = serve(displayed, distinct_models(promised_views), every=survival)
+    perceptual = perceptual_rows(Image.fromarray(upright_rgb(original)), displayed) if survival else ()
+    del displayed
+    return WrittenPhoto(
         views=views,
-        served=served,
+        transformed=transformed,
         perceptual=perceptual,
         witness_views=witness_views,
         on_grid=on_grid,
@@ -89,16 +118,17 @@ def read_again(
         ssim=ssim(photo.pixels, original.pixels),
         linf_levels_written=linf_levels(photo.pixels, original.pixels),
         pixels_after=imaging.pixel_digest(photo),
+        orientation=photo.orientation,
         unprotected_copies=photo.unprotected_copies,
         links_to_owner=photo.links_to_owner,
     )
 
 
 @torch.inference_mode()
-def judge(
-    reread: Reread,
-    marks: Sequence[Mark],
-    looks: Sequence[Look],
+def build_receipt(
+    written_photo: WrittenPhoto,
+    targets: Sequence[CodeTarget],
+    promised_views: Sequence[NetworkView],
     *,
     linf_applied: int,
     tolerance: int | None,
@@ -109,23 +139,26 @@ def judge(
 
     Each witness comes with the bits that it gave the original.
     """
+    models = distinct_models(promised_views)
     rows = [
-        measure(mark, code, look.model.anchors, look.view)
-        for mark, look, code in zip(marks, looks, codes_of(reread.views, [look.model for look in looks]), strict=True)
+        measure(target, code, look.model.anchors, look.view)
+        for target, look, code in zip(
+            targets, promised_views, codes_of(written_photo.views, [look.model for look in promised_views]), strict=True
+        )
     ]
     return Receipt(
         passed=all(
-            m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(marks, rows, strict=True)
+            m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(targets, rows, strict=True)
         ),
         codes=tuple(rows),
-        survival=survival_rows(reread.served, marks, networks(looks), tolerance=tolerance),
-        perceptual=reread.perceptual,
-        psnr_db=reread.psnr_db,
-        ssim=reread.ssim,
+        survival=survival_rows(written_photo.transformed, targets, models, tolerance=tolerance),
+        perceptual=written_photo.perceptual,
+        psnr_db=written_photo.psnr_db,
+        ssim=written_photo.ssim,
         linf_levels=linf_applied,
-        linf_levels_written=reread.linf_levels_written,
+        linf_levels_written=written_photo.linf_levels_written,
         witness=tuple(
-            testify(own, model, view, CARD_VIEW)
-            for (own, model), view in zip(witnesses, reread.witness_views, strict=True)
+            witness_row(original_bits, model, view, CARD_VIEW)
+            for (original_bits, model), view in zip(witnesses, written_photo.witness_views, strict=True)
         ),
     )

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hashshield.config import Settings
 from hashshield.errors import UsageError
-from hashshield.pipeline.networks import searched
+from hashshield.pipeline.networks import models_to_search
 from hashshield.types import GoalKind, GoalSpec, Request
 
 __all__ = ["goal_of", "request_of"]
@@ -45,7 +45,7 @@ def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[st
     """The request: resolved settings, the goal asked for, and what has no setting (`output`, `force`, ...)."""
     value = {key: found.value for key, found in settings.items()}
     return Request(
-        models=searched(settings),
+        models=models_to_search(settings),
         goal=goal or _named(value["goal"]),
         method=value["method"],
         preset=value["preset"],

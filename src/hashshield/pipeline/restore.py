@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.pipeline.between import held_back
+from hashshield.pipeline.between import defer_interrupts
 from hashshield.storage import Store, named
-from hashshield.storage.faults import explain
+from hashshield.storage.os_errors import explain
 from hashshield.types import Progress, Restoration
+
+if TYPE_CHECKING:
+    from hashshield.pipeline.turning import Results
 
 __all__ = ["restore"]
 
@@ -39,24 +45,26 @@ def restore(
         if progress is not None:
             for notice in store.notices:
                 progress.notice(notice)
+        results = cache(partial(_results_of, store))
         found = list(_of_last_run(store, paths, rows) if last_run else _named(store, paths, rows))
         if progress is not None:
             progress.start(len(found))
         for path, within in found:
             if progress is not None:
                 progress.photo(str(path))
-            with held_back():
+            with defer_interrupts():
                 try:
-                    row = store.restore(
-                        path,
-                        follow=within is None,
-                        within=within,
-                        force=force,
-                        dry_run=dry_run,
-                        break_links=break_links,
-                        allow_root=allow_root,
-                        pixel_digest=_pixel_digest,
-                    )
+                    with boundary("store", str(path)):
+                        row = store.restore(
+                            path,
+                            follow=within is None,
+                            within=within,
+                            force=force,
+                            dry_run=dry_run,
+                            break_links=break_links,
+                            allow_root=allow_root,
+                            pixel_digest=partial(_pixel_digest, results),
+                        )
                 except HashshieldError as error:
                     row = Restoration(str(path), "failed", reason=str(error))
                 rows.append(row)
@@ -87,11 +95,23 @@ def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -
             rows.append(Restoration(str(path), "failed", reason=reason))
 
 
-def _pixel_digest(data: bytes, path: Path) -> str | None:
-    """Digest of the decoded pixels, or None for bytes that are no photo; decoders are loaded only when needed."""
+def _results_of(store: Store) -> Results:
+    from hashshield.pipeline.turning import results_of
+
+    return results_of(store)
+
+
+def _pixel_digest(results: Callable[[], Results], data: bytes, path: Path) -> str | None:
+    """Digest of the decoded pixels, or None for bytes that are no photo; decoders are loaded only when needed.
+
+    Of a result that was turned, the digest from before.
+    """
     from hashshield.imaging import pixel_digest, read
+    from hashshield.pipeline.turning import earlier_result
 
     try:
-        return pixel_digest(read(data, name=str(path)))
+        photo = read(data, name=str(path))
     except PhotoError:
         return None
+    earlier = earlier_result(photo, results())
+    return pixel_digest(photo) if earlier is None else earlier.digest

@@ -8,8 +8,9 @@ from typing import Any
 from hashshield.attacks.finish import levels_of
 from hashshield.attacks.methods import Method, method
 from hashshield.attacks.presets import preset
-from hashshield.pipeline.plan import asked_for
+from hashshield.pipeline.plan import base_fields
 from hashshield.pipeline.task import Result
+from hashshield.pipeline.turning import TURNED
 from hashshield.storage import digest
 from hashshield.types import Outcome, Receipt, Request
 
@@ -26,11 +27,13 @@ def method_of(request: Request) -> Method:
 def row_of(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
     """The row of a worked-on photo, before it is written."""
     common: dict[str, Any] = {
-        **asked_for(path, output, result.source.sha256, request),
+        **base_fields(path, output, result.source.sha256, request),
         "steps": result.steps,
         "seconds": round(result.seconds, 3),
     }
     receipt = result.receipt
+    if result.reoriented:
+        return Outcome(status="short", reason=TURNED, **common)
     if receipt is None or result.data is None:
         return Outcome(status="failed", reason=result.reason, **common)
     worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
@@ -78,5 +81,6 @@ def details_of(result: Result, row: Outcome, request: Request) -> dict[str, Any]
         "tau": row.tau,
         "tolerance": request.tolerance,
         "status": row.status,
-        "marks": [mark.as_details() for mark in result.marks],
+        "orientation": result.orientation,
+        "marks": [target.as_details() for target in result.targets],
     }

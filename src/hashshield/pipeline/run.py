@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hashshield.checkpoints.catalog import full_name
-from hashshield.errors import GoalError, StorageError, UsageError
-from hashshield.pipeline.look import look
-from hashshield.pipeline.plan import Job, already, plan, text_of
+from hashshield.errors import GoalError, PhotoError, StorageError, UsageError
+from hashshield.pipeline.look import prefilter
+from hashshield.pipeline.plan import Job, already_row, plan, text_of
 from hashshield.storage import SpaceReport, Store, digest, preflight
 from hashshield.types import Outcome, Progress, Request
 
@@ -35,10 +36,11 @@ def protect(
     """
     check(request)
     with Store.open(request.vault) as store:
+        store.require_sound()
         for notice in store.notices:
             progress.notice(notice)
         todo = plan(paths, request, store, within=within)
-        rows = {row.path: row for row in todo.settled}
+        rows = {row.path: row for row in todo.resolved}
         jobs = todo.jobs
         if request.sample is not None and len(jobs) > request.sample:
             from hashshield.pipeline.estimate import spread
@@ -47,7 +49,7 @@ def protect(
         if request.dry_run:
             check_names(request)
             rows |= _planned(jobs, request, store, progress)
-        elif left := look(jobs, request, store, rows):
+        elif left := prefilter(jobs, request, store, rows):
             from hashshield.pipeline.execute import carry_out
 
             _preflight(left, request, store, agree)
@@ -64,26 +66,52 @@ def protect(
 def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | None, Outcome]:
     """Protect one photo's bytes without touching a file; None for bytes that were not protected.
 
-    Bytes that are some earlier run's result come back as they are, or with `force` start from the vault's original.
-    Raises UsageError, CheckpointError, StorageError for what concerns the request.
+    Bytes that are some earlier run's result come back as they are, or with `force` start from the vault's original;
+    a result that was turned since is `short`, or with `force` starts from there too. Raises UsageError,
+    CheckpointError, StorageError for what concerns the request.
     """
     check(request)
     with Store.open(request.vault) as store:
+        store.require_sound()
         known = store.known(digest(data))
         if known is not None and not request.force:
-            return data, already(Path(name), known, request)
+            return data, already_row(Path(name), known, request)
         if known is not None:
             data = store.original(known)  # never change on top of a change
 
-        from hashshield.pipeline.execute import make_tools
+        from hashshield.pipeline.execute import make_context
         from hashshield.pipeline.rows import row_of
+        from hashshield.pipeline.turning import results_of
         from hashshield.pipeline.work import Source, work
 
-        tools = make_tools(request, store.key())
-    source = Source(name, data, digest(data))
-    (result,) = work([source], tools)
+        if known is None and request.force:
+            data = _original_of(data, store, name)
+        tools = make_context(request, store.key())
+        if not request.force:
+            tools = replace(tools, results_before=results_of(store))
+        source = Source(name, data, digest(data))
+        (result,) = work([source], tools)
+        if result.earlier_result is not None and not result.reoriented:
+            known = store.known(source.sha256, result.earlier_result)
+            if known is not None:
+                return data, already_row(Path(name), known, request)
     row = row_of(result, Path(name), None, request)
     return (result.data if row.status in ("protected", "partial") else None), row
+
+
+def _original_of(data: bytes, store: Store, name: str) -> bytes:
+    """The vault's original of an earlier result of which the metadata was edited, or that was turned; else the same."""
+    from hashshield import imaging
+    from hashshield.pipeline.turning import earlier_record, results_of
+
+    results = results_of(store)
+    if not results:
+        return data
+    try:
+        earlier = earlier_record(imaging.read(data, name=name), digest(data), store, results)
+    except PhotoError:
+        return data  # the work says why it cannot be read
+    return data if earlier is None else store.original(earlier[0])
 
 
 def check_names(request: Request) -> None:

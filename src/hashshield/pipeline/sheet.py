@@ -14,7 +14,7 @@ from hashshield.errors import UsageError
 from hashshield.models.hash_files import upright_rgb
 from hashshield.storage import read_snapshot
 
-__all__ = ["Found", "Strip", "contact_sheet", "sheet_kind"]
+__all__ = ["Match", "SheetRow", "contact_sheet", "sheet_kind"]
 
 _KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 _TILE, _GAP, _LINE, _TEXT = 160, 12, 20, 13
@@ -22,24 +22,24 @@ _PAPER, _INK, _QUERY, _MATCH = "white", "black", "royalblue", "crimson"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Match:
     """One photo of a search's result."""
 
     name: str
     distance: int
     """Bits from the photo that was searched with."""
     image: Image.Image | Path
-    searched: bool = False
+    is_query: bool = False
     """Whether it is the other one of original and protected photo: the one that should not be here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Strip:
+class SheetRow:
     """One search."""
 
     title: str
     query: Image.Image
-    found: Sequence[Found]
+    matches: Sequence[Match]
     """Nearest first."""
 
 
@@ -51,9 +51,9 @@ def sheet_kind(path: Path) -> str:
     return kind
 
 
-def contact_sheet(strips: Sequence[Strip], *, kind: str) -> bytes:
+def contact_sheet(strips: Sequence[SheetRow], *, kind: str) -> bytes:
     """The strips below each other, encoded. Raises PhotoError for a photo that is gone since it was found."""
-    columns = 1 + max(len(strip.found) for strip in strips)
+    columns = 1 + max(len(strip.matches) for strip in strips)
     height = _LINE + _TILE + 2 * _LINE + 2 * _GAP
     sheet = Image.new("RGB", (columns * (_TILE + _GAP) + 2 * _GAP, len(strips) * height + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
@@ -61,11 +61,11 @@ def contact_sheet(strips: Sequence[Strip], *, kind: str) -> bytes:
         top = number * height + _GAP
         draw.text((_GAP, top), _printable(strip.title), _INK, font)
         _tile(sheet, draw, font, _GAP, top + _LINE, strip.query, _QUERY, ["searched with"])
-        for place, found in enumerate(strip.found):
+        for place, found in enumerate(strip.matches):
             left = 2 * _GAP + (place + 1) * (_TILE + _GAP)
             image = _opened(found.image) if isinstance(found.image, Path) else found.image
             words = [f"{place + 1}: {found.distance} bits", found.name]
-            _tile(sheet, draw, font, left, top + _LINE, image, _MATCH if found.searched else None, words)
+            _tile(sheet, draw, font, left, top + _LINE, image, _MATCH if found.is_query else None, words)
     buffer = BytesIO()
     sheet.save(buffer, kind, quality=90)
     return buffer.getvalue()

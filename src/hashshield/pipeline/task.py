@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,24 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply, uniform_noise
-from hashshield.attacks.goals import Aim, photo_generator
+from hashshield.attacks.finish import apply_perturbation, uniform_noise
+from hashshield.attacks.goals import Goal, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.loop import Budget
-from hashshield.attacks.masking import Masking, masking
+from hashshield.attacks.masking import PerceptualMask, perceptual_mask
 from hashshield.attacks.methods import Method
+from hashshield.attacks.objectives import Objective
 from hashshield.attacks.presets import Preset
+from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.aims import Mark
+from hashshield.models.network_views import NetworkView, network_views
+from hashshield.pipeline.aims import CodeTarget
 from hashshield.pipeline.look import open_photo
-from hashshield.pipeline.looks import Look, looks_of
-from hashshield.pipeline.receipt import Reread, read_again
-from hashshield.types import GoalSpec, Receipt
+from hashshield.pipeline.receipt import WrittenPhoto, measured, read_written
+from hashshield.pipeline.turning import Earlier, Results, earlier_result
+from hashshield.types import Receipt
 from hashshield.views import framing, pillow_view, resized, to_image
 
-__all__ = ["Result", "Source", "Task", "Tools", "aware", "prepare", "write"]
+__all__ = ["ProtectContext", "Result", "Source", "Task", "prepare", "with_writing_model", "write"]
 
 _KEEP_DECODED = 8_000_000
 """Bytes of pixels up to which a decoded photo is kept until it is written."""
@@ -50,16 +52,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tools:
+class ProtectContext:
     """Everything the work needs but the photos."""
 
     models: tuple[OpenModel, ...]
     preset: Preset
     method: Method
-    budget: Budget
-    goal: GoalSpec
-    fixed: Sequence[Bits] | None
-    """Wanted bits per model where they do not depend on the photo."""
+    search: SearchConfig
+    execution: Execution
+    goal: Goal
     secret: bytes
     """Key of the per-photo randomness."""
     tolerance: int | None
@@ -71,15 +72,15 @@ class Tools:
     lossy_formats: bool = False
     """Whether HEIC and AVIF are worked on."""
     jobs: int = 2
-    results_before: frozenset[str] = frozenset()
-    """Pixel digests of earlier runs' results: a photo with one of these had only its metadata edited since."""
+    results_before: Results = field(default_factory=dict)
+    """Earlier runs' results: a photo with the pixels of one had only its metadata edited since, or was turned."""
     notice: Callable[[str], None] = lambda text: None
     """Told what the user should know, such as a change of device."""
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def promised_views(self) -> tuple[NetworkView, ...]:
         """Each network in each view that is promised."""
-        return looks_of(self.models, self.preset.views)
+        return network_views(self.models, self.preset.views)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,15 +90,19 @@ class Result:
     source: Source
     data: bytes | None = None
     receipt: Receipt | None = None
-    marks: tuple[Mark, ...] = ()
+    targets: tuple[CodeTarget, ...] = ()
     pixels_after: str | None = None
     steps: int = 0
     seconds: float = 0.0
     reason: str | None = None
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
-    already: str | None = None
+    earlier_result: str | None = None
     """Pixel digest of a photo that is an earlier run's result; nothing was done to it."""
+    reoriented: bool = False
+    """Whether that result is shown turned."""
+    orientation: int = 1
+    """Which the photo was written with, 1 to 8."""
 
 
 @dataclass(eq=False)
@@ -112,22 +117,23 @@ class Task:
     lossless: bool
     pixels: int
     """How many the photo has."""
-    already: str | None = None
+    earlier: Earlier | None = None
+    """The earlier run's result that it is."""
     lossy_format: bool = False
     """Whether its container is one that has to be asked for."""
     witness_views: tuple[Tensor, ...] = ()
-    statements: tuple[NDArray[np.int8], ...] = ()
+    witness_bits: tuple[NDArray[np.int8], ...] = ()
     """Bits that each witness gives the original."""
-    marks: tuple[Mark, ...] = ()
-    aims: tuple[Aim, ...] = ()
-    masking: Masking | None = None
+    targets: tuple[CodeTarget, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+    masking: PerceptualMask | None = None
     """Where a change is seen least, for presets that mind."""
     scale: float = 1.0
     """Photo pixels per grid pixel."""
     tries: int = 0
     steps: int = 0
     seconds: float = 0.0
-    best: tuple[bytes, Receipt, Reread] | None = None
+    best: tuple[bytes, Receipt, WrittenPhoto] | None = None
     delta: Tensor | None = None
 
     def decoded(self) -> imaging.Photo:
@@ -135,74 +141,75 @@ class Task:
         return self.photo or imaging.read(self.source.data, name=self.source.name)
 
 
-def prepare(source: Source, tools: Tools) -> Task:
+def prepare(source: Source, context: ProtectContext) -> Task:
     """Decode a photo and make what the search needs of it. Raises PhotoError."""
-    photo = open_photo(source.data, name=source.name, lossy_formats=tools.lossy_formats)
-    shown = upright_rgb(photo)
-    opaque = None if photo.alpha is None else imaging.upright(photo.alpha, photo.orientation)
-    grid = make_grid(shown, channels=photo.pixels.shape[2], opaque=opaque)
-    if (photo.lossless or tools.preset.sees_writing) and _is_small(photo) and not tools.method.noise:
-        grid = _with_codec(grid, photo, source, tools)
+    photo = open_photo(source.data, name=source.name, lossy_formats=context.lossy_formats)
+    displayed = upright_rgb(photo)
+    alpha = None if photo.alpha is None else imaging.to_display_orientation(photo.alpha, photo.orientation)
+    grid = make_grid(displayed, channels=imaging.colour_channels(photo), alpha=alpha)
+    if (photo.lossless or context.preset.sees_writing) and _is_small(photo) and not context.method.noise:
+        grid = _with_codec(grid, photo, source, context)
     return Task(
         source=source,
         grid=grid,
-        views=tuple(_view(shown, grid, look) for look in tools.looks),
-        witness_views=tuple(_view(shown, grid, Look(model)) for model in tools.witnesses),
+        views=tuple(_view(displayed, grid, look) for look in context.promised_views),
+        witness_views=tuple(_view(displayed, grid, NetworkView(model)) for model in context.witnesses),
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
-        scale=min(shown.shape[:2]) / min(grid.image.shape[1:]),
-        masking=masking(shown, *grid.image.shape[1:]) if tools.preset.masked else None,
+        scale=min(displayed.shape[:2]) / min(grid.image.shape[1:]),
+        masking=perceptual_mask(displayed, *grid.image.shape[1:]) if context.preset.masked else None,
         pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
-        already=_result_before(photo, tools),
+        earlier=earlier_result(photo, context.results_before),
         lossy_format=photo.container in imaging.LOSSY_FORMATS,
     )
 
 
-def _view(shown: NDArray[np.uint8], grid: Grid, look: Look) -> Tensor:
+def _view(displayed: NDArray[np.uint8], grid: Grid, look: NetworkView) -> Tensor:
     """A view of the original; out of the grid where both resize alike, which saves a pass over the photo."""
     size = look.model.card.input
-    goal, (rows, columns) = framing(look.view, size, shown.shape[0], shown.shape[1])
+    goal, (rows, columns) = framing(look.view, size, displayed.shape[0], displayed.shape[1])
     if goal != grid.image.shape[1:]:
-        return pillow_view(shown, size, look.view)
+        return pillow_view(displayed, size, look.view)
     return grid.image[:, rows, columns]
 
 
-def _result_before(photo: imaging.Photo, tools: Tools) -> str | None:
-    digest = imaging.pixel_digest(photo) if tools.results_before else None
-    return digest if digest in tools.results_before else None
-
-
 def _changed_pixels(
-    photo: imaging.Photo, delta: Tensor, source: Source, tools: Tools, drawn: dict[int, Tensor] | None = None
+    photo: imaging.Photo,
+    delta: Tensor,
+    source: Source,
+    context: ProtectContext,
+    noise_cache: dict[int, Tensor] | None = None,
 ) -> NDArray[np.uint8]:
     """Pixels after `delta`; the rounding draws the same numbers each time, so a change that passed passes again.
 
     `drawn` keeps them between calls.
     """
-    seed = int(photo_generator(tools.secret, source.sha256, "rounding").integers(2**62))
-    if tools.method.noise:
+    seed = int(photo_generator(context.secret, source.sha256, "rounding").integers(2**62))
+    if context.method.noise:
         generator = torch.Generator().manual_seed(seed)
-        return uniform_noise(photo.pixels, tau=tools.budget.tau, generator=generator, opaque=photo.alpha)
-    return apply(
+        return uniform_noise(
+            photo.pixels, tau=context.search.tau, channels=len(delta), generator=generator, alpha=photo.alpha
+        )
+    return apply_perturbation(
         photo.pixels,
         delta,
-        tau=tools.budget.tau,
+        tau=context.search.tau,
         orientation=photo.orientation,
         generator=torch.Generator().manual_seed(seed),
-        opaque=photo.alpha,
-        drawn=drawn,
+        alpha=photo.alpha,
+        noise_cache=noise_cache,
     )
 
 
-def write(task: Task, delta: Tensor, tools: Tools) -> tuple[bytes, Reread, int]:
+def write(task: Task, delta: Tensor, context: ProtectContext) -> tuple[bytes, WrittenPhoto, int]:
     """Encode, read again, and tell the largest level that was applied."""
     photo = task.decoded()
-    pixels = _changed_pixels(photo, delta, task.source, tools)
-    data = imaging.write(photo, pixels, strip=tools.strip)
+    pixels = _changed_pixels(photo, delta, task.source, context)
+    data = imaging.write(photo, pixels, strip=context.strip)
     applied = linf_levels(pixels, photo.pixels)
+    written = read_written(data, photo, pixels, name=task.source.name)
     del pixels
-    name, witnesses = task.source.name, tools.witnesses
-    again = read_again(data, photo, tools.looks, name=name, witnesses=witnesses, survival=tools.survival)
+    again = measured(written, photo, context.promised_views, witnesses=context.witnesses, survival=context.survival)
     return data, again, applied
 
 
@@ -216,24 +223,24 @@ def _is_small(photo: imaging.Photo) -> bool:
     return bool(height * width <= _CODEC_IN_LOOP)
 
 
-def _with_codec(grid: Grid, photo: imaging.Photo, source: Source, tools: Tools) -> Grid:
+def _with_codec(grid: Grid, photo: imaging.Photo, source: Source, context: ProtectContext) -> Grid:
     """A grid that sees each change as writing leaves it; for a lossless format, as rounding does."""
-    drawn: dict[int, Tensor] = {}
+    noise_cache: dict[int, Tensor] = {}
     preview = imaging.previewer(photo)
 
     def written(change: Tensor) -> Tensor:
-        pixels = _changed_pixels(photo, change, source, tools, drawn)
+        pixels = _changed_pixels(photo, change, source, context, noise_cache)
         return _on_grid(replace(photo, pixels=preview(pixels)), grid).to(change.device)
 
     return replace(grid, written=written)
 
 
-def aware(task: Task, reread: Reread, delta: Tensor, tools: Tools) -> Grid:
+def with_writing_model(task: Task, written_photo: WrittenPhoto, delta: Tensor, context: ProtectContext) -> Grid:
     """The task's grid, knowing what writing does: at every step for small photos, for large from what `delta` became.
 
     `reread` is what was written.
     """
     if task.photo is None or not _is_small(task.photo):
         meant = replace(task.grid, drift=None).changed(delta)[0]
-        return replace(task.grid, drift=to_image(reread.on_grid) - meant)
-    return task.grid if task.lossless else _with_codec(task.grid, task.photo, task.source, tools)
+        return replace(task.grid, drift=to_image(written_photo.on_grid) - meant)
+    return task.grid if task.lossless else _with_codec(task.grid, task.photo, task.source, context)

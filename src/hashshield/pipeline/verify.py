@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
 import torch
 
 from hashshield import imaging
+from hashshield.attacks.batching import cpu_workers
 from hashshield.attacks.presets import preset as find_preset
-from hashshield.attacks.room import lanes
+from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError
-from hashshield.metrics.hamming import bits_of, to_hex
+from hashshield.metrics.hamming import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import Mark, aim_elsewhere, aim_for, fixed_bits, measure, read_mark, tolerance_for
+from hashshield.pipeline.aims import (
+    CodeTarget,
+    goal_for,
+    make_target,
+    measure,
+    read_target,
+    target_for_view,
+    tolerance_for,
+)
+from hashshield.pipeline.turning import TURNED, Results, earlier_record, results_of
 from hashshield.storage import Record, Store, named, read_snapshot
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
-from hashshield.views import pillow_view
 
 __all__ = ["verify"]
 
@@ -55,7 +65,7 @@ def verify(
         keep_freed_memory()
         chosen, views = choose_device(device), find_preset(preset).views
         check = _Check(store, list(models), list(otherwise), original, goal, tolerance, views, chosen, progress)
-        with lanes(torch.get_num_threads() if check.device == "cpu" else 1) as pool:
+        with cpu_workers(torch.get_num_threads() if check.device == "cpu" else 1) as pool:
             for row in (pool.map if pool else map)(check.row, files):
                 progress.photo(row.path)
                 rows.append(row)
@@ -85,40 +95,47 @@ class _Check:
         self.goal = goal or GoalSpec()
         self.promised: Record | None = None
         """The row that speaks for all files: of an original that is itself protected, unless a goal was given."""
-        self.marks = None if original is None else self._marks_of(original, as_promised=goal is None)
+        self.targets = None if original is None else self._marks_of(original, as_promised=goal is None)
 
     def file(self, path: Path, within: Path | None) -> Verification:
         snapshot = read_snapshot(path, follow=within is None, within=within)
         if within is not None and imaging.sniff(snapshot.data[:64]) is None:
             return Verification(str(path), "skipped", reason="not an image")
-        record = self.store.known(snapshot.sha256) if self.marks is None else self.promised
+        record = self.store.known(snapshot.sha256) if self.targets is None else self.promised
         photo = imaging.read(snapshot.data, name=str(path))
-        if self.marks is None and record is None:
-            record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
-        shown = upright_rgb(photo)
-        marks = self.marks or self._recorded(record)
-        if not marks:
+        reoriented = False
+        if self.targets is None and record is None:
+            record, reoriented = earlier_record(photo, snapshot.sha256, self.store, self._results) or (None, False)
+        displayed = upright_rgb(photo)
+        targets = self.targets or self._recorded(record)
+        if not targets:
             reason = self._why_unknown(snapshot.sha256, record)
-            return Verification(str(path), "unknown", reason=reason, hex_codes=self._hex(shown, self.names))
-        rows = [self._measure(mark, shown) for mark in marks]
+            return Verification(str(path), "unknown", reason=reason, hex_codes=self._hex(displayed, self.names))
+        rows = [self._measure(target, displayed) for target in targets]
         lossless = photo.lossless
         tolerance = self.tolerance
         if tolerance is None and record is not None:
             tolerance = record.details.get("tolerance")
-        passed = all(
-            mark.passed(row, tolerance_for(tolerance, row.bits, lossless=lossless))
-            for mark, row in zip(marks, rows, strict=True)
+        # Distances are to the photo as it was shown; what a turned one is far from is not what a service has.
+        passed = not reoriented and all(
+            target.passed(row, tolerance_for(tolerance, row.bits, lossless=lossless))
+            for target, row in zip(targets, rows, strict=True)
         )
         return Verification(
             str(path),
             "protected" if passed else "not_protected",
-            source="ledger" if self.marks is None else "original",
+            reason=TURNED if reoriented else None,
+            source="ledger" if self.targets is None else "original",
             goal=_goal_text(self.goal, record),
             distance_from_original=min(row.distance_from_original for row in rows),
             distance_to_goal=max(row.distance_to_goal for row in rows),
             codes=tuple(rows),
-            hex_codes=self._hex(shown, [mark.model for mark in marks]),
+            hex_codes=self._hex(displayed, [target.model for target in targets]),
         )
+
+    @cached_property
+    def _results(self) -> Results:
+        return results_of(self.store)
 
     def _full(self, name: str) -> str:
         """The name the ledger uses; a file named without a length has to be opened for it."""
@@ -129,7 +146,8 @@ class _Check:
         """The row of one file and the folder it was met in; files are checked side by side."""
         path, within = named_file
         try:
-            return self.file(path, within)
+            with boundary("compare", str(path)):
+                return self.file(path, within)
         except HashshieldError as error:
             return Verification(str(path), "failed", reason=str(error))
 
@@ -139,10 +157,10 @@ class _Check:
                 (self.opened[name],) = open_models([name], device=self.device)
             return self.opened[name]
 
-    def _recorded(self, record: Record | None) -> list[Mark]:
+    def _recorded(self, record: Record | None) -> list[CodeTarget]:
         """What the ledger holds of the networks asked for; of all networks when none was named."""
-        marks = [] if record is None else [read_mark(m) for m in record.details["marks"]]
-        return [mark for mark in marks if not self.asked or mark.model in self.names]
+        targets = [] if record is None else [read_target(m) for m in record.details["marks"]]
+        return [target for target in targets if not self.asked or target.model in self.names]
 
     def _why_unknown(self, sha256: str, record: Record | None) -> str:
         if record is not None:
@@ -152,21 +170,19 @@ class _Check:
         return "not in the ledger; give the original with --original to compare"
 
     @torch.inference_mode()
-    def _measure(self, mark: Mark, shown: imaging.Pixels) -> CodeRow:
-        model = self._model(mark.model)
-        image = pillow_view(shown, model.card.input, mark.view)[None].to(self.device)
-        return measure(mark, model.model(image).code[0].float().cpu().numpy(), model.anchors, mark.view)
+    def _measure(self, target: CodeTarget, displayed: imaging.Pixels) -> CodeRow:
+        model = self._model(target.model)
+        return measure(target, model.hash(displayed, target.view).code, model.anchors, target.view)
 
     @torch.inference_mode()
-    def _hex(self, shown: imaging.Pixels, names: Sequence[str]) -> dict[str, str]:
+    def _hex(self, displayed: imaging.Pixels, names: Sequence[str]) -> dict[str, str]:
         codes = {}
         for name in names:
             model = self._model(name)
-            image = pillow_view(shown, model.card.input)[None].to(self.device)
-            codes[model.name] = to_hex(bits_of(model.model(image).code[0].float().cpu().numpy()))
+            codes[model.name] = to_hex(model.hash(displayed).bits)
         return codes
 
-    def _marks_of(self, original: Path, *, as_promised: bool) -> list[Mark]:
+    def _marks_of(self, original: Path, *, as_promised: bool) -> list[CodeTarget]:
         """What files are held against, of a given original.
 
         In place, the photo a user still has is the protected one, whose own code is not what was left behind. It stands
@@ -178,42 +194,40 @@ class _Check:
         if record is None:
             return self._drawn(upright_rgb(photo), snapshot.sha256)
         self.progress.notice(f"{original}: is protected; compared with the photo it was")
-        marks = self._recorded(record) if as_promised else []
-        if marks:
+        targets = self._recorded(record) if as_promised else []
+        if targets:
             self.promised = record
-            return marks
+            return targets
         data = self.store.original(record)
         return self._drawn(upright_rgb(imaging.read(data, name=str(original))), record.sha256_before)
 
     @torch.inference_mode()
-    def _drawn(self, shown: imaging.Pixels, sha256: str) -> list[Mark]:
+    def _drawn(self, displayed: imaging.Pixels, sha256: str) -> list[CodeTarget]:
         """Marks of an original; what `away` drew cannot be known here, so only its band is held against it."""
         models = [self._model(name) for name in self.names]
-        fixed = fixed_bits(self.goal, models)
-        marks = []
-        for index, model in enumerate(models):
-            views = [pillow_view(shown, model.card.input, view)[None].to(self.device) for view in self.views]
-            codes = [model.model(view) for view in views]
-            mark, _ = aim_for(
-                self.goal,
+        goal = goal_for(self.goal, models)
+        targets = []
+        for model in models:
+            hashed = [model.hash(displayed, view) for view in self.views]
+            target, _ = make_target(
+                goal,
                 model,
-                codes[0].code[0].float().cpu().numpy(),
-                codes[0].features[0],
-                fixed=None if fixed is None else fixed[index],
+                hashed[0].code,
+                hashed[0].features,
                 key=self.store.key(),
                 sha256=sha256,
             )
-            marks.append(mark)
-            for view, found in zip(self.views[1:], codes[1:], strict=True):
-                there, _ = aim_elsewhere(mark, view, found.code[0].float().cpu().numpy(), found.features[0])
-                marks.append(there)
-        return marks
+            targets.append(target)
+            for view, found in zip(self.views[1:], hashed[1:], strict=True):
+                there, _ = target_for_view(target, view, found.code, found.features)
+                targets.append(there)
+        return targets
 
 
 def _goal_text(goal: GoalSpec, record: Record | None) -> str:
     if record is not None:
         return str(record.details["goal"])
-    return goal.kind if goal.value is None else f"{goal.kind}:{goal.value}"
+    return goal.label
 
 
 def _files(

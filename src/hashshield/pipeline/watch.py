@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hashshield.errors import HashshieldError, UsageError
 from hashshield.pipeline.run import check, protect
-from hashshield.storage import Arrivals, Look, Store, read_snapshot
+from hashshield.storage import Arrivals, FileFingerprint, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
 
 __all__ = ["SETTLE_SECONDS", "watch"]
@@ -107,4 +107,4 @@ class _Telling:
             return
         # Somebody may have been quick to put another photo there: then it is an arrival.
         if now.sha256 == sha256:
-            self._arrivals.wrote(path, Look(now.dev, now.inode, now.size, now.mtime_ns))
+            self._arrivals.wrote(path, FileFingerprint(now.dev, now.inode, now.size, now.mtime_ns))

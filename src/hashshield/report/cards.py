@@ -1,4 +1,4 @@
-"""What the page says of one photo, taken from the row of `protect` or `evaluate`."""
+"""The facts about one photo on the page, taken from its row of `protect` or `evaluate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from hashshield.types import Evaluation, Outcome
 
-__all__ = ["Bar", "Card", "card_of", "decibels", "goal_text", "network_text"]
+__all__ = ["Bar", "PhotoCard", "decibels", "goal_text", "network_text", "photo_card"]
 
 _WORDS = {
     "protected": "protected",
@@ -27,47 +27,47 @@ _BAD = {"short", "partial", "failed"}
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One line of the survival chart: bits that differ from the photo's own code."""
+    """One bar of the chart: how many bits differ from the photo's own code."""
 
     label: str
     group: str
-    """Whose code it is."""
+    """The network or kind of hash whose code it is."""
     distance: int | None
-    """None where it was not measured."""
+    """Bits; None if it was not measured."""
     bits: int
-    kept: bool | None
-    """Whether the goal still holds; None where that is not asked."""
+    goal_kept: bool | None
+    """True if the goal still holds; None if there is none to hold."""
     verdict: str
     banded: bool = False
-    """Whether 45 to 55% of the bits are what was aimed at."""
+    """True if the goal was to change 45 to 55% of the bits."""
     threshold: int | None = None
-    """Largest distance that counts as a match, where there is a customary one."""
+    """Largest distance that customarily counts as a match; None if there is no such custom."""
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One photo."""
+class PhotoCard:
+    """The card of one photo."""
 
     number: int
     name: str
     folder: str | None
-    """None in a page to be shared."""
+    """None on a redacted page."""
     status: str
     mood: str
-    """good, bad or plain: how the status is coloured."""
+    """The colour of the status: good, bad or plain."""
     reason: str | None
     facts: tuple[tuple[str, str], ...]
     bars: dict[str, list[Bar]]
     """By group, in the order of the receipt."""
     banded: bool
-    """Whether 45 to 55% of the bits are what was aimed at."""
+    """True if the goal was to change 45 to 55% of the bits."""
     psnr_db: float | None
-    hint: str | None
-    """What the file still holds or says besides the protected pixels."""
+    note: str | None
+    """A sentence on what else in the file shows the original or names its owner."""
 
 
-def card_of(row: Outcome | Evaluation, number: int, *, redact: bool) -> Card:
-    """The card of a row; `redact` leaves out folders, digests, and messages, which may name folders or files."""
+def photo_card(row: Outcome | Evaluation, number: int, *, redact: bool) -> PhotoCard:
+    """Return the card of a row; `redact` omits folders, digests, and messages, which may name folders or files."""
     path = row.path if isinstance(row, Outcome) else row.protected
     folder = str(PurePath(path).parent)
     reason = row.reason
@@ -75,7 +75,7 @@ def card_of(row: Outcome | Evaluation, number: int, *, redact: bool) -> Card:
         reason = "The reason is left out of a page to be shared."
     elif redact and reason is not None:
         reason = "The written photo missed the goal."
-    return Card(
+    return PhotoCard(
         number=number,
         name=PurePath(path).name or path,
         folder=None if redact or folder == "." else folder,
@@ -86,22 +86,22 @@ def card_of(row: Outcome | Evaluation, number: int, *, redact: bool) -> Card:
         bars=_grouped(_bars(row)),
         banded=_banded(row),
         psnr_db=row.psnr_db,
-        hint=_hint(row) if isinstance(row, Outcome) else None,
+        note=_note(row) if isinstance(row, Outcome) else None,
     )
 
 
 def decibels(value: float) -> str:
-    """A PSNR for people."""
+    """Return a PSNR as text, in dB; "identical" if it is infinite."""
     return "identical" if math.isinf(value) else f"{value:.1f} dB"
 
 
 def network_text(model: str) -> str:
-    """A network without the folder of its file."""
+    """Return a network's name without the folder of its file."""
     return PurePath(model).name
 
 
 def goal_text(goal: str | None) -> str:
-    """A goal without the folder of its image or set."""
+    """Return a goal as text, without the folder of its image or set."""
     kind, _, value = (goal or "").partition(":")
     return f"{kind}: {PurePath(value).name}" if value else kind
 
@@ -111,6 +111,7 @@ def _banded(row: Outcome | Evaluation) -> bool:
 
 
 def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, str]]:
+    """Yield names and values of the facts; an empty value is one the row does not have."""
     yield "PSNR", "" if row.psnr_db is None else decibels(row.psnr_db)
     yield "SSIM", "" if row.ssim is None else f"{row.ssim:.5f}"
     if isinstance(row, Evaluation):
@@ -130,27 +131,34 @@ def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, st
 
 
 def _bars(row: Outcome | Evaluation) -> Iterable[Bar]:
-    """The written file, what was done to it afterwards, and what networks and hashes say that were not aimed at."""
+    """Yield the bars: the written file, its transformed copies, then networks and hashes that were not searched on."""
     bits = {code.model: code.bits for code in row.codes}
     banded = _banded(row)
     for code in row.codes:
-        kept = _kept(row.status)
+        goal_kept = _goal_kept(row.status)
         network, label = network_text(code.model), _label("as written", code.view)
-        yield Bar(label, network, code.distance_from_original, code.bits, kept, _verdict(kept), banded)
+        yield Bar(label, network, code.distance_from_original, code.bits, goal_kept, _verdict(goal_kept), banded)
     for after in row.survival:
         if after.model in bits:
             network, label = network_text(after.model), _label(after.transform, after.view)
             verdict = "not measured" if after.distance_from_original is None else _verdict(after.passed)
             yield Bar(label, network, after.distance_from_original, bits[after.model], after.passed, verdict, banded)
-    for said in row.witness if isinstance(row, Outcome) else ():
-        words = "unlinked" if said.unlinked else "linked"
-        group = f"{network_text(said.model)}, never searched on"
-        yield Bar(_label("as written", said.view), group, said.distance_from_original, said.bits, said.unlinked, words)
-    for old in row.perceptual:
-        words = "not measured" if old.matches is None else "matches" if old.matches else "no match"
-        kept = None if old.matches is None else not old.matches
+    for witness in row.witness if isinstance(row, Outcome) else ():
+        words = "unlinked" if witness.unlinked else "linked"
+        group = f"{network_text(witness.model)}, never searched on"
+        yield Bar(
+            _label("as written", witness.view),
+            group,
+            witness.distance_from_original,
+            witness.bits,
+            witness.unlinked,
+            words,
+        )
+    for hashed in row.perceptual:
+        words = "not measured" if hashed.matches is None else "matches" if hashed.matches else "no match"
+        unmatched = None if hashed.matches is None else not hashed.matches
         group = "Classical hashes, not aimed at"
-        yield Bar(old.hash, group, old.distance, old.bits, kept, words, threshold=old.threshold)
+        yield Bar(hashed.hash, group, hashed.distance, hashed.bits, unmatched, words, threshold=hashed.threshold)
 
 
 def _grouped(bars: Iterable[Bar]) -> dict[str, list[Bar]]:
@@ -164,15 +172,15 @@ def _label(transform: str, view: str) -> str:
     return transform if view in ("card", transform) else f"{transform}, {view}"
 
 
-def _kept(status: str) -> bool | None:
+def _goal_kept(status: str) -> bool | None:
     return {"protected": True, "short": False, "partial": False}.get(status)
 
 
-def _verdict(kept: bool | None) -> str:
-    return "" if kept is None else "kept" if kept else "lost"
+def _verdict(goal_kept: bool | None) -> str:
+    return "" if goal_kept is None else "kept" if goal_kept else "lost"
 
 
-def _hint(row: Outcome) -> str | None:
+def _note(row: Outcome) -> str | None:
     parts = []
     if row.unprotected_copies:
         parts.append(f"still holds unprotected copies: {', '.join(row.unprotected_copies)}")

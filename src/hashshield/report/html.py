@@ -1,7 +1,6 @@
-"""The page itself: one file that needs no network and lets no photo's name or metadata become markup.
+"""The page itself: one file that needs no network, and in which no photo's name or metadata becomes markup.
 
-Jinja with autoescape renders it, because escaping is then what happens when nothing is said. torch requires Jinja, so
-it is there anyway.
+Jinja renders it with autoescape, so that escaping is the default and not a matter of care.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ import jinja2
 from markupsafe import Markup
 
 from hashshield.errors import HashshieldError, UsageError
-from hashshield.report.cards import card_of
-from hashshield.report.files import pair
-from hashshield.report.pictures import AMPLIFIED, Pictures, pictures
+from hashshield.report.cards import photo_card
+from hashshield.report.pictures import AMPLIFIED, Pictures, pictures, read_pair
 from hashshield.report.summary import summary_of
 from hashshield.storage import Store, check_page, put_page
 from hashshield.text import clean
@@ -28,27 +26,28 @@ from hashshield.types import Evaluation, Outcome
 __all__ = ["check_place", "page", "write"]
 
 _MARK = b"<!doctype html>\n<!-- HashShield report -->\n"
-"""What every page begins with; a file that begins otherwise is not ours to replace."""
+"""The first bytes of every page; a file that begins otherwise is never replaced."""
 _HERE = Path(__file__).parent
-_ROOM = 27_500_000
-"""Characters that all pictures together may take."""
-_ROOM_OF_ONE = 1_400_000
+_PAGE_CHARACTERS = 27_500_000
+"""Characters that the pictures of all photos together may take."""
+_PHOTO_CHARACTERS = 1_400_000
+"""Characters that the pictures of one photo may take."""
 _PICTURED = 200
-"""More photos than this are listed, but only those with the lowest PSNR are shown."""
-_SHOWN = {"protected", "partial", "already", "compared"}
+"""Largest number of photos with pictures; of more, those with the lowest PSNR get them, the others are listed."""
+_WITH_PICTURES = {"protected", "partial", "already", "compared"}
 
 
 def check_place(path: Path) -> None:
-    """Refuse, before the work, a file that `write` would refuse. Raises UsageError, StorageError."""
+    """Check, before the work, that `write` may write this file. Raises UsageError, StorageError."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {path}: a page is written, so its name must end in .html")
     check_page(path, mark=_MARK)
 
 
 def write(path: Path, rows: Sequence[Outcome | Evaluation], *, vault: Path | None = None, **rest: Any) -> None:
-    """Write the page of a run, readable by its owner only; `rest` as in `page`.
+    """Write the page of a run to a file that only its owner can read; `rest` as for `page`.
 
-    Originals of photos changed in place are taken from the vault folder (None: the user's own). Raises UsageError,
+    `vault` is the folder with the originals of photos changed in place; None is the user's own. Raises UsageError,
     StorageError.
     """
     if any(isinstance(row, Outcome) for row in rows):
@@ -68,17 +67,17 @@ def page(
     redact: bool = False,
     tell: Callable[[str], None] = lambda name: None,
 ) -> bytes:
-    """Render the page of a run; one photo's pixels are in memory at a time.
+    """Return the page of a run, in UTF-8; only one photo's pixels are in memory at a time.
 
-    `said` are sentences for its head; `store` is where originals of photos changed in place are; `tell`
-    hears of each photo. With `redact` nothing of an original is in the page, nor its digest or any folder. A photo
-    whose files cannot be read is shown without pictures.
+    `said` are sentences for the top of the page; `store` has the originals of photos changed in place; `tell` is called
+    with the path of each photo before its files are read. With `redact` the page holds nothing of an original, no
+    digest and no folder. A photo whose files cannot be read is shown without pictures.
     """
-    names = _environment()
-    cards = [card_of(row, number, redact=redact) for number, row in enumerate(rows, 1)]
+    templates = _environment()
+    cards = [photo_card(row, number, redact=redact) for number, row in enumerate(rows, 1)]
     pictured = _pictured(rows)
-    room = min(_ROOM // max(len(pictured), 1), _ROOM_OF_ONE)
-    one = names.get_template("card.html")
+    room = min(_PAGE_CHARACTERS // max(len(pictured), 1), _PHOTO_CHARACTERS)
+    one = templates.get_template("card.html")
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
 
     def rendered() -> Iterator[Markup]:
@@ -86,15 +85,15 @@ def page(
             shown, missing = _pictures(row, store, room, redact, tell) if index in pictured else (None, None)
             yield Markup(one.render(card=card, pictures=shown, missing=missing, amplified=AMPLIFIED))
 
-    parts = names.get_template("template.html").generate(
+    parts = templates.get_template("template.html").generate(
         command=command,
-        # They name networks, and a network may be a file in somebody's folder.
+        # These sentences name networks, and a network may be a file in a private folder.
         said=() if redact else said,
         redact=redact,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         summary=summary_of(rows, cards),
         cards=cards,
-        unpictured=sum(row.status in _SHOWN for row in rows) - len(pictured),
+        unpictured=sum(row.status in _WITH_PICTURES for row in rows) - len(pictured),
         rendered=rendered(),
         style=Markup(style),
         script=Markup(script),
@@ -107,8 +106,8 @@ def page(
 
 
 def _pictured(rows: Sequence[Outcome | Evaluation]) -> frozenset[int]:
-    """Which rows get pictures: those that have two files, and when these are too many, the most changed ones."""
-    there = [index for index, row in enumerate(rows) if row.status in _SHOWN]
+    """Return the indices of the rows with pictures: those with two files, and of too many the most changed ones."""
+    there = [index for index, row in enumerate(rows) if row.status in _WITH_PICTURES]
     value = {index: rows[index].psnr_db for index in there}
     return frozenset(sorted(there, key=lambda index: value[index] or 0.0)[:_PICTURED])
 
@@ -118,14 +117,14 @@ def _pictures(
 ) -> tuple[Pictures | None, str | None]:
     tell(row.path if isinstance(row, Outcome) else row.protected)
     try:
-        before, after = pair(row, store)
+        before, after = read_pair(row, store)
     except HashshieldError as error:
         return None, "Its files could not be read." if redact else str(error)
     return pictures(before, after, room=room, redact=redact), None
 
 
 def _environment() -> jinja2.Environment:
-    """Every value that is put into a page is first made harmless to read, then escaped."""
+    """Return templates that make every value harmless to show, and then escape it."""
 
     def finalize(value: Any) -> Any:
         return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -141,5 +140,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _hash(text: str) -> str:
-    """How a Content-Security-Policy names an inline block (CSP 3, section 2.3.1)."""
+    """Return the source expression of an inline block in a Content-Security-Policy (CSP 3, section 2.3.1)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"

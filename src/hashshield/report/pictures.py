@@ -1,4 +1,7 @@
-"""The pictures of one photo on the page: a region at 100%, what was changed in it, and where in the photo it is."""
+"""The pictures of one photo on the page: a region at 100%, the change in it, and its place in the photo.
+
+`read_pair` reads the original and the result, `pictures` cuts and encodes what is shown of them.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,34 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hashshield.imaging import Pixels
+from hashshield import imaging
+from hashshield.arrays import Pixels
+from hashshield.errors import HashshieldError, PhotoError
+from hashshield.models.hash_files import upright_rgb
+from hashshield.storage import Store, digest, read_snapshot
+from hashshield.types import Evaluation, Outcome
 
-__all__ = ["AMPLIFIED", "Pictures", "pictures"]
+__all__ = ["AMPLIFIED", "Pictures", "pictures", "read_pair", "same_size_pair"]
 
 AMPLIFIED = 16
-"""The difference is shown this many times as large, so that 8 levels, what tau allows, are black or white."""
+"""Factor on the shown difference; with it the 8 levels that the default tau allows are black or white."""
 _BLOCK = 16
-"""Side of the squares, in pixels, by which the most changed region is looked for."""
+"""Side, in pixels, of the squares by which the most changed region is found."""
 _SIZES = ((640, 440), (560, 380), (480, 320))
+"""Width and height of the region, in pixels; a smaller one is taken if the larger does not fit the page."""
 _QUALITIES = (70, 80, 88, 95)
 _THUMBNAIL = (216, 162)
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Data URIs, and where the region lies; lengths in pixels of the photo."""
+    """The pictures as data URIs, and the place of the region; lengths are in pixels of the photo."""
 
     photo_width: int
     photo_height: int
@@ -35,20 +45,67 @@ class Pictures:
     width: int
     height: int
     before: str | None
-    """None where no original may be shown."""
+    """None if no original may be shown."""
     after: str
     difference: str | None
     overview: str | None
-    """The whole photo; None where the region is the whole photo."""
+    """The whole photo; None if the region is the whole photo."""
     quality: int | None
-    """Of the WebP that the page shows; None when it is lossless."""
+    """WebP quality of the region; None if it is lossless."""
+
+
+def read_pair(row: Outcome | Evaluation, store: Store | None) -> tuple[Pixels, Pixels]:
+    """Read the original and the result of a row, (H, W, 3) each, as displayed.
+
+    The original of a photo that was changed in place comes from the vault. Raises PhotoError and StorageError, also if
+    a file has changed since.
+    """
+    if isinstance(row, Evaluation):
+        before, after = _read(Path(row.original)), _read(Path(row.protected))
+    else:
+        after = _read(Path(row.output or row.path))
+        if digest(after) != row.sha256_after:
+            raise PhotoError(f"{row.output or row.path}: was changed or moved since it was protected")
+        before = _original(row, store)
+    return same_size_pair(before, after, name=row.path if isinstance(row, Outcome) else row.protected)
+
+
+def same_size_pair(before: bytes, after: bytes, *, name: str) -> tuple[Pixels, Pixels]:
+    """Decode two files as a viewer shows them, (H, W, 3) each. Raises PhotoError, also if their sizes differ."""
+    one, other = (upright_rgb(imaging.read(data, name=name)) for data in (before, after))
+    if one.shape != other.shape:
+        raise PhotoError(f"{name}: the two photos differ in size, so they cannot be laid over each other")
+    return one, other
+
+
+def _original(row: Outcome, store: Store | None) -> bytes:
+    """Return the original's bytes: the file itself where a copy was protected, else from the vault."""
+    if row.output is not None:
+        try:
+            data = _read(Path(row.path))
+        except HashshieldError:
+            data = b""
+        if digest(data) == row.sha256_before:
+            return data
+    if store is None:
+        raise PhotoError(f"{row.path}: its original is not known here")
+    if row.sha256_before is not None:
+        return store.vault.get(row.sha256_before)
+    known = store.known(row.sha256_after or "")
+    if known is None:
+        raise PhotoError(f"{row.path}: the ledger no longer knows its original")
+    return store.original(known)
+
+
+def _read(path: Path) -> bytes:
+    return read_snapshot(path, follow=True).data
 
 
 def pictures(before: Pixels, after: Pixels, *, room: int, redact: bool) -> Pictures:
-    """Cut and code the pictures of two (H, W, 3) photos so that they take about `room` characters of a page.
+    """Cut and encode the pictures of two (H, W, 3) photos so that they take about `room` characters of the page.
 
-    With `redact` the original only decides which region is shown: neither it nor the difference comes out, as the
-    original follows from the protected photo and the difference.
+    With `redact` the original only decides which region is shown: neither it nor the difference is returned, because
+    the difference and the protected photo would give the original away.
     """
     high, wide = after.shape[:2]
     energy = _energy(before, after)
@@ -56,12 +113,12 @@ def pictures(before: Pixels, after: Pixels, *, room: int, redact: bool) -> Pictu
     left_over = room * 3 // 4 - len(overview)
     for size in _SIZES:
         width, height = min(size[0], wide), min(size[1], high)
-        left, top = _place(energy, wide, high, width, height)
+        left, top = _most_changed(energy, wide, high, width, height)
         part = np.s_[top : top + height, left : left + width]
         difference = b"" if redact else _difference(before[part], after[part])
-        shown = [after[part]] if redact else [before[part], after[part]]
-        coded, quality = _fitting(shown, left_over - len(difference))
-        if sum(map(len, coded)) + len(difference) <= left_over:
+        regions = [after[part]] if redact else [before[part], after[part]]
+        encoded, quality = _encode_to_fit(regions, left_over - len(difference))
+        if sum(map(len, encoded)) + len(difference) <= left_over:
             break
     return Pictures(
         photo_width=wide,
@@ -70,38 +127,38 @@ def pictures(before: Pixels, after: Pixels, *, room: int, redact: bool) -> Pictu
         top=top,
         width=width,
         height=height,
-        before=None if redact else _uri(coded[0]),
-        after=_uri(coded[-1]),
+        before=None if redact else _uri(encoded[0]),
+        after=_uri(encoded[-1]),
         difference=_uri(difference) if difference else None,
         overview=_uri(overview) if width < wide or height < high else None,
         quality=quality,
     )
 
 
-def _fitting(shown: Sequence[Pixels], room: int) -> tuple[list[bytes], int | None]:
-    """The pictures coded alike, as well as fits into `room` bytes, else as small as it goes; and the quality."""
+def _encode_to_fit(images: Sequence[Pixels], size: int) -> tuple[list[bytes], int | None]:
+    """Encode the images with the best quality that fits `size` bytes, or the lowest; return files and quality."""
 
-    def coded(quality: int | None) -> list[bytes]:
-        return [_webp(pixels, quality) for pixels in shown]
+    def encode(quality: int | None) -> list[bytes]:
+        return [_webp(pixels, quality) for pixels in images]
 
-    # Coding without loss takes long, and a photograph rarely gets below a byte a pixel.
-    if room > sum(pixels[..., 0].size for pixels in shown):
-        found = coded(None)
-        if sum(map(len, found)) <= room:
-            return found, None
-    best, low, high = (coded(_QUALITIES[0]), _QUALITIES[0]), 1, len(_QUALITIES)
+    # Lossless encoding takes long, and a photograph rarely gets below a byte per pixel.
+    if size > sum(pixels[..., 0].size for pixels in images):
+        encoded = encode(None)
+        if sum(map(len, encoded)) <= size:
+            return encoded, None
+    best, low, high = (encode(_QUALITIES[0]), _QUALITIES[0]), 1, len(_QUALITIES)
     while low < high:
         middle = (low + high) // 2
-        found = coded(_QUALITIES[middle])
-        if sum(map(len, found)) <= room:
-            best, low = (found, _QUALITIES[middle]), middle + 1
+        encoded = encode(_QUALITIES[middle])
+        if sum(map(len, encoded)) <= size:
+            best, low = (encoded, _QUALITIES[middle]), middle + 1
         else:
             high = middle
     return best
 
 
 def _energy(before: Pixels, after: Pixels) -> NDArray[np.float64]:
-    """How much each square of the photo was changed, in rows of squares; strip by strip, because photos are large."""
+    """Return the sum of absolute changes in each square, (rows, columns); in strips, because photos are large."""
     high, wide = after.shape[:2]
     tops, lefts = range(0, high, _BLOCK), range(0, wide, _BLOCK)
     found = np.zeros((len(tops), len(lefts)))
@@ -112,8 +169,8 @@ def _energy(before: Pixels, after: Pixels) -> NDArray[np.float64]:
     return found
 
 
-def _place(energy: NDArray[np.float64], wide: int, high: int, width: int, height: int) -> tuple[int, int]:
-    """Left and top of the region of this size in which most was changed."""
+def _most_changed(energy: NDArray[np.float64], wide: int, high: int, width: int, height: int) -> tuple[int, int]:
+    """Return left and top of the region of `width` by `height` pixels with the largest change."""
     rows, columns = (min(n // _BLOCK, m) for n, m in zip((height, width), energy.shape, strict=True))
     total = np.pad(energy.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     sums = total[rows:, columns:] - total[:-rows, columns:] - total[rows:, :-columns] + total[:-rows, :-columns]
@@ -122,19 +179,20 @@ def _place(energy: NDArray[np.float64], wide: int, high: int, width: int, height
 
 
 def _difference(before: Pixels, after: Pixels) -> bytes:
-    """Protected minus original on mid-grey, amplified."""
+    """Return the amplified difference, protected minus original, on mid-grey, as WebP."""
     change = after.astype(np.int16) - before
     return _webp(np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8), 30)
 
 
 def _overview(pixels: Pixels) -> bytes:
+    """Return a thumbnail of the whole photo, as WebP."""
     image = Image.fromarray(pixels)
     image.thumbnail(_THUMBNAIL)
     return _webp(np.asarray(image), 75)
 
 
 def _webp(pixels: Pixels, quality: int | None) -> bytes:
-    """Neither metadata nor profile of the photo is taken along."""
+    """Encode pixels as WebP, lossless if `quality` is None; no metadata or profile of the photo goes in."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if quality is None:

@@ -1,4 +1,4 @@
-"""What the top of the page says of all photos together."""
+"""The figures on top of the page, over all photos."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from hashshield.report.cards import Card, decibels, goal_text, network_text
+from hashshield.report.cards import PhotoCard, decibels, goal_text, network_text
 from hashshield.types import Evaluation, Outcome
 
-__all__ = ["Dot", "Kept", "Summary", "Tile", "summary_of"]
+__all__ = ["Dot", "Summary", "SurvivalShare", "Tile", "summary_of"]
 
 _FIRST = 5
 _WIDTH = 1000
@@ -18,7 +18,7 @@ _WIDTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One large number."""
+    """One large figure."""
 
     value: str
     label: str
@@ -26,19 +26,20 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """How many photos keep their goal after one transform."""
+class SurvivalShare:
+    """Number of photos that keep their goal after one transform."""
 
     label: str
-    kept: int
+    """Name of the transform."""
+    survived: int
     measured: int
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One photo on the PSNR line; `x` is in thousandths of its width."""
+    """One photo on the PSNR axis; `x` is in thousandths of the axis' width."""
 
-    card: Card
+    card: PhotoCard
     x: float
 
 
@@ -47,17 +48,18 @@ class Summary:
     """The head of the page."""
 
     tiles: tuple[Tile, ...]
-    kept: tuple[Kept, ...]
+    survival: tuple[SurvivalShare, ...]
     dots: tuple[Dot, ...]
     ticks: tuple[tuple[int, float], ...]
-    """Whole decibels below the line, and where they stand."""
-    lowest: tuple[Card, ...]
-    """Photos with the lowest PSNR, lowest first."""
+    """Whole decibels below the axis, and their `x`."""
+    lowest: tuple[PhotoCard, ...]
+    """The photos with the lowest PSNR, lowest first; empty if there are only a few."""
     about: tuple[tuple[str, str], ...]
+    """Names and values of what all photos share: networks, goal, method, bound."""
 
 
-def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[Card]) -> Summary:
-    """Sum up rows; `cards` are theirs, in the same order."""
+def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[PhotoCard]) -> Summary:
+    """Return the summary of rows; `cards` are theirs, in the same order."""
     values = [card.psnr_db for card in cards if card.psnr_db is not None]
     measured = [card for card in cards if card.psnr_db is not None and math.isfinite(card.psnr_db)]
     lowest = sorted(measured, key=lambda card: card.psnr_db or 0)
@@ -67,7 +69,7 @@ def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[Card]) -> S
     low, high = _span([card.psnr_db or 0 for card in measured])
     return Summary(
         tiles=tuple(tiles),
-        kept=_survival(rows),
+        survival=_survival(rows),
         dots=tuple(Dot(card, _x(card.psnr_db or 0, low, high)) for card in measured),
         ticks=tuple((level, _x(level, low, high)) for level in range(low, high + 1, max((high - low) // 6, 1))),
         lowest=tuple(lowest[:_FIRST]) if len(cards) > _FIRST else (),
@@ -89,16 +91,16 @@ def _outcome_tiles(rows: Sequence[Outcome | Evaluation]) -> list[Tile]:
     return tiles
 
 
-def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[Kept, ...]:
-    """Per transform, over the photos that were written: a photo counts when every network and view keeps its goal."""
+def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[SurvivalShare, ...]:
+    """Return the shares by transform, over written photos; a photo survives if it does for every network and view."""
     written = [row for row in rows if row.survival and row.status != "short"]
     found: dict[str, list[bool]] = {}
     for row in written:
-        for name in dict.fromkeys(kept.transform for kept in row.survival):
-            passed = [kept.passed for kept in row.survival if kept.transform == name and kept.passed is not None]
+        for name in dict.fromkeys(after.transform for after in row.survival):
+            passed = [a.passed for a in row.survival if a.transform == name and a.passed is not None]
             if passed:
                 found.setdefault(name, []).append(all(passed))
-    return tuple(Kept(name, sum(passed), len(passed)) for name, passed in found.items())
+    return tuple(SurvivalShare(name, sum(passed), len(passed)) for name, passed in found.items())
 
 
 def _about(rows: Sequence[Outcome | Evaluation]) -> list[tuple[str, str]]:
@@ -115,9 +117,10 @@ def _about(rows: Sequence[Outcome | Evaluation]) -> list[tuple[str, str]]:
 
 
 def _span(values: Sequence[float]) -> tuple[int, int]:
-    """Whole decibels around all values."""
+    """Return the whole decibels just around all values; they differ by 1 at least."""
     return (math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)) if values else (0, 1)
 
 
 def _x(value: float, low: int, high: int) -> float:
+    """Return the position of a value on the axis, with a margin of 20 at both ends."""
     return round(20 + (_WIDTH - 40) * (value - low) / (high - low), 1)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from hashshield.storage.arrivals import Arrivals, Look
+from hashshield.storage.arrivals import Arrivals, FileFingerprint
 from hashshield.storage.pages import check_page, put_page
-from hashshield.storage.place import default_root
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.space import SpaceReport, Volume, preflight
 from hashshield.storage.store import Store
 from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.vault_folder import default_root
 from hashshield.storage.walk import excluded, named, walk
 
 __all__ = [
     "Arrivals",
-    "Look",
+    "FileFingerprint",
     "NewRecord",
     "Record",
     "Snapshot",

@@ -14,10 +14,10 @@ from hashshield.storage.folder import Folder
 from hashshield.storage.temporaries import is_temporary
 from hashshield.storage.walk import excluded, walk
 
-__all__ = ["Arrivals", "Look"]
+__all__ = ["Arrivals", "FileFingerprint"]
 
 
-class Look(NamedTuple):
+class FileFingerprint(NamedTuple):
     """What tells a file and its content from another: a touch of its permissions changes none of it."""
 
     dev: int
@@ -26,7 +26,7 @@ class Look(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Look:
+    def of(cls, status: os.stat_result) -> FileFingerprint:
         """Take it from what stat says."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -43,8 +43,8 @@ class Arrivals:
     ) -> None:
         self._folder, self._skip, self._exclude = folder, skip, exclude
         self._settle, self._clock = settle, clock
-        self._waiting: dict[Path, tuple[Look | None, float]] = {}
-        self._seen: dict[Path, Look] = {}
+        self._waiting: dict[Path, tuple[FileFingerprint | None, float]] = {}
+        self._seen: dict[Path, FileFingerprint] = {}
 
     def sweep(self) -> None:
         """Notice all that is there, whether or not somebody told of it."""
@@ -64,7 +64,7 @@ class Arrivals:
         """Files that are complete by now, sorted; each is handed out once."""
         ready = []
         for path, (before, since) in list(self._waiting.items()):
-            now = self._look(path)
+            now = self._fingerprint(path)
             if now is None or now == self._seen.get(path):
                 del self._waiting[path]
             elif now != before:
@@ -75,7 +75,7 @@ class Arrivals:
                 ready.append(path)
         return sorted(ready)
 
-    def wrote(self, path: Path, look: Look) -> None:
+    def wrote(self, path: Path, look: FileFingerprint) -> None:
         """The file is ours as `look` shows it, and is no arrival."""
         self._seen[path] = look
 
@@ -85,7 +85,7 @@ class Arrivals:
         if not path.is_relative_to(self._skip) and not excluded(path.relative_to(self._folder), self._exclude):
             self._waiting[path] = (None, self._clock())
 
-    def _look(self, path: Path) -> Look | None:
+    def _fingerprint(self, path: Path) -> FileFingerprint | None:
         """None for what is no regular file, is gone, or can only be reached through a link."""
         try:
             with Folder.open(path.parent, within=self._folder) as folder:
@@ -93,7 +93,7 @@ class Arrivals:
         except OSError:
             self._seen.pop(path, None)
             return None
-        return Look.of(status) if stat.S_ISREG(status.st_mode) else None
+        return FileFingerprint.of(status) if stat.S_ISREG(status.st_mode) else None
 
 
 if sys.platform == "linux":

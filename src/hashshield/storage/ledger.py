@@ -7,20 +7,46 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from hashshield.errors import StorageError
 from hashshield.storage import calls
 from hashshield.storage.attempts import Attempts
-from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
+from hashshield.storage.os_errors import storage_errors
+from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.records import Entry, Record
-from hashshield.storage.schema import MIGRATIONS, SELECT, to_record
+from hashshield.storage.schema import (
+    ATTEMPT_COLUMNS,
+    COLUMNS,
+    MIGRATIONS,
+    ORIGINAL_COLUMNS,
+    SELECT,
+    digest_of,
+    to_record,
+)
+from hashshield.storage.temporaries import temporary_name
 
-__all__ = ["Ledger"]
+__all__ = ["BACKUP_NAME", "LEDGER_NAME", "REPAIR_HINT", "Ledger"]
+
+LEDGER_NAME = "ledger.sqlite"
+BACKUP_NAME = "ledger.backup.sqlite"
+REPAIR_HINT = "run `hashshield originals repair`, which rebuilds it from the records beside the originals"
 
 _NEWEST = " ORDER BY records.id DESC LIMIT 1"
+_WITH_DIGESTS = 3
+"""Format from which on rows have digests."""
+_NOT_WORTH_A_BACKUP = frozenset({"announce", "forget_temporaries", "migrate"})
+_CORRUPT = {11, 26}
+"""SQLITE_CORRUPT and SQLITE_NOTADB."""
+_TABLES: dict[str, tuple[str, ...]] = {
+    "records": COLUMNS,
+    "originals": ORIGINAL_COLUMNS,
+    "attempts": ATTEMPT_COLUMNS,
+}
+"""Tables whose rows carry a digest of these columns."""
 
 
 class Ledger:
@@ -31,8 +57,12 @@ class Ledger:
 
         Raises StorageError if the file is damaged, unreadable or from a newer version.
         """
-        self.path = root / "ledger.sqlite"
+        self.path = root / LEDGER_NAME
+        self._root = root
         self._guard = threading.RLock()
+        self._changed = False
+        self.record_files = RecordFiles(root)
+        """Written after the ledger, at each change of a row."""
         with storage_errors(f"opening the ledger {self.path}"), Folder.open(root) as folder:
             # Made here and not by SQLite, which would use the umask; its journals then copy the mode.
             try:
@@ -47,16 +77,47 @@ class Ledger:
                 for pragma in ("secure_delete = ON", "foreign_keys = ON", "synchronous = EXTRA"):
                     self._db.execute(f"PRAGMA {pragma}")
                 self._db.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
-                self._migrate()
+                self.version_found = self._migrate()
+                """Format of the file that was there; 0 for a new or an empty one."""
         except BaseException:
             self._db.close()
             raise
-        self.attempts = Attempts(self._db, self._transaction, self._errors)
+        self.attempts = Attempts(self._db, self._transaction, self._errors, self._seal)
         """What was tried without success; neither `restore` nor `verify` asks."""
 
     def close(self) -> None:
-        """Close the file; may be called twice."""
+        """Back the ledger up if it was changed, and close it; may be called twice. Raises StorageError."""
+        try:
+            if self._changed:
+                self.back_up()
+        finally:
+            self._db.close()
+
+    def discard(self) -> None:
+        """Close a ledger that was just made, and remove its files. Raises StorageError."""
+        self._changed = False
         self._db.close()
+        with storage_errors(f"removing {self.path}"), Folder.open(self._root) as folder:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                folder.remove(self.path.name + suffix)
+
+    def back_up(self) -> None:
+        """Copy the ledger to `ledger.backup.sqlite`, whole or not at all, mode 0600. Raises StorageError."""
+        temporary = temporary_name()
+        with storage_errors(f"backing up the ledger {self.path}"), Folder.open(self._root) as folder:
+            calls.step("ledger.back_up", self.path)
+            os.close(folder.create(temporary))
+            try:
+                with self._errors(), closing(sqlite3.connect(self._root / temporary)) as copy:
+                    copy.execute("PRAGMA journal_mode = MEMORY")
+                    self._db.backup(copy)
+                    copy.execute("PRAGMA journal_mode = DELETE")
+                folder.rename(temporary, BACKUP_NAME)
+            except BaseException:
+                folder.remove(temporary)
+                raise
+            folder.sync()
+        self._changed = False
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -78,6 +139,7 @@ class Ledger:
                     "INSERT INTO originals (id, size) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET pruned = NULL",
                     (name, size),
                 )
+                self._seal("originals", name)
             self._remember((temporary,))
             row = (
                 entry.kind,
@@ -104,42 +166,75 @@ class Ledger:
                 row,
             )
             number = cursor.lastrowid
+            self._seal("records", number)
         if number is None:
-            raise StorageError(f"{self.path}: a new row got no number; the ledger is damaged")
+            raise StorageError(f"{self.path}: a new row got no number; {REPAIR_HINT}")
+        self.record_files.write(self.rows([number]))
         return number
 
     def commit(self, number: int, temporaries: Sequence[Path] = ()) -> None:
         """Mark an intent as carried out, and the row it takes back, if any, as restored."""
         with self._transaction("commit"):
             self._db.execute("UPDATE records SET state = 'done' WHERE id = ?", (number,))
-            self._db.execute(
-                "UPDATE records SET state = 'restored' WHERE id = (SELECT undoes FROM records WHERE id = ?)", (number,)
-            )
+            undone = self._db.execute("SELECT undoes FROM records WHERE id = ?", (number,)).fetchone()
+            changed = [number] if undone is None or undone[0] is None else [number, undone[0]]
+            for other in changed[1:]:
+                self._db.execute("UPDATE records SET state = 'restored' WHERE id = ?", (other,))
+            for each in changed:
+                self._seal("records", each)
             self._release(temporaries)
+        self.record_files.write(self.rows(changed))
 
     def drop(self, number: int, temporaries: Sequence[Path] = ()) -> None:
         """Delete an intent that was not carried out."""
         with self._transaction("drop"):
-            self._db.execute("DELETE FROM records WHERE id = ? AND state = 'intent'", (number,))
+            dropped = self._db.execute("DELETE FROM records WHERE id = ? AND state = 'intent'", (number,)).rowcount
             self._release(temporaries)
+        if dropped:
+            self.record_files.remove([number])
 
     def mark_pruned(self, names: Sequence[str], when: str) -> None:
         """Mark originals as deleted at the user's wish."""
         with self._transaction("mark_pruned"):
-            self._db.executemany("UPDATE originals SET pruned = ? WHERE id = ?", [(when, name) for name in names])
+            for name in names:
+                self._db.execute("UPDATE originals SET pruned = ? WHERE id = ?", (when, name))
+                self._seal("originals", name)
 
-    def erase(self, numbers: Sequence[int], attempts: Sequence[int] = ()) -> None:
-        """Delete rows and attempts for good, and what is known of originals that no row refers to any more."""
+    def plan_erasure(self, numbers: Sequence[int], attempts: Sequence[int], originals: Sequence[str]) -> None:
+        """Note what is about to be deleted for good, so that an interruption cannot leave half of it."""
+        with self._transaction("plan_erasure"):
+            rows: list[tuple[int | None, int | None, str | None]] = [(n, None, None) for n in numbers]
+            rows += [(None, n, None) for n in attempts]
+            rows += [(None, None, name) for name in originals]
+            self._db.executemany("INSERT INTO erasing (record, attempt, original) VALUES (?, ?, ?)", rows)
+
+    def erasing(self) -> tuple[list[int], list[str]]:
+        """Return the rows and vault ids that are noted for deletion."""
+        with self._errors():
+            rows = self._db.execute("SELECT record, original FROM erasing").fetchall()
+        return [row[0] for row in rows if row[0] is not None], [row[1] for row in rows if row[1] is not None]
+
+    def erase(self) -> None:
+        """Delete the rows noted for deletion, and every trace of them in the file and its write-ahead log."""
         with self._transaction("erase"):
-            self._db.executemany("DELETE FROM records WHERE id = ?", [(number,) for number in numbers])
-            self._db.executemany("DELETE FROM attempts WHERE id = ?", [(number,) for number in attempts])
+            self._db.execute("DELETE FROM records WHERE id IN (SELECT record FROM erasing)")
+            self._db.execute("DELETE FROM attempts WHERE id IN (SELECT attempt FROM erasing)")
             self._db.execute(
                 "DELETE FROM originals WHERE NOT EXISTS"
                 " (SELECT 1 FROM records WHERE records.original = originals.id OR records.kept = originals.id)"
             )
         with self._errors():
-            # Old pages live on in a write-ahead log until it is emptied.
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # Old pages live on in free pages and the write-ahead log.
+            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                self._db.execute(statement).fetchall()
+
+    def erasure_done(self) -> None:
+        """Note that nothing is left to delete, files included."""
+        with self._transaction("erasure_done"):
+            self._db.execute("DELETE FROM erasing")
+        with self._errors():
+            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                self._db.execute(statement).fetchall()
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -155,12 +250,13 @@ class Ledger:
         return found
 
     def result(self, sha256: str, pixel_digest: str | None = None, *, path: Path | None = None) -> Record | None:
-        """Carried-out protection whose result is this content, or failing that, these pixels.
+        """Return the protection whose result is this content, or failing that, these pixels.
 
-        Of several, one that can be taken back comes first, then one of the file at `path`, then the newest.
+        Of several, one that can be taken back comes first, then one of the file at `path`, then the newest. An intent
+        counts too: content equal to its result proves that it was carried out, wherever the file is now.
         """
         order = (
-            " AND kind IN ('protect', 'copy') AND state IN ('done', 'restored') ORDER BY kind = 'protect' DESC,"
+            " AND kind IN ('protect', 'copy') ORDER BY state != 'intent' DESC, kind = 'protect' DESC,"
             " original IS NOT NULL AND originals.pruned IS NULL DESC, path = ? DESC, state = 'done' DESC,"
             " records.id DESC LIMIT 1"
         )
@@ -234,7 +330,48 @@ class Ledger:
         """What SQLite finds wrong with the file; empty when it is sound. Reads all of it."""
         with self._errors():
             said = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
-        return [] if said == ["ok"] else said
+        return ([] if said == ["ok"] else said) + self.damaged_rows()
+
+    def damaged_rows(self) -> list[str]:
+        """Name each row that no longer has its digest."""
+        found = []
+        with self._errors():
+            for table, columns in _TABLES.items():
+                names = ", ".join((*columns, "digest"))
+                for row in self._db.execute(f"SELECT {names} FROM {table}"):
+                    if digest_of(row[:-1]) != row[-1]:
+                        found.append(f"row {row[0]} of {table} is damaged")
+        return found
+
+    def rows(self, numbers: Sequence[int] | None = None) -> list[tuple[Any, ...]]:
+        """Return the values of rows in the order of `COLUMNS`; of all by default."""
+        with self._errors():
+            columns = ", ".join(COLUMNS)
+            if numbers is None:
+                return self._db.execute(f"SELECT {columns} FROM records ORDER BY id").fetchall()
+            query = f"SELECT {columns} FROM records WHERE id = ?"
+            return [row for number in numbers for row in self._db.execute(query, (number,))]
+
+    def states(self) -> dict[int, str]:
+        """Return the state of every row."""
+        with self._errors():
+            return dict(self._db.execute("SELECT id, state FROM records").fetchall())
+
+    def lost_rows(self) -> list[int]:
+        """Return the rows of which only the record file is left, which nothing but damage explains."""
+        known, being_erased = self.states(), set(self.erasing()[0])
+        files = self.record_files.states()
+        return [n for n, state in files.items() if state != "intent" and n not in known and n not in being_erased]
+
+    def sync_record_files(self) -> None:
+        """Write the record files that a kill left behind the ledger, and remove those of dropped intents."""
+        known, files = self.states(), self.record_files.states()
+        stale = [number for number, state in known.items() if files.get(number) != state]
+        if stale:
+            self.record_files.write(self.rows(stale))
+        dropped = [number for number, state in files.items() if state == "intent" and number not in known]
+        if dropped:
+            self.record_files.remove(dropped)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -254,9 +391,17 @@ class Ledger:
         with self._errors():
             return [to_record(row) for row in self._db.execute(SELECT + clause, values)]
 
-    def _migrate(self) -> None:
+    def _seal(self, table: str, key: object) -> None:
+        """Give a row the digest of what it holds now; within a transaction."""
+        columns = ", ".join(_TABLES[table])
+        row = self._db.execute(f"SELECT {columns} FROM {table} WHERE id = ?", (key,)).fetchone()
+        if row is not None:
+            self._db.execute(f"UPDATE {table} SET digest = ? WHERE id = ?", (digest_of(row), key))
+
+    def _migrate(self) -> int:
+        """Bring the file to this version's format; return the one it had."""
         with self._transaction("migrate"):
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > len(MIGRATIONS):
                 raise StorageError(
                     f"{self.path}: written by a newer HashShield (format {version}, this one knows "
@@ -266,6 +411,11 @@ class Ledger:
                 for statement in statements:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {number}")
+            if 0 < version < _WITH_DIGESTS:
+                for table in _TABLES:
+                    for (key,) in self._db.execute(f"SELECT id FROM {table}").fetchall():
+                        self._seal(table, key)
+        return version
 
     @contextmanager
     def _transaction(self, name: str) -> Iterator[None]:
@@ -275,6 +425,7 @@ class Ledger:
             try:
                 yield
                 self._db.execute("COMMIT")
+                self._changed = self._changed or name not in _NOT_WORTH_A_BACKUP
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -287,7 +438,9 @@ class Ledger:
             try:
                 yield
             except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", None) in _CORRUPT or "malformed" in str(error):
+                    raise StorageError(f"{self.path}: the ledger is damaged ({error}); {REPAIR_HINT}") from error
                 raise StorageError(
                     f"{self.path}: the ledger cannot be used ({error}); make sure its disk has space and its folder "
-                    "can be written, or bring it back from a backup"
+                    f"can be written; if they are in order, {REPAIR_HINT}"
                 ) from error

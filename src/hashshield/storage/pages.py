@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hashshield.errors import UsageError
 from hashshield.storage.atomic import put
-from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
+from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.temporaries import temporary_name
 
 __all__ = ["check_page", "put_page"]

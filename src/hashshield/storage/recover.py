@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 from hashshield.errors import ChangedError, PhotoError, StorageError
-from hashshield.storage.faults import explain
 from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
+from hashshield.storage.os_errors import explain
 from hashshield.storage.records import Record
 from hashshield.storage.snapshot import read_snapshot
 from hashshield.storage.temporaries import is_temporary

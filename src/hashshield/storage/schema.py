@@ -1,16 +1,43 @@
-"""The ledger's tables, how they came to be, and how a row becomes a value."""
+"""The ledger's tables, their migrations, and rows as values; every row carries a digest of itself."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hashshield.errors import StorageError
 from hashshield.storage.records import Record
 
-__all__ = ["MIGRATIONS", "SELECT", "to_record"]
+__all__ = ["ATTEMPT_COLUMNS", "COLUMNS", "MIGRATIONS", "ORIGINAL_COLUMNS", "SELECT", "digest_of", "insert", "to_record"]
+
+COLUMNS = (
+    "id",
+    "kind",
+    "state",
+    "path",
+    "sha256_before",
+    "sha256_replaced",
+    "sha256_after",
+    "pixels_after",
+    "original",
+    "kept",
+    "created",
+    "tool",
+    "run",
+    "mode",
+    "mtime_ns",
+    "size",
+    "undoes",
+    "details",
+)
+"""Columns of a record, in the order in which its digest takes them."""
+ORIGINAL_COLUMNS = ("id", "size", "pruned")
+ATTEMPT_COLUMNS = ("id", "sha256", "settings", "path", "details")
 
 _STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 
@@ -60,35 +87,40 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) {_STRICT}""",
         "CREATE INDEX attempts_path ON attempts (path)",
     ),
+    (
+        "ALTER TABLE records ADD COLUMN digest TEXT",
+        "ALTER TABLE originals ADD COLUMN digest TEXT",
+        "ALTER TABLE attempts ADD COLUMN digest TEXT",
+        # Rows and originals that `forget` is about to delete, so that an interrupted one is finished later.
+        f"CREATE TABLE erasing (record INTEGER, attempt INTEGER, original TEXT) {_STRICT}",
+    ),
 )
 
 SELECT = (
-    "SELECT records.id, kind, state, path, sha256_before, sha256_replaced, sha256_after, pixels_after, original, kept,"
-    " originals.pruned IS NOT NULL, created, tool, run, mode, mtime_ns, records.size, undoes, details"
-    " FROM records LEFT JOIN originals ON originals.id = records.original "
+    "SELECT "
+    + ", ".join(f"records.{name}" for name in COLUMNS)
+    + ", records.digest, originals.pruned IS NOT NULL"
+    + " FROM records LEFT JOIN originals ON originals.id = records.original "
 )
 
 
+def digest_of(values: Sequence[object]) -> str:
+    """Return the SHA-256 of a row's values, in the order of its columns."""
+    plain = [os.fsdecode(value) if isinstance(value, bytes) else value for value in values]
+    return hashlib.sha256(json.dumps(plain, separators=(",", ":")).encode()).hexdigest()
+
+
+def insert(db: sqlite3.Connection, table: str, columns: Sequence[str], values: Sequence[object]) -> None:
+    """Insert a row, or replace the one of its key, with its digest."""
+    names, marks = ", ".join((*columns, "digest")), ", ".join("?" * (len(columns) + 1))
+    db.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", (*values, digest_of(values)))
+
+
 def to_record(row: tuple[Any, ...]) -> Record:
-    """Make a value of a row in the order of SELECT."""
-    return Record(
-        id=row[0],
-        kind=row[1],
-        state=row[2],
-        path=Path(os.fsdecode(row[3])),
-        sha256_before=row[4],
-        sha256_replaced=row[5],
-        sha256_after=row[6],
-        pixels_after=row[7],
-        original=row[8],
-        kept=row[9],
-        pruned=bool(row[10]),
-        created=row[11],
-        tool=row[12],
-        run=row[13],
-        mode=row[14],
-        mtime_ns=row[15],
-        size=row[16],
-        undoes=row[17],
-        details=json.loads(row[18]),
-    )
+    """Make a value of a row in the order of SELECT. Raises StorageError if the row does not have its digest."""
+    if digest_of(row[: len(COLUMNS)]) != row[len(COLUMNS)]:
+        raise StorageError(f"row {row[0]} of the ledger is damaged; run `hashshield originals repair`")
+    values = dict(zip(COLUMNS, row, strict=False))
+    values["path"] = Path(os.fsdecode(values["path"]))
+    values["details"] = json.loads(values["details"])
+    return Record(**values, pruned=bool(row[-1]))

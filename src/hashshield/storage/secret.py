@@ -7,8 +7,8 @@ import secrets
 
 from hashshield.errors import StorageError
 from hashshield.storage import atomic
-from hashshield.storage.faults import storage_errors
 from hashshield.storage.folder import Folder
+from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.snapshot import read_file
 from hashshield.storage.temporaries import temporary_name
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hashshield.errors import ChangedError, PhotoError
-from hashshield.storage.faults import explain
 from hashshield.storage.folder import Folder
+from hashshield.storage.os_errors import explain
 
 __all__ = ["LIMIT_BYTES", "Snapshot", "digest", "read_file", "read_snapshot", "snapshot_of"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hashshield.storage.faults import storage_errors
+from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.store import Store
 
 __all__ = ["SpaceReport", "Volume", "preflight"]

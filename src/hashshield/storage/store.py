@@ -12,13 +12,15 @@ from types import TracebackType
 from typing import Any
 
 from hashshield.errors import StorageError
-from hashshield.storage import place, recover, restoring, secret
+from hashshield.storage import recover, restoring, secret, vault_folder
 from hashshield.storage.attributes import Attributes
-from hashshield.storage.faults import storage_errors
+from hashshield.storage.error_log import LOG_NAME, ErrorLog
 from hashshield.storage.folder import Folder
-from hashshield.storage.ledger import Ledger
+from hashshield.storage.ledger import BACKUP_NAME, REPAIR_HINT, Ledger
 from hashshield.storage.lock import Lock
+from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.records import NewRecord, Record
+from hashshield.storage.repair import DAMAGED_NAME
 from hashshield.storage.snapshot import Snapshot, read_snapshot
 from hashshield.storage.target import Permissions
 from hashshield.storage.vault import Vault
@@ -26,7 +28,7 @@ from hashshield.storage.volumes import is_local, volume_notices
 from hashshield.storage.writer import Writer
 from hashshield.types import Restoration
 
-__all__ = ["Store"]
+__all__ = ["Store", "erase", "finish_deletions"]
 
 
 class Store:
@@ -47,6 +49,7 @@ class Store:
         self.lock = lock
         self._writer = Writer(root, vault, ledger, run=self.run, tool=_version())
         self._key: bytes | None = None
+        self._error_log = ErrorLog(root).attach()
         self._key_guard = threading.Lock()
 
     @classmethod
@@ -55,7 +58,7 @@ class Store:
 
         None: $HASHSHIELD_VAULT, else the user's data folder. Raises StorageError.
         """
-        real, notices = place.prepare(place.default_root() if root is None else root)
+        real, notices = vault_folder.prepare(vault_folder.default_root() if root is None else root)
         notices += volume_notices(real)
         with storage_errors(f"opening the vault folder {real}"):
             lock = Lock(real / "lock")
@@ -66,13 +69,24 @@ class Store:
                 vault = Vault(real)
                 vault.clean()
                 ledger = Ledger(real, wal=is_local(real))
+                _refuse_lost(ledger, vault)
+                ledger.record_files.clean()
+                finish_deletions(ledger, vault)
                 notices += recover.recover(ledger)
+                ledger.sync_record_files()
                 return cls(real, notices, lock, vault, ledger)
         except BaseException:
             if ledger is not None:
                 ledger.close()
             lock.close()
             raise
+
+    @classmethod
+    def locked(cls, root: Path | None = None) -> tuple[Path, Lock]:
+        """Return the vault folder's real path and its lock, without opening the ledger. Raises StorageError."""
+        real, _ = vault_folder.prepare(vault_folder.default_root() if root is None else root)
+        with storage_errors(f"opening the vault folder {real}"):
+            return real, Lock(real / "lock")
 
     def __enter__(self) -> Store:
         return self
@@ -84,6 +98,7 @@ class Store:
 
     def close(self) -> None:
         """Close the ledger and let go of the folder; may be called twice."""
+        self._error_log.close()
         self.ledger.close()
         self.lock.close()
 
@@ -96,8 +111,23 @@ class Store:
             return self._key
 
     def known(self, sha256: str, pixel_digest: str | None = None) -> Record | None:
-        """Row whose result is this content, or failing that, these pixels; None for a photo not protected here."""
-        return self.ledger.result(sha256, pixel_digest)
+        """Return the row whose result is this content, or failing that, these pixels; None if none is.
+
+        An intent of a run that was cut short is committed: the content proves that it was carried out.
+        """
+        record = self.ledger.result(sha256, pixel_digest)
+        if record is not None and record.state == "intent":
+            with self.lock:
+                self.ledger.commit(record.id)
+            return self.ledger.find(record.id)
+        return record
+
+    def require_sound(self) -> None:
+        """Check the whole ledger before anything is changed by what it says. Raises StorageError naming the repair."""
+        faults = self.ledger.faults()
+        if faults:
+            more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+            raise StorageError(f"{self.ledger.path}: the ledger is damaged ({faults[0]}{more}); {REPAIR_HINT}")
 
     def record_for_original(self, sha256: str) -> Record | None:
         """Newest row whose original is this content."""
@@ -205,6 +235,47 @@ class Store:
         """Write a new file that no row is about; one that holds `data` already is left. Raises StorageError."""
         with self.lock:
             self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns))
+
+
+def _refuse_lost(ledger: Ledger, vault: Vault) -> None:
+    """Raise StorageError if the ledger is new, or lacks rows, and the vault is not: it was lost or emptied."""
+    is_new = ledger.version_found == 0
+    lost = ledger.lost_rows()
+    if not lost and not (is_new and next(vault.sizes(), None) is not None):
+        return
+    path = ledger.path
+    if is_new:
+        # What was just made must not be taken for a ledger by the next run.
+        ledger.discard()
+        raise StorageError(f"{path}: the ledger is missing or empty, and the vault holds originals; {REPAIR_HINT}")
+    raise StorageError(f"{path}: the ledger lacks {len(lost)} of its rows; {REPAIR_HINT}")
+
+
+def finish_deletions(ledger: Ledger, vault: Vault) -> None:
+    """Finish what an interrupted prune or forget has announced. Raises StorageError."""
+    for name in ledger.pruned():
+        vault.remove(name)
+    numbers, originals = ledger.erasing()
+    if numbers or originals:
+        erase(ledger, vault)
+
+
+def erase(ledger: Ledger, vault: Vault) -> None:
+    """Carry out a planned erasure: files first, so that the plan lasts as long as anything is left to delete.
+
+    No backup, log or damaged ledger keeps what is deleted. Raises StorageError.
+    """
+    numbers, originals = ledger.erasing()
+    for name in originals:
+        vault.remove(name)
+    ledger.record_files.remove(numbers)
+    ledger.erase()
+    root = ledger.path.parent
+    with storage_errors(f"deleting logs and backups in {root}"), Folder.open(root) as folder:
+        for name in (BACKUP_NAME, DAMAGED_NAME, LOG_NAME, f"{LOG_NAME}.1"):
+            folder.remove(name)
+        folder.sync()
+    ledger.erasure_done()
 
 
 def _clean(root: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from hashshield.errors import ChangedError
 from hashshield.storage import policy
 from hashshield.storage.attributes import Attributes
-from hashshield.storage.faults import explain, storage_errors
 from hashshield.storage.folder import Folder
+from hashshield.storage.os_errors import explain, storage_errors
 from hashshield.storage.snapshot import LIMIT_BYTES, Snapshot, digest, read_file
 
 __all__ = ["Permissions", "Target", "opened"]

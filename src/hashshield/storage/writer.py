@@ -13,9 +13,9 @@ from typing import Any
 from hashshield.errors import StorageError
 from hashshield.storage import atomic, policy
 from hashshield.storage.attributes import Attributes
-from hashshield.storage.faults import explain, storage_errors
 from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
+from hashshield.storage.os_errors import explain, storage_errors
 from hashshield.storage.records import Entry, Kind, NewRecord, Record
 from hashshield.storage.recover import settle
 from hashshield.storage.snapshot import Snapshot, digest, snapshot_of

@@ -1,4 +1,4 @@
-"""Images for training: features computed once, or augmented batches decoded ahead of the network."""
+"""Photos as training reads them: features computed once, or augmented batches decoded ahead of the network."""
 
 from __future__ import annotations
 
@@ -12,37 +12,42 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.checkpoints.card import Input
+from hashshield.arrays import Pixels
+from hashshield.checkpoints.card import InputSpec
 from hashshield.models.hash_files import upright_rgb, view_batches
 from hashshield.models.hashing import HashNet
 from hashshield.views import pillow_view, resized, short_side, to_image
 
 __all__ = ["Images", "view_features"]
 
-_KEPT_BYTES = 2**30
+_CACHE_BYTES = 2**30
 
 
 @torch.no_grad()
-def view_features(network: HashNet, paths: Sequence[Path], size: Input, *, device: str) -> Tensor:
-    """(N, D) features of the card's view of each file, on the CPU."""
+def view_features(network: HashNet, paths: Sequence[Path], size: InputSpec, *, device: str) -> Tensor:
+    """Return the (N, D) features of the card's view of each file, on the CPU. Raises PhotoError."""
     network = network.eval()
     batches = view_batches(paths, lambda pixels: pillow_view(pixels, size))
     return torch.cat([network.features(images.to(device)).cpu() for images in batches])
 
 
 class Images:
-    """The files of a stage, decoded once where they fit in memory, as augmented batches."""
+    """The photos of a stage, as augmented batches; each is decoded once, as long as the cache has room."""
 
-    def __init__(self, paths: Sequence[Path], size: Input, *, augment: bool, pad: int = 0) -> None:
+    def __init__(
+        self, paths: Sequence[Path], size: InputSpec, *, augment: bool, pad: int = 0, cache_bytes: int = _CACHE_BYTES
+    ) -> None:
         self._paths, self._size, self._augment, self._pad = paths, size, augment, pad
-        self._kept: dict[int, NDArray[np.uint8]] = {}
-        self._room = _KEPT_BYTES
+        self._cache: dict[int, Pixels] = {}
+        self._cache_bytes = cache_bytes
+        self.cached_bytes = 0
+        """Bytes of the decoded photos in the cache, at most `cache_bytes`."""
 
     def batches(self, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
         """Yield one (N, 3, crop, crop) batch in [0, 1] per chunk of indices, in order, one chunk decoded ahead.
 
-        When augmenting: `pad` pixels are reflected around the resized photo, then a random crop and a horizontal flip
-        are drawn from `generator`.
+        To augment, `pad` pixels are reflected around the resized photo, and a random crop and a horizontal flip are
+        drawn from `generator`. Raises PhotoError.
         """
         draws = [torch.rand((len(chunk), 3), generator=generator).numpy() for chunk in chunks]
 
@@ -58,6 +63,7 @@ class Images:
                 yield batch
 
     def _image(self, index: int, draw: NDArray[np.float32]) -> Tensor:
+        """Return one (3, crop, crop) image in [0, 1]; `draw` has row, column and flip, each in [0, 1)."""
         small = self._small(index)
         if not self._augment:
             return pillow_view(small, self._size)
@@ -69,14 +75,14 @@ class Images:
         crop = small[top : top + self._size.crop, left : left + self._size.crop]
         return to_image(crop[:, ::-1] if flip < 0.5 else crop)
 
-    def _small(self, index: int) -> NDArray[np.uint8]:
-        """The photo with its short side at the card's size."""
-        small = self._kept.get(index)
+    def _small(self, index: int) -> Pixels:
+        """Return the photo with its short side at the card's size, from the cache if it is there."""
+        small = self._cache.get(index)
         if small is None:
             path = self._paths[index]
             pixels = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
             small = resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], self._size.resize))
-            if small.nbytes <= self._room:
-                self._kept[index] = small
-                self._room -= small.nbytes
+            if self.cached_bytes + small.nbytes <= self._cache_bytes:
+                self._cache[index] = small
+                self.cached_bytes += small.nbytes
         return small

@@ -1,4 +1,7 @@
-"""The network with what training adds to it: dropout, standardised features, a classifier on each code."""
+"""The network while it is trained: the losses it learns from, and the images made to be hard for it.
+
+The losses are those of DPSH (Li et al. 2016) with the classification of DSDH (Li et al. 2017).
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,33 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
 from hashshield.models.hashing import HashNet
-from hashshield.training.losses import pairwise_likelihood, quantisation
-from hashshield.training.recipe import Loss
+from hashshield.training.recipe import LossWeights
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "adversarial_images", "pairwise_likelihood", "quantisation"]
 
 _SMALLEST_STD = 1e-2
+"""Least standard deviation that features are divided by, so that constant ones are not blown up."""
 
 
 class Learner(nn.Module):
-    """A `HashNet` that learns all its code lengths together."""
+    """A `HashNet` that learns all its code lengths together, with what only training needs.
+
+    That is dropout, standardised features, and a classifier on each code.
+    """
 
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, network: HashNet, classes: int, loss: Loss, *, several: bool) -> None:
+    def __init__(self, network: HashNet, classes: int, loss: LossWeights, *, multilabel: bool) -> None:
         super().__init__()
         self.network, self.loss = network, loss
         self.half_trunk = False
-        """Whether the trunk computes in bfloat16."""
-        self.several = several
-        """Photos may have several labels. Told by the dataset: a batch that has none by chance is no other task."""
+        """True if the trunk computes in bfloat16."""
+        self.multilabel = multilabel
+        """True if photos of the dataset have several labels, even when those of a batch happen to have one each."""
         self.dropout = nn.Dropout(0.0)
         self.classifiers = nn.ModuleDict({k: nn.Linear(int(k), classes) for k in network.heads})
         width = self._first_layers()[0].in_features
@@ -37,18 +43,18 @@ class Learner(nn.Module):
         self.register_buffer("feature_std", torch.ones(width))
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) images in [0, 1] -> (N, D) raw features, float32."""
+        """Return the (N, D) raw features, float32, of (N, 3, H, W) images in [0, 1]."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half_trunk):
             features = self.network.features(images)
         return features.float()
 
     def codes(self, features: Tensor) -> dict[int, Tensor]:
-        """(N, D) raw features -> one (N, K) relaxed code per length."""
+        """Return one (N, K) relaxed code per code length, for (N, D) raw features."""
         wide = self.dropout(self.network.neck((features - self.feature_mean) / self.feature_std))
         return {int(k): head(wide) for k, head in self.network.heads.items()}
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(N, D) features and (N, L) label sets in {0, 1} -> scalar loss, the mean over code lengths."""
+        """Return the scalar loss, a mean over code lengths, for (N, D) features and (N, L) label sets in {0, 1}."""
         similar = (labels @ labels.T) > 0
         total = features.new_zeros(())
         for bits, code in self.codes(features).items():
@@ -56,32 +62,32 @@ class Learner(nn.Module):
             total = total + self.loss.quantisation * quantisation(code)
             if self.loss.classification:
                 scores = self.classifiers[str(bits)](torch.tanh(code))
-                total = total + self.loss.classification * _classification(scores, labels, several=self.several)
+                total = total + self.loss.classification * _classification(scores, labels, multilabel=self.multilabel)
         return total / len(self.network.heads)
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        """Neck, code layers and classifiers."""
+        """Yield the parameters of neck, code layers and classifiers."""
         yield from self.network.neck.parameters()
         yield from self.network.heads.parameters()
         yield from self.classifiers.parameters()
 
     @torch.no_grad()
-    def standardise(self, features: Tensor, *, learnt: bool) -> None:
-        """Learn from here on with zero mean and unit variance per feature, as measured on (N, D) `features`.
+    def standardise(self, features: Tensor, *, trained: bool) -> None:
+        """Bring features to zero mean and unit variance from now on, as measured on (N, D) `features`.
 
-        Layers that have `learnt` something of raw features are moved along, so that codes stay what they are; new
-        ones expect features of this scale as they are.
+        With `trained`, the layers that read them were trained on raw features and are adjusted, so that codes stay the
+        same; untrained layers expect standardised features as they are.
         """
         self.feature_mean.copy_(features.mean(0))
         self.feature_std.copy_(features.std(0).clamp_min(_SMALLEST_STD))
-        if learnt:
+        if trained:
             for layer in self._first_layers():
                 layer.bias.add_(layer.weight @ self.feature_mean)
                 layer.weight *= self.feature_std
 
     @torch.no_grad()
     def fold_standardisation(self) -> None:
-        """Move the standardisation into the first linear layers, so that the network reads raw features again."""
+        """Fold the standardisation into the first linear layers, so that the network reads raw features again."""
         for layer in self._first_layers():
             layer.weight /= self.feature_std
             layer.bias.sub_(layer.weight @ self.feature_mean)
@@ -89,12 +95,63 @@ class Learner(nn.Module):
         self.feature_std.fill_(1.0)
 
     def _first_layers(self) -> list[nn.Linear]:
+        """Return the linear layers that read the features: the neck's, or without a neck those of each code length."""
         layers = [m for m in self.network.neck.modules() if isinstance(m, nn.Linear)]
         return layers[:1] or [m for m in self.network.heads.values() if isinstance(m, nn.Linear)]
 
 
-def _classification(scores: Tensor, labels: Tensor, *, several: bool) -> Tensor:
-    """Cross-entropy for one label a photo, binary cross-entropy for several (DSDH, Li et al. 2017)."""
-    if several:
+def pairwise_likelihood(code: Tensor, other: Tensor, similar: Tensor, *, positive_share: float | None = 0.5) -> Tensor:
+    """Return the negative log-likelihood of pairwise labels (DPSH, Li et al. 2016, equation 2), a scalar.
+
+    It is -(s * theta - log(1 + e^theta)) with theta = <u, v> / 2, as a mean over pairs, for relaxed codes (N, K) and
+    (M, K) and `similar`, (N, M) bool. About 1% of all pairs are similar: `positive_share` weights them to make up that
+    share of the loss; None leaves pairs unweighted.
+    """
+    theta = code @ other.T / 2
+    loss = softplus(theta) - similar * theta
+    if positive_share is None or not bool(similar.any()) or bool(similar.all()):
+        return loss.mean()
+    return positive_share * loss[similar].mean() + (1 - positive_share) * loss[~similar].mean()
+
+
+def quantisation(code: Tensor) -> Tensor:
+    """Return the mean squared distance of a relaxed code to its bits (DPSH, equation 4), a scalar."""
+    return (code - torch.where(code > 0, 1.0, -1.0)).square().mean()
+
+
+def _classification(scores: Tensor, labels: Tensor, *, multilabel: bool) -> Tensor:
+    """Return the cross-entropy of (N, L) scores, or the binary one for several labels per photo (DSDH)."""
+    if multilabel:
         return binary_cross_entropy_with_logits(scores, labels)
     return cross_entropy(scores, labels.argmax(1))
+
+
+def adversarial_images(
+    learner: Learner, images: Tensor, labels: Tensor, *, tau: float, steps: int, generator: torch.Generator
+) -> Tensor:
+    """Return the (N, 3, H, W) images in [0, 1], changed by at most `tau` to make the learner's loss large.
+
+    This is the inner step of adversarial training (Madry et al. 2018): projected gradient ascent with sign steps of
+    2.5 tau / steps from a random start. Batch norms use their running statistics and do not learn from these passes.
+    Modes and `requires_grad` are left as they were.
+    """
+    modes = [(module, module.training) for module in learner.modules()]
+    learner.eval()
+    trainable = [p for p in learner.parameters() if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    noise = torch.rand(images.shape, generator=generator).to(images.device)
+    # Clamped here and not in front of the network: a black or white pixel pushed out of range would have no gradient to
+    # bring it back, and would never change.
+    low, high = (images - tau).clamp(0, 1), (images + tau).clamp(0, 1)
+    adversarial = (images + (2 * noise - 1) * tau).clamp(0, 1)
+    for _ in range(steps):
+        adversarial.requires_grad_(True)
+        loss = learner(learner.features(adversarial), labels)
+        (uphill,) = torch.autograd.grad(loss, adversarial)
+        adversarial = torch.clamp(adversarial.detach() + 2.5 * tau / steps * uphill.sign(), low, high)
+    for parameter in trainable:
+        parameter.requires_grad_(True)
+    for module, training in modes:
+        module.training = training
+    return adversarial

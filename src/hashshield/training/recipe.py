@@ -1,71 +1,67 @@
-"""A recipe: everything a training needs but the data, read from TOML."""
+"""Recipes: everything a training needs except the data, read from TOML."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hashshield.checkpoints.card import Input
-from hashshield.config import meant
+from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import UnknownNameError, UsageError
+from hashshield.text import did_you_mean, read_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = ["Data", "Loss", "Model", "Recipe", "Stage", "read_recipe", "recipe_names"]
+__all__ = ["DataSpec", "LossWeights", "ModelSpec", "Recipe", "TrainingStage", "read_recipe", "recipe_names"]
 
 _RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
-_SILENT = {"data": ("queries", "split", "training"), "model": ("trunk",)}
-"""Entries that came later: left out where empty, so that older cards and states still mean the same recipe."""
-_SILENT_IN_STAGES = {"optimiser": "adamw", "warmup": 0.0, "precision": "float32"}
-"""The same, left out where they have these values."""
+_OMITTED_IF_EMPTY = {"data": ("queries", "split", "training"), "model": ("trunk",)}
+"""Entries added later, by table: left out where empty, so that older cards and states still match their recipe."""
+_STAGE_DEFAULTS_OMITTED = {"optimiser": "adamw", "warmup": 0.0, "precision": "float32"}
+"""Entries of a stage added later, left out where they have these values, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """Which dataset, and how it is split."""
+class DataSpec:
+    """The dataset, and how it is split."""
 
     dataset: str
     queries: int | None = None
-    """None: as many as the split has; 500 where none is named."""
+    """Number of query photos. None: the split's own, or 500 where no split is named."""
     split_seed: int = 0
     split: str | None = None
-    """One of the dataset's own ways of being split."""
+    """One of the dataset's published splits, by name."""
     training: int | None = None
-    """Photos of the database to learn from. None: as many as the split has; all where none is named."""
+    """Photos of the database to train on. None: the split's own, or all where no split is named."""
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """Which network."""
+class ModelSpec:
+    """The network, and the weights it starts from."""
 
     arch: str
     bits: tuple[int, ...]
     pretrained: bool = False
     hidden: int = 0
+    """Width of the layer between features and codes; 0 for none."""
     start: str = ""
-    """A checkpoint of the same shape whose weights to start from."""
+    """A checkpoint of the same architecture, code lengths and hidden width to start from; empty for none."""
     trunk: str = ""
-    """A checkpoint of the same architecture whose trunk alone to start from."""
+    """A checkpoint of the same architecture to take only the trunk from; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """Weights of the terms: pairwise likelihood is 1."""
+class LossWeights:
+    """Weights of the terms of the loss; that of the pairwise likelihood is 1."""
 
     positive_share: float = 0.5
+    """Share of the pairwise likelihood that similar pairs make up, 0 to 1."""
     quantisation: float = 0.1
     classification: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One stretch of training with one optimiser."""
+class TrainingStage:
+    """A number of epochs with one optimiser and one set of trained layers."""
 
     train: str
     """"heads" trains neck and code layers on features computed once; "all" trains everything on images."""
@@ -80,67 +76,69 @@ class Stage:
     pad: int = 0
     """With `augment`: pixels reflected around the resized photo before the random crop."""
     adversarial_steps: int = 0
-    """With "all": steps of the attack each batch is made with before it is learnt from; 0 for none."""
+    """With "all": gradient steps of the attack on each batch before it is learnt from; 0 for none."""
     adversarial_tau: float = 0.0
     """Bound of that attack, in [0, 1] units."""
     optimiser: str = "adamw"
-    """Or "sgd", with Nesterov momentum 0.9: wants a learning rate about ten times as high."""
+    """Or "sgd", with Nesterov momentum 0.9, which needs a learning rate about ten times as high."""
     warmup: float = 0.0
-    """Epochs over which the learning rate climbs to its height."""
+    """Epochs over which the learning rate climbs to its full value."""
     precision: str = "float32"
-    """Or "bfloat16", with "all": the trunk computes in half precision, which is quicker on processors that have it;
+    """Or "bfloat16", with "all": the trunk computes in half precision, which is faster on processors that support it;
     weights, code layers and losses stay float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole training."""
+    """A complete training."""
 
     name: str
     licence: str
     attribution: str
-    data: Data
-    model: Model
-    input: Input
-    stages: tuple[Stage, ...]
-    loss: Loss = field(default_factory=Loss)
+    data: DataSpec
+    model: ModelSpec
+    input: InputSpec
+    stages: tuple[TrainingStage, ...]
+    loss: LossWeights = field(default_factory=LossWeights)
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-ready values, for the card; what says nothing in `data` and `model` is left out."""
+        """Return the recipe as JSON-ready values, for the card; entries added later are left out at their defaults."""
         raw = asdict(self)
-        for part, names in _SILENT.items():
+        for part, names in _OMITTED_IF_EMPTY.items():
             raw[part] = {key: value for key, value in raw[part].items() if value or key not in names}
         for stage in raw["stages"]:
-            for name, value in _SILENT_IN_STAGES.items():
+            for name, value in _STAGE_DEFAULTS_OMITTED.items():
                 if stage[name] == value:
                     del stage[name]
         return raw
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Names of the recipes that come with the package."""
+    """Return the names of the recipes that come with the package, sorted."""
     return tuple(sorted(p.stem for p in _RECIPES.glob("*.toml")))
 
 
 def read_recipe(source: str | Path) -> Recipe:
-    """Read a recipe by name or from a TOML file. Raises UnknownNameError, UsageError naming the wrong entry."""
+    """Read a recipe of the package by name, or from a TOML file.
+
+    Raises UnknownNameError, and UsageError naming the entry that is wrong.
+    """
     path = Path(source)
     if path.suffix != ".toml":
         path = _RECIPES / f"{source}.toml"
         if not path.is_file():
-            hint = meant(str(source), recipe_names())
-            raise UnknownNameError(
-                f"unknown recipe {str(source)!r}; {hint}known are {', '.join(recipe_names())}, or a .toml file"
-            )
+            hint = did_you_mean(str(source), recipe_names(), quoted=True)
+            known = f"known are {', '.join(recipe_names())}, or a .toml file"
+            raise UnknownNameError(f"unknown recipe {str(source)!r}; {f'{hint} {known}' if hint else known}")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raw = read_toml(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as a recipe ({error})") from error
     try:
-        stages = tuple(_make(Stage, entry, f"stages[{i}]", path) for i, entry in enumerate(raw.pop("stages")))
+        stages = tuple(_make(TrainingStage, entry, f"stages[{i}]", path) for i, entry in enumerate(raw.pop("stages")))
         parts = {
             name: _make(kind, raw.pop(name), name, path)
-            for name, kind in (("data", Data), ("model", Model), ("input", Input), ("loss", Loss))
+            for name, kind in (("data", DataSpec), ("model", ModelSpec), ("input", InputSpec), ("loss", LossWeights))
             if name in raw
         }
         recipe = _make(Recipe, {**raw, **parts, "stages": stages}, "recipe", path)
@@ -159,7 +157,7 @@ def read_recipe(source: str | Path) -> Recipe:
 
 
 def _fault(recipe: Recipe) -> str | None:
-    """What would end the training hours later; None when nothing would. Raises TypeError for values of another type."""
+    """Return the first value that would end the training hours later, in words, or None. Raises TypeError."""
     model, data, size = recipe.model, recipe.data, recipe.input
     origins = (model.start, model.trunk, model.pretrained)
     rules = [
@@ -189,7 +187,7 @@ def _fault(recipe: Recipe) -> str | None:
             (f"{where}.precision", stage.precision, stage.precision in ("float32", "bfloat16")),
             (f"{where}.precision without images", stage.precision, stage.precision == "float32" or on_images),
             (f"{where}.adversarial_tau", stage.adversarial_tau, 0 <= stage.adversarial_tau <= 1),
-            # What a stage would not listen to, it refuses: the figures would be taken for those of what was asked.
+            # A setting that a stage would ignore is an error: the results would be taken for those of that setting.
             (f"{where}.pad without augmented images", stage.pad, not stage.pad or (on_images and stage.augment)),
             (f"{where}.adversarial_steps without images", steps, not steps or on_images),
             (
@@ -203,10 +201,12 @@ def _fault(recipe: Recipe) -> str | None:
 
 
 def _whole(value: object, least: int) -> bool:
+    """Return True for an int of at least `least`."""
     return isinstance(value, int) and value >= least
 
 
 def _make(kind: type[T], values: Any, where: str, path: Path) -> T:
+    """Build a dataclass from the table `where` of the recipe at `path`. Raises UsageError naming the wrong entry."""
     if not isinstance(values, dict):
         raise UsageError(f"{path}: {where} must be a table, found {values!r}")
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass

@@ -1,4 +1,7 @@
-"""Train a hash network: stages on frozen features or on images, resumable, seeded (DPSH; DSDH's classification)."""
+"""Training of a hash network: seeded, resumable, in stages on frozen features or on images.
+
+Read `train` first; `_StageRun` is one stage of it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from hashshield.arrays import Bits, Labels
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.file import with_map, write_checkpoint
 from hashshield.checkpoints.header import read_card
@@ -24,35 +27,35 @@ from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
 from hashshield.models.load import open_models
-from hashshield.training.adversary import worst_images
 from hashshield.training.images import Images, view_features
-from hashshield.training.learner import Learner
-from hashshield.training.recipe import Recipe, Stage
-from hashshield.training.start import give_start
-from hashshield.training.state import load_state, save_state
+from hashshield.training.learner import Learner, adversarial_images
+from hashshield.training.recipe import Recipe, TrainingStage
+from hashshield.training.state import load_initial_weights, load_state, save_state
 
-__all__ = ["Epoch", "Reporter", "rate_share", "train"]
+__all__ = ["Epoch", "Reporter", "learning_rate_factor", "train"]
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to."""
+    """The result of one epoch."""
 
     stage: int
+    """Index of the stage, from 0."""
     epoch: int
+    """Epochs finished so far, over all stages."""
     epochs: int
-    """Over all stages."""
+    """Epochs of all stages together."""
     loss: float
     map: float | None
-    """At the longest code, queries against the database by the features at hand; None when not measured."""
+    """MAP of queries against the database at the longest code, by the current features; None if not measured."""
     seconds: float
 
 
 class Reporter(Protocol):
-    """How training reports."""
+    """A listener to the progress of a training."""
 
     def note(self, text: str) -> None:
-        """Say what is being done."""
+        """Report what is being done, in one line."""
         ...
 
     def epoch(self, epoch: Epoch) -> None:
@@ -72,49 +75,43 @@ def train(
 ) -> Card:
     """Train by `recipe` on the dataset in `data` and write the checkpoint to `output`.
 
-    An interrupted training goes on with `resume` from `output` with the suffix `.state`, to the same result.
-    The card's MAPs are measured on the float16 file as it loads. Raises UsageError, CheckpointError.
+    With `resume` an interrupted training continues from the file `output` plus `.state`, and gives the same result.
+    The MAPs on the card are measured on the stored float16 file. Raises UsageError, UnknownNameError, PhotoError,
+    CheckpointError.
     """
     device = choose_device(device)
     keep_freed_memory()
     files = open_dataset(recipe.data.dataset, data, split=recipe.data.split)
     split = files.split(seed=recipe.data.split_seed, queries=recipe.data.queries, training=recipe.data.training)
     torch.manual_seed(seed)
-    network = HashNet(
-        recipe.model.arch,
-        recipe.model.bits,
-        hidden=recipe.model.hidden,
-        mean=recipe.input.mean,
-        std=recipe.input.std,
-    )
-    give_start(network, recipe)
-    several = bool((files.labels.sum(1) > 1).any())
-    learner = Learner(network, len(files.classes), recipe.loss, several=several).to(device)
-    # Here and not where it first pays, so that a resumed training computes in the same layout from the start.
+    network = _new_network(recipe)
+    multilabel = bool((files.labels.sum(1) > 1).any())
+    learner = Learner(network, len(files.classes), recipe.loss, multilabel=multilabel).to(device)
+    # Set here and not where it first pays, so that a resumed training uses the same layout from the start.
     network.to(memory_format=torch.channels_last)
     state_file = output.with_name(output.name + ".state")
-    first = load_state(state_file, learner, recipe, seed) if resume else None
+    resumed = load_state(state_file, learner, recipe, seed) if resume else None
     total = sum(stage.epochs for stage in recipe.stages)
     before = 0
     for index, stage in enumerate(recipe.stages):
-        start = first.epoch - before if first else 0
+        start = resumed.epoch - before if resumed else 0
         if start < stage.epochs:
             optimiser = _optimiser(learner, stage)
-            if first is not None and start > 0:
-                first.restore(optimiser)
-            run = _Run(recipe, stage, index, files, split, learner, optimiser, seed, device)
+            if resumed is not None and start > 0:
+                resumed.restore(optimiser)
+            run = _StageRun(recipe, stage, index, files, split, learner, optimiser, seed, device)
             reporter.note(f"stage {index + 1} of {len(recipe.stages)}: {stage.train}, {stage.epochs} epochs")
-            learnt = index > 0 or bool(recipe.model.start)
-            run.prepare(learnt=learnt and start == 0)
+            trained = index > 0 or bool(recipe.model.start)
+            run.prepare(trained=trained and start == 0)
             for epoch in range(max(start, 0), stage.epochs):
                 began = time.monotonic()
                 loss, quality = run.epoch(epoch)
                 done = before + epoch + 1
                 save_state(state_file, learner, optimiser, recipe, seed, done)
                 reporter.epoch(Epoch(index, done, total, loss, quality, time.monotonic() - began))
-            first = None
+            resumed = None
         if start <= stage.epochs:
-            # The state of a later stage was saved after this.
+            # Where it is skipped, the state was saved in a later stage, after this was done.
             learner.fold_standardisation()
         before += stage.epochs
     reporter.note("anchors and MAP of the stored file")
@@ -123,16 +120,24 @@ def train(
     return card
 
 
-def rate_share(epoch: int, gone: float, stage: Stage) -> float:
-    """Share of the full learning rate: a cosine over the epochs down to a hundredth, climbing over the warm-up.
+def learning_rate_factor(epoch: int, elapsed: float, stage: TrainingStage) -> float:
+    """Return the factor on the learning rate: a cosine over the epochs from 1 to 0.01, climbing during the warm-up.
 
-    `gone` is how many epochs are over, the part of the present one included.
+    `elapsed` counts epochs with the finished part of the current one.
     """
     cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
-    return cosine * min(1.0, gone / stage.warmup) if stage.warmup else cosine
+    return cosine * min(1.0, elapsed / stage.warmup) if stage.warmup else cosine
 
 
-def _optimiser(learner: Learner, stage: Stage) -> torch.optim.Optimizer:
+def _new_network(recipe: Recipe) -> HashNet:
+    """Return the network of the recipe with the weights that it starts from."""
+    model, size = recipe.model, recipe.input
+    network = HashNet(model.arch, model.bits, hidden=model.hidden, mean=size.mean, std=size.std)
+    load_initial_weights(network, recipe)
+    return network
+
+
+def _optimiser(learner: Learner, stage: TrainingStage) -> torch.optim.Optimizer:
     groups = [{"params": list(learner.head_parameters()), "lr": stage.learning_rate}]
     if stage.train == "all":
         trunk = learner.network.trunk.parameters()
@@ -145,11 +150,11 @@ def _optimiser(learner: Learner, stage: Stage) -> torch.optim.Optimizer:
 
 
 @dataclass
-class _Run:
-    """One stage at work."""
+class _StageRun:
+    """One stage of a training: its data, and an epoch at a time."""
 
     recipe: Recipe
-    stage: Stage
+    stage: TrainingStage
     index: int
     files: LabelledFiles
     split: Split
@@ -160,8 +165,8 @@ class _Run:
     features: Tensor | None = None
     images: Images | None = None
 
-    def prepare(self, *, learnt: bool) -> None:
-        """Compute what does not change during the stage; `learnt` tells whether the heads come from an earlier one."""
+    def prepare(self, *, trained: bool) -> None:
+        """Compute what stays the same during the stage; `trained` if the heads were trained on raw features before."""
         self.learner.dropout.p = self.stage.dropout
         self.learner.half_trunk = self.stage.precision == "bfloat16"
         heads_only = self.stage.train == "heads"
@@ -171,10 +176,10 @@ class _Run:
             self.images = Images(paths, self.recipe.input, augment=self.stage.augment, pad=self.stage.pad)
         else:
             self.features = view_features(self.learner.network, paths, self.recipe.input, device=self.device)
-            self.learner.standardise(self.features[torch.from_numpy(self.split.training)], learnt=learnt)
+            self.learner.standardise(self.features[torch.from_numpy(self.split.training)], trained=trained)
 
     def epoch(self, epoch: int) -> tuple[float, float | None]:
-        """Run one epoch; return the mean loss and the MAP where it was measured."""
+        """Run one epoch and return its mean loss, and the MAP if it was measured."""
         generator = torch.Generator().manual_seed((self.seed * 1000 + self.index) * 100_000 + epoch)
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))  # dropout draws from the global one
         self.learner.train(True)
@@ -193,11 +198,12 @@ class _Run:
 
     def _schedule(self, epoch: int, batch: int) -> None:
         batches = len(self.split.training) / self.stage.batch
-        factor = rate_share(epoch, epoch + (batch + 1) / batches, self.stage)
+        factor = learning_rate_factor(epoch, epoch + (batch + 1) / batches, self.stage)
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (N, D) features and (N, L) labels of the training photos, in random order."""
         labels = torch.from_numpy(self.files.labels).float()
         order = torch.from_numpy(self.split.training)[torch.randperm(len(self.split.training), generator=generator)]
         chunks = [c for c in torch.split(order, self.stage.batch) if len(c) > 1]
@@ -207,20 +213,21 @@ class _Run:
             return
         assert self.images is not None
         for chunk, batch in zip(chunks, self.images.batches(chunks, generator), strict=True):
-            images, wanted = batch.to(self.device), labels[chunk].to(self.device)
+            images, targets = batch.to(self.device), labels[chunk].to(self.device)
             if self.stage.adversarial_steps:
-                images = worst_images(
+                images = adversarial_images(
                     self.learner,
                     images,
-                    wanted,
+                    targets,
                     tau=self.stage.adversarial_tau,
                     steps=self.stage.adversarial_steps,
                     generator=generator,
                 )
-            yield self.learner.features(images), wanted
+            yield self.learner.features(images), targets
 
     @torch.inference_mode()
     def _quality(self, epoch: int) -> float | None:
+        """Return the MAP by the current features, on every fifth epoch and the last one, where they are frozen."""
         last = epoch == self.stage.epochs - 1
         if self.features is None or not (last or epoch % 5 == 4):
             return None
@@ -228,17 +235,18 @@ class _Run:
         return _map(bits_of(codes.cpu().numpy()), self.files, self.split)
 
 
-def _map(bits: NDArray[np.int8], files: LabelledFiles, split: Split) -> float:
+def _map(bits: Bits, files: LabelledFiles, split: Split) -> float:
     queries, database = split.queries, split.database
     return hamming_map(bits[queries], bits[database], files.labels[queries], files.labels[database])
 
 
-def _anchors(bits: NDArray[np.int8], labels: NDArray[np.bool_]) -> Tensor:
-    """(C, K) component vote over the members of each class (Bai et al. 2020); a tied bit is -1."""
+def _anchors(bits: Bits, labels: Labels) -> Tensor:
+    """Return the (C, K) anchor codes: a vote on each bit by the members of a class (Bai et al. 2020); a tie is -1."""
     return torch.from_numpy(bits_of(labels.T.astype(np.float32) @ bits.astype(np.float32)))
 
 
 def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int) -> Card:
+    """Write the checkpoint, measure it as it loads, and return its card with anchors and MAPs."""
     card = Card(
         name=recipe.name,
         arch=recipe.model.arch,

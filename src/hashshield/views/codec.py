@@ -16,6 +16,10 @@ from hashshield.views.geometry import to_image
 __all__ = ["jpeg", "webp"]
 
 
+_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}
+"""Sides that the encoders take, in pixels; what is longer is not coded, here as little as by a service."""
+
+
 def jpeg(quality: int) -> View:
     """Written as JPEG of that quality (1 to 100) with Pillow's other defaults, and read again.
 
@@ -43,6 +47,8 @@ class _Coded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, container: str, options: dict[str, int]) -> Tensor:
+        if max(images.shape[-2:]) > _LONGEST[container]:
+            return images.clamp(0, 1)
         pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         coded = [_decoded(Image.fromarray(photo), container, options) for photo in pixels]
         return torch.stack(coded).to(images.device, images.dtype)

@@ -6,6 +6,7 @@ Tensor resizing matches Pillow only with `antialias=True`. Sizes follow torchvis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hashshield.checkpoints.card import Input
+from hashshield.checkpoints.card import InputSpec
 from hashshield.types import View
+from hashshield.views import axis
 
 __all__ = [
     "CARD",
@@ -25,6 +27,7 @@ __all__ = [
     "VIEWS",
     "card_view",
     "centre",
+    "framed",
     "framing",
     "pillow_view",
     "reshaped",
@@ -41,6 +44,9 @@ SQUASH = "squash"
 
 VIEWS = (CARD, SQUASH)
 """Every way in which a network is taken to see a whole photo."""
+
+_BLOCK = 512
+"""Source lines whose weights are asked for at once."""
 
 Framing = tuple[tuple[int, int], tuple[slice, slice]]
 
@@ -75,7 +81,7 @@ def to_image(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
 
 
-def framing(view: str, size: Input, height: int, width: int) -> Framing:
+def framing(view: str, size: InputSpec, height: int, width: int) -> Framing:
     """What `view` (`CARD` or `SQUASH`) does to a photo of that size: (height, width) to resize to, then the crop."""
     if view == SQUASH:
         return (size.crop, size.crop), (slice(0, size.crop), slice(0, size.crop))
@@ -83,13 +89,29 @@ def framing(view: str, size: Input, height: int, width: int) -> Framing:
     return goal, centre(*goal, size.crop)
 
 
-def pillow_view(pixels: NDArray[np.uint8], size: Input, view: str = CARD) -> Tensor:
+def framed(
+    pixels: NDArray[np.uint8] | Image.Image,
+    goal: tuple[int, int],
+    crop: tuple[slice, slice],
+    resize: Callable[[int, int], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """Crop (H, W, 3) pixels or an RGB image resized to `goal`, as `framing` gives them, to rows and columns `crop`.
+
+    `resize` makes all of a size; where that would be larger than the photo, only what the crop keeps is made.
+    """
+    height, width = pixels.shape[:2] if isinstance(pixels, np.ndarray) else pixels.size[::-1]
+    if goal[0] * goal[1] > height * width:
+        return axis.enlarged(pixels, goal, crop)
+    return resize(*goal)[crop]
+
+
+def pillow_view(pixels: NDArray[np.uint8], size: InputSpec, view: str = CARD) -> Tensor:
     """Upright (H, W, 3) pixels -> (3, crop, crop) image in [0, 1], by the card's geometry or squashed."""
     goal, crop = framing(view, size, pixels.shape[0], pixels.shape[1])
-    return to_image(resized(pixels, *goal)[crop])
+    return to_image(framed(pixels, goal, crop, lambda height, width: resized(pixels, height, width)))
 
 
-def tensor_view(size: Input, view: str = CARD) -> View:
+def tensor_view(size: InputSpec, view: str = CARD) -> View:
     """The same on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
 
     def seen(images: Tensor) -> Tensor:
@@ -107,7 +129,7 @@ def reshaped(images: Tensor, height: int, width: int) -> Tensor:
     return seen
 
 
-def card_view(size: Input) -> View:
+def card_view(size: InputSpec) -> View:
     """`tensor_view` by the card's own geometry."""
     return tensor_view(size, CARD)
 
@@ -122,33 +144,59 @@ class _Shrunk(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, goal: tuple[int, int], crop: tuple[slice, slice]) -> Tensor:
         ctx.size, ctx.goal, ctx.crop = images.shape[-2:], goal, crop
-        if images.shape[-1] != goal[1]:
-            images = _to_levels(_bilinear(images, images.shape[-2], goal[1]))
-        images = images[..., crop[1]]
-        if images.shape[-2] != goal[0]:
-            images = _to_levels(_bilinear(images, goal[0], images.shape[-1]))
-        return images[..., crop[0], :].contiguous()
+        # Columns before rows; what the crop cuts away at the sides is not resized in height.
+        for side in (1, 0):
+            images = _resized_axis(images, side - 2, goal[side], crop[side])
+        return images.contiguous()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (height, width), (tall, wide), (rows, columns) = ctx.size, ctx.goal, ctx.crop
         found = gradients[0]
-        if height != tall:
-            found = _resampling(height, tall, rows.start, rows.stop, found.device).T @ found
-        if width != wide:
-            found = found @ _resampling(width, wide, columns.start, columns.stop, found.device)
-        left, top = (0 if width != wide else columns.start), (0 if height != tall else rows.start)
-        if found.shape[-2:] != (height, width):
-            whole = found.new_zeros((*found.shape[:-2], height, width))
-            whole[..., top : top + found.shape[-2], left : left + found.shape[-1]] = found
-            found = whole
+        for side in (0, 1):
+            found = _spread_axis(found, side - 2, ctx.size[side], ctx.goal[side], ctx.crop[side])
         return found, None, None
+
+
+def _resized_axis(images: Tensor, dim: int, goal: int, crop: slice) -> Tensor:
+    """Resize one of the last two axes to `goal` and keep the lines `crop`."""
+    size = images.shape[dim]
+    if size != goal and max(size, goal) > axis.LONG:
+        return _to_levels(axis.resampled_lines(images, axis.lines(size, goal, crop.start, crop.stop), dim))
+    if size != goal:
+        shape = (images.shape[-2], goal) if dim == -1 else (goal, images.shape[-1])
+        images = _to_levels(_bilinear(images, *shape))
+    return images.narrow(dim, crop.start, crop.stop - crop.start)
+
+
+def _spread_axis(gradients: Tensor, dim: int, size: int, goal: int, crop: slice) -> Tensor:
+    """Give the gradients of `_resized_axis` to the `size` lines that were resized."""
+    if size != goal and max(size, goal) > axis.LONG:
+        return axis.spread_lines(gradients, axis.lines(size, goal, crop.start, crop.stop), size, dim)
+    if size != goal:
+        matrix = _resampling(size, goal, crop.start, crop.stop, gradients.device)
+        return gradients @ matrix if dim == -1 else matrix.T @ gradients
+    if gradients.shape[dim] == size:
+        return gradients
+    shape = list(gradients.shape)
+    shape[dim] = size
+    whole = gradients.new_zeros(shape)
+    whole.narrow(dim, crop.start, crop.stop - crop.start).copy_(gradients)
+    return whole
 
 
 @lru_cache(maxsize=64)
 def _resampling(size: int, goal: int, first: int, last: int, device: torch.device) -> Tensor:
     """(last - first, size): the rows of the matrix that resizes `size` pixels to `goal` which the crop keeps."""
-    return _bilinear(torch.eye(size)[None, None], size, goal)[0, 0, :, first:last].T.contiguous().to(device)
+    found = torch.zeros(last - first, size)
+    # Unit vectors of the source lines that the crop sees, some at a time; torch says what becomes of them.
+    reach = max(size / goal, 1.0) + 1
+    begin, end = max(0, int(first * size / goal - reach)), min(size, int(last * size / goal + reach) + 1)
+    for start in range(begin, end, _BLOCK):
+        units = torch.zeros(min(_BLOCK, end - start), size)
+        units[:, start : start + len(units)].fill_diagonal_(1.0)
+        weights = _bilinear(units[None, None], len(units), goal)[0, 0, :, first:last]
+        found[:, start : start + len(units)] = weights.T
+    return found.to(device)
 
 
 def _bilinear(images: Tensor, height: int, width: int) -> Tensor:

@@ -12,9 +12,9 @@ from hashshield.views.codec import jpeg
 from hashshield.views.light import noise
 from hashshield.views.scaling import placed, scaled
 
-__all__ = ["TURNS", "any_network", "kept_photo"]
+__all__ = ["CYCLE", "input_diversity", "sharing_transforms"]
 
-TURNS = 3
+CYCLE = 3
 """Looks in which `kept_photo` shows each of its kinds once."""
 
 _COARSE = {1: 6.0, 2: 2.0}
@@ -27,13 +27,13 @@ _QUALITIES = (80, 92)
 """Least and most, on the grid, where a block of 8 x 8 covers more of the photo than in its file."""
 
 
-def kept_photo(turn: int, generator: np.random.Generator, scale: float) -> View:
+def sharing_transforms(turn: int, generator: np.random.Generator, scale: float) -> View:
     """What services do to photos they keep, in turns: little things that add up to noise, JPEG, half the size.
 
     `scale` is photo pixels per grid pixel. Of a large photo the grid shows too little of the last two, and noise
     stands in for them.
     """
-    kind = turn % TURNS
+    kind = turn % CYCLE
     if scale >= _COARSE.get(kind, math.inf):
         kind = 0
     if kind == 1:
@@ -43,7 +43,7 @@ def kept_photo(turn: int, generator: np.random.Generator, scale: float) -> View:
     return noise(_SIGMA, generator)
 
 
-def any_network(turn: int, generator: np.random.Generator, _scale: float) -> View:
+def input_diversity(turn: int, generator: np.random.Generator, _scale: float) -> View:
     """What networks of other kinds may agree on: the photo as it is, and in turn a smaller copy on grey under noise.
 
     Random resizing and padding are the input diversity of Xie et al. 2019.
