@@ -10,8 +10,8 @@ protected photos go through the pipeline, in single precision, and are compared 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from hashshield.attacks.goals import Aim
 from hashshield.attacks.grid import make_grid
-from hashshield.attacks.loop import Budget, Search, Viewed, search
-from hashshield.attacks.masking import masking
+from hashshield.attacks.masking import perceptual_mask
 from hashshield.attacks.methods import METHODS, Method, method
+from hashshield.attacks.objectives import Objective
 from hashshield.attacks.presets import PRESETS, Preset, preset
+from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.attacks.version import SEARCH_VERSION
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.work import Source, Tools, work
+from hashshield.pipeline.aims import goal_for
+from hashshield.pipeline.work import ProtectContext, Source, work
 from hashshield.storage import digest
-from hashshield.types import GoalKind, GoalSpec, View
+from hashshield.types import Codes, GoalKind, GoalSpec, View
 from tiny_net import CARD, encoded, picture
 
 FILE = Path(__file__).parent / "data" / "search-outcomes.json"
@@ -56,6 +57,21 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.sin(adaptive_avg_pool2d(images, SIDE).flatten(1) @ self.mixing)
+
+
+@dataclass(frozen=True, slots=True)
+class WholePicture:
+    """The network behind no view, because views resample in single precision."""
+
+    opened: OpenModel
+
+    @property
+    def side(self) -> int:
+        return self.opened.card.input.resize
+
+    def __call__(self, images: Sequence[Tensor], /) -> Codes:
+        codes: Codes = self.opened.model(torch.cat(list(images)))
+        return codes
 
 
 def smooth_network() -> OpenModel:
@@ -88,9 +104,9 @@ def _searched(
     opened: OpenModel, name: str, chosen: Method, prepared: Preset | None = None
 ) -> Iterator[tuple[str, Outcome]]:
     """Turn half of the bits of each photo, with its features and own bits in the aim; through a preset's transforms."""
-    view = Viewed(opened.model, lambda images: images, side=opened.card.input.resize)
+    view = WholePicture(opened)
     photos = [_photo(opened, key, chosen, prepared) for key in range(PHOTOS)]
-    for found in search(photos, [view], chosen, Budget(TAU, STEPS, PHOTOS)):
+    for found in search(photos, [view], chosen, SearchConfig(TAU, STEPS), Execution(PHOTOS)):
         with torch.inference_mode():
             code = opened.model(photos[int(str(found.key))].grid.changed(found.delta)).code[0]
         yield (
@@ -106,51 +122,51 @@ def _searched(
         )
 
 
-def _photo(opened: OpenModel, key: int, chosen: Method, prepared: Preset | None) -> Search:
+def _photo(opened: OpenModel, key: int, chosen: Method, prepared: Preset | None) -> SearchTask:
     pixels = picture(44, 56, seed=key)
     grid = make_grid(pixels)
     grid = replace(grid, image=grid.image.double())
     with torch.inference_mode():
         codes = opened.model(grid.image[None])
-    own, features = codes.code[0].clone().sign(), codes.features[0].clone()
-    wanted = own.clone()
+    original_bits, features = codes.code[0].clone().sign(), codes.features[0].clone()
+    wanted = original_bits.clone()
     wanted[torch.from_numpy(np.random.default_rng(key).permutation(BITS)[: BITS // 2])] *= -1
     if prepared is None:
-        return Search(grid, [Aim(wanted, features, own, kept=chosen.kept)], key=key)
+        return SearchTask(grid, [Objective(wanted, features, original_bits, chosen.min_margin)], key=key)
     transform = None
     if prepared.transforms is not None:
         draw, generator = prepared.transforms, np.random.default_rng(100 + key)
 
-        def transform(look: int) -> View:
-            view = draw(look, generator, 1.0)
+        def transform(step: int) -> View:
+            view = draw(step, generator, 1.0)
             return lambda images: view(images.float()).double()  # resampling knows single precision only
 
-    kept = prepared.margins.of(0, sees_writing=True, lossless=True, own=chosen.kept)
-    return Search(
+    min_margin = prepared.margins.of(0, sees_writing=True, lossless=True, method_margin=chosen.min_margin)
+    return SearchTask(
         grid,
-        [Aim(wanted, features, own, kept, prepared.spare)],
+        [Objective(wanted, features, original_bits, min_margin, prepared.allowed_misses)],
         key=key,
         transform=transform,
-        looks=prepared.looks,
-        masking=masking(pixels, *grid.image.shape[1:]) if prepared.masked else None,
+        required_hits=prepared.required_hits,
+        masking=perceptual_mask(pixels, *grid.image.shape[1:]) if prepared.masked else None,
     )
 
 
 def _protected(opened: OpenModel, name: str, goal: GoalKind, kind: str) -> Outcome:
     """Protect a photo as `protect` does: written, read again, and tried again where it fell short."""
     data = encoded(picture(56, 72, seed=9), kind)
-    tools = Tools(
+    context = ProtectContext(
         models=(opened,),
         preset=preset(name),
         method=method(preset(name).search),
-        budget=Budget(TAU, STEPS, 1),
-        goal=GoalSpec(goal),
-        fixed=None,
+        search=SearchConfig(TAU, STEPS),
+        execution=Execution(1),
+        goal=goal_for(GoalSpec(goal), [opened]),
         secret=b"outcomes",
         tolerance=None,
         jobs=1,
     )
-    (result,) = work([Source("photo", data, digest(data))], tools)
+    (result,) = work([Source("photo", data, digest(data))], context)
     assert result.receipt is not None
     return {
         "tries": -(-result.steps // STEPS),
