@@ -298,6 +298,14 @@ def test_a_damaged_result_is_no_half_table(content: str, tmp_path: Path) -> None
         read_result(tmp_path / "none.json")
 
 
+def test_another_version_of_the_search_uses_no_old_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, pixels = Pool(tmp_path), np.zeros((4, 4, 3), np.uint8)
+    pool.keep({"photo": "a"}, pixels, {})
+    assert pool.trial({"photo": "a"}) is not None
+    monkeypatch.setattr("hashshield.bench.pool.SEARCH_VERSION", 0)
+    assert pool.trial({"photo": "a"}) is None
+
+
 def test_a_damaged_trial_is_named(tmp_path: Path) -> None:
     pool = Pool(tmp_path)
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)

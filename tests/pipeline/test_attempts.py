@@ -105,6 +105,14 @@ def test_another_network_of_the_same_name_is_tried(tmp_path: Path, photo: Path, 
     assert SAYS not in str(row.reason)
 
 
+def test_another_version_of_the_search_is_tried(
+    photo: Path, first: Outcome, protect_now: Protect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hashshield.pipeline.attempts.SEARCH_VERSION", 0)
+    (row,) = protect_now(photo, **HARD)
+    assert SAYS not in str(row.reason)
+
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

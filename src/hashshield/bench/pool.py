@@ -1,7 +1,7 @@
 """What a bench has made so far, kept so that an interrupted one goes on and benches share what they have in common.
 
 A trial is one photo changed by one method: a PNG file whose text says how it came about. Its name is a digest of
-everything that decides the result, the program's own search included, so nothing old is ever taken for something new.
+everything that decides the result, the version of the search included, so nothing old is ever taken for something new.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from PIL import Image, PngImagePlugin
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from hashshield.attacks.version import SEARCH_VERSION
 from hashshield.errors import UsageError
 from hashshield.storage import digest
 
@@ -29,10 +29,6 @@ __all__ = ["Pool", "Trial", "complete"]
 Pixels = NDArray[np.uint8]
 
 _TEXT = "hashshield-trial"
-_HASHES = ("imaging", "models", "views")
-"""The parts of the program that a table of codes depends on."""
-_SEARCHES = (*_HASHES, "attacks", "pipeline")
-"""Those that a trial depends on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +49,7 @@ class Pool:
 
     def trial(self, settings: dict[str, Any]) -> Trial | None:
         """The trial made under these settings; None when there is none yet. Raises UsageError for a damaged one."""
-        path = self._path(settings, "png", _SEARCHES)
+        path = self._path(settings, "png")
         if not path.exists():
             return None
         try:
@@ -67,7 +63,7 @@ class Pool:
         """Write a trial, and return it as it is read again."""
         text = PngImagePlugin.PngInfo()
         text.add_text(_TEXT, json.dumps(record), zip=True)
-        with complete(self._path(settings, "png", _SEARCHES)) as partial:
+        with complete(self._path(settings, "png")) as partial:
             Image.fromarray(pixels).save(partial, "PNG", pnginfo=text, compress_level=1)
         found = self.trial(settings)
         assert found is not None
@@ -75,7 +71,7 @@ class Pool:
 
     def table(self, settings: dict[str, Any]) -> dict[str, NDArray[Any]] | None:
         """Arrays kept under these settings, by name; None when there are none. Raises UsageError for damaged ones."""
-        path = self._path(settings, "safetensors", _HASHES)
+        path = self._path(settings, "safetensors")
         if not path.exists():
             return None
         try:
@@ -86,11 +82,11 @@ class Pool:
 
     def keep_table(self, settings: dict[str, Any], **arrays: NDArray[Any]) -> None:
         """Write arrays under their names."""
-        with complete(self._path(settings, "safetensors", _HASHES)) as partial:
+        with complete(self._path(settings, "safetensors")) as partial:
             save_file(arrays, partial)
 
-    def _path(self, settings: dict[str, Any], ending: str, parts: tuple[str, ...]) -> Path:
-        text = json.dumps({**settings, "program": _program(parts)}, sort_keys=True)
+    def _path(self, settings: dict[str, Any], ending: str) -> Path:
+        text = json.dumps({**settings, "search": SEARCH_VERSION}, sort_keys=True)
         return self.folder / f"{digest(text.encode())[:32]}.{ending}"
 
 
@@ -104,11 +100,3 @@ def complete(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-@cache
-def _program(parts: tuple[str, ...]) -> str:
-    """Digest of the sources of these parts; other changes of the program let what is kept stand."""
-    root = Path(__file__).parents[1]
-    sources = [path for part in parts for path in sorted((root / part).rglob("*.py"))]
-    return digest(b"".join(path.read_bytes() for path in sources))[:16]

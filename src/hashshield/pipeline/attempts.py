@@ -1,12 +1,11 @@
 """Attempts that fell short, remembered: the same search on the same photo would only fall short again.
 
-A search is decided by photo, key and settings. What it says about them is one digest, which any difference changes;
-the code of the search itself is part of it, so that an update of HashShield tries again by itself.
+A search is decided by photo, key and settings. One digest stands for them, and any difference changes it. The version
+of the search and of the libraries beneath it are part of it, so that an update of HashShield tries again by itself.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -14,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hashshield.attacks.version import SEARCH_VERSION
 from hashshield.checkpoints.catalog import full_name, resolve
 from hashshield.errors import HashshieldError
 from hashshield.imaging.file import read_photo_file
@@ -32,9 +32,8 @@ _KEPT = (
     "psnr_db",
     "ssim",
 )
-_CODE = ("attacks", "checkpoints", "imaging", "metrics", "models", "pipeline", "views")
-"""Packages that take part in what comes out."""
 _LIBRARIES = ("hashshield", "numpy", "pillow", "torch", "torchvision")
+"""Distributions whose release may change what comes out."""
 
 
 class Attempts:
@@ -75,7 +74,8 @@ def asked_now(request: Request, key: bytes) -> str:
         # Neither decides much, but who changes one of them means to try something.
         "device": (request.device, request.batch_size),
         "key": key.hex() if request.seed is None else request.seed,
-        "code": _code(),
+        "search": SEARCH_VERSION,
+        "libraries": {name: _version(name) for name in _LIBRARIES},
     }
     return digest(json.dumps(asked, sort_keys=True).encode())
 
@@ -108,16 +108,6 @@ def _content(path: Path) -> str:
 
 
 @cache
-def _code() -> str:
-    package = Path(__file__).parents[1]
-    total = hashlib.sha256()
-    for file in sorted(file for name in _CODE for file in (package / name).rglob("*.py")):
-        total.update(file.read_bytes())
-    for name in _LIBRARIES:
-        total.update(f" {name} {_version(name)}".encode())
-    return total.hexdigest()
-
-
 def _version(name: str) -> str:
     try:
         return metadata.version(name)
