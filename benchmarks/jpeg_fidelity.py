@@ -24,7 +24,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply_perturbation
+from hashshield.attacks.perturbation import apply_perturbation
 from hashshield.bench.environment import environment
 from hashshield.errors import PhotoError
 from hashshield.imaging.jpeg import JpegEncoding

@@ -29,7 +29,7 @@ from hashshield.attacks.search import Execution, SearchConfig, SearchTask, searc
 from hashshield.attacks.version import SEARCH_VERSION
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import OpenModel
-from hashshield.pipeline.aims import goal_for
+from hashshield.pipeline.targets import goal_for
 from hashshield.pipeline.work import ProtectContext, Source, work
 from hashshield.storage import digest
 from hashshield.types import Codes, GoalKind, GoalSpec, View

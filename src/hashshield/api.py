@@ -32,12 +32,12 @@ from hashshield.models.hash_files import upright_rgb
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import open_models
 from hashshield.pipeline import evaluate as _evaluate
+from hashshield.pipeline import protect as _protect
 from hashshield.pipeline import restore as _restore
-from hashshield.pipeline import run
 from hashshield.pipeline import verify as _verify
 from hashshield.pipeline.request import goal_of, request_of
+from hashshield.transforms import pillow_view
 from hashshield.types import Evaluation, Outcome, Restoration, Verification
-from hashshield.views import pillow_view
 
 __all__ = ["Network", "Photo", "Protected", "evaluate", "load_model", "protect", "restore", "verify"]
 
@@ -146,12 +146,12 @@ def protect(
         path = _named(photo)  # type: ignore[arg-type]
         if not path.is_file():
             raise UsageError(f"{path}: no such photo; a call protects one, hashshield protect a folder")
-        (row,) = run.protect([path], request, progress=_Log())
+        (row,) = _protect.protect([path], request, progress=_Log())
         _raise_failed(row)
         written = path if row.output is None else Path(row.output)
         return Protected(row, written.read_bytes() if row.status in ("protected", "partial", "already") else None)
     name, data = _encoded(photo)
-    protected, row = run.protect_bytes(data, request, name=name)
+    protected, row = _protect.protect_bytes(data, request, name=name)
     _raise_failed(row)
     return Protected(row, protected)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hashshield.attacks.band import Band, resampled
+from hashshield.attacks.grid import Band, resampled
 
 
 def banded(size: int, reach: int, seed: int) -> Tensor:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from hashshield.attacks.band import Band
-from hashshield.attacks.grid import MOST_PIXELS, SHORT_SIDE, _long_round_trip, _round_trip, grid_size, make_grid
-from hashshield.views import resized, short_side, to_image
+from hashshield.attacks.grid import MOST_PIXELS, SHORT_SIDE, Band, _long_round_trip, _round_trip, grid_size, make_grid
+from hashshield.transforms import resized, short_side, to_image
 from tiny_net import picture
 
 

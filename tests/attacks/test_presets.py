@@ -6,7 +6,7 @@ from hashshield.attacks.methods import METHODS
 from hashshield.attacks.presets import PRESETS, preset
 from hashshield.config import SETTINGS
 from hashshield.errors import UnknownNameError
-from hashshield.views import VIEWS
+from hashshield.transforms import VIEWS
 
 
 def test_what_can_be_asked_for_is_what_there_is() -> None:

@@ -22,8 +22,8 @@ from hashshield.attacks.search import Execution, SearchConfig, SearchResult, Sea
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import OpenModel, open_models
 from hashshield.models.network_views import NetworkView
+from hashshield.transforms import card_view
 from hashshield.types import Codes, HashModel, Step, View
-from hashshield.views import card_view
 from tiny_net import picture
 
 

@@ -10,7 +10,7 @@ import pytest
 from bench_stage import Silent
 from hashshield.bench import survival
 from hashshield.errors import UsageError
-from hashshield.imaging.services import SERVICES
+from hashshield.transforms.pillow import SERVICES
 from hashshield.types import GoalSpec
 from tiny_net import encoded, picture, write_tiny
 

@@ -13,9 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import read_checkpoint, with_map, write_checkpoint
-from hashshield.checkpoints.header import read_card
 from hashshield.errors import CheckpointError
 from tiny_net import CARD, CLASSES, tiny_weights, write_tiny
 

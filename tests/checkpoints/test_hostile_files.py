@@ -16,13 +16,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hashshield.checkpoints.entry import read_entries
+from hashshield.checkpoints.card import read_card
+from hashshield.checkpoints.catalog import read_entries
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
-from hashshield.checkpoints.header import read_card
 from hashshield.config import read_file
 from hashshield.errors import CheckpointError, HashshieldError, UsageError
+from hashshield.models.importing import read_foreign_card
 from hashshield.models.load import open_models
-from hashshield.models.onnx import read_foreign_card
 from hashshield.text import read_toml
 from hashshield.training.recipe import read_recipe
 from tiny_net import CARD, tiny_weights, write_tiny

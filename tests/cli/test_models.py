@@ -16,7 +16,7 @@ import pytest
 
 from file_server import FileServer, running, status
 from hashshield.checkpoints import cache, catalog
-from hashshield.checkpoints.header import entry_of
+from hashshield.checkpoints.card import entry_of
 from hashshield.cli import networks
 from hashshield.types import Evaluation, Verification
 from tiny_net import encoded, picture, write_tiny
@@ -180,7 +180,7 @@ def nothing(*_: object, **__: object) -> list[object]:
 
 
 COMMANDS: list[tuple[str, tuple[str, ...], str, str]] = [
-    ("hashshield.pipeline.run", ("protect", "a.jpg"), "protect", "tiny-a"),
+    ("hashshield.pipeline.protect", ("protect", "a.jpg"), "protect", "tiny-a"),
     ("hashshield.pipeline.verify", ("verify", "a.jpg"), "verify", "tiny-a:16"),
     ("hashshield.pipeline.evaluate", ("evaluate", "a", "b"), "evaluate", "tiny-a"),
     ("hashshield.bench.map", ("bench", "map", "--data", "d"), "run", "tiny-a"),
@@ -244,7 +244,7 @@ def test_nothing_is_fetched_for_a_dry_run_or_for_the_ledgers_networks(
     run: Run, server: FileServer, stand_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HASHSHIELD_MODEL", "tiny-a")
-    stand_in("hashshield.pipeline.run", protect=nothing)
+    stand_in("hashshield.pipeline.protect", protect=nothing)
     assert run("protect", "a.jpg", "--dry-run").code == 0
     stand_in("hashshield.pipeline.verify", verify=lambda *_, **__: [Verification("a.jpg", "protected")])
     assert run("verify", "a.jpg", "--yes").code == 0

@@ -31,7 +31,7 @@ def asked(stand_in: Callable[..., None], outcome: Make) -> list[tuple[list[Path]
             progress.done(row)
         return rows
 
-    stand_in("hashshield.pipeline.run", protect=protect)
+    stand_in("hashshield.pipeline.protect", protect=protect)
     return calls
 
 
@@ -179,7 +179,7 @@ def test_errors_of_the_pipeline_end_with_their_code_and_what_was_done(
         progress.done(outcome("done.jpg"))
         raise error
 
-    stand_in("hashshield.pipeline.run", protect=protect)
+    stand_in("hashshield.pipeline.protect", protect=protect)
     ended = run("protect", "a.jpg", "--json")
     assert ended.code == code
     document = json.loads(ended.out)
@@ -194,7 +194,7 @@ def test_an_interruption_reports_what_was_done_and_how_to_go_on(
         progress.done(outcome("done.jpg"))
         raise KeyboardInterrupt
 
-    stand_in("hashshield.pipeline.run", protect=protect)
+    stand_in("hashshield.pipeline.protect", protect=protect)
     ended = run("protect", "a.jpg")
     assert ended.code == 130
     assert ended.out.startswith("done.jpg\tprotected")
@@ -218,7 +218,7 @@ def test_a_photo_through_a_pipe(
     def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes, Outcome]:
         return b"new" + data, outcome(name)
 
-    stand_in("hashshield.pipeline.run", protect_bytes=protect_bytes)
+    stand_in("hashshield.pipeline.protect", protect_bytes=protect_bytes)
     out, err = Bytes(), Bytes()
     monkeypatch.setattr(sys, "stdin", Bytes(b"\xff\xd8old"))
     monkeypatch.setattr(sys, "stdout", out)
@@ -235,7 +235,9 @@ def test_a_photo_through_a_pipe(
 def test_nothing_is_written_to_the_pipe_when_the_goal_was_not_reached(
     run: Run, stand_in: Callable[..., None], outcome: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in("hashshield.pipeline.run", protect_bytes=lambda *_, **__: (None, outcome("-", "short", reason="one view")))
+    stand_in(
+        "hashshield.pipeline.protect", protect_bytes=lambda *_, **__: (None, outcome("-", "short", reason="one view"))
+    )
     out = Bytes()
     monkeypatch.setattr(sys, "stdin", Bytes(b"x"))
     monkeypatch.setattr(sys, "stdout", out)

@@ -18,6 +18,7 @@ from hashshield.datasets import open_dataset
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.models.load import open_models
+from hashshield.transforms import pillow_view
 from hashshield.types import (
     Audit,
     CodeRow,
@@ -30,7 +31,6 @@ from hashshield.types import (
     Verification,
     WitnessRow,
 )
-from hashshield.views import pillow_view
 from tools.describe import describe
 from tools.man import pages
 

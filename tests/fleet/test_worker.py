@@ -17,7 +17,7 @@ from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch
 from hashshield.fleet.worker import Worker
 from hashshield.pipeline.plan import Job
-from hashshield.pipeline.run import protect
+from hashshield.pipeline.protect import protect
 from hashshield.types import Outcome, Request
 
 KEY = bytes(range(32))

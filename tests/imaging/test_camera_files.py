@@ -17,7 +17,7 @@ from camera_files import check_metadata, files, named_folder
 from hashshield import imaging
 from hashshield.errors import PhotoError
 from hashshield.imaging.isobmff import parse
-from hashshield.pipeline.look import open_photo
+from hashshield.pipeline.plan import open_photo
 
 pytestmark = pytest.mark.files
 PAGE = Path(__file__).parents[2] / "docs" / "camera-files.md"

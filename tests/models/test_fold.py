@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from hashshield.models.backbones import backbone
-from hashshield.models.fold import fold_batch_norms
+from hashshield.models.hashing import fold_batch_norms
 
 
 def stirred(network: nn.Module) -> nn.Module:

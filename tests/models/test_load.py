@@ -18,7 +18,7 @@ from hashshield.metrics.hamming import bits_of
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
 from hashshield.models.load import open_models
-from hashshield.views import pillow_view
+from hashshield.transforms import pillow_view
 from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 
 

@@ -16,19 +16,18 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from hashshield import imaging
-from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
-from hashshield.checkpoints.header import read_card
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models import onnx_reader
 from hashshield.models.graph import GRAPH_ARCH
+from hashshield.models.importing import import_onnx
 from hashshield.models.load import open_models
-from hashshield.models.onnx import import_onnx
 from hashshield.models.operators import OPERATORS
-from hashshield.pipeline.run import protect
+from hashshield.pipeline.protect import protect
+from hashshield.transforms import pillow_view
 from hashshield.types import Request
-from hashshield.views import pillow_view
 from onnx_nets import hash_net, model_of, written
 from tiny_net import encoded, picture
 

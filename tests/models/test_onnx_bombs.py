@@ -22,9 +22,9 @@ from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.errors import CheckpointError, HashshieldError
 from hashshield.models.graph import Graph, Node, last_reads
 from hashshield.models.graph_cost import output_width
+from hashshield.models.importing import import_onnx
 from hashshield.models.load import open_models
-from hashshield.models.onnx import import_onnx
-from hashshield.models.onnx_wire import check_wire
+from hashshield.models.onnx_reader import check_wire
 from onnx_nets import hash_net, model_of, written
 
 SIDE = 16
@@ -179,7 +179,7 @@ import json, resource, sys, time
 from pathlib import Path
 import onnx, onnxruntime
 from hashshield.errors import HashshieldError
-from hashshield.models.onnx import import_onnx
+from hashshield.models.importing import import_onnx
 folder = Path(sys.argv[1])
 told = {}
 for path in sorted(folder.glob("*.onnx")):

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 from hashshield.checkpoints import cache, catalog
+from hashshield.checkpoints.card import entry_of
 from hashshield.checkpoints.file import write_checkpoint
-from hashshield.checkpoints.header import entry_of
 from hashshield.errors import CheckpointError, UsageError
+from hashshield.models.importing import import_model, look_at
 from hashshield.models.load import open_models
-from hashshield.models.own import import_model, look_at
 from tiny_net import CARD, tiny_weights, write_tiny
 
 

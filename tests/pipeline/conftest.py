@@ -64,7 +64,7 @@ def request_for(tiny: Path, tmp_path: Path) -> Callable[..., Request]:
 @pytest.fixture
 def protect_now(request_for: Callable[..., Request], told: Told) -> Callable[..., list[Outcome]]:
     """Protect paths with changes to the plain request; rows in the order of paths."""
-    from hashshield.pipeline.run import protect
+    from hashshield.pipeline.protect import protect
 
     def now(*paths: Path, **changes: Any) -> list[Outcome]:
         return protect(paths, request_for(**changes), progress=told)

@@ -13,7 +13,7 @@ from hashshield.attacks.goals import GOALS, FixedCode, Goal, away_band, in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import GoalError, UnknownNameError
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import CodeTarget, make_target, measure, read_target, shared_bits, target_for_view
+from hashshield.pipeline.targets import CodeTarget, make_target, measure, read_target, shared_bits, target_for_view
 from hashshield.types import GoalSpec
 from tiny_net import CARD, encoded, picture, tiny_weights
 

@@ -20,8 +20,8 @@ from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.audit import audit
 from hashshield.storage import Store, read_snapshot
+from hashshield.transforms import pillow_view
 from hashshield.types import Audit, Outcome
-from hashshield.views import pillow_view
 from tiny_net import SIZE, encoded, picture, write_tiny
 
 Protect = Callable[..., list[Outcome]]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hashshield.pipeline.between import defer_interrupts, terminable
+from hashshield.pipeline.interrupts import defer_interrupts, terminable
+from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
-from hashshield.pipeline.run import protect
 from hashshield.storage import Store, calls
 from hashshield.types import Request
 from tiny_net import encoded, picture

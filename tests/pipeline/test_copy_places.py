@@ -11,8 +11,8 @@ import pytest
 from hashshield.errors import UsageError
 from hashshield.pipeline import copy_places
 from hashshield.pipeline.plan import plan
+from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
-from hashshield.pipeline.run import protect
 from hashshield.storage import Store
 from hashshield.types import Request
 from tiny_net import encoded, picture

@@ -150,7 +150,7 @@ def test_a_damaged_network_is_found(
     told: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vault: Path
 ) -> None:
     from hashshield.checkpoints import catalog
-    from hashshield.models.own import import_model
+    from hashshield.models.importing import import_model
 
     monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
     entry = import_model(tiny)

@@ -13,8 +13,8 @@ from hashshield.errors import UnknownNameError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.evaluate import evaluate
+from hashshield.transforms import pillow_view
 from hashshield.types import Evaluation
-from hashshield.views import pillow_view
 from tiny_net import SIZE, encoded, picture
 
 BEFORE = picture(80, 100, seed=1)

@@ -13,8 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import hashshield
-from hashshield.pipeline.look import prefilter
-from hashshield.pipeline.plan import plan
+from hashshield.pipeline.plan import plan, prefilter
 from hashshield.storage import Store
 from hashshield.types import GoalSpec, Outcome, Request
 from tiny_net import encoded, picture

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hashshield.pipeline.run import protect_bytes
+from hashshield.pipeline.protect import protect_bytes
 from hashshield.storage import Store, digest
 from tiny_net import encoded, picture
 

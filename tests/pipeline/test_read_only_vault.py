@@ -15,8 +15,8 @@ import pytest
 from hashshield.errors import StorageError
 from hashshield.pipeline import doctor
 from hashshield.pipeline.originals import export, forget, list_originals, prune
+from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
-from hashshield.pipeline.run import protect
 from hashshield.pipeline.verify import verify
 from hashshield.storage import Store, read_snapshot
 from hashshield.types import Request

@@ -13,13 +13,13 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError
-from hashshield.imaging.services import JPEG_Q75
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import OpenModel, open_models
 from hashshield.models.network_views import network_views
-from hashshield.pipeline.aims import CodeTarget, tolerance_for
 from hashshield.pipeline.receipt import build_receipt, measure_written
-from hashshield.views import CARD, SQUASH, VIEWS, pillow_view
+from hashshield.pipeline.targets import CodeTarget, tolerance_for
+from hashshield.transforms import CARD, SQUASH, VIEWS, pillow_view
+from hashshield.transforms.pillow import JPEG_Q75
 from tiny_net import SIZE, encoded, picture
 
 PIXELS = picture(60, 80, seed=2)

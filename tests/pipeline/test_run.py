@@ -24,8 +24,8 @@ from hashshield.imaging.png_chunks import chunk
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline import execute
+from hashshield.pipeline.protect import protect, protect_bytes
 from hashshield.pipeline.restore import restore
-from hashshield.pipeline.run import protect, protect_bytes
 from hashshield.storage import Store
 from hashshield.types import GoalSpec, Outcome, Request
 from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
@@ -486,7 +486,7 @@ def test_targeted_goals_end_at_the_target(tiny: Path, photos: Path, tmp_path: Pa
 
 def test_the_embedded_network_sees_a_sunflower(data: Path, photos: Path, protect_now: Protect) -> None:
     """The real thing once: a kangaroo, as PNG, with the code of sunflowers, and unlike itself by default."""
-    from hashshield.views import pillow_view
+    from hashshield.transforms import pillow_view
 
     (model,) = open_models(["lite0-caltech101:48"])
     assert model.anchors is not None

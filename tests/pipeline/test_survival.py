@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hashshield.imaging.services import SERVICES
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.perceptual import dhash, phash
 from hashshield.models.load import open_models
 from hashshield.pipeline.evaluate import evaluate
+from hashshield.transforms import pillow_view, to_image
+from hashshield.transforms.pillow import SERVICES
 from hashshield.types import GoalSpec, Outcome
-from hashshield.views import pillow_view, to_image
 from tiny_net import SIZE, encoded, picture
 
 Protect = Callable[..., list[Outcome]]

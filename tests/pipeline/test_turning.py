@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from hashshield import imaging
+from hashshield.pipeline.protect import protect_bytes
 from hashshield.pipeline.restore import restore
-from hashshield.pipeline.run import protect_bytes
 from hashshield.pipeline.turning import TURNED
 from hashshield.pipeline.verify import verify
 from hashshield.types import Outcome, Request

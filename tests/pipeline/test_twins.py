@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.pipeline.run import protect
+from hashshield.pipeline.protect import protect
 from hashshield.pipeline.twins import twins
 from hashshield.types import Progress, Request
 from tiny_net import encoded, picture

@@ -13,8 +13,8 @@ from hashshield.models.hash_files import upright_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
+from hashshield.transforms import pillow_view
 from hashshield.types import Request
-from hashshield.views import pillow_view
 from tiny_net import encoded
 
 

@@ -14,8 +14,8 @@ from hashshield.errors import CheckpointError, GoalError, UnknownNameError
 from hashshield.metrics.hamming import bits_of, to_hex
 from hashshield.models.load import open_models
 from hashshield.pipeline.verify import verify
+from hashshield.transforms import pillow_view
 from hashshield.types import GoalSpec, Outcome, Verification
-from hashshield.views import pillow_view
 from tiny_net import SIZE, encoded, picture
 
 Protect = Callable[..., list[Outcome]]

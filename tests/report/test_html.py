@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from hashshield.errors import UsageError
-from hashshield.pipeline.run import protect
+from hashshield.pipeline.protect import protect
 from hashshield.report.html import check_place, page, write
 from hashshield.storage import Store, digest
 from hashshield.types import CodeRow, Evaluation, Outcome, PerceptualRow, Request, SurvivalRow, WitnessRow

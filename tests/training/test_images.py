@@ -12,7 +12,7 @@ from hashshield import imaging
 from hashshield.errors import PhotoError
 from hashshield.models.hash_files import upright_rgb
 from hashshield.training.images import Images
-from hashshield.views import pillow_view
+from hashshield.transforms import pillow_view
 from tiny_net import SIZE, encoded, picture
 
 SHAPES = ((48, 64), (64, 48), (36, 36), (50, 50), (37, 120), (36, 41))

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import official_trees
-from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import read_checkpoint
-from hashshield.checkpoints.header import read_card
 from hashshield.datasets import open_dataset
 from hashshield.errors import CheckpointError, UnknownNameError, UsageError
 from hashshield.metrics.hamming import bits_of, hamming

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 from torch.nn.functional import pad as padded_with
 
-from hashshield.views.light import blur
+from hashshield.transforms.differentiable import blur
 
 __all__ = ["PerceptualMask", "perceptual_mask"]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from hashshield.attacks.objectives import MIN_MARGIN
 from hashshield.errors import UnknownNameError
+from hashshield.transforms import CARD, SQUASH
+from hashshield.transforms.differentiable import CYCLE, input_diversity, sharing_transforms
 from hashshield.types import View
-from hashshield.views import CARD, SQUASH
-from hashshield.views.sampled import CYCLE, input_diversity, sharing_transforms
 
 __all__ = ["PRESETS", "Margins", "Preset", "preset"]
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from hashshield.bench.service import blurred, transformed
-from hashshield.imaging.services import SERVICES, jpeg
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import OpenModel
-from hashshield.views import centre, pillow_view, resized, short_side, to_image
+from hashshield.transforms import centre, pillow_view, resized, short_side, to_image
+from hashshield.transforms.pillow import SERVICES, jpeg
 
 __all__ = ["BEFORE", "INSIDE", "adapted", "detection_auc"]
 

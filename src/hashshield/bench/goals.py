@@ -29,8 +29,8 @@ from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Result
+from hashshield.transforms import pillow_view
 from hashshield.types import GoalKind, Progress, Request
-from hashshield.views import pillow_view
 
 __all__ = ["run"]
 

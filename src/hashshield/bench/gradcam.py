@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hashshield.errors import UsageError
 from hashshield.models.leaky import true_gradients
 from hashshield.models.load import OpenModel
-from hashshield.views import pillow_view
+from hashshield.transforms import pillow_view
 
 __all__ = ["heat", "overlaid", "spread"]
 

@@ -13,7 +13,7 @@ from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Stage
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
-from hashshield.views import pillow_view
+from hashshield.transforms import pillow_view
 
 __all__ = ["closeness", "codes_of", "features_of", "quality"]
 

@@ -35,8 +35,8 @@ from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import feature_files, upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.models.network_views import NetworkView
+from hashshield.transforms import pillow_view
 from hashshield.types import Progress
-from hashshield.views import pillow_view
 
 __all__ = ["RIVALS", "run"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hashshield.attacks.objectives import predicted_flip
-from hashshield.imaging.services import JPEG_Q75, Transform
 from hashshield.metrics.hamming import bits_of, hamming
+from hashshield.transforms.pillow import JPEG_Q75, Transform
 
 __all__ = ["ASKING", "SIMPLE", "Asking", "blurred", "cosine", "transformed"]
 

@@ -20,15 +20,15 @@ import torch
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply_perturbation
+from hashshield.attacks.perturbation import apply_perturbation
 from hashshield.bench.environment import environment, peak_mib
 from hashshield.bench.stopwatch import Stopwatch
 from hashshield.errors import PhotoError, UsageError
 from hashshield.metrics.image import linf_levels, ssim
 from hashshield.models.hash_files import upright_rgb
 from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.protect import protect
 from hashshield.pipeline.receipt import measure_written
-from hashshield.pipeline.run import protect
 from hashshield.pipeline.task import prepare
 from hashshield.pipeline.work import Source
 from hashshield.storage import digest

@@ -18,10 +18,10 @@ import torch
 
 from hashshield import imaging
 from hashshield.attacks.batching import AdaptiveBatcher, cpu_workers
-from hashshield.attacks.finish import apply_perturbation
 from hashshield.attacks.grid import make_grid
 from hashshield.attacks.methods import METHODS
 from hashshield.attacks.objectives import Objective
+from hashshield.attacks.perturbation import apply_perturbation
 from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.bench.environment import environment, peak_mib
 from hashshield.bench.photos import files_below
@@ -32,11 +32,11 @@ from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.models.network_views import NetworkView
 from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.protect import protect
 from hashshield.pipeline.receipt import measure_written
-from hashshield.pipeline.run import protect
 from hashshield.storage import NewRecord, Store, read_snapshot
+from hashshield.transforms import pillow_view
 from hashshield.types import Outcome, Progress, Request
-from hashshield.views import pillow_view
 
 __all__ = ["run"]
 

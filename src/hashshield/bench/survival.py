@@ -26,13 +26,13 @@ from hashshield.bench.veils import VEILS, veiled
 from hashshield.errors import UsageError
 from hashshield.metrics.image import psnr_db
 from hashshield.models.hash_files import upright_rgb
-from hashshield.pipeline.aims import CodeTarget
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.receipt import build_receipt, measure_written
+from hashshield.pipeline.targets import CodeTarget
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest
+from hashshield.transforms import to_image
 from hashshield.types import CodeRow, GoalSpec, Progress, Receipt, Request, SurvivalRow
-from hashshield.views import to_image
 
 __all__ = ["flat_change", "run"]
 

@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hashshield.attacks.finish import apply_perturbation, uniform_noise
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.methods import METHODS, Method
 from hashshield.attacks.objectives import Objective
+from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
 from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.bench.pool import Trial
 from hashshield.bench.stage import Asked, Stage
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.load import OpenModel
 from hashshield.models.network_views import NetworkView
+from hashshield.transforms import resized, to_image
 from hashshield.types import Progress
-from hashshield.views import resized, to_image
 
 __all__ = [
     "PAPER_STEPS",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hashshield.attacks.finish import levels_of
+from hashshield.attacks.perturbation import levels_of
 from hashshield.metrics.image import psnr_db
 
 __all__ = ["VEILS", "Veil", "amplified", "veiled"]

@@ -1,15 +1,21 @@
-"""The card: what a checkpoint says of itself, stored as JSON beside its weights."""
+"""The card: what a checkpoint says of itself, stored as JSON beside its weights; read without torch."""
 
 from __future__ import annotations
 
 import json
 import math
+import struct
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
+from hashshield.checkpoints.cache import digest_of
+from hashshield.checkpoints.catalog import Entry, checked, checked_name
 from hashshield.errors import CheckpointError
 
-__all__ = ["FORMAT_VERSION", "Card", "InputSpec"]
+__all__ = ["FORMAT_VERSION", "Card", "InputSpec", "entry_of", "read_card"]
 
 FORMAT_VERSION = 1
 _WIDEST = 65_536
@@ -107,3 +113,56 @@ class Card:
 def _three(values: list[float]) -> tuple[float, float, float]:
     red, green, blue = (float(v) for v in values)
     return red, green, blue
+
+
+_LARGEST_HEADER = 16 * 1024 * 1024
+
+
+def read_card(path: Path) -> Card:
+    """Read only the card. Raises CheckpointError."""
+    _check_header(path)
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            metadata = handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
+    if "card" not in metadata:
+        raise CheckpointError(f"{path}: a safetensors file without a hashshield card; write it with `hashshield train`")
+    return Card.from_json(metadata["card"], source=str(path))
+
+
+def entry_of(path: Path, *, embedded: bool = False, imported: bool = False) -> Entry:
+    """Return the catalogue entry of a checkpoint file, as its card describes it. Raises CheckpointError."""
+    card = read_card(path)
+    name = checked_name(card.name, source=str(path))
+    entry = Entry(
+        name=name,
+        file=f"{name}.safetensors",
+        size=path.stat().st_size,
+        sha256=digest_of(path),
+        licence=card.licence or "unknown",
+        summary=f"{card.arch} on {card.dataset}, codes of {', '.join(map(str, card.bits))} bits",
+        bits=card.bits,
+        map={int(bits): value for bits, value in card.map.items()},
+        embedded=embedded,
+        imported=imported,
+    )
+    return checked(entry, source=str(path))
+
+
+def _check_header(path: Path) -> None:
+    """Look at the first bytes before any library does: a pickle or an absurd header is named as such."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as handle:
+            head = handle.read(16)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    # A safetensors header may begin with these bytes too: its length comes first, and then always a brace.
+    if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
+        raise CheckpointError(f"{path}: this is a pickle, which can run code; only safetensors files are loaded")
+    if len(head) < 16:
+        raise CheckpointError(f"{path}: {size} bytes are no safetensors file; fetch it again")
+    (length,) = struct.unpack("<Q", head[:8])
+    if length > min(size - 8, _LARGEST_HEADER):
+        raise CheckpointError(f"{path}: the header claims {length} bytes of a file of {size}; fetch it again")

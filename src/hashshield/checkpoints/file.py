@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.header import read_card
+from hashshield.checkpoints.card import Card, read_card
 from hashshield.errors import CheckpointError
 
 __all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]

@@ -63,7 +63,7 @@ def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
 def _reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
     """What every receipt answers for, how many written photos keep their goal after it, and of how many measured."""
     # Late: with Pillow it would be a part of the time of --help.
-    from hashshield.imaging.services import JPEG_Q75
+    from hashshield.transforms.pillow import JPEG_Q75
 
     measured = [[row.passed for row in outcome.survival if row.transform == JPEG_Q75.name] for outcome in written]
     return JPEG_Q75.name, sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)

@@ -82,7 +82,7 @@ def info(
 
         from dataclasses import asdict
 
-        from hashshield.checkpoints.header import read_card
+        from hashshield.checkpoints.card import read_card
 
         card = read_card(reference.path)
         entry: dict[str, Any] = {}

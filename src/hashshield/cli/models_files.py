@@ -100,7 +100,7 @@ def verify(names: Names = None, as_json: o.Json = False, quiet: o.Quiet = False)
     """
     with Sink("models verify", _STATUS, as_json=as_json, quiet=quiet) as sink:
         from hashshield.checkpoints import catalog
-        from hashshield.models.own import look_at
+        from hashshield.models.importing import look_at
 
         here = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
         entries = _named(names) if names else here
@@ -165,7 +165,7 @@ def import_(
     """
     with Sink("models import", _STATUS, as_json=as_json, quiet=quiet) as sink:
         from hashshield.checkpoints import catalog
-        from hashshield.models.own import import_model
+        from hashshield.models.importing import import_model
 
         entry = import_model(file, card=card)
         sink.finish([_row(entry, catalog.state(entry))])

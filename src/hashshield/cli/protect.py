@@ -225,10 +225,10 @@ def protect(
                 found = o.expanded(paths)
                 sink.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
             else:
-                from hashshield.pipeline import run
+                from hashshield.pipeline import protect as pipeline
 
                 ask = partial(o.ask, yes=yes)
-                sink.finish(run.protect(o.expanded(paths), request, progress=progress, agree=ask))
+                sink.finish(pipeline.protect(o.expanded(paths), request, progress=progress, agree=ask))
 
 
 def _check_engine(engine: str, address: str | None, workers: int | None, *, piped: bool) -> None:
@@ -256,9 +256,9 @@ def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool)
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
     ensure_available(_networks(request), sink, yes=yes)
 
-    from hashshield.pipeline import run
+    from hashshield.pipeline import protect as pipeline
 
-    data, outcome = run.protect_bytes(sys.stdin.buffer.read(), request, name="-")
+    data, outcome = pipeline.protect_bytes(sys.stdin.buffer.read(), request, name="-")
     sink.finish([outcome])
     if data is not None:
         sys.stdout.buffer.write(data)

@@ -126,7 +126,7 @@ def watch(
     }
     lines = _Lines(as_json=as_json, quiet=quiet, verbose=verbose)
 
-    from hashshield.pipeline.between import terminable
+    from hashshield.pipeline.interrupts import terminable
 
     try:
         with terminable():

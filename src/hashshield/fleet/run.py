@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hashshield.errors import FleetError, HashshieldError, UsageError
 from hashshield.fleet.cluster import cluster, require_ray
 from hashshield.pipeline.plan import Job, text_of
-from hashshield.pipeline.run import check, check_names
+from hashshield.pipeline.protect import check, check_names
 from hashshield.pipeline.turning import Results, results_of
 from hashshield.storage import Store
 from hashshield.storage.copies import locked, sweep

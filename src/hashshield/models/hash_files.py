@@ -18,8 +18,8 @@ from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import HashshieldError, InternalError
 from hashshield.imaging.file import read_photo_file
 from hashshield.models.hashing import FrozenHash
+from hashshield.transforms import pillow_view
 from hashshield.types import Codes
-from hashshield.views import pillow_view
 
 __all__ = ["feature_files", "hash_files", "shared_codes", "upright_rgb", "view_batches"]
 

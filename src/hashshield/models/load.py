@@ -24,7 +24,7 @@ from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
 from hashshield.models.graph_cost import output_width
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 from hashshield.text import did_you_mean
-from hashshield.views import CARD, pillow_view
+from hashshield.transforms import CARD, pillow_view
 
 __all__ = ["Hashed", "OpenModel", "build", "open_checkpoint", "open_models"]
 

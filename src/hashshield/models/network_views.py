@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield.models.load import OpenModel
+from hashshield.transforms import CARD, framed, framing, resized, tensor_view, to_image
 from hashshield.types import Codes
-from hashshield.views import CARD, framed, framing, resized, tensor_view, to_image
 
 __all__ = ["NetworkView", "distinct_models", "network_views", "views_of"]
 

@@ -20,10 +20,10 @@ from hashshield.checkpoints import cache, catalog
 from hashshield.config import Settings, config_path, resolve, unknown_variables
 from hashshield.errors import HashshieldError
 from hashshield.models.device import choose_device
-from hashshield.models.own import look_at
+from hashshield.models.importing import look_at
 from hashshield.pipeline.originals import list_originals
+from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
-from hashshield.pipeline.run import protect
 from hashshield.storage import Store, cannot_be_written, default_root
 from hashshield.types import Finding, NullProgress, Progress, Request
 

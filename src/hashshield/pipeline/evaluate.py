@@ -22,8 +22,8 @@ from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import CodeTarget, measure, shared_bits
-from hashshield.pipeline.survival import CARD_VIEW, card_views, codes_of, serve, survival_rows
+from hashshield.pipeline.receipt import CARD_VIEW, card_views, codes_of, serve, survival_rows
+from hashshield.pipeline.targets import CodeTarget, measure, shared_bits
 from hashshield.storage import walk
 from hashshield.types import Evaluation, GoalSpec, Progress
 

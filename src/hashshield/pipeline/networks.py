@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hashshield.checkpoints import catalog
-from hashshield.checkpoints.header import read_card
+from hashshield.checkpoints.card import read_card
 from hashshield.config import Settings
 
 __all__ = ["installed_models", "models_to_search"]

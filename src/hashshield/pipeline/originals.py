@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from hashshield.errors import HashshieldError, StorageError
-from hashshield.pipeline.between import defer_interrupts
+from hashshield.pipeline.interrupts import defer_interrupts
 from hashshield.storage import Record, Store, read_snapshot
 from hashshield.storage.copies import write_new
 from hashshield.storage.ledger import LEDGER_NAME, Ledger

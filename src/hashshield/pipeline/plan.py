@@ -1,4 +1,4 @@
-"""What to do with which file, decided without torch and without writing anything."""
+"""What to do with which file, decided without torch and without writing anything: first unread, then decoded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hashshield import imaging
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
-from hashshield.errors import HashshieldError, NotAPhotoError
+from hashshield.errors import HashshieldError, NotAPhotoError, UnsupportedError
 from hashshield.imaging.file import read_photo_file
 from hashshield.pipeline.attempts import Attempts
 from hashshield.pipeline.copy_places import CopyPlaces, copy_place
+from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of
 from hashshield.storage import FOREIGN, Record, Snapshot, Store, named
 from hashshield.types import Outcome, Request
 
@@ -25,7 +27,9 @@ __all__ = [
     "files",
     "may_copy",
     "model_names",
+    "open_photo",
     "plan",
+    "prefilter",
     "read_photo",
     "settings_mismatch",
     "text_of",
@@ -120,6 +124,17 @@ def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
         return Outcome(str(path), "failed", reason=str(error))
 
 
+def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
+    """Decode a photo to be protected; HEIC and AVIF only where they were asked for. Raises PhotoError."""
+    container = imaging.sniff(data[:64])
+    if container in imaging.LOSSY_FORMATS and not lossy_formats:
+        raise UnsupportedError(
+            f"{name}: {str(container).upper()} loses a little with each writing; accept that with "
+            "--lossy-formats, or convert it to JPEG, PNG or WebP first"
+        )
+    return imaging.read(data, name=name)
+
+
 def not_an_image(path: Path, within: Path | None, error: NotAPhotoError) -> Outcome:
     """The row of a file that is no image: `failed` when it was named, `skipped` when it was met in a folder."""
     if within is None:
@@ -189,3 +204,43 @@ def files(
             resolved.append(Outcome(str(path), "failed", reason=f"{path}: no such file or folder"))
     there = [path for path in paths if os.path.lexists(path)]
     return named(there, skip=store.root, exclude=request.exclude, failed=failed, foreign=foreign)
+
+
+def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Outcome]) -> Sequence[Job]:
+    """Settle photos, from the first on, until one needs the networks; its row goes to `rows`, the rest is returned.
+
+    Not all of them, because each would be decoded twice. With `force` nothing is settled: an edited file may stand for
+    an original in the vault, which only the work finds out. Raises UnknownNameError, CheckpointError.
+    """
+    results = {} if request.force else results_of(store)
+    for index, job in enumerate(jobs):
+        row = None if request.force else _resolved_row(job, request, store, results)
+        if row is None:
+            return jobs[index:]
+        rows[row.path] = row
+    return ()
+
+
+def _resolved_row(job: Job, request: Request, store: Store, results: Results) -> Outcome | None:
+    """The row of a photo that cannot be decoded, or that is an earlier result, also with other metadata or turned."""
+    try:
+        with boundary("read", str(job.path)):
+            snapshot = read_photo_file(job.path, follow=job.within is None, within=job.within)
+    except HashshieldError as error:
+        return Outcome(str(job.path), "failed", reason=str(error))
+    try:
+        lossy_formats = bool(request.options.get("lossy_formats"))
+        with boundary("decode", str(job.path)):
+            photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
+    except HashshieldError as error:
+        return Outcome(
+            status="failed", reason=str(error), **base_fields(job.path, job.output, snapshot.sha256, request)
+        )
+    earlier = earlier_result(photo, results)
+    if earlier is None:
+        return None
+    if earlier.reoriented:
+        asked = base_fields(job.path, job.output, snapshot.sha256, request)
+        return Outcome(status="short", reason=TURNED, **asked)
+    known = store.known(snapshot.sha256, earlier.digest)
+    return None if known is None else already_row(job.path, known, request)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hashshield.attacks.finish import levels_of
 from hashshield.attacks.methods import Method, method
+from hashshield.attacks.perturbation import levels_of
 from hashshield.attacks.presets import preset
 from hashshield.pipeline.plan import base_fields
 from hashshield.pipeline.task import Result

@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
-from hashshield.attacks.finish import apply_perturbation, uniform_noise
 from hashshield.attacks.goals import Goal, photo_generator
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.masking import PerceptualMask, perceptual_mask
 from hashshield.attacks.methods import Method
 from hashshield.attacks.objectives import Objective
+from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
 from hashshield.attacks.presets import Preset
 from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.models.network_views import NetworkView, network_views
-from hashshield.pipeline.aims import CodeTarget
-from hashshield.pipeline.look import open_photo
+from hashshield.pipeline.plan import open_photo
 from hashshield.pipeline.receipt import WrittenPhoto, measured, read_written
+from hashshield.pipeline.targets import CodeTarget
 from hashshield.pipeline.turning import Earlier, Results, earlier_result
+from hashshield.transforms import framing, pillow_view, resized, to_image
 from hashshield.types import Receipt
-from hashshield.views import framing, pillow_view, resized, to_image
 
 __all__ = ["ProtectContext", "Result", "Source", "Task", "prepare", "with_writing_model", "write"]
 

@@ -20,7 +20,7 @@ from hashshield.metrics.hamming import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.aims import (
+from hashshield.pipeline.targets import (
     CodeTarget,
     goal_for,
     make_target,

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hashshield.errors import HashshieldError, StorageError, UsageError
-from hashshield.pipeline.run import check, protect
+from hashshield.pipeline.protect import check, protect
 from hashshield.storage import Arrivals, FileFingerprint, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
 

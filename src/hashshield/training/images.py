@@ -16,7 +16,7 @@ from hashshield.arrays import Pixels
 from hashshield.checkpoints.card import InputSpec
 from hashshield.models.hash_files import upright_rgb, view_batches
 from hashshield.models.hashing import HashNet
-from hashshield.views import pillow_view, resized, short_side, to_image
+from hashshield.transforms import pillow_view, resized, short_side, to_image
 
 __all__ = ["Images", "view_features"]
 

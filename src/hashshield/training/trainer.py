@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from hashshield.arrays import Bits, Labels
-from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import with_map, write_checkpoint
-from hashshield.checkpoints.header import read_card
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.metrics.hamming import bits_of

@@ -21,8 +21,8 @@ from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel
 from hashshield.storage import walk
+from hashshield.transforms import CARD
 from hashshield.types import CodeRow, GoalSpec
-from hashshield.views import CARD
 
 __all__ = [
     "CodeTarget",

@@ -14,12 +14,24 @@ from torch import Tensor
 
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import OpenModel, open_models
+from hashshield.transforms import pillow_view, tensor_view, to_image
+from hashshield.transforms.differentiable import (
+    blur,
+    brightness,
+    contrast,
+    crop,
+    flip,
+    input_diversity,
+    jpeg,
+    long_side,
+    noise,
+    pad,
+    placed,
+    scaled,
+    sharing_transforms,
+    webp,
+)
 from hashshield.types import View
-from hashshield.views import pillow_view, tensor_view, to_image
-from hashshield.views.codec import jpeg, webp
-from hashshield.views.light import blur, brightness, contrast, noise
-from hashshield.views.sampled import input_diversity, sharing_transforms
-from hashshield.views.scaling import crop, flip, long_side, pad, placed, scaled
 from tiny_net import picture
 
 Edit = Callable[[Image.Image], Image.Image]

@@ -7,7 +7,7 @@ import pytest
 from imaging_samples import scene
 from PIL import Image
 
-from hashshield.imaging.services import JPEG_Q75, SERVICES, Transform
+from hashshield.transforms.pillow import JPEG_Q75, SERVICES, Transform
 
 PHOTO = Image.fromarray(scene(240, 400))
 BY_NAME = {service.name: service for service in SERVICES}

@@ -13,8 +13,8 @@ from torchvision.transforms import v2
 from hashshield.checkpoints.card import InputSpec
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
-from hashshield.views import card_view, pillow_view, resized, short_side, to_image
-from hashshield.views.geometry import centre
+from hashshield.transforms import card_view, pillow_view, resized, short_side, to_image
+from hashshield.transforms.geometry import centre
 from tiny_net import picture
 
 PLAIN = (0.5, 0.5, 0.5)

@@ -1,4 +1,4 @@
-"""`protect`: plan, then carry out what is left. Only that imports torch, so a run with nothing to do is quick."""
+"""`protect`: plan, prefilter, carry out what is left. Only the last imports torch: with nothing to do a run is quick."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hashshield import imaging
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import GoalError, PhotoError, StorageError, UsageError
-from hashshield.pipeline.look import prefilter
-from hashshield.pipeline.plan import Job, already_row, plan, text_of
+from hashshield.pipeline.plan import Job, already_row, plan, prefilter, text_of
+from hashshield.pipeline.turning import results_of
 from hashshield.storage import SpaceReport, Store, digest, preflight
 from hashshield.types import Outcome, Progress, Request
 
 __all__ = ["check", "check_names", "protect", "protect_bytes"]
+
 
 _LONG_MINUTES = 10
 
@@ -101,8 +103,7 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
 
 def _original_of(data: bytes, store: Store, name: str) -> bytes:
     """The vault's original of an earlier result of which the metadata was edited, or that was turned; else the same."""
-    from hashshield import imaging
-    from hashshield.pipeline.turning import earlier_record, results_of
+    from hashshield.pipeline.turning import earlier_record
 
     results = results_of(store)
     if not results:

@@ -1,6 +1,6 @@
 """What a service does to a photo before hashing it: differentiable on tensors, and as Pillow does it to a file."""
 
-from hashshield.views.geometry import (
+from hashshield.transforms.geometry import (
     CARD,
     SQUASH,
     VIEWS,

@@ -1,13 +1,11 @@
-"""Import a foreign hash network from ONNX: read, translated, compared with onnxruntime, stored as a checkpoint.
-
-The packages onnx and onnxruntime are needed for the import only; what it leaves is run by torch alone.
-"""
+"""Import foreign networks: read from ONNX, translated, compared with onnxruntime, stored as checkpoints."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hashshield.checkpoints.card import Card, InputSpec
-from hashshield.checkpoints.entry import SUFFIX, checked_name
+from hashshield.checkpoints import cache, catalog
+from hashshield.checkpoints.card import Card, InputSpec, entry_of
+from hashshield.checkpoints.catalog import SUFFIX, Entry, checked_name
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.models.graph import GRAPH_ARCH, graph_tensors
@@ -24,7 +23,7 @@ from hashshield.models.load import open_models
 from hashshield.models.onnx_reader import LARGEST_FILE, packages, read_onnx
 from hashshield.text import clean, read_toml
 
-__all__ = ["ForeignCard", "import_onnx", "read_foreign_card"]
+__all__ = ["ForeignCard", "import_model", "import_onnx", "look_at", "read_foreign_card"]
 
 _AGREEMENT = 1e-4
 _PROBES = 4
@@ -196,3 +195,53 @@ def _compare(
             f"{model}: its codes differ from onnxruntime's by {apart:.2g} of the largest, more than {_AGREEMENT}; "
             "an operator in it means something else here, and what is built on it would be wrong. Nothing was written"
         )
+
+
+_ONNX = ".onnx"
+
+
+def look_at(entry: Entry) -> None:
+    """Check the digest of an installed checkpoint and open it at every code length. Raises CheckpointError."""
+    open_models([f"{entry.name}:{bits}" for bits in entry.bits])
+
+
+def import_model(path: Path, *, card: Path | None = None) -> Entry:
+    """Take a file in under its card's name, after a look at every code length; the entry it has from now on.
+
+    A network in ONNX has its `card` beside it, a checkpoint inside. Raises UsageError for a kind of file that cannot be
+    taken in, CheckpointError for one that does not hold what it should or whose name is taken.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (SUFFIX, _ONNX):
+        raise UsageError(f"{path}: files that can be imported end with {SUFFIX} or {_ONNX}")
+    if (card is None) == (suffix == _ONNX):
+        raise UsageError(f"{path}: --card is given for {_ONNX}, and for nothing else")
+    if card is None:
+        return _taken_in(path, path, "use this file by its path")
+    with TemporaryDirectory(prefix="hashshield-") as folder:
+        made = Path(folder) / f"network{SUFFIX}"
+        import_onnx(path, card, made)
+        return _taken_in(made, path, f"give it another name in {card}")
+
+
+def _taken_in(path: Path, source: Path, otherwise: str) -> Entry:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    entry = entry_of(path, imported=True)
+    open_models([f"{path}:{bits}" for bits in entry.bits])
+    entry = _placed(entry, source, otherwise)
+    cache.install(path, entry)
+    return entry
+
+
+def _placed(entry: Entry, path: Path, otherwise: str) -> Entry:
+    """The entry to install: one of the catalogue's when it is that very file, whoever brought it."""
+    for listed in catalog.known():
+        if listed.name != entry.name or (listed.imported and listed.sha256 == entry.sha256):
+            continue
+        if listed.sha256 != entry.sha256 or listed.embedded:
+            known = "comes with the package" if listed.embedded else "is another checkpoint's name"
+            remedy = f"`hashshield models remove {entry.name}` first, or " if listed.imported else ""
+            raise CheckpointError(f"{path}: {entry.name} {known} already; {remedy}{otherwise}")
+        return listed
+    return entry

@@ -1,14 +1,10 @@
-"""Resize and centre crop, twice: on tensors for gradients, and by Pillow for what a service really does.
-
-Tensor resizing matches Pillow only with `antialias=True`. Sizes follow torchvision's rule: the short side becomes
-`resize`, the long side is cut to whole pixels, and a centre crop's offset is rounded to even.
-"""
+"""Resize and centre crop, twice: on tensors for gradients, and by Pillow as a service does it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,23 +15,126 @@ from torch.nn.functional import interpolate
 
 from hashshield.checkpoints.card import InputSpec
 from hashshield.types import View
-from hashshield.views import axis
 
 __all__ = [
     "CARD",
+    "LONG",
     "SQUASH",
     "VIEWS",
+    "Lines",
     "card_view",
     "centre",
+    "enlarged",
     "framed",
     "framing",
+    "lines",
     "pillow_view",
+    "resampled_lines",
     "reshaped",
     "resized",
     "short_side",
+    "spread_lines",
     "tensor_view",
     "to_image",
 ]
+
+LONG = 4096
+"""Pixels; an axis longer than this before or after resizing is resized line by line."""
+
+_PRECISION = 22
+"""Bits after the point in Pillow's weights (Resample.c)."""
+
+
+class Lines(NamedTuple):
+    """The lines of a resized axis as sums of the source's lines."""
+
+    first: NDArray[np.int64]
+    """(n,): the first source line of each."""
+    weights: NDArray[np.float64]
+    """(n, taps): weights of that line and those that follow; 0 beyond the axis."""
+
+
+@lru_cache(maxsize=16)
+def lines(size: int, goal: int, start: int, stop: int) -> Lines:
+    """Return lines `start` to `stop` of an axis of `size` pixels resized to `goal`, antialiased as Pillow does it."""
+    scale = size / goal
+    reach = max(scale, 1.0)
+    centres = (np.arange(start, stop) + 0.5) * scale
+    first = np.maximum((centres - reach + 0.5).astype(np.int64), 0)
+    last = np.minimum((centres + reach + 0.5).astype(np.int64), size)
+    taps = np.arange(int((last - first).max()))
+    weights = np.maximum(1 - np.abs(first[:, None] + taps - centres[:, None] + 0.5) / reach, 0)
+    weights[taps >= (last - first)[:, None]] = 0
+    return Lines(first, weights / weights.sum(axis=1, keepdims=True))
+
+
+def resampled_lines(images: Tensor, found: Lines, dim: int) -> Tensor:
+    """Return the resized lines of `images` along `dim`."""
+    total: Tensor | None = None
+    for source, weights in _steps(images, found, images.shape[dim], dim):
+        part = images.index_select(dim, source) * weights
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
+
+
+def spread_lines(gradients: Tensor, found: Lines, size: int, dim: int) -> Tensor:
+    """Return the transpose of `resampled_lines`: gradients of the resized lines, given to the `size` source lines."""
+    shape = list(gradients.shape)
+    shape[dim] = size
+    total = gradients.new_zeros(shape)
+    for source, weights in _steps(gradients, found, size, dim):
+        total.index_add_(dim, source, gradients * weights)
+    return total
+
+
+def _steps(like: Tensor, found: Lines, size: int, dim: int) -> list[tuple[Tensor, Tensor]]:
+    """Source lines and weights, shaped to multiply along `dim`, tap by tap."""
+    shape = [1] * like.ndim
+    shape[dim] = len(found.first)
+    return [
+        (
+            torch.from_numpy(np.minimum(found.first + tap, size - 1)).to(like.device),
+            torch.from_numpy(weights).to(like.device, like.dtype).view(shape),
+        )
+        for tap, weights in enumerate(found.weights.T)
+    ]
+
+
+def enlarged(
+    pixels: NDArray[np.uint8] | Image.Image, goal: tuple[int, int], crop: tuple[slice, slice]
+) -> NDArray[np.uint8]:
+    """Return rows and columns `crop` of (H, W, 3) or an RGB image enlarged to `goal`, as Pillow's bilinear makes them.
+
+    Bit for bit Pillow's: columns first, then rows, rounded to 8 bits after each, with its weights in fixed point.
+    """
+    height, width = pixels.shape[:2] if isinstance(pixels, np.ndarray) else pixels.size[::-1]
+    rows = lines(height, goal[0], crop[0].start, crop[0].stop)
+    columns = lines(width, goal[1], crop[1].start, crop[1].stop)
+    (top, bottom), (left, right) = _extent(rows, height), _extent(columns, width)
+    if isinstance(pixels, np.ndarray):
+        part = pixels[top:bottom, left:right]
+    else:
+        part = np.asarray(pixels.crop((left, top, right, bottom)))
+    wide = _levels(part.swapaxes(0, 1), columns, left).swapaxes(0, 1)
+    return np.ascontiguousarray(_levels(wide, rows, top))
+
+
+def _extent(found: Lines, size: int) -> tuple[int, int]:
+    """First source line that is needed, and the one after the last."""
+    return int(found.first[0]), min(int(found.first[-1]) + found.weights.shape[1], size)
+
+
+def _levels(part: NDArray[np.uint8], found: Lines, offset: int) -> NDArray[np.uint8]:
+    """Resize the first axis of `part`, whose first line is the source's line `offset`."""
+    fixed = np.floor(found.weights * (1 << _PRECISION) + 0.5).astype(np.int64)
+    total = np.full((len(found.first), *part.shape[1:]), 1 << (_PRECISION - 1), dtype=np.int64)
+    for tap in range(fixed.shape[1]):
+        source = np.minimum(found.first + tap - offset, len(part) - 1)
+        total += part[source] * fixed[:, tap].reshape(-1, *[1] * (part.ndim - 1))
+    rounded: NDArray[np.uint8] = np.clip(total >> _PRECISION, 0, 255).astype(np.uint8)
+    return rounded
+
 
 CARD = "card"
 """Resize the short side and crop the centre, as the network's card says."""
@@ -101,7 +200,7 @@ def framed(
     """
     height, width = pixels.shape[:2] if isinstance(pixels, np.ndarray) else pixels.size[::-1]
     if goal[0] * goal[1] > height * width:
-        return axis.enlarged(pixels, goal, crop)
+        return enlarged(pixels, goal, crop)
     return resize(*goal)[crop]
 
 
@@ -160,8 +259,8 @@ class _Shrunk(torch.autograd.Function):
 def _resized_axis(images: Tensor, dim: int, goal: int, crop: slice) -> Tensor:
     """Resize one of the last two axes to `goal` and keep the lines `crop`."""
     size = images.shape[dim]
-    if size != goal and max(size, goal) > axis.LONG:
-        return _to_levels(axis.resampled_lines(images, axis.lines(size, goal, crop.start, crop.stop), dim))
+    if size != goal and max(size, goal) > LONG:
+        return _to_levels(resampled_lines(images, lines(size, goal, crop.start, crop.stop), dim))
     if size != goal:
         shape = (images.shape[-2], goal) if dim == -1 else (goal, images.shape[-1])
         images = _to_levels(_bilinear(images, *shape))
@@ -170,8 +269,8 @@ def _resized_axis(images: Tensor, dim: int, goal: int, crop: slice) -> Tensor:
 
 def _spread_axis(gradients: Tensor, dim: int, size: int, goal: int, crop: slice) -> Tensor:
     """Give the gradients of `_resized_axis` to the `size` lines that were resized."""
-    if size != goal and max(size, goal) > axis.LONG:
-        return axis.spread_lines(gradients, axis.lines(size, goal, crop.start, crop.stop), size, dim)
+    if size != goal and max(size, goal) > LONG:
+        return spread_lines(gradients, lines(size, goal, crop.start, crop.stop), size, dim)
     if size != goal:
         matrix = _resampling(size, goal, crop.start, crop.stop, gradients.device)
         return gradients @ matrix if dim == -1 else matrix.T @ gradients
