@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from hashshield.checkpoints.catalog import Entry
+from hashshield.checkpoints.entry import Entry
 
 
 class Handler(BaseHTTPRequestHandler):

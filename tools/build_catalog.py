@@ -15,7 +15,7 @@ from pathlib import Path
 import tomli_w
 
 from hashshield.checkpoints.card import entry_of
-from hashshield.checkpoints.catalog import Entry, read_entries, write_entry
+from hashshield.checkpoints.entry import Entry, read_entries, write_entry
 from hashshield.errors import HashshieldError, UsageError
 
 __all__ = ["CATALOG", "catalog_text", "main"]

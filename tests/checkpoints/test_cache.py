@@ -7,7 +7,7 @@ import pytest
 
 from file_server import entry_for
 from hashshield.checkpoints.cache import folder, imported, imported_as, install, remove
-from hashshield.checkpoints.catalog import write_entry
+from hashshield.checkpoints.entry import write_entry
 from hashshield.errors import CheckpointError
 
 OWN = entry_for(b"body", imported=True, map={16: 0.5})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from file_server import entry_for
-from hashshield.checkpoints.catalog import checked, checked_name, is_name, read_entries, remote, write_entry
+from hashshield.checkpoints.entry import checked, checked_name, is_name, read_entries, remote, write_entry
 from hashshield.errors import CheckpointError
 
 GOOD = f"""[checkpoints.small]

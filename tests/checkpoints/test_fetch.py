@@ -28,7 +28,7 @@ from file_server import (
     unsized,
     without_ranges,
 )
-from hashshield.checkpoints.catalog import Entry
+from hashshield.checkpoints.entry import Entry
 from hashshield.checkpoints.fetch import FetchProgress, RetryPolicy, fetch, sources
 from hashshield.errors import CheckpointError, DownloadError, UsageError
 
@@ -38,7 +38,7 @@ EAGER = RetryPolicy(tries=3, first_wait_seconds=0.01, timeout_seconds=5)
 
 CHILD = """
 import json, sys
-from hashshield.checkpoints.catalog import Entry
+from hashshield.checkpoints.entry import Entry
 from hashshield.checkpoints.fetch import fetch
 from hashshield.errors import HashshieldError
 class Deaf:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from hashshield.checkpoints.card import read_card
-from hashshield.checkpoints.catalog import read_entries
+from hashshield.checkpoints.entry import read_entries
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.config import read_file
 from hashshield.errors import CheckpointError, HashshieldError, UsageError

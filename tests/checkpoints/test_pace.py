@@ -11,7 +11,7 @@ import pytest
 
 from file_server import Answer, FileServer, Handler, cut, entry_for, redirect, running, serve, status
 from hashshield.checkpoints.cache import held
-from hashshield.checkpoints.catalog import Entry
+from hashshield.checkpoints.entry import Entry
 from hashshield.checkpoints.fetch import fetch
 from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
 from hashshield.errors import DownloadError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hashshield.checkpoints.card import entry_of
-from hashshield.checkpoints.catalog import read_entries
+from hashshield.checkpoints.entry import read_entries
 from hashshield.errors import CheckpointError, UsageError
 from tiny_net import write_tiny
 from tools.build_catalog import catalog_text, main

@@ -9,7 +9,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from hashshield.checkpoints.card import InputSpec
-from hashshield.transforms import axis, centre, framed, pillow_view, resized, short_side, tensor_view, to_image
+from hashshield.transforms import centre, framed, pillow_view, resized, short_side, tensor_view, to_image
+from hashshield.transforms import geometry as axis
 from hashshield.transforms.geometry import _resampling, reshaped
 from tiny_net import picture
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hashshield.checkpoints.catalog import Entry, is_name, read_entries, write_entry
+from hashshield.checkpoints.entry import Entry, is_name, read_entries, write_entry
 from hashshield.config import resolve
 from hashshield.errors import CheckpointError, StorageError
 from hashshield.storage.atomic import put

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from hashshield.checkpoints.cache import digest_of
-from hashshield.checkpoints.catalog import Entry, checked, checked_name
+from hashshield.checkpoints.entry import Entry, checked, checked_name
 from hashshield.errors import CheckpointError
 
 __all__ = ["FORMAT_VERSION", "Card", "InputSpec", "entry_of", "read_card"]

@@ -8,7 +8,7 @@ import time
 from typing import Protocol
 
 from hashshield.checkpoints.cache import digest_of, folder, held
-from hashshield.checkpoints.catalog import Entry, remote
+from hashshield.checkpoints.entry import Entry, remote
 from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
 from hashshield.checkpoints.transfer import SourceInterruptedError, SourceRejectedError, opened, where
 from hashshield.config import resolve

@@ -22,7 +22,7 @@ from urllib.request import (
     Request,
 )
 
-from hashshield.checkpoints.catalog import Entry, remote
+from hashshield.checkpoints.entry import Entry, remote
 from hashshield.checkpoints.pace import Pace, handlers
 
 __all__ = ["SourceInterruptedError", "SourceRejectedError", "Stream", "opened", "where"]

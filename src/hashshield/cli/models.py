@@ -13,7 +13,7 @@ from hashshield.cli.output import Column, Layout, Sink, properties
 from hashshield.config import resolve
 
 if TYPE_CHECKING:
-    from hashshield.checkpoints.catalog import Entry
+    from hashshield.checkpoints.entry import Entry
 
 __all__ = ["app"]
 

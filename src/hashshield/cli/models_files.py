@@ -16,7 +16,7 @@ from hashshield.cli.progress import DownloadProgress
 from hashshield.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from hashshield.checkpoints.catalog import Entry
+    from hashshield.checkpoints.entry import Entry
 
 __all__ = ["register"]
 

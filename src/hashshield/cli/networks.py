@@ -11,7 +11,7 @@ from hashshield.cli.output import Sink
 from hashshield.cli.progress import DownloadProgress
 
 if TYPE_CHECKING:
-    from hashshield.checkpoints.catalog import Entry
+    from hashshield.checkpoints.entry import Entry
 
 __all__ = ["download_entry", "ensure_available"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hashshield.checkpoints import cache, catalog
 from hashshield.checkpoints.card import Card, InputSpec, entry_of
-from hashshield.checkpoints.catalog import SUFFIX, Entry, checked_name
+from hashshield.checkpoints.entry import SUFFIX, Entry, checked_name
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.models.graph import GRAPH_ARCH, graph_tensors

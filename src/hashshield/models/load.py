@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.card import Card
-from hashshield.checkpoints.catalog import Entry, Reference, resolve
+from hashshield.checkpoints.catalog import Reference, resolve
+from hashshield.checkpoints.entry import Entry
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.metrics.hamming import bits_of

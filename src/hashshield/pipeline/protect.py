@@ -1,4 +1,4 @@
-"""`protect`: plan, prefilter, carry out what is left. Only the last imports torch: with nothing to do a run is quick."""
+"""`protect`: plan, prefilter, carry out what is left. Only the last imports torch: with nothing to do it is quick."""
 
 from __future__ import annotations
 
