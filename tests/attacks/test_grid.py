@@ -158,7 +158,7 @@ def test_a_round_trip_made_in_parts_is_the_whole_one(small: int, full: int) -> N
     whole, parts = plain_round_trip(small, full), _round_trip(small, full)
     assert whole.offsets == parts.offsets
     assert torch.equal(whole.weights, parts.weights), "bit for bit"
-    assert torch.equal(whole.flipped, parts.flipped)
+    assert torch.equal(whole.transposed, parts.transposed)
 
 
 @pytest.mark.parametrize(("small", "full"), [(256, 1999), (2100, 4300), (900, 901)])
@@ -166,7 +166,7 @@ def test_a_long_round_trip_is_the_same_but_for_rounding(small: int, full: int) -
     whole, long = dense(plain_round_trip(small, full)), _long_round_trip(small, full)
     # torch finds places in float32, whose steps are 5e-4 at 4,300 pixels.
     assert torch.allclose(dense(long), whole, atol=1e-3)
-    flipped = dense(replace(long, weights=long.flipped))
+    flipped = dense(replace(long, weights=long.transposed))
     assert torch.equal(flipped, dense(long).T)
 
 
