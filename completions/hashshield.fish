@@ -79,7 +79,7 @@ complete -c hashshield -n '__hashshield_at protect' -l json -d 'Print one JSON d
 complete -c hashshield -n '__hashshield_at protect' -l report -r -F -d 'Write a page of pictures and receipts.'
 complete -c hashshield -n '__hashshield_at protect' -l redact -d 'With --report: a page to share, without originals.'
 complete -c hashshield -n '__hashshield_at protect' -s q -l quiet -d 'Say only what went wrong.'
-complete -c hashshield -n '__hashshield_at protect' -s v -l verbose -d 'Show every file, and all that was measured of it.'
+complete -c hashshield -n '__hashshield_at protect' -s v -l verbose -d 'Show every file, all that was measured of it, and tracebacks of internal errors.'
 complete -c hashshield -n '__hashshield_at protect' -s y -l yes -d 'Do not ask.'
 complete -c hashshield -n '__hashshield_at protect' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at watch' -f -a '(__fish_complete_directories)'
@@ -101,7 +101,7 @@ complete -c hashshield -n '__hashshield_at watch' -l vault -x -a '(__fish_comple
 complete -c hashshield -n '__hashshield_at watch' -l allow-root -d 'As root, write where others can too.'
 complete -c hashshield -n '__hashshield_at watch' -l json -d 'Print one JSON object a line.'
 complete -c hashshield -n '__hashshield_at watch' -s q -l quiet -d 'Say only what went wrong.'
-complete -c hashshield -n '__hashshield_at watch' -s v -l verbose -d 'Show every file, and all that was measured of it.'
+complete -c hashshield -n '__hashshield_at watch' -s v -l verbose -d 'Show every file, all that was measured of it, and tracebacks of internal errors.'
 complete -c hashshield -n '__hashshield_at watch' -s y -l yes -d 'Do not ask.'
 complete -c hashshield -n '__hashshield_at watch' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at verify' -F
@@ -117,7 +117,7 @@ complete -c hashshield -n '__hashshield_at verify' -l vault -x -a '(__fish_compl
 complete -c hashshield -n '__hashshield_at verify' -l exclude -x -d 'Pass over files and folders of this shell pattern; repeatable.'
 complete -c hashshield -n '__hashshield_at verify' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at verify' -s q -l quiet -d 'Say only what went wrong.'
-complete -c hashshield -n '__hashshield_at verify' -s v -l verbose -d 'Show every file, and all that was measured of it.'
+complete -c hashshield -n '__hashshield_at verify' -s v -l verbose -d 'Show every file, all that was measured of it, and tracebacks of internal errors.'
 complete -c hashshield -n '__hashshield_at verify' -s y -l yes -d 'Do not ask.'
 complete -c hashshield -n '__hashshield_at verify' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at evaluate' -F
@@ -132,7 +132,7 @@ complete -c hashshield -n '__hashshield_at evaluate' -l json -d 'Print one JSON 
 complete -c hashshield -n '__hashshield_at evaluate' -l report -r -F -d 'Write a page of pictures and receipts.'
 complete -c hashshield -n '__hashshield_at evaluate' -l redact -d 'With --report: a page to share, without originals.'
 complete -c hashshield -n '__hashshield_at evaluate' -s q -l quiet -d 'Say only what went wrong.'
-complete -c hashshield -n '__hashshield_at evaluate' -s v -l verbose -d 'Show every file, and all that was measured of it.'
+complete -c hashshield -n '__hashshield_at evaluate' -s v -l verbose -d 'Show every file, all that was measured of it, and tracebacks of internal errors.'
 complete -c hashshield -n '__hashshield_at evaluate' -s y -l yes -d 'Do not ask.'
 complete -c hashshield -n '__hashshield_at evaluate' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at audit' -F
@@ -183,6 +183,7 @@ complete -c hashshield -n '__hashshield_at originals' -f -a list -d 'List the or
 complete -c hashshield -n '__hashshield_at originals' -f -a prune -d 'Delete originals for good, to free space. The files they belong to can no longer be restored.'
 complete -c hashshield -n '__hashshield_at originals' -f -a export -d 'Write copies of all originals to a folder, under their names; nothing that exists is overwritten.'
 complete -c hashshield -n '__hashshield_at originals' -f -a forget -d 'Delete for good what is kept and recorded about photos. They can no longer be restored or verified.'
+complete -c hashshield -n '__hashshield_at originals' -f -a repair -d 'Rebuild the ledger from the records beside originals, its backups and what is left of it.'
 complete -c hashshield -n '__hashshield_at originals' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at originals list' -f
 complete -c hashshield -n '__hashshield_at originals list' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
@@ -207,12 +208,19 @@ complete -c hashshield -n '__hashshield_at originals export' -s q -l quiet -d 'S
 complete -c hashshield -n '__hashshield_at originals export' -s v -l verbose -d 'Show every file, however many.'
 complete -c hashshield -n '__hashshield_at originals export' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at originals forget' -F
+complete -c hashshield -n '__hashshield_at originals forget' -l all -d 'All that is kept and recorded.'
 complete -c hashshield -n '__hashshield_at originals forget' -s n -l dry-run -d 'Say what would be done.'
 complete -c hashshield -n '__hashshield_at originals forget' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
 complete -c hashshield -n '__hashshield_at originals forget' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at originals forget' -s q -l quiet -d 'Say only what went wrong.'
 complete -c hashshield -n '__hashshield_at originals forget' -s y -l yes -d 'Do not ask.'
 complete -c hashshield -n '__hashshield_at originals forget' -s h -l help -d 'Show a summary and exit.'
+complete -c hashshield -n '__hashshield_at originals repair' -f
+complete -c hashshield -n '__hashshield_at originals repair' -s n -l dry-run -d 'Say what would be done.'
+complete -c hashshield -n '__hashshield_at originals repair' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of originals and ledger.'
+complete -c hashshield -n '__hashshield_at originals repair' -l json -d 'Print one JSON document.'
+complete -c hashshield -n '__hashshield_at originals repair' -s q -l quiet -d 'Say only what went wrong.'
+complete -c hashshield -n '__hashshield_at originals repair' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at models' -f -a list -d 'List the networks of the catalogue and your own: code lengths, MAP, size, licence.'
 complete -c hashshield -n '__hashshield_at models' -f -a info -d 'Say what is known of a network: how it was trained, MAP, classes, licence.'
 complete -c hashshield -n '__hashshield_at models' -f -a download -d 'Download networks of the catalogue into the cache.'

@@ -10,7 +10,8 @@ HashshieldError
 │   ├── BrokenPhotoError   truncated, corrupt or implausible data
 │   └── EncodingError      what was written is not the picture that was meant: a bug of ours
 ├── StorageError        1  vault, ledger or file system cannot do what safety requires
-│   └── ChangedError       the file changed between reading and writing
+│   ├── ChangedError       the file changed between reading and writing
+│   └── LedgerError        the ledger is lost or damaged; `originals repair` rebuilds it
 ├── FleetError          1  Ray is missing, cannot be reached, or failed
 ├── InternalError       1  a bug of this program, met while it worked on one photo
 └── CheckpointError     4  a checkpoint that is missing, broken or does not match its digest
@@ -33,6 +34,7 @@ __all__ = [
     "GoalError",
     "HashshieldError",
     "InternalError",
+    "LedgerError",
     "NotAPhotoError",
     "PhotoError",
     "StorageError",
@@ -88,6 +90,10 @@ class StorageError(HashshieldError):
 
 class ChangedError(StorageError):
     """The file changed between reading and writing; it was left as it is."""
+
+
+class LedgerError(StorageError):
+    """The ledger is lost or damaged; `originals repair` rebuilds it."""
 
 
 class InternalError(HashshieldError):

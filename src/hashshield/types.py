@@ -25,6 +25,7 @@ __all__ = [
     "PerceptualRow",
     "Progress",
     "Receipt",
+    "Repaired",
     "Request",
     "Restoration",
     "Status",
@@ -322,6 +323,19 @@ class Restoration:
     status: Literal["restored", "planned", "skipped", "failed"]
     reason: str | None = None
     sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """One row of `originals repair`."""
+
+    path: str
+    """The photo, or what stands for one that is not known: a row's number or a vault id."""
+    status: Literal["kept", "recovered", "damaged", "missing", "unrecoverable", "unrecorded"]
+    """Its row was sound; was rebuilt; its original in the vault is damaged, or not there; its row is lost; no row."""
+    id: str | None
+    """Vault id of the original."""
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

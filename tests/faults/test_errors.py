@@ -27,9 +27,12 @@ def steps(base: Path) -> list[str]:
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EACCES])
 def test_nothing_is_lost_when_any_call_fails(code: int, quick: Path) -> None:
-    for number, failing in enumerate(steps(quick)):
+    named = steps(quick)
+    for number, failing in enumerate(named):
         if failing.startswith("ledger."):
             continue
+        # All is done and recorded by then; an earlier backup stays, and the next run makes a newer one.
+        backing_up = named[:number].count("ledger.backup") > named[:number].count("ledger.backup.done")
         scenario.lay_out(quick)
         count = 0
 
@@ -41,11 +44,11 @@ def test_nothing_is_lost_when_any_call_fails(code: int, quick: Path) -> None:
 
         calls.observe(observer)
         try:
-            with pytest.raises(HashshieldError) as caught:
+            with nullcontext() if backing_up else pytest.raises(HashshieldError) as caught:
                 scenario.act(quick)
         finally:
             calls.observe(None)
-        assert os.strerror(code) in str(caught.value), f"step {number}, {failing}: {caught.value}"
+        assert caught is None or os.strerror(code) in str(caught.value), f"step {number}, {failing}: {caught.value}"
         left = [path for path in quick.rglob("*") if is_temporary(path.name)]
         assert not left or failing == "remove", f"step {number}, {failing}"
         scenario.check(quick)

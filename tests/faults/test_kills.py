@@ -12,7 +12,7 @@ import hashshield
 
 HARNESS = Path(__file__).parent / "kill_harness.py"
 SOURCES = os.pathsep.join([str(Path(hashshield.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-IN_DEFAULT_RUN = 150
+IN_DEFAULT_RUN = 240
 """Every step of the session once, each write torn once, and some random moments."""
 
 

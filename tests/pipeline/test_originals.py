@@ -9,7 +9,7 @@ import pytest
 from hashshield.errors import StorageError
 from hashshield.pipeline.originals import export, forget, list_originals, prune
 from hashshield.pipeline.restore import restore
-from hashshield.storage import NewRecord, Store, read_snapshot
+from hashshield.storage import NewRecord, Store, calls, read_snapshot
 
 
 @pytest.fixture
@@ -130,18 +130,16 @@ def test_forget_finds_a_moved_file_and_spares_what_others_need(vault: Path, phot
     assert restore([photos / "a.jpg"], vault=vault)[0].status == "restored"
 
 
-def test_forget_cut_short_can_be_finished(vault: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hashshield.storage.ledger import Ledger
+def test_forget_cut_short_is_finished_by_the_next_command(vault: Path, photos: Path) -> None:
+    def observer(name: str, arguments: tuple[object, ...]) -> None:
+        if name == "ledger.erase":
+            raise KeyboardInterrupt
 
-    def interrupted(self: Ledger, numbers: object, *attempts: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "erase", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            forget(photos / "a.jpg", vault=vault)
-    assert list_originals(vault)[0].state == "pruned"
-    forget(photos / "a.jpg", vault=vault)
+    calls.observe(observer)
+    with pytest.raises(KeyboardInterrupt):
+        forget(photos / "a.jpg", vault=vault)
+    calls.observe(None)
+    assert [Path(row.paths[0]).name for row in list_originals(vault)] == ["A.jpg", "b.jpg"]
     with sqlite3.connect(vault / "ledger.sqlite") as db:
         rows = db.execute("SELECT path FROM records").fetchall()
     db.close()

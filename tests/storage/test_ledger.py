@@ -44,9 +44,12 @@ def intend(ledger: Ledger, name: str = "a", **given: object) -> int:
     )
 
 
-def test_an_intent_is_nothing_until_it_is_committed(ledger: Ledger) -> None:
+def test_a_file_that_holds_the_result_of_an_intent_proves_that_it_was_carried_out(ledger: Ledger) -> None:
     number = intend(ledger)
-    assert ledger.result("after a") is None
+    proven = ledger.result("after a")
+    assert proven is not None
+    assert (proven.id, proven.state) == (number, "intent")
+    assert ledger.by_original("before a") is None, "what is still the original proves nothing"
     assert [record.id for record in ledger.open_intents()] == [number]
     assert ledger.temporaries() == [Path("/photos/.a.tmp")]
     ledger.commit(number, [Path("/photos/.a.tmp")])
@@ -138,7 +141,7 @@ def test_the_file_is_private_and_in_the_right_mode(tmp_path: Path) -> None:
         ledger.close()
         with sqlite3.connect(ledger.path) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == (mode,)
-            assert db.execute("PRAGMA user_version").fetchone() == (2,)
+            assert db.execute("PRAGMA user_version").fetchone() == (3,)
         db.close()
 
 

@@ -203,7 +203,7 @@ def test_fish_knows_where_it_is(folder: Path) -> None:
     first, nested, taken = fish(["hashshield ", "hashshield originals ", "hashshield protect --quiet "])
     assert {"protect", "verify", "models", "config"} <= set(first)
     assert "photos/" not in first
-    assert nested == ["export", "forget", "list", "prune"]
+    assert nested == ["export", "forget", "list", "prune", "repair"]
     assert {"bin/", "photos/"} <= set(taken)
     assert "protect" not in taken
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,8 @@ from hashshield.config import resolve
 from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
-    from hashshield.pipeline.originals import Original, Repaired
+    from hashshield.pipeline.originals import Forgotten, Original
+    from hashshield.types import Repaired
 
 __all__ = ["app"]
 
@@ -41,6 +43,20 @@ def _numbers(rows: Sequence[Original]) -> dict[str, Any]:
     return {"counts": {state: states.count(state) for state in sorted(set(states))}, "bytes": sum(r.size for r in rows)}
 
 
+def _counts(words: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(words).items()))
+
+
+def _forget_closing(rows: Sequence[Forgotten]) -> list[str]:
+    pairs = [(row, other) for row in rows for other in row.kept_for]
+    return [f"{other}: holds the same photo as {row.path}; what is kept for it stays." for row, other in pairs]
+
+
+def _repair_closing(rows: Sequence[Repaired]) -> list[str]:
+    counts = _counts(row.status for row in rows)
+    return [", ".join(f"{number} {status}" for status, number in counts.items()) + "." if rows else "Nothing is kept."]
+
+
 _ORIGINALS = (
     Column("Kept for", lambda row: row.paths[0] if row.paths else "(no record)"),
     Column("State", lambda row: row.state),
@@ -57,32 +73,20 @@ _FORGET = Layout(
         Column("Originals", lambda row: str(len(row.originals)), right=True),
         Column("Kept for others", lambda row: str(len(row.shared)), right=True),
     ),
-    closing=lambda rows: [
-        f"{path}: holds the same photo and is still there; its records and its original stay."
-        for row in rows
-        for path in row.kept_for
-    ],
+    closing=_forget_closing,
 )
 _REPAIR = Layout(
     columns=(
-        Column("Ledger", lambda row: row.path),
+        Column("File", lambda row: row.path),
         Column("Status", lambda row: row.status),
-        Column("Records", lambda row: str(row.rows), right=True),
-        Column("Recovered", lambda row: str(row.recovered), right=True),
-        Column("Damaged", lambda row: str(len(row.damaged)), right=True),
+        Column("SHA-256", lambda row: (row.id or "")[:12]),
+        Column("Reason", lambda row: row.reason or ""),
     ),
-    closing=lambda rows: [line for row in rows for line in _after_repair(row)],
+    shown=lambda rows: [row for row in rows if row.status != "kept"],
+    closing=_repair_closing,
+    numbers=lambda rows: {"counts": _counts(row.status for row in rows)},
+    resume="the damaged ledger and all it is rebuilt from are still there; run the same command again, it goes on",
 )
-
-
-def _after_repair(row: Repaired) -> list[str]:
-    lines = [f"{path}: its original is missing or damaged; look for a backup of the vault." for path in row.missing]
-    if row.unrecorded:
-        what = count(len(row.unrecorded), "original")
-        lines.append(f"{what} without a record stay in the vault; `hashshield originals export` writes them out.")
-    if row.status == "planned":
-        lines.append("Nothing was changed; without --dry-run the ledger is rebuilt.")
-    return lines
 
 
 def list_(vault: o.Vault = None, as_json: o.Json = False) -> None:
@@ -162,31 +166,34 @@ def forget(
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos; they stay as they are.")
     ] = None,
-    everything: Annotated[
-        bool, o.switch("--all", text="Everything in the vault; only its key stays.", panel=o.FILES)
-    ] = False,
+    everything: Annotated[bool, o.switch("--all", text="All that is kept and recorded.", panel=o.FILES)] = False,
     dry_run: DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
-    """Delete for good what is kept and recorded about photos. They can no longer be restored or verified."""
+    """Delete for good what is kept and recorded about photos. They can no longer be restored or verified.
+
+    Records, backups of the ledger and logs go with it. Other files that hold the same photo keep theirs, and are named.
+    """
     with Sink("originals forget", _FORGET, as_json=as_json, quiet=quiet) as sink:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
-        if everything == bool(paths):
-            raise UsageError("name the photos to forget, or --all for everything in the vault; not both")
-        if not dry_run:
-            what = (
-                "everything in the vault" if not paths else f"the originals and records of {count(len(paths), 'path')}"
-            )
-            o.confirm(f"Delete {what}, for good?", yes=yes)
-        for path in paths or ():
-            sink.add(originals.forget(path, vault=where, dry_run=dry_run))
+        if bool(paths) == everything:
+            raise UsageError("name the photos to forget, or give --all and no photos")
         if everything:
+            if not dry_run:
+                kept = originals.forget_all(vault=where, dry_run=True)
+                o.confirm(f"Delete all {count(len(kept.originals), 'original')} and all records, for good?", yes=yes)
             sink.add(originals.forget_all(vault=where, dry_run=dry_run))
+            return
+        named = paths or []
+        if not dry_run:
+            o.confirm(f"Delete the originals and records of {count(len(named), 'path')}, for good?", yes=yes)
+        for path in named:
+            sink.add(originals.forget(path, vault=where, dry_run=dry_run))
 
 
 def repair(
@@ -195,11 +202,15 @@ def repair(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Rebuild a lost or damaged ledger from the records beside the originals; every original is read back."""
+    """Rebuild the ledger from the records beside originals, its backups and what is left of it.
+
+    Every original is read back and its digest compared. Nothing that is good is lost: the damaged ledger is kept until
+    the new one is complete. Exit code 1 when something is damaged, missing or lost.
+    """
     with Sink("originals repair", _REPAIR, as_json=as_json, quiet=quiet) as sink:
         from hashshield.pipeline import originals
 
-        sink.add(originals.repair(vault=resolve({"vault": vault})["vault"].value, dry_run=dry_run))
+        sink.finish(originals.repair(resolve({"vault": vault})["vault"].value, dry_run=dry_run))
 
 
 o.register(app, list_, "list", o.examples("hashshield originals list", "hashshield originals list --json"))

@@ -38,7 +38,10 @@ __all__ = [
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
 _PRECEDENCE = (INTERRUPTED, 4, 2, 1, 3, 0)
-_CODES = {"failed": 1, "short": 3, "partial": 3, "not_protected": 3, "unknown": 3}
+_CODES = {
+    **dict.fromkeys(("failed", "damaged", "missing", "unrecoverable"), 1),
+    **dict.fromkeys(("short", "partial", "not_protected", "unknown"), 3),
+}
 
 
 def _no_style(row: Any) -> str:

@@ -24,7 +24,8 @@ from hashshield.models.importing import look_at
 from hashshield.pipeline.originals import list_originals
 from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
-from hashshield.storage import Store, cannot_be_written, default_root
+from hashshield.storage import Store, cannot_be_written, default_root, volume_encryption
+from hashshield.storage.schema import REPAIR
 from hashshield.types import Finding, NullProgress, Progress, Request
 
 __all__ = ["doctor", "system_finding"]
@@ -50,6 +51,7 @@ def doctor(vault: Path | None = None, *, thorough: bool = False, progress: Progr
         ("networks", _networks),
         ("cache", _cache),
         ("vault", lambda: _vault(_vault_root(vault))),
+        ("encryption", lambda: _encryption(_vault_root(vault))),
         ("originals", lambda: _originals(_vault_root(vault), thorough=thorough)),
         ("self-test", _self_test),
     )
@@ -188,12 +190,30 @@ def _vault(root: Path) -> Iterator[Finding]:
     with Store.open(root, reading=True) as store:
         for notice in store.notices:
             yield Finding("vault", "warning", notice)
-        faults = store.ledger.faults()
-        rows = len(store.ledger.every())
+        faults = store.faults()
+        rows = 0 if faults else len(store.ledger.every())
     if faults:
-        yield Finding("ledger", "failed", "; ".join(faults[:3]), "bring ledger.sqlite back from a backup of the vault")
+        yield Finding("ledger", "failed", "; ".join(faults[:3]), REPAIR)
     else:
         yield Finding("ledger", "ok", f"{rows} records, sound")
+
+
+def _encryption(root: Path) -> Iterator[Finding]:
+    if not root.exists():
+        return
+    found = volume_encryption(root)
+    if found.encrypted is None:
+        yield Finding("encryption", "ok", f"{root}: whether its volume is encrypted cannot be told: {found.how}")
+    elif found.encrypted:
+        yield Finding("encryption", "ok", f"{root}: its volume is encrypted ({found.how})")
+    else:
+        yield Finding(
+            "encryption",
+            "warning",
+            f"{root}: its volume is not encrypted by this system ({found.how})",
+            "who gets at the disk can read the originals: turn disk encryption on, or name a folder on such a disk: "
+            "--vault",
+        )
 
 
 def _originals(root: Path, *, thorough: bool) -> Iterator[Finding]:

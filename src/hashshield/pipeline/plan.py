@@ -67,6 +67,7 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     photo of the run, or of another copy, is `failed`. Nothing is decoded here. Raises UsageError, UnknownNameError,
     CheckpointError.
     """
+    store.require_sound()
     attempts = Attempts(request, store)
     copies = None if request.output is None else CopyPlaces(paths, request.output)
     jobs: list[Job] = []
@@ -86,6 +87,8 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
             resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
             continue
         record = store.known(snapshot.sha256)
+        if record is not None:
+            store.confirm(record)
         # A copy of an earlier run that is met again may hold what this run would write there.
         if copies is not None and (request.force or record is None or record.kind != "copy"):
             copies.add(path, (snapshot.dev, snapshot.inode))

@@ -38,7 +38,6 @@ def protect(
     """
     check(request)
     with Store.open(request.vault, reading=request.dry_run) as store:
-        store.require_sound()
         for notice in store.notices:
             progress.notice(notice)
         todo = plan(paths, request, store, within=within)

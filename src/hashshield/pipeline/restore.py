@@ -14,6 +14,7 @@ from hashshield.imaging.file import is_image
 from hashshield.pipeline.interrupts import defer_interrupts
 from hashshield.storage import Store, named
 from hashshield.storage.os_errors import explain
+from hashshield.storage.schema import REPAIR
 from hashshield.types import Progress, Restoration
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def restore(
             for notice in store.notices:
                 progress.notice(notice)
         results = cache(partial(_results_of, store))
+        faults = store.faults()
+        if faults and progress is not None:
+            # What can be restored is; what the damage hides cannot be told from what was never protected.
+            progress.notice(f"the ledger is damaged, and some photos may not be known: {faults[0]}; {REPAIR}")
         found = list(_of_last_run(store, paths, rows) if last_run else _named(store, paths, rows))
         if progress is not None:
             progress.start(len(found))

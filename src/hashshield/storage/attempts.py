@@ -24,20 +24,23 @@ class Attempts:
         db: sqlite3.Connection,
         transaction: Callable[[str], AbstractContextManager[None]],
         errors: Callable[[], AbstractContextManager[None]],
-        seal: Callable[[str, object], None],
     ) -> None:
-        self._db, self._transaction, self._errors, self._seal = db, transaction, errors, seal
+        self._db, self._transaction, self._errors = db, transaction, errors
 
     def add(self, sha256: str, settings: str, path: Path, details: Mapping[str, Any]) -> None:
         """Remember an attempt on this content, in the place of an earlier one under the same settings."""
         text = json.dumps(details, separators=(",", ":"), allow_nan=True)
         with self._transaction("attempt"):
-            cursor = self._db.execute(
+            self._db.execute(
                 "INSERT OR REPLACE INTO attempts (sha256, settings, path, details) VALUES (?, ?, ?, ?)",
                 (sha256, settings, os.fsencode(path), text),
             )
-            self._seal("attempts", cursor.lastrowid)
             self._db.execute("DELETE FROM attempts WHERE id <= (SELECT max(id) FROM attempts) - ?", (LARGEST,))
+
+    def count(self) -> int:
+        """Return how many attempts are remembered."""
+        with self._errors():
+            return int(self._db.execute("SELECT count(*) FROM attempts").fetchone()[0])
 
     def about(self, sha256: str) -> bool:
         """Whether anything was tried on this content without success."""
@@ -52,13 +55,12 @@ class Attempts:
             ).fetchone()
         if row is None:
             return None
-        details: dict[str, Any] = json.loads(row[0])
+        try:
+            details: dict[str, Any] = json.loads(row[0])
+        except ValueError:
+            # Damaged; it costs a search, nothing else.
+            return None
         return details
-
-    def every(self) -> list[int]:
-        """Return the numbers of all attempts."""
-        with self._errors():
-            return [n for (n,) in self._db.execute("SELECT id FROM attempts")]
 
     def touching(self, path: Path, contents: Iterable[str]) -> list[int]:
         """Numbers of the attempts on the file at this path, or on any of these contents."""

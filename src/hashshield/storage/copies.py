@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hashshield.errors import StorageError
 from hashshield.storage import atomic
 from hashshield.storage.attributes import Attributes
 from hashshield.storage.folder import Folder
 from hashshield.storage.lock import Lock
 from hashshield.storage.os_errors import storage_errors
-from hashshield.storage.snapshot import snapshot_of
 from hashshield.storage.temporaries import temporary_name
 
-__all__ = ["locked", "remove", "sweep", "write_copy", "write_new"]
+__all__ = ["locked", "remove", "sweep", "write_copy"]
 
 
 def write_copy(path: Path, data: bytes, *, mode: int = 0o600, mtime_ns: int | None = None) -> None:
@@ -23,25 +21,6 @@ def write_copy(path: Path, data: bytes, *, mode: int = 0o600, mtime_ns: int | No
     with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
         attributes = Attributes(mode=mode, mtime_ns=mtime_ns)
         atomic.put(folder, path.name, data, temporary=temporary_name(), attributes=attributes)
-
-
-def write_new(path: Path, data: bytes, *, mode: int = 0o600, mtime_ns: int | None = None) -> None:
-    """Write a new file; one that holds `data` already is left. Missing folders are made, for their owner only.
-
-    Raises StorageError, also if the file exists and holds something else.
-    """
-    with storage_errors(f"writing {path}"), Folder.made(path.parent, mode=0o700) as folder:
-        try:
-            if snapshot_of(folder, path.name).data == data:
-                return
-        except FileNotFoundError:
-            pass
-        else:
-            raise StorageError(
-                f"{path}: exists already and holds something else; name another place or remove it first"
-            )
-        attributes = Attributes(mode=mode, mtime_ns=mtime_ns)
-        atomic.put(folder, path.name, data, temporary=temporary_name(), attributes=attributes, overwrite=False)
 
 
 def remove(path: Path) -> None:

@@ -2,94 +2,98 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from hashshield.errors import StorageError
-from hashshield.storage import calls, reading
+from hashshield.errors import LedgerError, StorageError
+from hashshield.storage import calls, ledger_file, reading
 from hashshield.storage.attempts import Attempts
+from hashshield.storage.deletions import Deletions
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.records import Entry, Record
 from hashshield.storage.schema import (
-    ATTEMPT_COLUMNS,
-    COLUMNS,
+    APPLICATION,
     MIGRATIONS,
-    ORIGINAL_COLUMNS,
+    REPAIR,
+    SEALED_SINCE,
     SELECT,
-    digest_of,
+    check_seals,
+    insert,
+    seal,
+    seal_originals,
+    seal_records,
+    text_of,
     to_record,
 )
-from hashshield.storage.temporaries import temporary_name
 
-__all__ = ["BACKUP_NAME", "LEDGER_NAME", "REPAIR_HINT", "Ledger"]
-
-LEDGER_NAME = "ledger.sqlite"
-BACKUP_NAME = "ledger.backup.sqlite"
-REPAIR_HINT = "run `hashshield originals repair`, which rebuilds it from the records beside the originals"
+__all__ = ["Ledger"]
 
 _NEWEST = " ORDER BY records.id DESC LIMIT 1"
-_WITH_DIGESTS = 3
-"""Format from which on rows have digests."""
-_NOT_WORTH_A_BACKUP = frozenset({"announce", "forget_temporaries", "migrate"})
-_CORRUPT = {11, 26}
-"""SQLITE_CORRUPT and SQLITE_NOTADB."""
-_TABLES: dict[str, tuple[str, ...]] = {
-    "records": COLUMNS,
-    "originals": ORIGINAL_COLUMNS,
-    "attempts": ATTEMPT_COLUMNS,
-}
-"""Tables whose rows carry a digest of these columns."""
+_CARRIED_OUT = "state IN ('done', 'restored')"
+# A file that holds the result of an open intent proves that it was carried out, wherever the file is by now.
+_ANY_STATE = "state IN ('done', 'restored', 'intent')"
 
 
 class Ledger:
     """Durable once a call returns; safe to use from several threads and processes."""
 
-    def __init__(self, root: Path, *, wal: bool, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        wal: bool,
+        files: RecordFiles | None = None,
+        used: bool = False,
+        name: str = ledger_file.NAME,
+        read_only: bool = False,
+    ) -> None:
         """Open or create `root/ledger.sqlite`, mode 0600; `wal` only where the file system is local.
 
-        With `read_only` nothing is made, and whatever would write raises StorageError. Raises StorageError if the file
-        is damaged, unreadable or from a newer version.
+        With `files` every row has its record file too. `used` says that originals are kept, so that a ledger of an
+        earlier format without a row has lost them. With `read_only` nothing is made, and whatever would write raises
+        StorageError. Raises LedgerError if the file is damaged, StorageError if it is
+        unreadable or from a newer version, in which case it is left untouched.
         """
-        self.path = root / LEDGER_NAME
+        self.path = root / name
+        self.files = files
+        self.changed = False
+        """Whether this connection has committed anything since it was opened."""
         self.read_only = False
-        self._root = root
         self._guard = threading.RLock()
-        self._changed = False
-        self.record_files = RecordFiles(root, create=not read_only)
-        """Written after the ledger, at each change of a row."""
         self._copied: TemporaryDirectory[str] | None = None
         if read_only:
             self._open_to_read()
         else:
-            self._open(root, wal=wal)
-        self.attempts = Attempts(self._db, self._transaction, self._errors, self._seal)
+            self._open(root, wal=wal, used=used)
+        self.attempts = Attempts(self._db, self._transaction, self._errors)
         """What was tried without success; neither `restore` nor `verify` asks."""
+        self.deletions = Deletions(self._db, self._transaction, self._errors)
+        """What is being forgotten."""
 
     def _open_to_read(self) -> None:
         with self._errors():
+            ledger_file.check_header(self.path)
             self._db, self._copied = reading.connect(self.path, version=len(MIGRATIONS))
         try:
+            self._db.text_factory = text_of
+            with self._errors():
+                ledger_file.check_version(self._db, self.path)
             if self._copied is not None:
-                self.version_found = self._migrate()
-            else:
-                with self._errors():
-                    self.version_found = self._db.execute("PRAGMA user_version").fetchone()[0]
-                    self._require_known(self.version_found)
+                self._migrate(used=False)
         except BaseException:
             self.close()
             raise
         self.read_only = True
 
-    def _open(self, root: Path, *, wal: bool) -> None:
+    def _open(self, root: Path, *, wal: bool, used: bool) -> None:
         with storage_errors(f"opening the ledger {self.path}"), Folder.open(root) as folder:
             # Made here and not by SQLite, which would use the umask; its journals then copy the mode.
             try:
@@ -97,54 +101,32 @@ class Ledger:
                 folder.sync()
             except FileExistsError:
                 pass
+            ledger_file.check_header(self.path)
         with self._errors():
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
+            self._db.text_factory = text_of
             with self._errors():
-                for pragma in ("secure_delete = ON", "foreign_keys = ON", "synchronous = EXTRA"):
+                ledger_file.check_version(self._db, self.path)
+                for pragma in (
+                    "secure_delete = ON",
+                    "foreign_keys = ON",
+                    "synchronous = EXTRA",
+                    # What is being rewritten must not pass through another folder.
+                    "temp_store = MEMORY",
+                ):
                     self._db.execute(f"PRAGMA {pragma}")
                 self._db.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
-                self.version_found = self._migrate()
-                """Format of the file that was there; 0 for a new or an empty one."""
+                self._migrate(used=used)
         except BaseException:
             self._db.close()
             raise
 
     def close(self) -> None:
-        """Back the ledger up if it was changed, and close it; may be called twice. Raises StorageError."""
-        try:
-            if self._changed:
-                self.back_up()
-        finally:
-            self._db.close()
-            if self._copied is not None:
-                self._copied.cleanup()
-
-    def discard(self) -> None:
-        """Close a ledger that was just made, and remove its files. Raises StorageError."""
-        self._changed = False
+        """Close the file; may be called twice."""
         self._db.close()
-        with storage_errors(f"removing {self.path}"), Folder.open(self._root) as folder:
-            for suffix in ("", "-wal", "-shm", "-journal"):
-                folder.remove(self.path.name + suffix)
-
-    def back_up(self) -> None:
-        """Copy the ledger to `ledger.backup.sqlite`, whole or not at all, mode 0600. Raises StorageError."""
-        temporary = temporary_name()
-        with storage_errors(f"backing up the ledger {self.path}"), Folder.open(self._root) as folder:
-            calls.step("ledger.back_up", self.path)
-            os.close(folder.create(temporary))
-            try:
-                with self._errors(), closing(sqlite3.connect(self._root / temporary)) as copy:
-                    copy.execute("PRAGMA journal_mode = MEMORY")
-                    self._db.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE")
-                folder.rename(temporary, BACKUP_NAME)
-            except BaseException:
-                folder.remove(temporary)
-                raise
-            folder.sync()
-        self._changed = False
+        if self._copied is not None:
+            self._copied.cleanup()
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -166,102 +148,86 @@ class Ledger:
                     "INSERT INTO originals (id, size) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET pruned = NULL",
                     (name, size),
                 )
-                self._seal("originals", name)
+            seal_originals(self._db, originals)
             self._remember((temporary,))
-            row = (
-                entry.kind,
-                os.fsencode(entry.path),
-                entry.sha256_before,
-                entry.sha256_replaced,
-                entry.sha256_after,
-                entry.pixels_after,
-                entry.original,
-                entry.kept,
-                entry.created,
-                entry.tool,
-                entry.run,
-                entry.mode,
-                entry.mtime_ns,
-                entry.size,
-                entry.undoes,
-                json.dumps(entry.details, separators=(",", ":"), allow_nan=True),
-            )
-            cursor = self._db.execute(
-                "INSERT INTO records (state, kind, path, sha256_before, sha256_replaced, sha256_after, pixels_after,"
-                " original, kept, created, tool, run, mode, mtime_ns, size, undoes, details)"
-                f" VALUES ('intent', {', '.join('?' * len(row))})",
-                row,
-            )
-            number = cursor.lastrowid
-            self._seal("records", number)
+            number = insert(self._db, entry, None, "intent")
         if number is None:
-            raise StorageError(f"{self.path}: a new row got no number; {REPAIR_HINT}")
-        self.record_files.write(self.rows([number]))
+            raise StorageError(f"{self.path}: a new row got no number; the ledger is damaged")
+        if self.files is not None:
+            try:
+                self.files.write(self.record(number))
+            except BaseException:
+                self.drop(number, (temporary,))
+                raise
         return number
 
     def commit(self, number: int, temporaries: Sequence[Path] = ()) -> None:
         """Mark an intent as carried out, and the row it takes back, if any, as restored."""
         with self._transaction("commit"):
-            self._db.execute("UPDATE records SET state = 'done' WHERE id = ?", (number,))
-            undone = self._db.execute("SELECT undoes FROM records WHERE id = ?", (number,)).fetchone()
-            changed = [number] if undone is None or undone[0] is None else [number, undone[0]]
-            for other in changed[1:]:
-                self._db.execute("UPDATE records SET state = 'restored' WHERE id = ?", (other,))
-            for each in changed:
-                self._seal("records", each)
+            self._db.execute("UPDATE records SET state = 'done' WHERE id = ? AND state = 'intent'", (number,))
+            self._db.execute(
+                "UPDATE records SET state = 'restored' WHERE id = (SELECT undoes FROM records WHERE id = ?)", (number,)
+            )
+            touched = [
+                row[0]
+                for row in self._db.execute(
+                    "SELECT id FROM records WHERE id = ?1 OR id = (SELECT undoes FROM records WHERE id = ?1)", (number,)
+                )
+            ]
+            seal_records(self._db, touched)
             self._release(temporaries)
-        self.record_files.write(self.rows(changed))
+        if self.files is not None:
+            for row in touched:
+                self.files.follow(self.record(row))
 
     def drop(self, number: int, temporaries: Sequence[Path] = ()) -> None:
         """Delete an intent that was not carried out."""
+        intent = self.find(number)
+        if self.files is not None and intent is not None and intent.state == "intent":
+            self.files.remove(self.files.of(intent))
         with self._transaction("drop"):
-            dropped = self._db.execute("DELETE FROM records WHERE id = ? AND state = 'intent'", (number,)).rowcount
+            self._db.execute("DELETE FROM records WHERE id = ? AND state = 'intent'", (number,))
             self._release(temporaries)
-        if dropped:
-            self.record_files.remove([number])
 
     def mark_pruned(self, names: Sequence[str], when: str) -> None:
         """Mark originals as deleted at the user's wish."""
         with self._transaction("mark_pruned"):
-            for name in names:
-                self._db.execute("UPDATE originals SET pruned = ? WHERE id = ?", (when, name))
-                self._seal("originals", name)
+            self._db.executemany("UPDATE originals SET pruned = ? WHERE id = ?", [(when, name) for name in names])
+            seal_originals(self._db, names)
 
-    def plan_erasure(self, numbers: Sequence[int], attempts: Sequence[int], originals: Sequence[str]) -> None:
-        """Note what is about to be deleted for good, so that an interruption cannot leave half of it."""
-        with self._transaction("plan_erasure"):
-            rows: list[tuple[int | None, int | None, str | None]] = [(n, None, None) for n in numbers]
-            rows += [(None, n, None) for n in attempts]
-            rows += [(None, None, name) for name in originals]
-            self._db.executemany("INSERT INTO erasing (record, attempt, original) VALUES (?, ?, ?)", rows)
-
-    def erasing(self) -> tuple[list[int], list[str]]:
-        """Return the rows and vault ids that are noted for deletion."""
-        with self._errors():
-            rows = self._db.execute("SELECT record, original FROM erasing").fetchall()
-        return [row[0] for row in rows if row[0] is not None], [row[1] for row in rows if row[1] is not None]
-
-    def erase(self) -> None:
-        """Delete the rows noted for deletion, and every trace of them in the file and its write-ahead log."""
-        with self._transaction("erase"):
-            self._db.execute("DELETE FROM records WHERE id IN (SELECT record FROM erasing)")
-            self._db.execute("DELETE FROM attempts WHERE id IN (SELECT attempt FROM erasing)")
-            self._db.execute(
-                "DELETE FROM originals WHERE NOT EXISTS"
-                " (SELECT 1 FROM records WHERE records.original = originals.id OR records.kept = originals.id)"
+    def fill(
+        self,
+        records: Sequence[Record],
+        originals: Mapping[str, tuple[int, str | None]],
+        attempts: Sequence[tuple[int, str, str, bytes, str]],
+        temporaries: Sequence[Path],
+    ) -> None:
+        """Put rows into an empty ledger, under their numbers; `originals`: size and time of pruning by vault id."""
+        numbers = {record.id for record in records}
+        with self._transaction("fill"):
+            self._db.execute("PRAGMA defer_foreign_keys = ON")
+            for name, (size, pruned) in originals.items():
+                self._db.execute("INSERT INTO originals (id, size, pruned) VALUES (?, ?, ?)", (name, size, pruned))
+            seal_originals(self._db, originals)
+            for record in records:
+                undoes = record.undoes if record.undoes in numbers else None
+                insert(self._db, replace(record, undoes=undoes), record.id, record.state)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO attempts (id, sha256, settings, path, details) VALUES (?, ?, ?, ?, ?)", attempts
             )
-        with self._errors():
-            # Old pages live on in free pages and the write-ahead log.
-            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                self._db.execute(statement).fetchall()
+            self._remember(temporaries)
 
-    def erasure_done(self) -> None:
-        """Note that nothing is left to delete, files included."""
-        with self._transaction("erasure_done"):
-            self._db.execute("DELETE FROM erasing")
+    def backup(self, place: Path) -> None:
+        """Copy the ledger as of the last transaction into the empty file `place`."""
         with self._errors():
-            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                self._db.execute(statement).fetchall()
+            copy = sqlite3.connect(place, isolation_level=None)
+            try:
+                # Another journal beside it would outlive a crash; the copy counts only once it is renamed.
+                copy.execute("PRAGMA journal_mode = OFF")
+                copy.execute("PRAGMA synchronous = OFF")
+                self._db.backup(copy)
+            finally:
+                copy.close()
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -277,13 +243,12 @@ class Ledger:
         return found
 
     def result(self, sha256: str, pixel_digest: str | None = None, *, path: Path | None = None) -> Record | None:
-        """Return the protection whose result is this content, or failing that, these pixels.
+        """Carried-out protection whose result is this content, or failing that, these pixels.
 
-        Of several, one that can be taken back comes first, then one of the file at `path`, then the newest. An intent
-        counts too: content equal to its result proves that it was carried out, wherever the file is now.
+        Of several, one that can be taken back comes first, then one of the file at `path`, then the newest.
         """
         order = (
-            " AND kind IN ('protect', 'copy') ORDER BY state != 'intent' DESC, kind = 'protect' DESC,"
+            f" AND kind IN ('protect', 'copy') AND {_ANY_STATE} ORDER BY kind = 'protect' DESC,"
             " original IS NOT NULL AND originals.pruned IS NULL DESC, path = ? DESC, state = 'done' DESC,"
             " records.id DESC LIMIT 1"
         )
@@ -302,22 +267,20 @@ class Ledger:
         with self._errors():
             rows = self._db.execute(
                 "SELECT DISTINCT pixels_after FROM records WHERE pixels_after IS NOT NULL"
-                " AND kind IN ('protect', 'copy') AND state IN ('done', 'restored')"
+                f" AND kind IN ('protect', 'copy') AND {_ANY_STATE}"
             )
             return frozenset(row[0] for row in rows)
 
     def by_original(self, sha256: str) -> Record | None:
         """Newest carried-out protection of this content."""
         return self._one(
-            "WHERE kind IN ('protect', 'copy') AND state IN ('done', 'restored') AND sha256_before = ?" + _NEWEST,
+            f"WHERE kind IN ('protect', 'copy') AND {_CARRIED_OUT} AND sha256_before = ?" + _NEWEST,
             sha256,
         )
 
     def by_path(self, path: Path) -> Record | None:
-        """Newest carried-out protection of the file at this path."""
-        return self._one(
-            "WHERE kind = 'protect' AND state IN ('done', 'restored') AND path = ?" + _NEWEST, os.fsencode(path)
-        )
+        """Newest protection of the file at this path, carried out or cut short."""
+        return self._one(f"WHERE kind = 'protect' AND {_ANY_STATE} AND path = ?" + _NEWEST, os.fsencode(path))
 
     def replaced(self, path: Path) -> Record | None:
         """Newest protected copy at this path that took the place of a file, which the vault has in `kept`."""
@@ -333,26 +296,49 @@ class Ledger:
         """All rows, oldest first."""
         return self._all("ORDER BY records.id")
 
-    def touching(self, path: Path, sha256: str | None) -> list[Record]:
-        """Rows about a path, or about content as original or as result."""
+    def anchors(self) -> dict[int, str]:
+        """Return what each row's record file is named after, by number. Raises LedgerError if a row is damaged."""
+        found = {}
+        with self._errors():
+            for row in self._db.execute(SELECT):
+                check_seals(row)
+                # original, kept, sha256_before
+                found[row[0]] = row[8] or row[9] or row[4]
+        return found
+
+    def of_path(self, path: Path) -> list[Record]:
+        """Rows about a path, oldest first."""
+        return self._all("WHERE path = ? ORDER BY records.id", os.fsencode(path))
+
+    def of_content(self, sha256: str) -> list[Record]:
+        """Rows in which content was the original, what was replaced, or the result; oldest first."""
         return self._all(
-            "WHERE path = ? OR sha256_after = ? OR sha256_before = ? ORDER BY records.id",
-            os.fsencode(path),
-            sha256,
+            "WHERE sha256_after = ?1 OR sha256_before = ?1 OR sha256_replaced = ?1 OR original = ?1 OR kept = ?1"
+            " ORDER BY records.id",
             sha256,
         )
 
     def last_run(self) -> list[Record]:
         """The protections of the newest run that protected anything, oldest first."""
         return self._all(
-            "WHERE kind = 'protect' AND state IN ('done', 'restored') AND run = (SELECT run FROM records"
-            " WHERE kind = 'protect' AND state IN ('done', 'restored') ORDER BY id DESC LIMIT 1) ORDER BY records.id"
+            f"WHERE kind = 'protect' AND {_ANY_STATE} AND run = (SELECT run FROM records"
+            f" WHERE kind = 'protect' AND {_ANY_STATE} ORDER BY id DESC LIMIT 1) ORDER BY records.id"
         )
 
     def pruned(self) -> set[str]:
-        """Vault ids of originals that were deleted at the user's wish."""
+        """Vault ids of originals that were deleted at the user's wish. Raises LedgerError if one is damaged."""
+        return {name for name, (_, pruned) in self.originals().items() if pruned is not None}
+
+    def originals(self) -> dict[str, tuple[int, str | None]]:
+        """Size, and when it was pruned, by vault id. Raises LedgerError if one is damaged."""
         with self._errors():
-            return {row[0] for row in self._db.execute("SELECT id FROM originals WHERE pruned IS NOT NULL")}
+            rows = self._db.execute("SELECT id, size, pruned, seal FROM originals").fetchall()
+        for *columns, own in rows:
+            if own != seal(*columns):
+                raise LedgerError(
+                    f"{self.path}: damaged: what it says of original {columns[0]} is not as it was written; {REPAIR}"
+                )
+        return {name: (size, pruned) for name, size, pruned, _ in rows}
 
     def temporaries(self) -> list[Path]:
         """Temporary files that were announced and may still exist."""
@@ -362,49 +348,10 @@ class Ledger:
     def faults(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound. Reads all of it."""
         with self._errors():
-            said = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
-        return ([] if said == ["ok"] else said) + self.damaged_rows()
-
-    def damaged_rows(self) -> list[str]:
-        """Name each row that no longer has its digest."""
-        found = []
-        with self._errors():
-            for table, columns in _TABLES.items():
-                names = ", ".join((*columns, "digest"))
-                for row in self._db.execute(f"SELECT {names} FROM {table}"):
-                    if digest_of(row[:-1]) != row[-1]:
-                        found.append(f"row {row[0]} of {table} is damaged")
-        return found
-
-    def rows(self, numbers: Sequence[int] | None = None) -> list[tuple[Any, ...]]:
-        """Return the values of rows in the order of `COLUMNS`; of all by default."""
-        with self._errors():
-            columns = ", ".join(COLUMNS)
-            if numbers is None:
-                return self._db.execute(f"SELECT {columns} FROM records ORDER BY id").fetchall()
-            query = f"SELECT {columns} FROM records WHERE id = ?"
-            return [row for number in numbers for row in self._db.execute(query, (number,))]
-
-    def states(self) -> dict[int, str]:
-        """Return the state of every row."""
-        with self._errors():
-            return dict(self._db.execute("SELECT id, state FROM records").fetchall())
-
-    def lost_rows(self) -> list[int]:
-        """Return the rows of which only the record file is left, which nothing but damage explains."""
-        known, being_erased = self.states(), set(self.erasing()[0])
-        files = self.record_files.states()
-        return [n for n, state in files.items() if state != "intent" and n not in known and n not in being_erased]
-
-    def sync_record_files(self) -> None:
-        """Write the record files that a kill left behind the ledger, and remove those of dropped intents."""
-        known, files = self.states(), self.record_files.states()
-        stale = [number for number, state in known.items() if files.get(number) != state]
-        if stale:
-            self.record_files.write(self.rows(stale))
-        dropped = [number for number, state in files.items() if state == "intent" and number not in known]
-        if dropped:
-            self.record_files.remove(dropped)
+            lines = [line for row in self._db.execute("PRAGMA integrity_check") for line in str(row[0]).splitlines()]
+            said = [line for line in lines if not line.startswith("***")]
+            strays = self._db.execute("PRAGMA foreign_key_check").fetchall()
+        return ([] if said == ["ok"] else said) + [f"row {row[1]} of {row[0]} refers to nothing" for row in strays]
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -424,34 +371,23 @@ class Ledger:
         with self._errors():
             return [to_record(row) for row in self._db.execute(SELECT + clause, values)]
 
-    def _seal(self, table: str, key: object) -> None:
-        """Give a row the digest of what it holds now; within a transaction."""
-        columns = ", ".join(_TABLES[table])
-        row = self._db.execute(f"SELECT {columns} FROM {table} WHERE id = ?", (key,)).fetchone()
-        if row is not None:
-            self._db.execute(f"UPDATE {table} SET digest = ? WHERE id = ?", (digest_of(row), key))
-
-    def _migrate(self) -> int:
-        """Bring the file to this version's format; return the one it had."""
+    def _migrate(self, *, used: bool) -> None:
         with self._transaction("migrate"):
-            version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
-            self._require_known(version)
-            for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if version == len(MIGRATIONS):
+                return
+            if used and (version == 0 or self._db.execute("SELECT 1 FROM records LIMIT 1").fetchone() is None):
+                # Later formats need no such rule: the records tell. There, an original alone is what a first run leaves
+                # that was killed before it announced anything.
+                raise LedgerError(f"{self.path}: the ledger has no records, but originals are in the vault; {REPAIR}")
+            for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {number}")
-            if 0 < version < _WITH_DIGESTS:
-                for table in _TABLES:
-                    for (key,) in self._db.execute(f"SELECT id FROM {table}").fetchall():
-                        self._seal(table, key)
-        return version
-
-    def _require_known(self, version: int) -> None:
-        if version > len(MIGRATIONS):
-            raise StorageError(
-                f"{self.path}: written by a newer HashShield (format {version}, this one knows "
-                f"{len(MIGRATIONS)}); update HashShield"
-            )
+            if version < SEALED_SINCE:
+                seal_originals(self._db, [row[0] for row in self._db.execute("SELECT id FROM originals").fetchall()])
+                seal_records(self._db, [row[0] for row in self._db.execute("SELECT id FROM records").fetchall()])
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION | len(MIGRATIONS)}")
 
     @contextmanager
     def _transaction(self, name: str) -> Iterator[None]:
@@ -462,14 +398,15 @@ class Ledger:
         with self._errors():
             calls.step(f"ledger.{name}", self.path)
             self._db.execute("BEGIN IMMEDIATE")
+            before = self._db.total_changes
             try:
                 yield
                 self._db.execute("COMMIT")
-                self._changed = self._changed or name not in _NOT_WORTH_A_BACKUP
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            self.changed = self.changed or self._db.total_changes > before
             calls.step(f"ledger.{name}.done", self.path)
 
     @contextmanager
@@ -477,10 +414,5 @@ class Ledger:
         with self._guard, storage_errors(f"writing the ledger {self.path}"):
             try:
                 yield
-            except sqlite3.DatabaseError as error:
-                if getattr(error, "sqlite_errorcode", None) in _CORRUPT or "malformed" in str(error):
-                    raise StorageError(f"{self.path}: the ledger is damaged ({error}); {REPAIR_HINT}") from error
-                raise StorageError(
-                    f"{self.path}: the ledger cannot be used ({error}); make sure its disk has space and its folder "
-                    f"can be written; if they are in order, {REPAIR_HINT}"
-                ) from error
+            except ledger_file.ERRORS as error:
+                raise ledger_file.explained(error, self.path) from error

@@ -1,113 +1,183 @@
-"""Record files: beside the originals, one small file per row of the ledger, from which the ledger can be rebuilt."""
+"""The ledger's rows once more, one small file each, beside the originals they are about.
+
+`originals/ab/ID.NUMBER.STATE.json`: ID is the original's, or of a row without one the digest of what was there before;
+NUMBER and STATE are the row's. The content never changes, so that a later state is a rename. A file is made after its
+row and removed before it: one without a row means that the ledger lost something.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hashshield.storage import atomic
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
-from hashshield.storage.schema import COLUMNS, digest_of
+from hashshield.storage.records import Record, State
+from hashshield.storage.snapshot import digest, read_file
 from hashshield.storage.temporaries import temporary_name
 
-__all__ = ["RECORDS_NAME", "RecordFiles"]
+__all__ = ["DAMAGED", "RecordFile", "RecordFiles", "decode", "encode"]
 
-RECORDS_NAME = "records"
-_FORMAT = 1
-_NAME = re.compile(r"(\d{9,})\.(intent|done|restored)\.json")
-_LARGEST_BYTES = 4_000_000
+FORMAT = 1
+DAMAGED = ".damaged"
+"""What `originals repair` adds to the name of a file that cannot be read and that no row replaces."""
+_LARGEST_BYTES = 1 << 24
+_STATES: tuple[State, ...] = ("intent", "done", "restored")
+_NAME = re.compile(r"(?P<anchor>[0-9a-f]{64})\.(?P<number>[1-9][0-9]*)\.(?P<state>intent|done|restored)\.json")
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """One file, as its name tells it."""
+
+    anchor: str
+    number: int
+    state: State
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"{self.anchor}.{self.number}.{self.state}.json"
 
 
 class RecordFiles:
-    """Files `records/000000012.done.json`, mode 0600: the whole row, and a digest of it.
+    """The record files of one vault; modes 0600. Each method raises StorageError."""
 
-    The ledger is always written first; a row without a file, or with the file of its last state, is the trace of a kill
-    between the two.
-    """
+    def __init__(self, root: Path) -> None:
+        self.path = root / "originals"
 
-    def __init__(self, root: Path, *, create: bool = True) -> None:
-        self.path = root / RECORDS_NAME
-        if create:
-            with storage_errors(f"opening {self.path}"), Folder.open(root) as folder:
-                folder.make(self.path.name)
+    def write(self, record: Record) -> None:
+        """Write a row's file durably."""
+        file = RecordFile(_anchor(record), record.id, record.state)
+        with storage_errors(f"writing the record of {record.path}"):
+            with Folder.open(self.path) as folder:
+                folder.make(file.anchor[:2])
+            with self._shelf(file.anchor) as folder:
+                atomic.put(folder, file.name, encode(record), temporary=temporary_name())
 
-    def write(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write the files of rows (values in the order of `COLUMNS`). Raises StorageError."""
-        with storage_errors(f"writing records to {self.path}"), Folder.open(self.path) as folder:
-            for row in rows:
-                values = dict(zip(COLUMNS, row, strict=True))
-                name = _name(values["id"], values["state"])
-                plain = {key: _plain(value) for key, value in values.items()}
-                document = {"format": _FORMAT, "row": plain, "digest": digest_of(row)}
-                atomic.put(folder, name, json.dumps(document).encode(), temporary=temporary_name())
-                for state in ("intent", "done", "restored"):
-                    if state != values["state"]:
-                        folder.remove(_name(values["id"], state))
+    def follow(self, record: Record) -> None:
+        """Rename a row's file to the row's state, if it is there.
 
-    def remove(self, numbers: Iterable[int]) -> None:
-        """Delete the files of rows; those that are not there count as deleted. Raises StorageError."""
-        with storage_errors(f"deleting records in {self.path}"), Folder.open(self.path) as folder:
-            for number in numbers:
-                for state in ("intent", "done", "restored"):
-                    folder.remove(_name(number, state))
+        Not flushed: after a power cut the earlier name is back, and the next run finds row and name apart.
+        """
+        anchor = _anchor(record)
+        with storage_errors(f"renaming the record of {record.path}"), self._shelf(anchor) as folder:
+            for state in _STATES:
+                old = RecordFile(anchor, record.id, state).name
+                if state != record.state and _there(folder, old):
+                    folder.rename(old, RecordFile(anchor, record.id, record.state).name)
+
+    def remove(self, files: Iterable[RecordFile]) -> None:
+        """Remove files durably; one that is not there is as good as removed."""
+        shelves: dict[str, list[str]] = {}
+        for file in files:
+            shelves.setdefault(file.anchor[:2], []).append(file.name)
+        for shelf, names in sorted(shelves.items()):
+            with storage_errors(f"removing records from {self.path}"):
+                try:
+                    folder = self._shelf(shelf)
+                except FileNotFoundError:
+                    continue
+                with folder:
+                    for name in names:
+                        folder.remove(name)
+                    folder.sync()
+
+    def of(self, record: Record) -> list[RecordFile]:
+        """Return every name the file of a row may have."""
+        return [RecordFile(_anchor(record), record.id, state) for state in _STATES]
+
+    def all(self) -> Iterator[RecordFile]:
+        """Yield every file by its name, unread."""
+        for name in self._names():
+            found = _NAME.fullmatch(name)
+            if found:
+                yield RecordFile(found["anchor"], int(found["number"]), cast(State, found["state"]))
+
+    def damaged(self) -> list[str]:
+        """Return the names of files that a repair has set aside."""
+        return [name for name in self._names() if name.endswith(DAMAGED)]
+
+    def read(self, file: RecordFile) -> Record | None:
+        """Return the row a file holds, in the state its name tells; None if it is damaged."""
+        doing = f"reading the record {self.path / file.anchor[:2] / file.name}"
+        with storage_errors(doing), self._shelf(file.anchor) as folder:
+            descriptor = folder.open_file(file.name)
+            try:
+                data = read_file(descriptor, _LARGEST_BYTES)
+            finally:
+                os.close(descriptor)
+        record = decode(data, file.state)
+        return record if record is not None and file in self.of(record) else None
+
+    def set_aside(self, file: RecordFile) -> None:
+        """Rename a damaged file so that it counts no longer, and keep it."""
+        with storage_errors(f"renaming the damaged record {file.name}"), self._shelf(file.anchor) as folder:
+            folder.rename(file.name, file.name + DAMAGED)
             folder.sync()
 
-    def clean(self) -> None:
-        """Remove temporary files of runs that died; only while no other process writes. Raises StorageError."""
-        with storage_errors(f"cleaning {self.path}"), Folder.open(self.path) as folder:
-            for name in folder.temporaries():
+    def remove_damaged(self) -> None:
+        """Remove what `set_aside` kept."""
+        for name in self.damaged():
+            with storage_errors(f"removing the damaged record {name}"), self._shelf(name) as folder:
                 folder.remove(name)
+                folder.sync()
 
-    def states(self) -> dict[int, str]:
-        """Return the state of every row that has a file, from the files' names. Raises StorageError."""
-        found = {}
-        with storage_errors(f"listing {self.path}"):
+    def _shelf(self, anchor: str) -> Folder:
+        return Folder.open(self.path / anchor[:2], within=self.path)
+
+    def _names(self) -> Iterator[str]:
+        with storage_errors(f"listing the vault {self.path}"):
             if not self.path.is_dir():
-                return {}
-            for entry in self.path.iterdir():
-                match = _NAME.fullmatch(entry.name)
-                if match is not None:
-                    found[int(match[1])] = match[2]
-        return found
-
-    def read(self) -> tuple[list[tuple[Any, ...]], list[str]]:
-        """Return all rows whose files are sound, oldest first, and the names of the files that are not."""
-        rows: dict[int, tuple[Any, ...]] = {}
-        damaged = []
-        with storage_errors(f"reading {self.path}"):
-            names = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
-            for name in names:
-                if _NAME.fullmatch(name) is None:
-                    continue
-                row = _row_of((self.path / name).read_bytes()[:_LARGEST_BYTES])
-                if row is None:
-                    damaged.append(name)
-                elif row[0] not in rows or rows[row[0]][2] == "intent":
-                    rows[row[0]] = row
-        return [rows[number] for number in sorted(rows)], damaged
+                return
+            for shelf in sorted(self.path.iterdir()):
+                if shelf.is_dir():
+                    with os.scandir(shelf) as entries:
+                        names = sorted(entry.name for entry in entries)
+                    yield from names
 
 
-def _name(number: int, state: str) -> str:
-    return f"{number:09}.{state}.json"
+def encode(record: Record) -> bytes:
+    """Return a row as JSON with a digest of itself, all but its state."""
+    row: dict[str, Any] = {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in ("state", "pruned")}
+    row["path"] = os.fsdecode(record.path)
+    row["details"] = dict(record.details)
+    return json.dumps({"format": FORMAT, "record": row, "digest": _digest(row)}).encode() + b"\n"
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON holds it; paths are bytes in the ledger."""
-    return os.fsdecode(value) if isinstance(value, bytes) else value
-
-
-def _row_of(data: bytes) -> tuple[Any, ...] | None:
-    """Return the row that a file holds; None if it is damaged."""
+def decode(data: bytes, state: State) -> Record | None:
+    """Return the row that `encode` wrote; None for anything else."""
     try:
         document = json.loads(data)
-        values = document["row"]
-        row = [values[name] for name in COLUMNS]
-        row[COLUMNS.index("path")] = os.fsencode(row[COLUMNS.index("path")])
-        return tuple(row) if document["format"] == _FORMAT and digest_of(row) == document["digest"] else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        row = document["record"]
+        if document["format"] != FORMAT or document["digest"] != _digest(row):
+            return None
+        return Record(**{**row, "path": Path(row["path"]), "state": state, "pruned": False})
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def _digest(row: object) -> str:
+    return digest(json.dumps(row, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _anchor(record: Record) -> str:
+    anchor = record.original or record.kept or record.sha256_before
+    if not _ID.fullmatch(anchor):
+        raise ValueError(f"row {record.id} has no digest to be filed under")
+    return anchor
+
+
+def _there(folder: Folder, name: str) -> bool:
+    try:
+        folder.stat(name)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,209 +1,216 @@
-"""Rebuild a ledger that is lost or damaged, from whatever is left of it, and look at the originals it speaks of."""
+"""`originals repair`: the ledger rebuilt from itself, the records beside originals, its backups and the vault.
+
+The new ledger is filled under another name and counts as complete once it is renamed; only then is the damaged one put
+aside, and the new one in its place. Whatever ends this early, the next call goes on: a complete ledger without one in
+use is put in place, anything else is started again from the same sources, which are all still there.
+"""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hashshield.errors import StorageError
-from hashshield.storage import calls
+from hashshield.storage import calls, ledger_file, vault_folder
 from hashshield.storage.folder import Folder
-from hashshield.storage.ledger import BACKUP_NAME, LEDGER_NAME
+from hashshield.storage.forgetting import needed
+from hashshield.storage.ledger import Ledger
+from hashshield.storage.lock import Lock
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.record_files import RecordFiles
-from hashshield.storage.records import Record
-from hashshield.storage.schema import COLUMNS, MIGRATIONS, ORIGINAL_COLUMNS, digest_of, insert, to_record
-from hashshield.storage.temporaries import temporary_name
+from hashshield.storage.salvage import Salvaged, gather
+from hashshield.storage.store import Store
 from hashshield.storage.vault import Vault
+from hashshield.types import Repaired
 
-__all__ = ["DAMAGED_NAME", "Salvage", "rebuild", "salvage"]
+__all__ = ["repair", "rescued"]
 
-DAMAGED_NAME = "ledger.damaged.sqlite"
-"""What the ledger is called while a repair is under way; it goes when the new one stands."""
-
-_ID, _STATE, _ORIGINAL, _KEPT, _UNDOES = (COLUMNS.index(c) for c in ("id", "state", "original", "kept", "undoes"))
-_SIZE = COLUMNS.index("size")
+_SOURCES = {"record": "from the record beside its original", "backup": "from a backup of the ledger"}
 
 
-@dataclass(frozen=True, slots=True)
-class Salvage:
-    """What is left of a ledger."""
+def repair(root: Path | None = None, *, dry_run: bool = False) -> list[Repaired]:
+    """Rebuild the ledger if it is lost or damaged, and read every original back; one row per record and per original.
 
-    rows: tuple[tuple[Any, ...], ...]
-    """Sound rows, values in the order of `COLUMNS`, oldest first."""
-    pruned: dict[str, str]
-    """When originals were deleted at the user's wish, by vault id."""
-    from_ledger: int
-    """How many rows the ledger itself still had."""
-    damaged: tuple[str, ...]
-    """Rows and files that do not have their digest."""
-
-    def records(self) -> list[Record]:
-        """Return the rows as values."""
-        marked = self.pruned
-        return [to_record((*row, digest_of(row), row[_ORIGINAL] in marked)) for row in self.rows]
-
-
-def salvage(root: Path) -> Salvage:
-    """Gather every sound row: from the ledger, then the record files, then a ledger put aside, then the backup.
-
-    The ledger is always written first, so what it still holds is the newest. Nothing is changed. Raises StorageError
-    for a ledger of a newer version.
+    The damaged ledger is kept under another name until the new one is in place, and for good if rows of it are lost.
+    Can be interrupted anywhere and called again. Raises StorageError, also for a ledger from a newer version, which is
+    left untouched.
     """
-    rows: dict[int, tuple[Any, ...]] = {}
-    pruned: dict[str, str] = {}
-    damaged: list[str] = []
-    from_ledger = 0
-    files, broken = RecordFiles(root, create=False).read()
-    for source in (LEDGER_NAME, None, DAMAGED_NAME, BACKUP_NAME):
-        if source is None:
-            found, faults = files, [f"records/{name}" for name in broken]
-            gone: dict[str, str] = {}
-        else:
-            found, gone, faults = _read(root / source)
-            # An intent of the backup was settled long ago.
-            found = [row for row in found if source != BACKUP_NAME or row[_STATE] != "intent"]
-        if source == LEDGER_NAME:
-            from_ledger = len(found)
-        for row in found:
-            _take(rows, row)
-        for name, when in gone.items():
-            pruned.setdefault(name, when)
-        if source in (LEDGER_NAME, None):
-            damaged += faults
-    ordered = tuple(rows[number] for number in sorted(rows))
-    return Salvage(ordered, pruned, from_ledger, tuple(damaged))
-
-
-def rebuild(root: Path, found: Salvage, vault: Vault) -> None:
-    """Put a new ledger with the salvaged rows in the place of the old one, and write their record files.
-
-    May be killed at any step: until the new ledger stands, the old one, or what it was renamed to, is still there and
-    the next repair starts from it. The caller holds the lock. Raises StorageError.
-    """
-    temporary = temporary_name()
-    present = dict(vault.sizes())
-    with storage_errors(f"rebuilding the ledger {root / LEDGER_NAME}"), Folder.open(root) as folder:
-        calls.step("repair.build", root)
-        os.close(folder.create(temporary))
-        try:
-            _build(root / temporary, found, present)
-        except BaseException:
-            folder.remove(temporary)
-            raise
-        calls.step("repair.put_aside", root)
-        if LEDGER_NAME in folder.names():
-            folder.rename(LEDGER_NAME, DAMAGED_NAME)
-        for suffix in ("-wal", "-shm", "-journal"):
-            folder.remove(LEDGER_NAME + suffix)
-        folder.sync()
-        folder.rename(temporary, LEDGER_NAME)
-        folder.sync()
-    RecordFiles(root).write(found.rows)
-    with storage_errors(f"deleting {root / DAMAGED_NAME}"), Folder.open(root) as folder:
-        calls.step("repair.delete_damaged", root)
-        folder.remove(DAMAGED_NAME)
-        folder.sync()
-
-
-def _take(rows: dict[int, tuple[Any, ...]], row: tuple[Any, ...]) -> None:
-    """Take a row unless it is there; under a new number if that is another row's."""
-    there = rows.get(row[_ID])
-    if there is None:
-        rows[row[_ID]] = row
-    elif not _same(there, row) and not any(_same(other, row) for other in rows.values()):
-        number = max(rows) + 1
-        rows[number] = (number, *row[1:])
-
-
-def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Tell whether two rows are states of one."""
-    return all(a == b for i, (a, b) in enumerate(zip(one, other, strict=True)) if i not in (_ID, _STATE, _UNDOES))
-
-
-def _read(path: Path) -> tuple[list[tuple[Any, ...]], dict[str, str], list[str]]:
-    """Return the sound rows of a ledger file, when originals were pruned, and what is wrong with the rest."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return [], {}, []
-    faults: list[str] = []
-    rows: list[tuple[Any, ...]] = []
-    pruned: dict[str, str] = {}
+    named = vault_folder.default_root() if root is None else root
+    if not named.exists():
+        raise StorageError(f"{named}: no vault is there; name the one to repair with --vault")
+    real, _ = vault_folder.prepare(named)
+    with storage_errors(f"opening the vault folder {real}"):
+        lock = Lock(real / "lock")
     try:
-        with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True)) as db:
-            db.execute("PRAGMA writable_schema = ON")  # a damaged schema still lets sound tables be read
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if path.name == LEDGER_NAME and version > len(MIGRATIONS) and _is_sound(db):
-                raise StorageError(f"{path}: written by a newer HashShield (format {version}); update HashShield")
-            has_digests = version >= 3
-            for row in _rows(db, "records", COLUMNS, faults, digest=has_digests):
-                rows.append(row)
-            for row in _rows(db, "originals", ORIGINAL_COLUMNS, faults, digest=has_digests):
-                if row[2] is not None:
-                    pruned[row[0]] = row[2]
-    except sqlite3.DatabaseError as error:
-        faults.append(f"{path.name}: {error}")
-    return rows, pruned, faults
-
-
-def _is_sound(db: sqlite3.Connection) -> bool:
-    try:
-        return bool(db.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
-    except sqlite3.DatabaseError:
-        return False
-
-
-def _rows(
-    db: sqlite3.Connection, table: str, columns: Sequence[str], faults: list[str], *, digest: bool
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the sound rows of a table, by number from both ends: a damaged page hides what follows it."""
-    names = ", ".join((*columns, "digest") if digest else columns)
-    seen = set()
-    for order in ("ASC", "DESC"):
-        try:
-            for row in db.execute(f"SELECT {names} FROM {table} NOT INDEXED ORDER BY rowid {order}"):
-                values = row[:-1] if digest else row
-                if row[0] in seen:
-                    continue
-                if not digest or digest_of(values) == row[-1]:
-                    seen.add(row[0])
-                    yield values
-                elif order == "ASC":
-                    faults.append(f"row {row[0]} of {table} is damaged")
-        except (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError, TypeError, ValueError) as error:
-            if order == "ASC":
-                faults.append(f"{table}: {error}")
-
-
-def _build(path: Path, found: Salvage, present: dict[str, int]) -> None:
-    """Write a new ledger file, durably."""
-    rows = {row[_ID]: row for row in found.rows}
-    needed: dict[str, int] = {}
-    for row in found.rows:
-        for name in (row[_ORIGINAL], row[_KEPT]):
-            if name is not None:
-                needed.setdefault(name, present.get(name, row[_SIZE]))
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = MEMORY")
-        db.execute("PRAGMA synchronous = EXTRA")
-        db.execute("BEGIN")
-        for number, statements in enumerate(MIGRATIONS, 1):
-            for statement in statements:
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {number}")
-        for name, size in needed.items():
-            insert(db, "originals", ORIGINAL_COLUMNS, (name, size, found.pruned.get(name)))
-        for row in sorted(rows.values(), key=lambda row: row[_ID]):
-            undone = row[_UNDOES] if row[_UNDOES] in rows else None
-            insert(db, "records", COLUMNS, (*row[:_UNDOES], undone, *row[_UNDOES + 1 :]))
-        db.execute("COMMIT")
-        db.execute("PRAGMA journal_mode = DELETE")
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        calls.sync(descriptor)
+        with lock:
+            files, vault = RecordFiles(real), Vault(real)
+            if not dry_run:
+                _put_in_place(real, again=True)
+            found = gather(real, files)
+            sizes = dict(vault.sizes())
+            damaged = _read_back(vault, sizes)
+            _recall_pruned(found, sizes)
+            if not dry_run:
+                if not found.sound:
+                    _rebuild(real, found)
+                    _put_in_place(real, again=False)
+                for file in found.damaged_files:
+                    if file.number in found.records:
+                        files.remove((file,))
+                    else:
+                        files.set_aside(file)
     finally:
-        os.close(descriptor)
+        lock.close()
+    if not dry_run:
+        _settle(real, found)
+    return _report(found, sizes, damaged)
+
+
+def _settle(root: Path, found: Salvaged) -> None:
+    """Open the new ledger as every command does: it settles intents and writes the records that are missing."""
+    with Store.open(root) as store, store.lock:
+        store.require_sound()
+        store.ledger.changed = True
+        if not found.lost:
+            with storage_errors(f"removing the damaged ledger from {root}"), Folder.open(root) as folder:
+                for name in ledger_file.with_journals(ledger_file.ASIDE):
+                    folder.remove(name)
+
+
+def _read_back(vault: Vault, names: Iterable[str]) -> dict[str, str]:
+    """Read originals, and return what is wrong with those that are damaged, by vault id."""
+    damaged = {}
+    for name in names:
+        try:
+            vault.get(name)
+        except StorageError as error:
+            damaged[name] = str(error)
+    return damaged
+
+
+def _recall_pruned(found: Salvaged, sizes: Mapping[str, int]) -> None:
+    """Complete what is known of originals; one that is there is never taken for pruned."""
+    for record in found.records.values():
+        for name in sorted(needed([record])):
+            size, pruned = found.originals.get(name, (record.size if name == record.original else 0, None))
+            found.originals[name] = (sizes[name], None) if name in sizes else (size, pruned)
+
+
+def _rebuild(root: Path, found: Salvaged) -> None:
+    """Fill a new ledger, and rename it once it is complete and on the disk."""
+    calls.step("repair.rebuild", root)
+    with storage_errors(f"rebuilding the ledger in {root}"), Folder.open(root) as folder:
+        _filled(root, found).close()
+        descriptor = folder.reopen(ledger_file.PARTIAL)
+        try:
+            calls.sync(descriptor)
+        finally:
+            os.close(descriptor)
+        folder.rename(ledger_file.PARTIAL, ledger_file.REBUILT)
+        folder.sync()
+
+
+def _filled(root: Path, found: Salvaged) -> Ledger:
+    """Make a ledger of what was found, in the place of one that was not completed."""
+    with Folder.open(root) as folder:
+        for name in ledger_file.with_journals(ledger_file.PARTIAL):
+            folder.remove(name)
+    ledger = Ledger(root, wal=False, name=ledger_file.PARTIAL)
+    try:
+        wanted = needed(found.records.values())
+        ledger.fill(
+            [found.records[number] for number in sorted(found.records)],
+            {name: known for name, known in found.originals.items() if name in wanted},
+            [found.attempts[number] for number in sorted(found.attempts)],
+            sorted(found.temporaries),
+        )
+        if any(found.marked.values()):
+            ledger.deletions.mark(
+                found.marked.get("record", ()),
+                found.marked.get("attempt", ()),
+                everything=bool(found.marked.get("everything")),
+            )
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def _put_in_place(root: Path, *, again: bool) -> None:
+    """Put the damaged ledger aside and a complete new one in its place.
+
+    `again` finishes what an earlier call began. If it left a ledger in use, rows may have been added to that since, and
+    the complete one is thrown away; without a ledger in use no command starts.
+    """
+    with storage_errors(f"putting the rebuilt ledger in place in {root}"), Folder.open(root) as folder:
+        names = set(folder.names())
+        if ledger_file.REBUILT not in names:
+            return
+        if again and ledger_file.NAME in names:
+            folder.remove(ledger_file.REBUILT)
+            return
+        used = ledger_file.with_journals(ledger_file.NAME)
+        aside = ledger_file.with_journals(ledger_file.ASIDE)
+        fresh = ledger_file.NAME in names
+        # The ledger first. Its journals before the new one comes: SQLite would play them into it.
+        for name, new in zip(used, aside, strict=True):
+            if name in names:
+                folder.rename(name, new)
+            elif fresh and new in names:
+                # Of a ledger that an earlier repair put aside; the new one has what could be read of it.
+                folder.remove(new)
+        folder.sync()
+        folder.rename(ledger_file.REBUILT, ledger_file.NAME)
+        folder.sync()
+
+
+@contextmanager
+def rescued(root: Path | None = None) -> Iterator[Store]:
+    """Open a vault without its ledger, to read from: the rows are those a repair would find. Raises StorageError."""
+    real, _ = vault_folder.prepare(vault_folder.default_root() if root is None else root)
+    with storage_errors(f"opening the vault folder {real}"):
+        lock = Lock(real / "lock")
+    try:
+        with lock:
+            files, vault = RecordFiles(real), Vault(real)
+            found = gather(real, files)
+            _recall_pruned(found, dict(vault.sizes()))
+            ledger = _filled(real, found)
+            try:
+                yield Store(real, [], lock, vault, ledger, files)
+            finally:
+                ledger.close()
+                with storage_errors(f"cleaning {real}"), Folder.open(real) as folder:
+                    for name in ledger_file.with_journals(ledger_file.PARTIAL):
+                        folder.remove(name)
+    finally:
+        lock.close()
+
+
+def _report(found: Salvaged, sizes: Mapping[str, int], damaged: Mapping[str, str]) -> list[Repaired]:
+    rows = []
+    reported = set()
+    for number, record in sorted(found.records.items()):
+        source, name = found.sources[number], record.original
+        row = Repaired(str(record.path), "kept" if source == "ledger" else "recovered", name, _SOURCES.get(source))
+        if name is not None:
+            reported.add(name)
+            if name in damaged:
+                row = replace(row, status="damaged", reason=damaged[name])
+            elif name not in sizes and found.originals[name][1] is None:
+                unknown = "" if source == "ledger" else ": pruned or lost, which records do not tell"
+                row = replace(row, status="missing", reason=f"its original is not in the vault{unknown}")
+        rows.append(row)
+    gone = "no undamaged copy of it is left in ledger, records or backups"
+    rows += [Repaired(f"row {number}", "unrecoverable", None, gone) for number in sorted(found.lost)]
+    stray = "no record tells which photo it belongs to; originals export writes it out"
+    wanted = needed(found.records.values())
+    for name in sizes:
+        if name in damaged and name not in reported:
+            rows.append(Repaired(name, "damaged", name, damaged[name]))
+        elif name not in wanted:
+            rows.append(Repaired(name, "unrecorded", name, stray))
+    return rows

@@ -10,6 +10,7 @@ from pathlib import Path
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.records import Record
 from hashshield.storage.snapshot import Snapshot
+from hashshield.storage.vault import Vault
 
 __all__ = ["Finding", "PixelDigest", "find", "find_missing", "recorded"]
 
@@ -27,7 +28,9 @@ class Finding:
     """Whether the reason is a refusal, and not that there is nothing to do."""
 
 
-def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_digest: PixelDigest | None) -> Finding:
+def find(
+    ledger: Ledger, vault: Vault, source: Snapshot, *, named: bool, force: bool, pixel_digest: PixelDigest | None
+) -> Finding:
     """Find the row of a file by its content, then by its pixels, and with `force` by its path.
 
     An unknown file is a failure only when it was `named`; in a folder there may be any number of them.
@@ -40,7 +43,7 @@ def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_di
     if record is not None:
         # A copy has no original of its own, but may have taken the place of another file.
         behind = ledger.replaced(source.path) if record.kind == "copy" else None
-        return _restorable(behind or record, source.path)
+        return _restorable(behind or record, vault, source.path)
     record = ledger.by_path(source.path) or ledger.replaced(source.path)
     if record is None:
         reason = "is not known to this vault: neither protected by it nor an original of it"
@@ -51,7 +54,7 @@ def find(ledger: Ledger, source: Snapshot, *, named: bool, force: bool, pixel_di
             f"was edited after it was protected on {record.created}; --force keeps the edit in the vault and restores",
             failed=True,
         )
-    return _restorable(record, source.path)
+    return _restorable(record, vault, source.path)
 
 
 def recorded(ledger: Ledger, path: Path) -> Record | None:
@@ -60,21 +63,22 @@ def recorded(ledger: Ledger, path: Path) -> Record | None:
     return ledger.by_path(place) or ledger.replaced(place)
 
 
-def find_missing(ledger: Ledger, path: Path) -> Finding:
+def find_missing(ledger: Ledger, vault: Vault, path: Path) -> Finding:
     """Find the row of a file that was deleted."""
     record = recorded(ledger, path)
     if record is None:
         return Finding(None, "no such file, and nothing is recorded under this path", failed=True)
-    return _restorable(record, record.path)
+    return _restorable(record, vault, record.path)
 
 
-def _restorable(record: Record, path: Path) -> Finding:
+def _restorable(record: Record, vault: Vault, path: Path) -> Finding:
     if record.kind == "copy" and record.kept is not None and record.path == path:
         return Finding(record)
     if record.kind == "copy":
         return Finding(None, "is a protected copy made by --output; its original was never changed")
     if record.original is None:
         return Finding(None, "was protected with --no-backup: no original was kept", failed=True)
-    if record.pruned:
+    # Marked and still here: a prune was cut short, and what it left can be used.
+    if record.pruned and not vault.holds(record.original):
         return Finding(None, "its original was pruned from the vault at your wish", failed=True)
     return Finding(record)

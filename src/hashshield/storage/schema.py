@@ -1,4 +1,8 @@
-"""The ledger's tables, their migrations, and rows as values; every row carries a digest of itself."""
+"""The ledger's tables, how they came to be, and how a row becomes a value.
+
+Every row of `records`, `originals` and `deletions` carries a seal, the SHA-256 of its other columns, so that a changed
+byte is noticed before anything is done by it.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,39 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hashshield.errors import StorageError
-from hashshield.storage.records import Record
+from hashshield.errors import LedgerError
+from hashshield.storage.records import Entry, Record, State
 
-__all__ = ["ATTEMPT_COLUMNS", "COLUMNS", "MIGRATIONS", "ORIGINAL_COLUMNS", "SELECT", "digest_of", "insert", "to_record"]
+__all__ = [
+    "APPLICATION",
+    "COLUMNS",
+    "MIGRATIONS",
+    "REPAIR",
+    "SEALED_SINCE",
+    "SELECT",
+    "check_seals",
+    "insert",
+    "record_of",
+    "seal",
+    "seal_originals",
+    "seal_records",
+    "text_of",
+    "to_record",
+    "values_of",
+]
 
-COLUMNS = (
-    "id",
-    "kind",
-    "state",
-    "path",
-    "sha256_before",
-    "sha256_replaced",
-    "sha256_after",
-    "pixels_after",
-    "original",
-    "kept",
-    "created",
-    "tool",
-    "run",
-    "mode",
-    "mtime_ns",
-    "size",
-    "undoes",
-    "details",
-)
-"""Columns of a record, in the order in which its digest takes them."""
-ORIGINAL_COLUMNS = ("id", "size", "pruned")
-ATTEMPT_COLUMNS = ("id", "sha256", "settings", "path", "details")
+REPAIR = "run hashshield originals repair"
+"""What to do about a ledger that is lost or damaged."""
+
+APPLICATION = 0x48530000
+"""SQLite's application id, plus the format: one changed byte cannot make a ledger look older or newer than it is."""
+
+SEALED_SINCE = 3
+"""The first format whose rows are sealed."""
 
 _STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 
@@ -88,39 +93,131 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX attempts_path ON attempts (path)",
     ),
     (
-        "ALTER TABLE records ADD COLUMN digest TEXT",
-        "ALTER TABLE originals ADD COLUMN digest TEXT",
-        "ALTER TABLE attempts ADD COLUMN digest TEXT",
-        # Rows and originals that `forget` is about to delete, so that an interrupted one is finished later.
-        f"CREATE TABLE erasing (record INTEGER, attempt INTEGER, original TEXT) {_STRICT}",
+        "ALTER TABLE records ADD COLUMN seal TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE originals ADD COLUMN seal TEXT NOT NULL DEFAULT ''",
+        f"""CREATE TABLE deletions (
+            kind TEXT NOT NULL,
+            id INTEGER NOT NULL,
+            seal TEXT NOT NULL,
+            PRIMARY KEY (kind, id)
+        ) {_STRICT}""",
     ),
 )
 
-SELECT = (
-    "SELECT "
-    + ", ".join(f"records.{name}" for name in COLUMNS)
-    + ", records.digest, originals.pruned IS NOT NULL"
-    + " FROM records LEFT JOIN originals ON originals.id = records.original "
+COLUMNS = (
+    "id, kind, state, path, sha256_before, sha256_replaced, sha256_after, pixels_after, original, kept, created, tool,"
+    " run, mode, mtime_ns, size, undoes, details"
 )
+"""The columns of `records` that its seal covers, in order."""
+
+SELECT = (
+    f"SELECT {', '.join('records.' + column.strip() for column in COLUMNS.split(','))}, records.seal,"
+    " originals.id, originals.size, originals.pruned, originals.seal"
+    " FROM records LEFT JOIN originals ON originals.id = records.original "
+)
+_WIDTH = COLUMNS.count(",") + 1
 
 
-def digest_of(values: Sequence[object]) -> str:
-    """Return the SHA-256 of a row's values, in the order of its columns."""
-    plain = [os.fsdecode(value) if isinstance(value, bytes) else value for value in values]
-    return hashlib.sha256(json.dumps(plain, separators=(",", ":")).encode()).hexdigest()
+def seal(*values: object) -> str:
+    """Return the SHA-256, in hex, of column values, told apart by type and length: None, int, float, str or bytes."""
+    total = hashlib.sha256()
+    for value in values:
+        raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+        total.update(f"{type(value).__name__} {len(raw)} ".encode() + raw)
+    return total.hexdigest()
 
 
-def insert(db: sqlite3.Connection, table: str, columns: Sequence[str], values: Sequence[object]) -> None:
-    """Insert a row, or replace the one of its key, with its digest."""
-    names, marks = ", ".join((*columns, "digest")), ", ".join("?" * (len(columns) + 1))
-    db.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", (*values, digest_of(values)))
+def text_of(raw: bytes) -> str:
+    """Decode a text column; a damaged one too, whose seal then tells."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def to_record(row: tuple[Any, ...]) -> Record:
-    """Make a value of a row in the order of SELECT. Raises StorageError if the row does not have its digest."""
-    if digest_of(row[: len(COLUMNS)]) != row[len(COLUMNS)]:
-        raise StorageError(f"row {row[0]} of the ledger is damaged; run `hashshield originals repair`")
-    values = dict(zip(COLUMNS, row, strict=False))
-    values["path"] = Path(os.fsdecode(values["path"]))
-    values["details"] = json.loads(values["details"])
-    return Record(**values, pruned=bool(row[-1]))
+    """Make a value of a row in the order of SELECT. Raises LedgerError if a seal does not match."""
+    check_seals(row)
+    return record_of(row[:_WIDTH], pruned=row[_WIDTH + 3] is not None)
+
+
+def check_seals(row: tuple[Any, ...]) -> None:
+    """Raise LedgerError if a row in the order of SELECT, or what it says of its original, is not as it was written."""
+    columns, own, original = row[:_WIDTH], row[_WIDTH], row[_WIDTH + 1 :]
+    if own != seal(*columns):
+        raise LedgerError(f"the ledger is damaged: row {columns[0]} is not as it was written; {REPAIR}")
+    if columns[8] is not None and original[3] != seal(*original[:3]):
+        raise LedgerError(
+            f"the ledger is damaged: what it says of original {columns[8]} is not as it was written; {REPAIR}"
+        )
+
+
+def record_of(columns: Sequence[Any], *, pruned: bool) -> Record:
+    """Make a value of columns in the order of COLUMNS; raises ValueError or TypeError if they cannot be a row."""
+    return Record(
+        id=columns[0],
+        kind=columns[1],
+        state=columns[2],
+        path=Path(os.fsdecode(columns[3])),
+        sha256_before=columns[4],
+        sha256_replaced=columns[5],
+        sha256_after=columns[6],
+        pixels_after=columns[7],
+        original=columns[8],
+        kept=columns[9],
+        pruned=pruned,
+        created=columns[10],
+        tool=columns[11],
+        run=columns[12],
+        mode=columns[13],
+        mtime_ns=columns[14],
+        size=columns[15],
+        undoes=columns[16],
+        details=json.loads(columns[17]),
+    )
+
+
+def values_of(entry: Entry | Record, number: int | None, state: State) -> tuple[Any, ...]:
+    """Return the columns of a row in the order of COLUMNS."""
+    return (
+        number,
+        entry.kind,
+        state,
+        os.fsencode(entry.path),
+        entry.sha256_before,
+        entry.sha256_replaced,
+        entry.sha256_after,
+        entry.pixels_after,
+        entry.original,
+        entry.kept,
+        entry.created,
+        entry.tool,
+        entry.run,
+        entry.mode,
+        entry.mtime_ns,
+        entry.size,
+        entry.undoes,
+        json.dumps(entry.details, separators=(",", ":"), allow_nan=True),
+    )
+
+
+def insert(db: sqlite3.Connection, entry: Entry | Record, number: int | None, state: State) -> int | None:
+    """Insert and seal a row; None lets SQLite number it. Return its number."""
+    values = values_of(entry, number, state)
+    added = db.execute(f"INSERT INTO records ({COLUMNS}) VALUES ({', '.join('?' * _WIDTH)})", values).lastrowid
+    if added is not None:
+        seal_records(db, (added,))
+    return added
+
+
+def seal_records(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Seal rows as they are now."""
+    for number in numbers:
+        row = db.execute(f"SELECT {COLUMNS} FROM records WHERE id = ?", (number,)).fetchone()
+        if row is not None:
+            db.execute("UPDATE records SET seal = ? WHERE id = ?", (seal(*row), number))
+
+
+def seal_originals(db: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Seal what is known of originals as it is now."""
+    for name in names:
+        row = db.execute("SELECT id, size, pruned FROM originals WHERE id = ?", (name,)).fetchone()
+        if row is not None:
+            db.execute("UPDATE originals SET seal = ? WHERE id = ?", (seal(*row), name))

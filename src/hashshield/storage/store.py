@@ -12,17 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hashshield.errors import NotAPhotoError, StorageError
-from hashshield.storage import recover, restoring, secret, vault_folder
+from hashshield.errors import LedgerError, NotAPhotoError, StorageError
+from hashshield.storage import backup, forgetting, recover, restoring, secret, soundness, vault_folder
 from hashshield.storage.attributes import Attributes
-from hashshield.storage.error_log import LOG_NAME, ErrorLog
+from hashshield.storage.error_log import ErrorLog
 from hashshield.storage.folder import Folder
-from hashshield.storage.ledger import BACKUP_NAME, REPAIR_HINT, Ledger
+from hashshield.storage.ledger import Ledger
 from hashshield.storage.lock import Lock
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.reading import cannot_be_written
+from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.records import NewRecord, Record
-from hashshield.storage.repair import DAMAGED_NAME
+from hashshield.storage.schema import REPAIR
 from hashshield.storage.snapshot import Accept, Snapshot, digest, read_snapshot
 from hashshield.storage.target import Permissions
 from hashshield.storage.vault import Vault
@@ -30,7 +31,7 @@ from hashshield.storage.volumes import is_local, volume_notices
 from hashshield.storage.writer import Writer
 from hashshield.types import Restoration
 
-__all__ = ["Store", "erase", "finish_deletions"]
+__all__ = ["Store"]
 
 
 class Store:
@@ -39,7 +40,9 @@ class Store:
     One process may use it from several threads; several processes may use one folder.
     """
 
-    def __init__(self, root: Path, notices: list[str], lock: Lock, vault: Vault, ledger: Ledger) -> None:
+    def __init__(
+        self, root: Path, notices: list[str], lock: Lock, vault: Vault, ledger: Ledger, files: RecordFiles
+    ) -> None:
         self.root = root
         """The vault folder, absolute, without symbolic links."""
         self.notices = notices
@@ -48,18 +51,23 @@ class Store:
         """This process run, as rows name it."""
         self.vault = vault
         self.ledger = ledger
+        self.files = files
+        """The records beside originals."""
         self.lock = lock
+        self._sound = False
+        self._open = True
         self._writer = Writer(root, vault, ledger, run=self.run, tool=_version())
         self._key: bytes | None = None
-        self._error_log = ErrorLog(root).attach()
         self._key_guard = threading.Lock()
+        self._error_log = ErrorLog(root).attach()
 
     @classmethod
     def open(cls, root: Path | None = None, *, reading: bool = False) -> Store:
         """Open or create the vault folder and settle what earlier runs left open.
 
         None: $HASHSHIELD_VAULT, else the user's data folder. `reading` is for those who need not write: a folder that
-        cannot be written is then read as it is. Raises StorageError.
+        cannot be written is then read as it is. Raises LedgerError for a ledger that is lost or
+        cannot be read, StorageError.
         """
         root = vault_folder.default_root() if root is None else root
         if reading and cannot_be_written(root):
@@ -71,16 +79,14 @@ class Store:
         ledger = None
         try:
             with lock:
+                vault, files = Vault(real), RecordFiles(real)
+                soundness.require_ledger(real, vault, files)
+                used = next(vault.sizes(), None) is not None
+                ledger = Ledger(real, wal=is_local(real), files=files, used=used)
                 _clean(real)
-                vault = Vault(real)
                 vault.clean()
-                ledger = Ledger(real, wal=is_local(real))
-                _refuse_lost(ledger, vault)
-                ledger.record_files.clean()
-                finish_deletions(ledger, vault)
                 notices += recover.recover(ledger)
-                ledger.sync_record_files()
-                return cls(real, notices, lock, vault, ledger)
+                return cls(real, notices, lock, vault, ledger, files)
         except BaseException:
             if ledger is not None:
                 ledger.close()
@@ -98,14 +104,7 @@ class Store:
             raise
         if left:
             notices.append(f"{real}: a run was cut short at {left} of its photos, which can only be settled by writing")
-        return cls(real, notices, Lock(None), Vault(real, read_only=True), ledger)
-
-    @classmethod
-    def locked(cls, root: Path | None = None) -> tuple[Path, Lock]:
-        """Return the vault folder's real path and its lock, without opening the ledger. Raises StorageError."""
-        real, _ = vault_folder.prepare(vault_folder.default_root() if root is None else root)
-        with storage_errors(f"opening the vault folder {real}"):
-            return real, Lock(real / "lock")
+        return cls(real, notices, Lock(None), Vault(real, read_only=True), ledger, RecordFiles(real))
 
     def __enter__(self) -> Store:
         return self
@@ -116,10 +115,65 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the ledger and let go of the folder; may be called twice."""
-        self._error_log.close()
-        self.ledger.close()
-        self.lock.close()
+        """Finish deletions that were cut short, back up the ledger if it changed, and let go; may be called twice."""
+        try:
+            if self._open and not self.ledger.read_only:
+                self._open = False
+                with self.lock:
+                    self._tidy()
+        except StorageError:
+            # The work is done and recorded. The backups there are stay, and the next run tries again.
+            pass
+        finally:
+            self._error_log.close()
+            self.ledger.close()
+            self.lock.close()
+
+    def _tidy(self) -> None:
+        left = any(self.ledger.deletions.marked().values()) or forgetting.left_to_prune(self.vault, self.ledger)
+        # A damaged ledger must neither have anything deleted nor take the place of a good backup.
+        if (left or self.ledger.changed) and (self._sound or not self.faults()):
+            if left:
+                self.finish()
+            if self.ledger.changed:
+                backup.make(self.root, self.ledger)
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
+        with self.lock:
+            return soundness.faults(self.ledger, self.files)
+
+    def require_sound(self) -> None:
+        """Make sure, once, that nothing is changed on the word of a damaged ledger; finish what was cut short.
+
+        Raises LedgerError.
+        """
+        with self.lock:
+            if self._sound:
+                return
+            found = self.faults()
+            if found:
+                more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+                raise LedgerError(
+                    f"{self.ledger.path}: the ledger is damaged, and nothing was changed: {found[0]}{more}; {REPAIR}"
+                )
+            if not self.ledger.read_only:
+                self.finish()
+                soundness.reconcile(self.ledger, self.files)
+            self._sound = True
+
+    def finish(self) -> None:
+        """Delete what an interrupted prune or forget has marked and not deleted yet. Raises StorageError."""
+        with self.lock:
+            for name in forgetting.left_to_prune(self.vault, self.ledger):
+                self.vault.remove(name)
+            forgetting.finish(self.root, self.vault, self.ledger, self.files)
+
+    def confirm(self, record: Record) -> None:
+        """Commit an open intent that a file elsewhere proves to have been carried out. Raises StorageError."""
+        if record.state == "intent":
+            with self.lock:
+                self.ledger.commit(record.id)
 
     def key(self) -> bytes:
         """Return this installation's 32 secret bytes, made at the first call; raises StorageError.
@@ -135,23 +189,8 @@ class Store:
             return self._key
 
     def known(self, sha256: str, pixel_digest: str | None = None) -> Record | None:
-        """Return the row whose result is this content, or failing that, these pixels; None if none is.
-
-        An intent of a run that was cut short is committed: the content proves that it was carried out.
-        """
-        record = self.ledger.result(sha256, pixel_digest)
-        if record is not None and record.state == "intent" and not self.ledger.read_only:
-            with self.lock:
-                self.ledger.commit(record.id)
-            return self.ledger.find(record.id)
-        return record
-
-    def require_sound(self) -> None:
-        """Check the whole ledger before anything is changed by what it says. Raises StorageError naming the repair."""
-        faults = self.ledger.faults()
-        if faults:
-            more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-            raise StorageError(f"{self.ledger.path}: the ledger is damaged ({faults[0]}{more}); {REPAIR_HINT}")
+        """Row whose result is this content, or failing that, these pixels; None for a photo not protected here."""
+        return self.ledger.result(sha256, pixel_digest)
 
     def record_for_original(self, sha256: str) -> Record | None:
         """Newest row whose original is this content."""
@@ -168,7 +207,7 @@ class Store:
             raise StorageError(f"{record.path}: is a protected copy made by --output; its original was never changed")
         if record.original is None:
             raise StorageError(f"{record.path}: was protected with --no-backup: no original was kept")
-        if record.pruned:
+        if record.pruned and not self.vault.holds(record.original):
             raise StorageError(f"{record.path}: its original was pruned from the vault at your wish")
         return self.vault.get(record.original)
 
@@ -188,6 +227,7 @@ class Store:
         Raises ChangedError or StorageError; the file is then as it was, unless the message says it was written.
         """
         with self.lock:
+            self.require_sound()
             return self._writer.protect(
                 source,
                 data,
@@ -214,6 +254,7 @@ class Store:
         `like` itself is never replaced.
         """
         with self.lock:
+            self.require_sound()
             return self._writer.copy(
                 path,
                 data,
@@ -255,9 +296,11 @@ class Store:
                     return Restoration(
                         str(path), "failed" if follow else "skipped", reason=str(error) if follow else "not an image"
                     )
-                finding = restoring.find(self.ledger, source, named=follow, force=force, pixel_digest=pixel_digest)
+                finding = restoring.find(
+                    self.ledger, self.vault, source, named=follow, force=force, pixel_digest=pixel_digest
+                )
             else:
-                finding = restoring.find_missing(self.ledger, path)
+                finding = restoring.find_missing(self.ledger, self.vault, path)
             record = finding.record
             if record is None:
                 return Restoration(str(path), "failed" if finding.failed else "skipped", reason=finding.reason)
@@ -269,6 +312,7 @@ class Store:
             reason = None
             if source is not None and self.ledger.result(source.sha256) is None:
                 reason = "was edited after it was protected; the edit is kept in the vault"
+            self.confirm(record)
             if source is None:
                 self._writer.bring_back(record, data, allowed=allowed)
             else:
@@ -289,46 +333,11 @@ class Store:
             allowed = Permissions(allow_root=allow_root)
             self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns), allowed=allowed)
 
-
-def _refuse_lost(ledger: Ledger, vault: Vault) -> None:
-    """Raise StorageError if the ledger is new, or lacks rows, and the vault is not: it was lost or emptied."""
-    is_new = ledger.version_found == 0
-    lost = ledger.lost_rows()
-    if not lost and not (is_new and next(vault.sizes(), None) is not None):
-        return
-    path = ledger.path
-    if is_new:
-        # What was just made must not be taken for a ledger by the next run.
-        ledger.discard()
-        raise StorageError(f"{path}: the ledger is missing or empty, and the vault holds originals; {REPAIR_HINT}")
-    raise StorageError(f"{path}: the ledger lacks {len(lost)} of its rows; {REPAIR_HINT}")
-
-
-def finish_deletions(ledger: Ledger, vault: Vault) -> None:
-    """Finish what an interrupted prune or forget has announced. Raises StorageError."""
-    for name in ledger.pruned():
-        vault.remove(name)
-    numbers, originals = ledger.erasing()
-    if numbers or originals:
-        erase(ledger, vault)
-
-
-def erase(ledger: Ledger, vault: Vault) -> None:
-    """Carry out a planned erasure: files first, so that the plan lasts as long as anything is left to delete.
-
-    No backup, log or damaged ledger keeps what is deleted. Raises StorageError.
-    """
-    numbers, originals = ledger.erasing()
-    for name in originals:
-        vault.remove(name)
-    ledger.record_files.remove(numbers)
-    ledger.erase()
-    root = ledger.path.parent
-    with storage_errors(f"deleting logs and backups in {root}"), Folder.open(root) as folder:
-        for name in (BACKUP_NAME, DAMAGED_NAME, LOG_NAME, f"{LOG_NAME}.1"):
-            folder.remove(name)
-        folder.sync()
-    ledger.erasure_done()
+    def clean(self, folder: Path) -> None:
+        """Remove temporary files of runs that died from a folder of exported originals. Raises StorageError."""
+        if folder.is_dir():
+            with self.lock:
+                _clean(folder)
 
 
 def _clean(root: Path) -> None:

@@ -65,6 +65,11 @@ class Vault:
             )
         return data
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of this id, whatever it holds by now."""
+        self._require_id(name)
+        return (self.path / name[:2] / name).is_file()
+
     def remove(self, name: str) -> None:
         """Delete one original for good; one that is not there counts as deleted. Raises StorageError."""
         self._require_id(name)

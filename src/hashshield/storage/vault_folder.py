@@ -16,7 +16,7 @@ from hashshield.storage.os_errors import storage_errors
 __all__ = ["VAULT_VARIABLE", "default_root", "look", "prepare"]
 
 VAULT_VARIABLE = "HASHSHIELD_VAULT"
-_OURS = frozenset({"lock", "ledger.sqlite", "ledger.backup.sqlite", "originals", "records", "key"})
+_OURS = frozenset({"lock", "ledger.sqlite", "originals", "key"})
 
 
 def default_root() -> Path:

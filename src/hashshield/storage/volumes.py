@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-__all__ = ["ignores_case", "is_local", "mount_of", "volume_notices"]
+__all__ = ["ignores_case", "is_local", "may_be_unplugged", "mount_of", "volume_notices"]
 
 # Where memory-mapped shared files are known to work, which write-ahead logs need; anything else is taken for remote.
 _LOCAL = frozenset(
@@ -79,6 +79,14 @@ def ignores_case(folder: Path) -> bool:
         if other != real:
             return other.exists() and real.samefile(other)
     return sys.platform in ("darwin", "win32")
+
+
+def may_be_unplugged(path: Path) -> bool:
+    """Whether a file that is not there may lie on a volume that is not mounted now."""
+    there = next((place for place in path.parents if place.exists()), None)
+    mounts = (*_REMOVABLE_MOUNTS, Path("/mnt"))
+    # The volumes of a user lie one level deeper, in /media/NAME.
+    return there is None or any(there == place or (there.parent == place and there != path.parent) for place in mounts)
 
 
 def volume_notices(root: Path) -> list[str]:

@@ -1,0 +1,85 @@
+"""The ledger's table of what is being forgotten: marked in one transaction, and finished by whoever comes next."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Literal, get_args
+
+from hashshield.errors import LedgerError
+from hashshield.storage.schema import REPAIR, seal, seal_records
+
+__all__ = ["Deletions", "Marked"]
+
+Marked = Literal["record", "attempt", "everything", "traces"]
+"""A row of `records` or `attempts`; all there is; or nothing but what SQLite and backups remember of deleted rows."""
+
+
+class Deletions:
+    """Part of `Ledger`, on its connection and within its transactions."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        transaction: Callable[[str], AbstractContextManager[None]],
+        errors: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._db, self._transaction, self._errors = db, transaction, errors
+
+    def mark(self, records: Iterable[int], attempts: Iterable[int] = (), *, everything: bool = False) -> None:
+        """Say durably what is to be deleted, rows, originals and all traces, before the first of it is."""
+        with self._transaction("mark_deletions"):
+            for number in records:
+                self._add("record", number)
+            for number in attempts:
+                self._add("attempt", number)
+            if everything:
+                self._add("everything", 0)
+
+    def marked(self) -> dict[Marked, set[int]]:
+        """Return the numbers marked, by kind. Raises LedgerError if the table is damaged."""
+        found: dict[Marked, set[int]] = {kind: set() for kind in get_args(Marked)}
+        with self._errors():
+            rows = self._db.execute("SELECT kind, id, seal FROM deletions").fetchall()
+        for kind, number, own in rows:
+            # One changed byte must not have another photo forgotten.
+            if kind not in found or own != seal(kind, number):
+                raise LedgerError(f"the ledger is damaged: its list of deletions is not as it was written; {REPAIR}")
+            found[kind].add(number)
+        return found
+
+    def erase(self, marked: dict[Marked, set[int]]) -> None:
+        """Delete the rows marked, and what is known of originals that no row refers to any more."""
+        with self._transaction("erase"):
+            if marked["everything"]:
+                for table in ("records", "attempts", "originals", "temporaries"):
+                    self._db.execute(f"DELETE FROM {table}")
+            numbers = [(number,) for number in marked["record"]]
+            undone = self._db.execute("SELECT id, undoes FROM records WHERE undoes IS NOT NULL").fetchall()
+            self._db.executemany("DELETE FROM records WHERE id = ?", numbers)
+            # Their `undoes` is empty now.
+            seal_records(self._db, [number for number, target in undone if target in marked["record"]])
+            self._db.executemany("DELETE FROM attempts WHERE id = ?", [(number,) for number in marked["attempt"]])
+            self._db.execute(
+                "DELETE FROM originals WHERE NOT EXISTS"
+                " (SELECT 1 FROM records WHERE records.original = originals.id OR records.kept = originals.id)"
+            )
+            self._db.execute("DELETE FROM deletions")
+            self._add("traces", 0)
+
+    def scrub(self) -> None:
+        """Rewrite the file without free pages, and empty the write-ahead log, where old pages live on."""
+        with self._errors():
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def scrubbed(self) -> None:
+        """Say that no trace is left."""
+        with self._transaction("scrubbed"):
+            self._db.execute("DELETE FROM deletions WHERE kind = 'traces'")
+
+    def _add(self, kind: Marked, number: int) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO deletions (kind, id, seal) VALUES (?, ?, ?)", (kind, number, seal(kind, number))
+        )

@@ -1,0 +1,135 @@
+"""The ledger as a file: what tells a sound one from one that is lost, damaged or from a newer version."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from hashshield.errors import LedgerError, StorageError
+from hashshield.storage.os_errors import storage_errors
+from hashshield.storage.schema import APPLICATION, MIGRATIONS, REPAIR, SEALED_SINCE
+
+__all__ = [
+    "ASIDE",
+    "BACKUPS",
+    "ERRORS",
+    "JOURNALS",
+    "NAME",
+    "PARTIAL",
+    "REBUILT",
+    "SALVAGE",
+    "check_header",
+    "check_version",
+    "explained",
+    "is_empty",
+    "mended_header",
+    "sealed",
+    "with_journals",
+]
+
+NAME = "ledger.sqlite"
+BACKUPS = ("ledger.backup.sqlite", "ledger.backup-older.sqlite")
+"""The newest first."""
+JOURNALS = ("-wal", "-shm", "-journal")
+SALVAGE, PARTIAL, REBUILT = "ledger.salvage.sqlite", "ledger.partial.sqlite", "ledger.rebuilt.sqlite"
+"""What a repair makes: a copy of a damaged ledger to read from; one being filled; one that is complete."""
+ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite raises; the second where its message quotes a damaged name."""
+ASIDE = "ledger.damaged.sqlite"
+"""Where a repair puts the damaged ledger."""
+
+_HEADER_BYTES = 100
+_MAGIC = b"SQLite format 3\0"
+_FRACTIONS = bytes((64, 32, 32))
+_PAGE_BYTES = 4096
+_DAMAGE = (
+    "no such",
+    "malformed",
+    "already exists",
+    "duplicate column",
+    "could not decode",
+    "unsupported file format",
+    "unknown database",
+)
+"""How SQLite words damage that it reports as a mistake of the caller."""
+
+
+def with_journals(name: str) -> tuple[str, ...]:
+    """Return the name of a ledger, and those SQLite gives to what belongs to it."""
+    return (name, *(name + suffix for suffix in JOURNALS))
+
+
+def is_empty(path: Path) -> bool:
+    """Whether there is no ledger, or a file without a byte."""
+    with storage_errors(f"opening the ledger {path}"):
+        try:
+            return path.lstat().st_size == 0
+        except FileNotFoundError:
+            return True
+
+
+def check_header(path: Path) -> None:
+    """Raise LedgerError if the first bytes are not those of a ledger; an empty file is one that is being made.
+
+    SQLite reads some damage here as wishes, such as not to write.
+    """
+    with storage_errors(f"opening the ledger {path}"), path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header:
+        return
+    sound = (
+        len(header) == _HEADER_BYTES
+        and header.startswith(_MAGIC)
+        and header[18] in (1, 2)
+        and header[18] == header[19]
+        and header[20] == 0
+        and header[21:24] == _FRACTIONS
+        and int.from_bytes(header[44:48], "big") in (0, 1, 2, 3, 4)
+        and int.from_bytes(header[56:60], "big") in (0, 1)
+    )
+    if not sound:
+        raise LedgerError(f"{path}: the ledger is damaged: it does not begin as one does; {REPAIR}")
+
+
+def mended_header(data: bytes, *, wal: bool) -> bytes:
+    """Return the first page with what is the same in every ledger written anew, so that the rest can be read."""
+    version = 2 if wal else 1
+    fixed = _MAGIC + _PAGE_BYTES.to_bytes(2, "big") + bytes((version, version, 0)) + _FRACTIONS
+    return fixed + data[24:44] + (4).to_bytes(4, "big") + data[48:56] + (1).to_bytes(4, "big") + data[60:]
+
+
+def check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Raise StorageError for a ledger of a newer version, LedgerError for one whose format cannot be told."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    mark = int(db.execute("PRAGMA application_id").fetchone()[0])
+    newest = len(MIGRATIONS)
+    agreed = mark == APPLICATION | version or (mark == 0 and not SEALED_SINCE <= version <= newest)
+    if version > newest:
+        text = (
+            f"{path}: written by a newer HashShield (format {version}, this one knows {newest}); update HashShield, "
+            "nothing was changed"
+        )
+        if agreed:
+            raise StorageError(text)
+        raise LedgerError(f"{text}. If none was ever used here, the ledger is damaged: {REPAIR}")
+    if not agreed or version < 0:
+        raise LedgerError(f"{path}: the ledger is damaged: its format cannot be told; {REPAIR}")
+
+
+def sealed(db: sqlite3.Connection) -> bool:
+    """Whether the rows of a ledger carry seals: in all but one that says twice that it is of an earlier format."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    mark = int(db.execute("PRAGMA application_id").fetchone()[0])
+    return not (mark == 0 and 0 < version < SEALED_SINCE)
+
+
+def explained(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> StorageError:
+    """Return what SQLite said, with what to do."""
+    # SQLite quotes statements over several lines.
+    text = " ".join(str(error).split())
+    if type(error) in (sqlite3.DatabaseError, UnicodeDecodeError) or any(words in text.lower() for words in _DAMAGE):
+        return LedgerError(f"{path}: the ledger is damaged ({text}); {REPAIR}")
+    return StorageError(
+        f"{path}: the ledger cannot be used ({text}); make sure its disk has space and its folder can be written; "
+        f"if both are so, {REPAIR}"
+    )

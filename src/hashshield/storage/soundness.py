@@ -1,0 +1,65 @@
+"""Whether the ledger can be believed: SQLite's own look at the file, each row's seal, and the records beside originals.
+
+Protecting on the word of a ledger that lost a row would change a photo on top of a change, and keep the changed one as
+its original.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hashshield.errors import LedgerError
+from hashshield.storage import ledger_file
+from hashshield.storage.ledger import Ledger
+from hashshield.storage.record_files import RecordFile, RecordFiles
+from hashshield.storage.schema import REPAIR
+from hashshield.storage.vault import Vault
+
+__all__ = ["faults", "reconcile", "require_ledger"]
+
+
+def require_ledger(root: Path, vault: Vault, files: RecordFiles) -> None:
+    """Raise LedgerError if there is no ledger, or an empty file, where a vault was in use."""
+    path = root / ledger_file.NAME
+    if not ledger_file.is_empty(path):
+        return
+    used = next(vault.sizes(), None) is not None or next(files.all(), None) is not None
+    made = (*ledger_file.BACKUPS, ledger_file.REBUILT, ledger_file.ASIDE)
+    if used or any(not ledger_file.is_empty(root / name) for name in made):
+        what = "empty" if path.exists() else "gone"
+        raise LedgerError(
+            f"{path}: the ledger is {what}, but originals are in the vault; without it protected photos would be taken "
+            f"for new ones: {REPAIR}"
+        )
+
+
+def faults(ledger: Ledger, files: RecordFiles) -> list[str]:
+    """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
+    found: list[str] = []
+    try:
+        found += ledger.faults()
+        ledger.originals()
+        ledger.deletions.marked()
+        rows = ledger.anchors()
+    except LedgerError as error:
+        return [*found, str(error)]
+    lost = sum(rows.get(file.number) != file.anchor for file in files.all())
+    if lost:
+        found.append(f"{lost} records beside originals are not in the ledger")
+    return found
+
+
+def reconcile(ledger: Ledger, files: RecordFiles) -> None:
+    """Give each row of a sound ledger its record file, in its state. Raises StorageError."""
+    there: dict[int, list[RecordFile]] = {}
+    for file in files.all():
+        there.setdefault(file.number, []).append(file)
+    for row in ledger.every():
+        found = there.get(row.id, [])
+        right = next((file for file in found if file.state == row.state), None)
+        if not found:
+            files.write(row)
+        elif right is None:
+            files.follow(row)
+        if right is not None and len(found) > 1:
+            files.remove(file for file in found if file != right)
