@@ -1,9 +1,9 @@
-"""What writing a JPEG again costs: `python benchmarks/jpeg_fidelity.py FOLDER`, with hashshield installed.
+"""Measure the loss of writing a JPEG again: `python benchmarks/jpeg_fidelity.py FOLDER`, with hashshield installed.
 
-Every JPEG below FOLDER is written twice without a file being touched: with its own pixels, and with a seeded, smooth
-change. Both files are decoded again. Figures and bars go to `results/jpeg-fidelity.json` beside this file, those of the
-changed files by the quality the photo was made with. `--protected COPIES`, a copy of FOLDER that `hashshield protect`
-has been over, adds the sizes of what it wrote.
+Every JPEG below FOLDER is written twice in memory: with its own pixels, and with a seeded, smooth change. Both results
+are decoded again. Figures and bars go to `results/jpeg-fidelity.json` beside this file; those of the changed files are
+grouped by the quality the photo was saved with. `--protected COPIES`, a copy of FOLDER after `hashshield protect`, adds
+the sizes of the files it wrote.
 """
 
 from __future__ import annotations

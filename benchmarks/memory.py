@@ -1,9 +1,9 @@
-"""Memory of a long run: `python benchmarks/memory.py FOLDER`, with hashshield installed, on Linux.
+"""Measure the memory of a long run: `python benchmarks/memory.py FOLDER`, with hashshield installed, on Linux.
 
-Copies of the first photos below FOLDER are protected in one process, in place, as a user would. From outside, the
-memory it holds (resident set) is read twice a second together with how many photos have been replaced so far. For each
-hundred photos the median and the largest reading go to `results/memory.json` beside this file, and how far the last
-hundred is from the second, which is the first that holds no start.
+One process protects copies of the first photos below FOLDER in place, as a user would. Another reads its resident set
+twice a second, with the number of photos replaced so far. For each hundred photos the median and the largest reading go
+to `results/memory.json` beside this file, with the difference between the last hundred and the second, the first one
+without start-up.
 """
 
 from __future__ import annotations

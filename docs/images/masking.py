@@ -1,7 +1,7 @@
 """Make ADR 006's picture: `python docs/images/masking.py`, with hashshield installed.
 
 A part of a fixture as it is, protected by `balanced` without weights for where a change is seen, and with them, at
-100 %. The weights are no option; they are left out here alone.
+100 %. The weights are not an option of the command; only this script leaves them out.
 """
 
 from __future__ import annotations

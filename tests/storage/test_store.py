@@ -426,7 +426,9 @@ def test_a_photo_read_between_anothers_rename_and_commit_is_not_changed_twice(ro
         def look(name: str, arguments: tuple[object, ...]) -> None:
             if name == "ledger.commit":
                 seen.append(read_snapshot(photo, follow=True))
-                assert other.known(seen[0].sha256) is None  # type: ignore[attr-defined]
+                found = other.known(seen[0].sha256)  # type: ignore[attr-defined]
+                assert found is not None
+                assert found.state == "intent", "its content proves that it is a result"
 
         calls.observe(look)
         one.replace(source, b"protected", NewRecord())
