@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hashshield import imaging
-from hashshield.imaging import markers
-from hashshield.imaging.jpeg_metadata import Plan
+from hashshield.imaging.jpeg import markers
+from hashshield.imaging.jpeg.metadata import Plan
 
 __all__ = ["check_metadata", "files", "named_folder"]
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.config import resolve
 from hashshield.errors import PhotoError, UsageError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import upright_rgb

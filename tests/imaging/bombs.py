@@ -12,7 +12,7 @@ from io import BytesIO
 from imaging_samples import exif_block, exif_segment, jpeg, png, scene, with_segments, xmp_segment
 from PIL import Image
 
-from hashshield.imaging.markers import segment
+from hashshield.imaging.jpeg.markers import segment
 from hashshield.imaging.png_chunks import SIGNATURE, Chunk, chunk, chunks
 from hashshield.imaging.webp import Chunk as RiffChunk
 from hashshield.imaging.webp import chunks as riff_chunks

@@ -71,8 +71,8 @@ def encode(
 ) -> bytes:
     """Return a JPEG of (H, W, C) pixels.
 
-    `steps` are the finest and the coarsest quantisation step. `displayed` is a smaller (H, W): the rest is hidden, as far
-    as the blocks at the edge hold it, which is what losslessly cropped files look like.
+    `steps` are the finest and the coarsest quantisation step. `displayed` is a smaller (H, W): the rest is hidden, as
+    far as the blocks at the edge hold it, which is what losslessly cropped files look like.
     """
     height, width = displayed or pixels.shape[:2]
     marker, ids = COLOURS[colour]

@@ -15,8 +15,9 @@ from imaging_samples import exif_block, jpeg, scene
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.isobmff import Item, Reference, Still, parse
+from hashshield.imaging.heif.boxes import parse
+from hashshield.imaging.heif.items import Item, Reference, Still
+from hashshield.imaging.metadata.budget import MetadataBudget
 from hashshield.imaging.png_chunks import chunk, chunks
 
 CHILD = """

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from camera_files import check_metadata, files, named_folder
 from hashshield import imaging
 from hashshield.errors import PhotoError
-from hashshield.imaging.isobmff import parse
+from hashshield.imaging.heif.boxes import parse
 from hashshield.pipeline.look import open_photo
 
 pytestmark = pytest.mark.files

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imaging_samples import scene
 
-from hashshield.imaging.change import add_change
+from hashshield.imaging.jpeg.sampling import add_change
 
 
 def planes(height: int, width: int, ratio: tuple[int, int]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:

@@ -10,7 +10,7 @@ from imaging_samples import exif_block, exif_segment, jpeg, scene, with_segments
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.imaging import exif
+from hashshield.imaging.metadata import exif
 
 
 @pytest.mark.parametrize("order", ["little", "big"])

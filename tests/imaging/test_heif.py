@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError, PhotoError, UnsupportedError
-from hashshield.imaging.isobmff import Item, Property, Reference, Still, parse
-from hashshield.imaging.isobmff_build import build
+from hashshield.imaging.heif.boxes import build, parse
+from hashshield.imaging.heif.items import Item, Property, Reference, Still
 
 XMPS = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a xmlns:GDepth="g" GDepth:Data="AAAA"/></x:xmpmeta>'
 FORMATS = ("heic", "avif")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError
-from hashshield.imaging.markers import segment
+from hashshield.imaging.jpeg.markers import segment
 from hashshield.imaging.png_chunks import chunk, chunks
 
 

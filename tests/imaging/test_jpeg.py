@@ -22,8 +22,8 @@ from jpeg_spellings import Factors, encode
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.imaging import markers, sampling
-from hashshield.imaging.markers import segment, walk
+from hashshield.imaging.jpeg import markers, sampling
+from hashshield.imaging.jpeg.markers import segment, walk
 
 
 def change(pixels: np.ndarray[Any, np.dtype[np.uint8]], seed: int = 1) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.imaging import exif
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.markers import segment, walk
-from hashshield.imaging.metadata import thumbnail
+from hashshield.imaging.jpeg.markers import segment, walk
+from hashshield.imaging.metadata import exif
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.findings import thumbnail
+from hashshield.imaging.metadata.thumbnails import embedded, frame
 from hashshield.imaging.png_chunks import chunk, chunks
-from hashshield.imaging.thumbnail import embedded, frame
 
 
 def small(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -10,9 +10,10 @@ from imaging_samples import ICC, exif_block, exif_segment, jpeg, metadata, png, 
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.imaging import exif, strip
 from hashshield.imaging.formats import has_credentials
-from hashshield.imaging.markers import segment
+from hashshield.imaging.jpeg.markers import segment
+from hashshield.imaging.metadata import exif
+from hashshield.imaging.metadata import rewrite as strip
 from hashshield.imaging.png_chunks import chunk, chunks
 
 

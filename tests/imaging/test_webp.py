@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.imaging import vp8
+from hashshield.imaging import webp as vp8
 from hashshield.imaging.webp import chunks
 
 

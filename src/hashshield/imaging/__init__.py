@@ -44,7 +44,9 @@ def read(data: bytes, *, name: str) -> Photo:
     Raises NotAPhotoError, UnsupportedError and BrokenPhotoError.
     """
     # Imported here because planning only sniffs and should not wait for Pillow.
-    from hashshield.imaging import heif, jpeg, png, webp
+    from hashshield.imaging import png, webp
+    from hashshield.imaging.heif import codec as heif
+    from hashshield.imaging.jpeg import codec as jpeg
 
     if not data:
         raise NotAPhotoError(f"{name}: the file is empty; get it again from its source")
@@ -82,7 +84,7 @@ def departure(photo: Photo, meant: Pixels, written: Photo) -> str | None:
 
 def previewer(photo: Photo) -> Callable[[Pixels], Pixels]:
     """Return a quicker `read(write(photo, pixels)).pixels`, for those who ask it again and again."""
-    from hashshield.imaging.jpeg import JpegEncoding
+    from hashshield.imaging.jpeg.codec import JpegEncoding
 
     if photo.lossless:
         return lambda pixels: pixels

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging.photo import Pixels
 
-__all__ = ["decode", "from_array", "to_array"]
+__all__ = ["decode", "from_array", "to_array", "without_alpha"]
 
 _ROWS = 256
 
@@ -69,3 +69,8 @@ def from_array(pixels: Pixels, mode: str) -> Image.Image:
     """Make a Pillow image of `mode` from an (H, W, C) array."""
     height, width = pixels.shape[:2]
     return Image.frombuffer(mode, (width, height), np.ascontiguousarray(pixels), "raw", mode, 0, 1)
+
+
+def without_alpha(image: Image.Image) -> Image.Image:
+    """Return the image without its alpha."""
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "LA" else "RGB")

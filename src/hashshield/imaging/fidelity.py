@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hashshield.imaging.heif import HeifEncoding
-from hashshield.imaging.jpeg import JpegEncoding
+from hashshield.imaging.heif.codec import HeifEncoding
+from hashshield.imaging.jpeg.codec import JpegEncoding
 from hashshield.imaging.photo import Photo, Pixels
 from hashshield.imaging.webp import WebpEncoding
 
@@ -97,7 +97,7 @@ def _allowance(photo: Photo) -> _Allowance:
         return _Allowance(3.0, 2.0, 0.0 if plain else 2.0, most, most)
     if isinstance(encoding, WebpEncoding):
         share = (encoding.quality or 0.0) / 100
-        # libwebp's quantiser index of a quality, 0 to 127; see `vp8.quality`.
+        # libwebp's quantiser index of a quality, 0 to 127; see `webp.estimate_quality`.
         index = 127 * (1 - (share / 1.5 if share < 0.75 else 2 * share - 1) ** (1 / 3))
         return _Allowance(4 + index / 4, 1.0, 1.0, 0.0, 8 + index / 4)
     assert isinstance(encoding, HeifEncoding)

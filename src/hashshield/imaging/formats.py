@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["HEAD_BYTES", "LOSSY_FORMATS", "SUPPORTED", "UNSUPPORTED_NAMES", "has_credentials", "sniff"]
+from pathlib import Path
+
+from hashshield.storage import Snapshot, read_snapshot
+
+__all__ = [
+    "HEAD_BYTES",
+    "LOSSY_FORMATS",
+    "SUPPORTED",
+    "UNSUPPORTED_NAMES",
+    "has_credentials",
+    "is_image",
+    "read_photo_file",
+    "sniff",
+]
 
 HEAD_BYTES = 64
 """How much of a file has to be read to know its format."""
-
 SUPPORTED = frozenset({"jpeg", "png", "webp"})
 """Containers that are protected without being asked about."""
-
 LOSSY_FORMATS = frozenset({"heic", "avif"})
 """Containers that can be read where their coders are installed; protecting one has to be asked for."""
-
 UNSUPPORTED_NAMES = {
     "bmp": "BMP",
     "dds": "DDS",
@@ -30,7 +40,6 @@ UNSUPPORTED_NAMES = {
     "tiff": "TIFF",
 }
 """Formats that are recognised and refused, as a message calls them."""
-
 _SIGNATURES = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -60,7 +69,6 @@ _SIGNATURES = (
     (b"%!PS-Adobe", "eps"),
     (b"\xc5\xd0\xd3\xc6", "eps"),
 )
-
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"crx ": "raw"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"), "heic"
 )
@@ -101,3 +109,16 @@ def _brand(head: bytes) -> str | None:
         return None
     # mif1 is the umbrella brand of both: AVIF files name it first and themselves later.
     return "avif" if "avif" in known and brands[0] in (b"mif1", b"msf1", b"mif2") else known[0]
+
+
+def is_image(head: bytes) -> bool:
+    """Return whether a file that begins like this is of an image format known here; not whether it can be decoded."""
+    return sniff(head[:HEAD_BYTES]) is not None
+
+
+def read_photo_file(path: Path, *, follow: bool, within: Path | None = None) -> Snapshot:
+    """Read a file as `storage.read_snapshot` does, if it begins as an image does.
+
+    Raises NotAPhotoError for one that does not, whatever its size without reading it; and as `read_snapshot`.
+    """
+    return read_snapshot(path, follow=follow, within=within, accept=is_image)

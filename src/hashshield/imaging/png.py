@@ -6,6 +6,7 @@ Apple's iDOT chunk, which points into the old image data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -14,19 +15,27 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging import blocks, exif, png_metadata
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.decode import decode, from_array, to_array
-from hashshield.imaging.metadata import Findings
+from hashshield.imaging.decode import decode, from_array, to_array, without_alpha
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.exif import orientation
+from hashshield.imaging.metadata.findings import C2PA, Findings, inspect_exif_payload, inspect_xmp
+from hashshield.imaging.metadata.rewrite import exif_with_orientation, rewrite_exif, rewrite_xmp
 from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
-from hashshield.imaging.png_chunks import SIGNATURE, Chunk, chunk, chunks
-from hashshield.imaging.strip import exif_with_orientation
+from hashshield.imaging.png_chunks import (
+    SIGNATURE,
+    Chunk,
+    Text,
+    chunk,
+    chunks,
+    is_compressed_text,
+    read_text,
+    read_texts,
+)
 
 __all__ = ["PngEncoding", "read"]
 
 _EFFORT = 5
 """zlib's level: the usual 6 makes files 1.5% smaller and takes twice as long."""
-
 _MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 
 
@@ -60,7 +69,7 @@ class PngEncoding:
                 out.extend(picture)
                 picture = []
             elif item.kind != b"iDOT":
-                out.extend(png_metadata.rewrite(item, self.found if item is exif_chunk else Findings(), shown, strip))
+                out.extend(_rewrite_chunk(item, self.found if item is exif_chunk else Findings(), shown, strip))
         tail = b"" if strip.copies or strip.metadata else self.tail
         return b"".join((SIGNATURE, *(item.data for item in out))) + tail
 
@@ -96,15 +105,15 @@ def read(data: bytes, *, name: str) -> Photo:
     if key is not None:
         alpha = np.where((pixels == np.array(key, dtype=np.uint8)).all(axis=2), np.uint8(0), np.uint8(255))
     budget = MetadataBudget(name)
-    texts = png_metadata.texts(found, budget)
-    told = png_metadata.survey(found, texts, blocks.opaque(image), budget)
+    texts = read_texts(found, budget)
+    told = _survey(found, texts, without_alpha(image), budget)
     if data[end:].strip(b"\0"):
         told.copies.append(f"trailing data ({len(data) - end} bytes)")
     return Photo(
         pixels=pixels,
         alpha=alpha,
         container="png",
-        orientation=exif.orientation(png_metadata.exif_block(found, texts), png_metadata.xmp_packet(texts)),
+        orientation=orientation(_exif_block(found, texts), _xmp_packet(texts)),
         lossless=True,
         source=data,
         encoding=PngEncoding(tuple(found), data[end:], mode, key, told),
@@ -152,3 +161,127 @@ def _key(found: list[Chunk], mode: str, *, name: str) -> tuple[int, ...] | None:
         raise BrokenPhotoError(f"{name}: the PNG has a transparency chunk that does not fit it; get the file again")
     # Two bytes per channel; at 8 bits per channel only the lower one counts.
     return tuple(payload[1::2])
+
+
+_XMP = b"XML:com.adobe.xmp"
+_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1")
+_NEEDED = frozenset(
+    {
+        b"IEND",
+        b"PLTE",
+        b"tRNS",
+        b"gAMA",
+        b"cHRM",
+        b"sRGB",
+        b"iCCP",
+        b"cICP",
+        b"sBIT",
+        b"mDCV",
+        b"cLLI",
+        b"bKGD",
+        b"pHYs",
+    }
+)
+"""Chunks that say how pixels are to be shown: `Strip.metadata` keeps them."""
+_OWNER_KEYWORDS = (b"Author", b"Copyright")
+
+
+def _exif_block(found: Sequence[Chunk], held_texts: Sequence[Text | None]) -> bytes | None:
+    """Return the EXIF block a viewer reads: eXIf, or else the text profile."""
+    held = [item.payload for item in found if item.kind == b"eXIf"]
+    if held:
+        return held[-1]
+    for text in held_texts:
+        if text and text.keyword == _PROFILES[0]:
+            return _profile(text.value)
+    return None
+
+
+def _xmp_packet(held_texts: Sequence[Text | None]) -> bytes | None:
+    """Return the XMP packet, the last one if there are several."""
+    return next((text.value for text in reversed(held_texts) if text and text.keyword == _XMP), None)
+
+
+def _profile(value: bytes) -> bytes | None:
+    """Decode the text form of a block: name, length, hexadecimal lines; None when damaged."""
+    try:
+        return bytes.fromhex(b"".join(value.split(b"\n")[3:]).decode("ascii"))
+    except ValueError:
+        return None
+
+
+def _with_profile(value: bytes, block: bytes) -> bytes:
+    """Put a block of the same length into the text form, line breaks where they were."""
+    lines = value.split(b"\n")
+    digits = block.hex().encode("ascii")
+    out, position = lines[:3], 0
+    for line in lines[3:]:
+        size = len(line.strip())
+        out.append(line.replace(line.strip(), digits[position : position + size]))
+        position += size
+    return b"\n".join(out)
+
+
+def _survey(
+    found: Sequence[Chunk], held_texts: Sequence[Text | None], photo: Image.Image, budget: MetadataBudget
+) -> Findings:
+    """Look through all metadata; spots belong to the last eXIf chunk, the one that `_exif_block` returns.
+
+    Raises UnsupportedError when that goes beyond the file's budget.
+    """
+    told = Findings()
+    for item, text in zip(found, held_texts, strict=True):
+        if item.kind == b"eXIf":
+            part = inspect_exif_payload(item.payload, photo, budget)
+            if told.spots or told.leftovers:
+                told.copies.append("thumbnail in a second EXIF chunk")
+            told.spots, told.leftovers = part.spots, part.leftovers
+            told.add(part)
+        elif item.kind == b"caBX":
+            told.links.append(C2PA)
+        if text:
+            told.add(_inspect_text(text, photo, budget))
+        elif is_compressed_text(item):
+            told.copies.append("compressed text that cannot be read")
+    return told
+
+
+def _inspect_text(text: Text, photo: Image.Image, budget: MetadataBudget) -> Findings:
+    if text.keyword == _XMP:
+        return inspect_xmp(text.value)
+    if text.keyword in _PROFILES:
+        part = inspect_exif_payload(_profile(text.value) or b"", photo, budget)
+        # A picture in hexadecimal is not re-made; stripping copies drops the chunk.
+        copies = ["EXIF thumbnail in a text chunk"] if part.spots or part.leftovers else []
+        return Findings(copies=copies, links=part.links)
+    return Findings(links=["owner name"] if text.keyword in _OWNER_KEYWORDS else [])
+
+
+def _rewrite_chunk(item: Chunk, found: Findings, photo: Image.Image, what: Strip) -> list[Chunk]:
+    """Return what becomes of one chunk that is neither header nor image data: itself, another, or nothing."""
+    if what.metadata:
+        return [item] if item.kind in _NEEDED else []
+    if what.credentials and item.kind == b"caBX":
+        return []
+    if item.kind == b"eXIf":
+        block = rewrite_exif(item.payload, found, photo, what)
+        return [item] if block == item.payload else [chunk(b"eXIf", block)]
+    # What was read once is within the budget of a file.
+    text = read_text(item, MetadataBudget("PNG")) if what.gps or what.copies or what.credentials else None
+    if text and text.keyword == _XMP:
+        value = rewrite_xmp(text.value, what)
+        return [item] if value == text.value else [text.with_value(value)]
+    if text and text.keyword in _PROFILES:
+        return _rewrite_profile(item, text, photo, what)
+    # What cannot be read may hold anything.
+    return [] if text is None and (what.gps or what.copies) and is_compressed_text(item) else [item]
+
+
+def _rewrite_profile(item: Chunk, text: Text, photo: Image.Image, what: Strip) -> list[Chunk]:
+    block = _profile(text.value)
+    if block is None:
+        return [item]
+    if what.copies and _inspect_text(text, photo, MetadataBudget("PNG")).copies:
+        return []
+    after = rewrite_exif(block, Findings(), photo, what)
+    return [item] if after == block else [text.with_value(_with_profile(text.value, after))]

@@ -13,14 +13,14 @@ import numpy as np
 from PIL.WebPImagePlugin import WebPImageFile
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging import blocks, exif, metadata, vp8
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.decode import decode, from_array, to_array
-from hashshield.imaging.metadata import Findings
+from hashshield.imaging.decode import decode, from_array, to_array, without_alpha
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.exif import orientation
+from hashshield.imaging.metadata.findings import C2PA, Findings, inspect_exif_payload, inspect_xmp
+from hashshield.imaging.metadata.rewrite import exif_with_orientation, rewrite_exif, rewrite_xmp
 from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
-from hashshield.imaging.strip import exif_with_orientation
 
-__all__ = ["Chunk", "WebpEncoding", "chunks", "read"]
+__all__ = ["Chunk", "WebpEncoding", "chunks", "estimate_quality", "read"]
 
 _ANIMATION = 0x02
 _METADATA_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
@@ -28,7 +28,6 @@ _PICTURE = frozenset({b"VP8 ", b"VP8L"})
 _DECODED = _PICTURE | {b"VP8X", b"ALPH"}
 _KEPT = _DECODED | {b"ICCP"}
 """Chunks `Strip.metadata` keeps."""
-
 _LOSSLESS_EFFORT = 25
 """libwebp's effort, 0 to 100: above this a file gets a little smaller and takes several times as long."""
 
@@ -102,9 +101,9 @@ class WebpEncoding:
                 out += [item] if item.kind in _KEPT else []
             elif item.kind == b"EXIF":
                 found = self.found if item is exif_chunk else Findings()
-                out.append(Chunk(b"EXIF", blocks.rewrite_exif(item.payload, found, shown, strip)))
+                out.append(Chunk(b"EXIF", rewrite_exif(item.payload, found, shown, strip)))
             elif item.kind == b"XMP ":
-                out.append(Chunk(b"XMP ", blocks.rewrite_xmp(item.payload, strip)))
+                out.append(Chunk(b"XMP ", rewrite_xmp(item.payload, strip)))
             else:
                 out.append(item)
         if strip.metadata and out[0].kind == b"VP8X":
@@ -138,23 +137,23 @@ def read(data: bytes, *, name: str) -> Photo:
     pixels = pixels if alpha is None else np.ascontiguousarray(pixels[..., :3])
     blocks_found = {item.kind: item.payload for item in reversed(found)}
     block, packet = blocks_found.get(b"EXIF"), blocks_found.get(b"XMP ")
-    parts = blocks.inspect_exif(block, blocks.opaque(image), MetadataBudget(name)) if block else Findings()
+    parts = inspect_exif_payload(block, without_alpha(image), MetadataBudget(name)) if block else Findings()
     told = Findings(copies=list(parts.copies), links=list(parts.links))
     if packet:
-        told.add(metadata.inspect_xmp(packet))
+        told.add(inspect_xmp(packet))
     if any(item.kind == b"C2PA" for item in found):
-        told.links.append(metadata.C2PA)
+        told.links.append(C2PA)
     if data[end:].strip(b"\0"):
         told.copies.append(f"trailing data ({len(data) - end} bytes)")
     return Photo(
         pixels=pixels,
         alpha=alpha,
         container="webp",
-        orientation=exif.orientation(block, packet),
+        orientation=orientation(block, packet),
         lossless=picture.kind == b"VP8L",
         source=data,
         encoding=WebpEncoding(
-            tuple(found), data[end:], parts, None if picture.kind == b"VP8L" else vp8.quality(picture.payload)
+            tuple(found), data[end:], parts, None if picture.kind == b"VP8L" else estimate_quality(picture.payload)
         ),
         unprotected_copies=tuple(dict.fromkeys(told.copies)),
         links_to_owner=tuple(dict.fromkeys(told.links)),
@@ -193,3 +192,84 @@ def _with_flags(header: Chunk, kinds: set[bytes]) -> Chunk:
     for kind, flag in _METADATA_FLAGS.items():
         flags = flags | flag if kind in kinds else flags & ~flag
     return Chunk(b"VP8X", bytes((flags,)) + header.payload[1:])
+
+
+_LARGEST_INDEX = 127
+_SEGMENTS = 4
+
+
+class _BoolDecoder:
+    """The arithmetic decoder of RFC 6386, section 7; reads zeros past the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 2
+        self.value = int.from_bytes(data[:2].ljust(2, b"\0"), "big")
+        self.range = 255
+        self.shifts = 0
+
+    def bit(self) -> int:
+        """Read one bit of even odds."""
+        split = 1 + ((self.range - 1) * 128 >> 8)
+        found = self.value >= split << 8
+        if found:
+            self.range -= split
+            self.value -= split << 8
+        else:
+            self.range = split
+        while self.range < 128:
+            self.value <<= 1
+            self.range <<= 1
+            self.shifts += 1
+            if self.shifts == 8:
+                self.shifts = 0
+                self.value |= self.data[self.position] if self.position < len(self.data) else 0
+                self.position += 1
+        return int(found)
+
+    def number(self, bits: int) -> int:
+        """Read an unsigned number, high bit first."""
+        value = 0
+        for _ in range(bits):
+            value = value << 1 | self.bit()
+        return value
+
+    def optional(self, bits: int) -> int:
+        """Read a flag and, if it is set, a magnitude and a sign; 0 otherwise."""
+        if not self.bit():
+            return 0
+        value = self.number(bits)
+        return -value if self.bit() else value
+
+
+def estimate_quality(frame: bytes) -> float:
+    """Estimate libwebp's quality setting (0 to 100) from a VP8 key frame.
+
+    libwebp turns quality into a quantiser index of 127 (1 - c), with c the cube root of a piecewise linear function of
+    quality; this undoes it for the finest of the segments, so that none of them comes out coarser than it was.
+    """
+    bits = _BoolDecoder(frame[10:])
+    bits.number(2)
+    updates = [0] * _SEGMENTS
+    absolute = segmented = False
+    if bits.bit():
+        maps = bits.bit()
+        if bits.bit():
+            segmented, absolute = True, bool(bits.bit())
+            updates = [bits.optional(7) for _ in range(_SEGMENTS)]
+            for _ in range(_SEGMENTS):
+                bits.optional(6)
+        if maps:
+            for _ in range(3):
+                if bits.bit():
+                    bits.number(8)
+    bits.number(10)
+    if bits.bit() and bits.bit():
+        for _ in range(8):
+            bits.optional(6)
+    bits.number(2)
+    base = bits.number(7)
+    indices = [update if absolute else base + update for update in updates] if segmented else [base]
+    index = min(max(min(indices), 0), _LARGEST_INDEX)
+    linear = (1 - index / _LARGEST_INDEX) ** 3
+    return 100 * (linear * 1.5 if linear < 0.5 else (linear + 1) / 2)

@@ -16,7 +16,7 @@ from hashshield import imaging
 from hashshield.boundary import boundary, reach
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import HashshieldError, InternalError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.models.hashing import FrozenHash
 from hashshield.types import Codes
 from hashshield.views import pillow_view

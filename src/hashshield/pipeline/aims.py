@@ -16,7 +16,7 @@ from hashshield import imaging
 from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, in_band, photo_generator
 from hashshield.attacks.objectives import Objective
 from hashshield.errors import GoalError, HashshieldError, NotAPhotoError, PhotoError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import upright_rgb
 from hashshield.models.load import OpenModel

@@ -14,7 +14,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError, StorageError, UsageError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import hash_files, upright_rgb

@@ -15,7 +15,7 @@ from hashshield import imaging
 from hashshield.attacks.goals import nearest_class
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.perceptual import perceptual_rows

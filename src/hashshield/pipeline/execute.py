@@ -13,8 +13,7 @@ from hashshield.attacks.presets import preset
 from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.boundary import boundary
 from hashshield.errors import ChangedError, HashshieldError
-from hashshield.imaging.file import read_photo_file
-from hashshield.imaging.formats import has_credentials
+from hashshield.imaging.formats import has_credentials, read_photo_file
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.aims import goal_for

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashshield import imaging
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UnsupportedError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.pipeline.plan import Job, already_row, base_fields
 from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of
 from hashshield.storage import Store

@@ -11,7 +11,7 @@ from typing import Any
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError, NotAPhotoError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.pipeline.attempts import Attempts
 from hashshield.pipeline.copy_places import CopyPlaces, copy_place
 from hashshield.storage import FOREIGN, Record, Snapshot, Store, named

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hashshield import imaging
 from hashshield.errors import UsageError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.models.hash_files import upright_rgb
 
 __all__ = ["Match", "SheetRow", "contact_sheet", "sheet_kind"]

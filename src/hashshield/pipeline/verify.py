@@ -15,7 +15,7 @@ from hashshield.attacks.presets import preset as find_preset
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError, NotAPhotoError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import upright_rgb

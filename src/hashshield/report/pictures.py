@@ -18,7 +18,7 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.models.hash_files import upright_rgb
 from hashshield.storage import Store, digest
 from hashshield.types import Evaluation, Outcome

@@ -12,16 +12,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging import blocks, coders, metadata
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.coders import Coder
 from hashshield.imaging.decode import from_array, to_array
-from hashshield.imaging.heif_copies import copies, is_c2pa, is_image
-from hashshield.imaging.isobmff import Item, Property, Still, parse
-from hashshield.imaging.isobmff_build import build
-from hashshield.imaging.metadata import Findings
+from hashshield.imaging.heif import coders
+from hashshield.imaging.heif.boxes import build, parse
+from hashshield.imaging.heif.coders import Coder
+from hashshield.imaging.heif.items import (
+    Grid,
+    Item,
+    Property,
+    Still,
+    copies,
+    grid_of,
+    is_c2pa,
+    is_image,
+    pieces,
+    size_of,
+)
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.findings import C2PA, Findings, inspect_exif_payload, inspect_xmp
+from hashshield.imaging.metadata.rewrite import rewrite_exif, rewrite_xmp
 from hashshield.imaging.photo import Photo, Pixels, Strip, check_size, to_display_orientation, to_stored_orientation
-from hashshield.imaging.tiles import Grid, grid_of, pieces, size_of
 
 __all__ = ["HeifEncoding", "read"]
 
@@ -90,9 +100,9 @@ class HeifEncoding:
         if item.kind == b"Exif" and item.number in self.found:
             head, block = _exif(before)
             image = from_array(pixels, "L" if pixels.shape[2] == 1 else "RGB")
-            return replace(item, data=head + blocks.rewrite_exif(block, self.found[item.number], image, strip))
+            return replace(item, data=head + rewrite_exif(block, self.found[item.number], image, strip))
         if item.kind == b"mime" and item.content_type == _XMP:
-            return replace(item, data=blocks.rewrite_xmp(item.data, strip))
+            return replace(item, data=rewrite_xmp(item.data, strip))
         return item
 
     def _stripped(self, still: Still, strip: Strip) -> Still:
@@ -142,11 +152,11 @@ def read(data: bytes, *, name: str, container: str) -> Photo:
     told = Findings(copies=list(copies(still, kept | set(thumbnails))))
     for number, item in still.items.items():
         if item.kind == b"Exif":
-            found[number] = blocks.inspect_exif(_exif(item)[1], image, budget)
+            found[number] = inspect_exif_payload(_exif(item)[1], image, budget)
             told.add(found[number])
         elif item.kind == b"mime" and item.content_type == _XMP:
-            told.add(metadata.inspect_xmp(item.data))
-    told.links += [metadata.C2PA for _, whole in still.others if is_c2pa(whole)]
+            told.add(inspect_xmp(item.data))
+    told.links += [C2PA for _, whole in still.others if is_c2pa(whole)]
     return Photo(
         pixels=opaque,
         alpha=alpha_plane,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import piexif
 from PIL import Image
 
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.exif import Block, parse
-from hashshield.imaging.thumbnail import Shape, Spot, embedded, fitting, frame, resembles
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.exif import Block, parse, split_header
+from hashshield.imaging.metadata.thumbnails import Shape, Spot, embedded, fitting, frame, resembles
 
 __all__ = ["C2PA", "Findings", "find_pictures", "inspect_exif", "inspect_iptc", "inspect_xmp", "thumbnail"]
 
@@ -32,7 +32,6 @@ _LINKS = {
 _GPS_VERSION = 0
 _LONG_VALUE = 4096
 """Bytes; cameras pad an empty comment or name to some hundred."""
-
 _XMP_LINKS = (
     (re.compile(rb":GPS(?:Latitude|Longitude|Position|DestL)", re.IGNORECASE), "GPS"),
     (re.compile(rb"xmpMM:(?:Original)?(?:DocumentID|InstanceID)"), "XMP DocumentID"),
@@ -46,6 +45,7 @@ _XMP_COPIES = (
     (re.compile(rb"GDepth:Data\b"), "depth map"),
     (re.compile(rb"GImage:Data\b"), "unblurred image in XMP"),
 )
+
 # Datasets of record 2: by-line, contact, copyright; city, province, country.
 _IPTC_LINKS = (
     (re.compile(rb"\x1c\x02[\x50\x74\x76]"), "owner name"),
@@ -97,6 +97,11 @@ def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, whe
     if _positions(block):
         found.links.append("GPS")
     return found
+
+
+def inspect_exif_payload(data: bytes, photo: Image.Image, budget: MetadataBudget) -> Findings:
+    """Look through a block, header or not; spots count from the start of the TIFF block."""
+    return inspect_exif(split_header(data)[1], photo, budget)
 
 
 def find_pictures(

@@ -1,18 +1,119 @@
-"""What a JPEG's headers say about how it is coded, and what is refused on their word."""
+"""JPEG files as a list of marker segments, and the headers among them (ITU-T T.81, annex B)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging import markers
-from hashshield.imaging.markers import Segment
+from hashshield.imaging.metadata.budget import MetadataBudget
 from hashshield.imaging.photo import check_size
 
-__all__ = ["Header", "inspect"]
+__all__ = [
+    "APP0",
+    "COM",
+    "DHT",
+    "DNL",
+    "DQT",
+    "DRI",
+    "EOI",
+    "SOF",
+    "SOI",
+    "SOS",
+    "JpegHeader",
+    "Segment",
+    "is_metadata",
+    "join",
+    "read_header",
+    "segment",
+    "walk",
+]
+
+SOI, EOI, SOS, DQT, DHT, DNL, DRI, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDC, 0xDD, 0xFE
+DAC, APP0, APP15 = 0xCC, 0xE0, 0xEF
+SOF = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, DAC}
+_AFTER_SCAN = frozenset({DHT, DAC, SOS, EOI, DQT, DNL, DRI, COM, *range(APP0, APP15 + 1)})
+
+# In entropy-coded data FF is followed by 00 (a stuffed byte), a restart marker, or FF (fill before a marker).
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One marker segment: its bytes, without fill, and the entropy-coded data that follows when it is an SOS."""
+
+    marker: int
+    data: bytes
+    """From the FF of the marker to the end of the segment, and of its scan."""
+    body: int
+    """Where the scan's entropy-coded data begins in `data`; its length for every other segment."""
+
+    @property
+    def payload(self) -> bytes:
+        """What follows marker and length, up to the entropy-coded data."""
+        return self.data[4 : self.body]
+
+    @property
+    def scan(self) -> bytes:
+        """The entropy-coded data, empty for all but SOS."""
+        return self.data[self.body :]
+
+
+def is_metadata(marker: int) -> bool:
+    """Tell whether a marker carries metadata (APPn or COM) rather than what decoding needs."""
+    return APP0 <= marker <= APP15 or marker == COM
+
+
+def segment(marker: int, payload: bytes) -> Segment:
+    """Build a segment from at most 65,533 bytes of payload."""
+    data = bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, "big") + payload
+    return Segment(marker, data, len(data))
+
+
+def walk(data: bytes, *, name: str, budget: MetadataBudget | None = None) -> tuple[list[Segment], int]:
+    """Split a JPEG into its segments, SOI and EOI left out, and the offset just after EOI.
+
+    Fill bytes and stray bytes between header segments are tolerated (decoders skip them); a marker that cannot follow a
+    scan is damage. Raises BrokenPhotoError, UnsupportedError for more segments than a file may have.
+    """
+    position, segments, budget = 2, list[Segment](), budget or MetadataBudget(name)
+    while True:
+        budget.segments(1)
+        # Skips fill bytes, and in headers stray bytes too, as decoders do.
+        found = _MARKER.search(data, position)
+        if found is None:
+            raise _broken(name, "ends before its end marker")
+        marker, start = found[1][0], found.start(1) - 1
+        if segments and segments[-1].marker == SOS and marker not in _AFTER_SCAN:
+            raise _broken(name, f"has a stray marker FF{marker:02X} inside its picture data, at byte {start}")
+        if marker == EOI:
+            return segments, start + 2
+        if marker < 0xC0 or marker == SOI:
+            raise _broken(name, f"has a marker FF{marker:02X} where no such marker can be, at byte {start}")
+        body = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        if body < start + 4 or body > len(data):
+            raise _broken(name, f"has a segment FF{marker:02X} at byte {start} that runs past the end of the file")
+        end = body
+        if marker == SOS:
+            following = _MARKER.search(data, body)
+            if following is None:
+                raise _broken(name, "ends inside its picture data")
+            end = following.start()
+        segments.append(Segment(marker, data[start:end], body - start))
+        position = end
+
+
+def join(segments: Iterable[Segment], *, fill: int = 0) -> bytes:
+    """Put segments between SOI and EOI, with `fill` fill bytes before EOI (T.81, B.1.1.2)."""
+    return b"".join((b"\xff\xd8", *(s.data for s in segments), b"\xff" * fill, b"\xff\xd9"))
+
+
+def _broken(name: str, what: str) -> BrokenPhotoError:
+    return BrokenPhotoError(f"{name}: the JPEG {what}; get the file again from its source")
+
 
 _KINDS = {
     0xC3: "lossless",
@@ -29,10 +130,8 @@ _KINDS = {
 _PROGRESSIVE = 0xC2
 _PIXELS_PER_BYTE = 512
 """One block of 64 pixels costs a bit at least; fewer bytes than that cannot hold the picture."""
-
 _BLOCKS = 10
 """Blocks of an MCU in a scan of several components, at most (T.81, B.2.3)."""
-
 _SCAN_WORK = 4_000_000_000
 """Pixels x scans; a file of thousands of empty scans would keep a decoder busy for hours."""
 
@@ -41,7 +140,7 @@ _NATURAL = np.array(sorted(range(64), key=lambda i: (s := i // 8 + i % 8, (i // 
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class JpegHeader:
     """How a file is coded."""
 
     segments: tuple[Segment, ...]
@@ -64,17 +163,17 @@ class Header:
     @property
     def scans(self) -> int:
         """How many scans the picture has."""
-        return sum(s.marker == markers.SOS for s in self.segments)
+        return sum(s.marker == SOS for s in self.segments)
 
 
-def inspect(segments: Sequence[Segment], *, name: str) -> Header:
+def read_header(segments: Sequence[Segment], *, name: str) -> JpegHeader:
     """Read the headers; raises UnsupportedError and BrokenPhotoError."""
-    frames = [s for s in segments if s.marker in markers.SOF]
+    frames = [s for s in segments if s.marker in SOF]
     if any(s.marker == 0xF7 for s in segments):
         raise _unsupported(name, "JPEG-LS")
     if len(frames) > 1:
         raise _unsupported(name, "JPEG with several frames (hierarchical)")
-    if not frames or not any(s.marker == markers.SOS for s in segments):
+    if not frames or not any(s.marker == SOS for s in segments):
         raise BrokenPhotoError(f"{name}: the JPEG has no picture in it; get the file again from its source")
     frame = frames[0]
     if frame.marker in _KINDS:
@@ -85,14 +184,14 @@ def inspect(segments: Sequence[Segment], *, name: str) -> Header:
     if body[0] != 8:
         raise _unsupported(name, f"JPEG of {body[0]} bits per sample")
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-    if height == 0 or any(s.marker == markers.DNL for s in segments):
+    if height == 0 or any(s.marker == DNL for s in segments):
         raise _unsupported(name, "JPEG that tells its height at the end (DNL)")
     if body[5] == 4:
         raise _unsupported(name, "CMYK JPEG", "convert it to RGB first")
     if body[5] not in (1, 3):
         raise _unsupported(name, f"JPEG of {body[5]} components")
     check_size(width, height, name=name)
-    scans = [s for s in segments if s.marker == markers.SOS]
+    scans = [s for s in segments if s.marker == SOS]
     if width * height > _PIXELS_PER_BYTE * sum(len(s.scan) for s in scans):
         raise BrokenPhotoError(
             f"{name}: the JPEG claims {width}x{height} pixels and holds too few bytes for them; get the file again"
@@ -108,13 +207,13 @@ def inspect(segments: Sequence[Segment], *, name: str) -> Header:
             raise BrokenPhotoError(
                 f"{name}: the JPEG has a scan of more than {_BLOCKS} blocks per MCU; get the file again"
             )
-    return Header(
+    return JpegHeader(
         segments=tuple(segments),
         ids=tuple(c[0] for c in components),
         colour=_colour(segments, tuple(c[0] for c in components)),
         factors=tuple(c[1] for c in components),
         tables=_tables(segments, components, name=name),
-        restart=next((int.from_bytes(s.payload[:2], "big") for s in segments if s.marker == markers.DRI), 0),
+        restart=next((int.from_bytes(s.payload[:2], "big") for s in segments if s.marker == DRI), 0),
     )
 
 
@@ -133,7 +232,7 @@ def _colour(segments: Sequence[Segment], ids: tuple[int, ...]) -> str:
     """Decide as libjpeg does (jdapimin.c): JFIF, then Adobe's transform, then component names."""
     if len(ids) == 1:
         return "grey"
-    header = segments[: next(i for i, s in enumerate(segments) if s.marker == markers.SOS)]
+    header = segments[: next(i for i, s in enumerate(segments) if s.marker == SOS)]
     if any(s.marker == 0xE0 and s.payload.startswith(b"JFIF\0") and len(s.payload) >= 14 for s in header):
         return "ycc"
     adobe = [s for s in header if s.marker == 0xEE and s.payload.startswith(b"Adobe") and len(s.payload) >= 12]
@@ -149,9 +248,9 @@ def _tables(
     slots: dict[int, tuple[int, ...]] = {}
     latched: dict[int, tuple[int, ...]] = {}
     for s in segments:
-        if s.marker == markers.DQT:
+        if s.marker == DQT:
             _define_tables(s.payload, slots, name=name)
-        elif s.marker == markers.SOS and s.payload:
+        elif s.marker == SOS and s.payload:
             present = s.payload[1 : 1 + 2 * s.payload[0] : 2]
             for identity, _, slot in components:
                 if identity in present and identity not in latched and slot in slots:

@@ -12,9 +12,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from hashshield.errors import BrokenPhotoError, PhotoError
-from hashshield.imaging import markers
-from hashshield.imaging.budget import MetadataBudget
 from hashshield.imaging.decode import decode
+from hashshield.imaging.jpeg import markers
+from hashshield.imaging.metadata.budget import MetadataBudget
 
 __all__ = ["Shape", "Spot", "embedded", "fitting", "frame", "remake", "resembles"]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from PIL.JpegImagePlugin import JpegImageFile
 
-from hashshield.imaging import exif, jpeg_metadata, jpeg_offsets, markers, sampling
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.change import add_change
 from hashshield.imaging.decode import decode, from_array, to_array
-from hashshield.imaging.jpeg_header import Header, inspect
-from hashshield.imaging.jpeg_samples import decode_samples, encode_samples, matters
-from hashshield.imaging.markers import Segment
+from hashshield.imaging.jpeg import markers, metadata, sampling
+from hashshield.imaging.jpeg.markers import JpegHeader, Segment, read_header
+from hashshield.imaging.jpeg.samples import decode_samples, encode_samples, matters
+from hashshield.imaging.jpeg.sampling import add_change
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.exif import orientation
 from hashshield.imaging.photo import Photo, Pixels, Strip
 
 __all__ = ["JpegEncoding", "read"]
@@ -29,15 +29,15 @@ class JpegEncoding:
     """What writing the file again takes."""
 
     name: str
-    header: Header
-    plan: jpeg_metadata.Plan
+    header: JpegHeader
+    plan: metadata.Plan
     tail: bytes
     """What follows EOI."""
 
     def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
         """Return the file with other pixels; everything but the coded picture and copies of it stays byte for byte."""
         shown = from_array(pixels, "L" if self.header.colour == "grey" else "RGB")
-        kept = jpeg_metadata.rewrite(self.header.segments, self.plan, shown, strip, photo.orientation)
+        kept = metadata.rewrite(self.header.segments, self.plan, shown, strip, photo.orientation)
         del shown
         coded = self._code(photo, pixels)
         first = next(i for i, s in enumerate(self.header.segments) if s.marker == markers.SOS)
@@ -53,15 +53,15 @@ class JpegEncoding:
         if not tail.strip(b"\0"):
             return markers.join(ordered()) + tail
         if strip.gps:
-            tail = jpeg_metadata.tail_without_gps(tail)
+            tail = metadata.tail_without_gps(tail)
         # Second images are found by where they begin: fill bytes keep the place, and if the photo grew, what points
         # there is corrected, which changes no length.
         end = len(photo.source) - len(self.tail)
         fill = max(0, end - len(markers.join(ordered())))
         written = markers.join(ordered(), fill=fill)
-        before = jpeg_offsets.places(photo.source, dict(enumerate(self.header.segments)), end)
-        after = jpeg_offsets.places(written, kept, len(written))
-        jpeg_offsets.follow_tail(kept, self.tail, before, after, self.plan)
+        before = metadata.places(photo.source, dict(enumerate(self.header.segments)), end)
+        after = metadata.places(written, kept, len(written))
+        metadata.follow_tail(kept, self.tail, before, after, self.plan)
         return markers.join(ordered(), fill=fill) + tail
 
     def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
@@ -99,14 +99,14 @@ def read(data: bytes, *, name: str) -> Photo:
     """Decode a JPEG; raises UnsupportedError or BrokenPhotoError."""
     budget = MetadataBudget(name)
     segments, end = markers.walk(data, name=name, budget=budget)
-    header = inspect(segments, name=name)
+    header = read_header(segments, name=name)
     image = decode(JpegImageFile, markers.join(s for s in segments if matters(s)), name=name)
-    plan = jpeg_metadata.survey(segments, data[end:], image, budget)
+    plan = metadata.survey(segments, data[end:], image, budget)
     return Photo(
         pixels=to_array(image),
         alpha=None,
         container="jpeg",
-        orientation=exif.orientation(_exif(segments), _xmp(segments)),
+        orientation=orientation(_exif(segments), _xmp(segments)),
         lossless=False,
         source=data,
         encoding=JpegEncoding(name, header, plan, data[end:]),
@@ -117,11 +117,11 @@ def read(data: bytes, *, name: str) -> Photo:
 
 def _exif(segments: list[Segment]) -> bytes:
     """Join EXIF segments as Pillow does: the header of the first one only."""
-    parts = [s.payload for s in segments if s.marker == 0xE1 and s.payload.startswith(jpeg_metadata.EXIF)]
+    parts = [s.payload for s in segments if s.marker == 0xE1 and s.payload.startswith(metadata.EXIF)]
     return b"".join(part[6:] if index else part for index, part in enumerate(parts))
 
 
 def _xmp(segments: list[Segment]) -> bytes | None:
-    prefix = jpeg_metadata.XMP
+    prefix = metadata.XMP
     packets = [s.payload[len(prefix) :] for s in segments if s.marker == 0xE1 and s.payload.startswith(prefix)]
     return packets[-1] if packets else None

@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Block", "Entry", "orientation", "parse"]
+__all__ = ["Block", "Entry", "orientation", "parse", "split_header"]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _CHILDREN = {("0th", 0x8769): "Exif", ("0th", 0x8825): "GPS", ("Exif", 0xA005): "Interop"}
 _POINTERS = dict.fromkeys((0x8769, 0x8825, 0xA005), ((4, 1),)) | dict.fromkeys((0x0201, 0x0202), ((3, 1), (4, 1)))
 """Tags that hold offsets -> (type, count) they must have."""
-
 _INTEGERS = frozenset({3, 4, 6, 8, 9})
 _SIGNED = frozenset({6, 8, 9})
 _ORIENTATION = 0x0112
@@ -157,3 +156,11 @@ def orientation(exif: bytes | None, xmp: bytes | None) -> int:
 def _strip_headers(exif: bytes) -> bytes:
     # Some writers put the header twice; Pillow accepts that, so its readers see an orientation.
     return re.sub(rb"^(?:Exif\x00\x00){1,2}", b"", exif)
+
+
+_HEADER = b"Exif\0\0"
+
+
+def split_header(data: bytes) -> tuple[bytes, bytes]:
+    """Split off the `Exif\\0\\0` that some writers put before the TIFF block: (header or nothing, block)."""
+    return (data[: len(_HEADER)], data[len(_HEADER) :]) if data.startswith(_HEADER) else (b"", data)

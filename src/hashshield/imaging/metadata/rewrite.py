@@ -1,4 +1,4 @@
-"""Taking things out of metadata in place: blanked to the same length, so that no offset moves."""
+"""EXIF and XMP written again in place: blanked to the same length, so that no offset moves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hashshield.imaging.exif import Block, parse
+from PIL import Image
+
+from hashshield.imaging.metadata.exif import Block, parse, split_header
+from hashshield.imaging.metadata.findings import Findings
+from hashshield.imaging.metadata.thumbnails import remake
+from hashshield.imaging.photo import Strip
 
 __all__ = [
     "blank",
@@ -16,10 +21,11 @@ __all__ = [
     "blank_xmp_credentials",
     "blank_xmp_gps",
     "exif_with_orientation",
+    "rewrite_exif",
+    "rewrite_xmp",
 ]
 
 _GPS_POINTER = 0x8825
-
 _NAME = rb"[A-Za-z][\w.-]*"
 
 
@@ -138,3 +144,25 @@ def exif_with_orientation(orientation: int) -> bytes:
     """Return the smallest TIFF block that says how the photo is to be turned."""
     entry = b"\x01\x12\x00\x03\x00\x00\x00\x01" + orientation.to_bytes(2, "big") + b"\0\0"
     return b"MM\0*\0\0\0\x08\0\x01" + entry + b"\0\0\0\0"
+
+
+def rewrite_exif(data: bytes, found: Findings, photo: Image.Image, what: Strip) -> bytes:
+    """Return the block, of the same length, with re-made thumbnails and without what is stripped."""
+    header, block = split_header(data)
+    for spot in found.spots:
+        block = remake(block, spot, photo)
+    if what.copies:
+        for spot in found.leftovers:
+            block = blank(block, spot.start, spot.end)
+    if what.gps:
+        block = blank_exif_gps(block)
+    return header + block
+
+
+def rewrite_xmp(packet: bytes, what: Strip) -> bytes:
+    """Return an XMP packet of the same length without what is stripped."""
+    if what.copies:
+        packet = blank_xmp_copies(packet)
+    if what.credentials:
+        packet = blank_xmp_credentials(packet)
+    return blank_xmp_gps(packet) if what.gps else packet

@@ -1,15 +1,16 @@
-"""Still images in ISO base media files (ISO/IEC 14496-12, 23008-12): taken apart into items."""
+"""ISO base media files (ISO/IEC 14496-12, 23008-12): parsed into the items of a still picture, and written from them.
+
+Item data, item entries and property payloads pass through byte for byte; only their locations are written anew.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
+from hashshield.imaging.heif.items import IN_FILE, IN_IDAT, Item, Property, Reference, Still
 
-__all__ = ["IN_FILE", "IN_IDAT", "Item", "Property", "Reference", "Still", "parse"]
+__all__ = ["build", "parse"]
 
 _MOST = 2000
 """Items, references and properties; the largest grids of phones have about 400 items."""
@@ -17,92 +18,6 @@ _MOST_TOGETHER = 20_000
 """Boxes of one level, and pieces, targets and properties of all items together."""
 _MOST_PROPERTIES = 255
 """Of one item; the format counts them in a byte."""
-
-IN_FILE, IN_IDAT = 0, 1
-"""Where an item's data lies: in the file, or inside the header (14496-12, 8.11.3)."""
-
-
-class Property(NamedTuple):
-    """A property as one item has it."""
-
-    kind: bytes
-    payload: bytes
-    essential: bool
-
-
-class Reference(NamedTuple):
-    """What one item says of others."""
-
-    kind: bytes
-    source: int
-    targets: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One item: a coded or derived image, or metadata."""
-
-    number: int
-    kind: bytes
-    """'hvc1', 'av01', 'grid', 'Exif', 'mime', ..."""
-    content_type: bytes
-    """Of 'mime' items."""
-    entry: bytes
-    """Its box in the item list."""
-    data: bytes
-    inline: bool
-    """Whether its data lies inside the header."""
-    properties: tuple[Property, ...]
-
-    def find(self, kind: bytes) -> bytes | None:
-        """Return the payload of the first property of a kind."""
-        return next((item.payload for item in self.properties if item.kind == kind), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Still:
-    """A file."""
-
-    brands: bytes
-    """The first box."""
-    primary: int
-    items: dict[int, Item]
-    references: tuple[Reference, ...]
-    notes: tuple[bytes, ...]
-    """Other boxes of the header."""
-    others: tuple[tuple[bytes, bytes], ...]
-    """Kind and bytes of other boxes of the file, fillers apart."""
-    tail: bytes
-    """What follows the last box."""
-
-    def targets(self, kind: bytes, source: int) -> tuple[int, ...]:
-        """Return what an item refers to, in order."""
-        return tuple(t for r in self.references if (r.kind, r.source) == (kind, source) for t in r.targets)
-
-    def tree(self, *numbers: int) -> tuple[int, ...]:
-        """Return items and what they are derived from; items that are not there are left out."""
-        derived: dict[int, list[int]] = {}
-        for kind, source, targets in self.references:
-            if kind == b"dimg":
-                derived.setdefault(source, []).extend(targets)
-        found: dict[int, None] = {}
-        waiting = deque(numbers)
-        while waiting:
-            following = waiting.popleft()
-            if following in self.items and following not in found:
-                found[following] = None
-                waiting += derived.get(following, ())
-        return tuple(found)
-
-    def only(self, numbers: Iterable[int]) -> Still:
-        """Leave out all other items, and what is said of them."""
-        kept = set(numbers)
-        references = [r._replace(targets=tuple(t for t in r.targets if t in kept)) for r in self.references]
-        return replace(
-            self,
-            items={number: item for number, item in self.items.items() if number in kept},
-            references=tuple(r for r in references if r.source in kept and r.targets),
-        )
 
 
 class _DamageError(Exception):
@@ -314,3 +229,88 @@ def _counted(count: int, most: int = _MOST) -> int:
     if count > most:
         raise _DamageError("there are too many items")
     return count
+
+
+def build(still: Still) -> bytes:
+    """Return the file: brands, header, item data in the items' order, other boxes."""
+    inline = b"".join(item.data for item in still.items.values() if item.inline)
+    named = {number for _, source, targets in still.references for number in (source, *targets)}
+    wide = 4 if max(named | still.items.keys()) > 0xFFFF else 2
+
+    def header(mdat: int) -> bytes:
+        return _box(
+            b"meta",
+            bytes(4),
+            *still.notes,
+            _box(b"pitm", bytes((wide == 4, 0, 0, 0)), still.primary.to_bytes(wide, "big")),
+            _listed(still),
+            _referring(still.references, wide),
+            _described(still, wide),
+            _box(b"idat", inline) if inline else b"",
+            _placed(still, wide, mdat),
+        )
+
+    before = len(still.brands) + len(header(0))
+    data = _box(b"mdat", *(item.data for item in still.items.values() if not item.inline))
+    return b"".join((still.brands, header(before + 8), data, *(whole for _, whole in still.others), still.tail))
+
+
+def _listed(still: Still) -> bytes:
+    entries = [item.entry for item in still.items.values()]
+    return _box(b"iinf", bytes(4), len(entries).to_bytes(2, "big"), *entries)
+
+
+def _referring(references: tuple[Reference, ...], wide: int) -> bytes:
+    if not references:
+        return b""
+    rows = (
+        _box(
+            kind,
+            source.to_bytes(wide, "big"),
+            len(targets).to_bytes(2, "big"),
+            *(target.to_bytes(wide, "big") for target in targets),
+        )
+        for kind, source, targets in references
+    )
+    return _box(b"iref", bytes((wide == 4, 0, 0, 0)), *rows)
+
+
+def _described(still: Still, wide: int) -> bytes:
+    """The properties, each once, and which item has which."""
+    known: dict[tuple[bytes, bytes], int] = {}
+    rows = []
+    for item in still.items.values():
+        if not item.properties:
+            continue
+        row = item.number.to_bytes(wide, "big") + bytes((len(item.properties),))
+        for kind, payload, essential in item.properties:
+            index = known.setdefault((kind, payload), len(known) + 1)
+            row += (index | essential << 15).to_bytes(2, "big")
+        rows.append(row)
+    held = _box(b"ipco", *(_box(kind, payload) for kind, payload in known))
+    return _box(b"iprp", held, _box(b"ipma", bytes((wide == 4, 0, 0, 1)), len(rows).to_bytes(4, "big"), *rows))
+
+
+def _placed(still: Still, wide: int, mdat: int) -> bytes:
+    rows = []
+    at = {True: 0, False: mdat}
+    for item in still.items.values():
+        extent = at[item.inline].to_bytes(4, "big") + len(item.data).to_bytes(4, "big")
+        # An extent of length 0 would mean all of the file.
+        count = 1 if item.data else 0
+        rows.append(
+            item.number.to_bytes(wide, "big")
+            + (IN_IDAT if item.inline else IN_FILE).to_bytes(2, "big")
+            + bytes(2)
+            + count.to_bytes(2, "big")
+            + extent * count
+        )
+        at[item.inline] += len(item.data)
+    version = 2 if wide == 4 else 1
+    return _box(b"iloc", bytes((version, 0, 0, 0, 0x44, 0)), len(rows).to_bytes(wide, "big"), *rows)
+
+
+def _box(kind: bytes, *parts: bytes) -> bytes:
+    """Return a box."""
+    payload = b"".join(parts)
+    return (8 + len(payload)).to_bytes(4, "big") + kind + payload

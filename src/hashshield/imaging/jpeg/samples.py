@@ -9,12 +9,11 @@ from itertools import chain
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from hashshield.imaging import markers, sampling
 from hashshield.imaging.decode import decode, from_array, to_array
-from hashshield.imaging.jpeg_header import Header
-from hashshield.imaging.markers import Segment
+from hashshield.imaging.jpeg import markers, sampling
+from hashshield.imaging.jpeg.markers import JpegHeader, Segment
+from hashshield.imaging.jpeg.sampling import BLOCK, LARGEST_SIDE, Layout, Ratio
 from hashshield.imaging.photo import Pixels
-from hashshield.imaging.sampling import BLOCK, LARGEST_SIDE, Layout, Ratio
 
 __all__ = ["decode_samples", "encode_samples", "matters"]
 
@@ -27,7 +26,7 @@ def matters(item: Segment) -> bool:
     return item.marker in (0xE0, 0xEE) or not markers.is_metadata(item.marker)
 
 
-def decode_samples(header: Header, layout: Layout, *, name: str) -> list[Pixels]:
+def decode_samples(header: JpegHeader, layout: Layout, *, name: str) -> list[Pixels]:
     """Return the samples of each component as coded, shaped as the layout wants them.
 
     Blocks at the right and bottom edge hold samples that are never shown but take part in the transform. A frame header
@@ -64,7 +63,7 @@ def _enlarged(layout: Layout, unit: Ratio) -> tuple[int, int]:
     return across, down
 
 
-def _readable(header: Header, layout: Layout, size: tuple[int, int]) -> list[Segment]:
+def _readable(header: JpegHeader, layout: Layout, size: tuple[int, int]) -> list[Segment]:
     """Leave out scans with fewer blocks than a picture of this size would have of their only component."""
 
     def blocks(width: int, height: int, ratio: Ratio) -> tuple[int, int]:
@@ -86,7 +85,7 @@ def _resized(frame: Segment, width: int, height: int) -> Segment:
     return markers.segment(frame.marker, bytes(body))
 
 
-def encode_samples(planes: list[Pixels], header: Header, layout: Layout, *, plain: bool = False) -> list[Segment]:
+def encode_samples(planes: list[Pixels], header: JpegHeader, layout: Layout, *, plain: bool = False) -> list[Segment]:
     """Code samples with the source's tables, scan kind and restart interval; return all segments but metadata.
 
     `plain` codes the same coefficients in less time and more bytes.
@@ -122,7 +121,7 @@ def _room(layout: Layout) -> int:
 
 
 def _code_together(
-    planes: list[Pixels], header: Header, layout: Layout, *, progressive: bool = False, optimize: bool = False
+    planes: list[Pixels], header: JpegHeader, layout: Layout, *, progressive: bool = False, optimize: bool = False
 ) -> list[Segment]:
     planes = [sampling.fit(plane, shape) for plane, shape in zip(planes, layout.shapes, strict=True)]
     bands = [from_array(plane, "L") for plane in sampling.arrange(planes, layout)]
@@ -148,7 +147,7 @@ def _code_together(
 
 
 def _code_apart(
-    planes: list[Pixels], header: Header, layout: Layout, *, progressive: bool = False, optimize: bool = False
+    planes: list[Pixels], header: JpegHeader, layout: Layout, *, progressive: bool = False, optimize: bool = False
 ) -> list[Segment]:
     """Code each component as a grey picture, and put their scans under one frame header.
 
@@ -174,7 +173,7 @@ def _code_apart(
 
 
 def _save(
-    image: Image.Image, tables: Sequence[Sequence[int]], header: Header, **options: object
+    image: Image.Image, tables: Sequence[Sequence[int]], header: JpegHeader, **options: object
 ) -> tuple[list[Segment], Segment, list[list[Segment]]]:
     """Return what precedes the frame header, the frame header, and each scan after the tables it brings along."""
     out = BytesIO()
@@ -190,7 +189,7 @@ def _save(
     return coded[:first], coded[first], scans[:-1]
 
 
-def _announced(marker: int, header: Header, layout: Layout, slots: bytes) -> Segment:
+def _announced(marker: int, header: JpegHeader, layout: Layout, slots: bytes) -> Segment:
     """Build the frame header."""
     body = bytes([8]) + layout.height.to_bytes(2, "big") + layout.width.to_bytes(2, "big") + bytes([len(slots)])
     for identity, (across, down), slot in zip(header.ids, layout.factors, slots, strict=True):

@@ -1,21 +1,43 @@
-"""A JPEG's metadata segments and what follows its end: which copies they hold, and how they are written again."""
+"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+import numpy as np
 from PIL import Image
 
-from hashshield.imaging import exif, metadata, strip
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.markers import Segment, is_metadata, segment
-from hashshield.imaging.metadata import Findings
+from hashshield.imaging.jpeg.markers import Segment, is_metadata, segment
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.exif import Block, parse
+from hashshield.imaging.metadata.findings import C2PA, Findings, find_pictures, inspect_exif, inspect_iptc, inspect_xmp
+from hashshield.imaging.metadata.rewrite import (
+    blank,
+    blank_exif_gps,
+    blank_xmp_copies,
+    blank_xmp_credentials,
+    blank_xmp_gps,
+    exif_with_orientation,
+)
+from hashshield.imaging.metadata.thumbnails import Spot, fitting, remake
 from hashshield.imaging.photo import Strip
-from hashshield.imaging.thumbnail import Spot, fitting, remake
 
-__all__ = ["EXIF", "MPF", "XMP", "Plan", "rewrite", "survey", "tail_without_gps"]
+__all__ = [
+    "APP0",
+    "EXIF",
+    "MPF",
+    "XMP",
+    "Places",
+    "Plan",
+    "follow_tail",
+    "places",
+    "rewrite",
+    "survey",
+    "tail_without_gps",
+]
 
 APP0, APP1, APP2, APP11, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
 EXIF = b"Exif\0\0"
@@ -26,8 +48,7 @@ MPF = b"MPF\0"
 _FLASHPIX = b"FPXR\0"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _TAIL_BLOCKS = 32
-"""EXIF blocks looked for behind the photo."""
-
+"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
 _TAIL_EXIF = re.compile(rb"Exif\0\0(?=II\*\0|MM\0\*)")
 
 
@@ -60,22 +81,22 @@ def survey(segments: Sequence[Segment], tail: bytes, photo: Image.Image, budget:
 def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Findings:
     payload = item.payload
     if item.marker == APP1 and payload.startswith(EXIF):
-        found = metadata.inspect_exif(payload[len(EXIF) :], photo, budget)
+        found = inspect_exif(payload[len(EXIF) :], photo, budget)
         found.spots = [_moved(spot, len(EXIF)) for spot in found.spots]
         found.leftovers = [_moved(spot, len(EXIF)) for spot in found.leftovers]
         return found
     if item.marker == APP1 and payload.startswith((XMP, _XMP_EXTENSION)):
-        return metadata.inspect_xmp(payload)
+        return inspect_xmp(payload)
     if item.marker == APP0 and payload.startswith((b"JFIF\0", b"JFXX\0")):
         return _inspect_jfif(payload, photo, budget)
     if item.marker == APP11 and b"c2pa" in payload:
-        return Findings(links=[metadata.C2PA])
+        return Findings(links=[C2PA])
     if item.marker == APP2 and payload.startswith((_ICC, MPF, _GAIN_MAP)):
         return Findings()
     where = "Photoshop resources" if item.marker == APP13 else f"APP{item.marker & 15}"
-    found = metadata.find_pictures(payload, photo, budget, where=where, thumbnails=item.marker == APP13)
+    found = find_pictures(payload, photo, budget, where=where, thumbnails=item.marker == APP13)
     if item.marker == APP13:
-        found.add(metadata.inspect_iptc(payload))
+        found.add(inspect_iptc(payload))
     if item.marker == APP2 and payload.startswith(_FLASHPIX):
         # A FlashPix stream runs over several segments, so its pictures may not be whole in any of them.
         found.copies.append("FlashPix data")
@@ -84,7 +105,7 @@ def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Findi
 
 def _inspect_jfif(payload: bytes, photo: Image.Image, budget: MetadataBudget) -> Findings:
     if payload.startswith(b"JFXX\0") and payload[5:6] == b"\x10":
-        return metadata.find_pictures(payload, photo, budget, where="JFIF extension", thumbnails=True)
+        return find_pictures(payload, photo, budget, where="JFIF extension", thumbnails=True)
     plain = {b"JFIF\0": 12, b"JFXX\0": 6}[payload[:5]]
     if payload.startswith(b"JFXX\0") and payload[5:6] != b"\x13":
         return Findings(copies=["JFIF thumbnail with a palette"])
@@ -134,20 +155,20 @@ def rewrite(
             payload = remake(payload, spot, photo)
         if what.copies or what.metadata:
             for spot in plan.leftovers[index]:
-                payload = strip.blank(payload, spot.start, spot.end)
+                payload = blank(payload, spot.start, spot.end)
             if item.marker == APP1 and payload.startswith(XMP):
-                payload = XMP + strip.blank_xmp_copies(payload[len(XMP) :])
+                payload = XMP + blank_xmp_copies(payload[len(XMP) :])
             if _only_points_at_copies(item):
                 continue
         if what.gps:
             payload = _without_gps(item.marker, payload)
         if what.credentials and item.marker == APP1 and payload.startswith(XMP):
-            payload = XMP + strip.blank_xmp_credentials(payload[len(XMP) :])
+            payload = XMP + blank_xmp_credentials(payload[len(XMP) :])
         if what.metadata and not _needed(item):
             # Orientation moves into a block of its own, where EXIF was.
             if turned or orientation == 1 or item.marker != APP1:
                 continue
-            payload, turned = EXIF + strip.exif_with_orientation(orientation), True
+            payload, turned = EXIF + exif_with_orientation(orientation), True
         kept[index] = item if payload == item.payload else segment(item.marker, payload)
     return kept
 
@@ -168,7 +189,7 @@ def _only_points_at_copies(item: Segment) -> bool:
     if item.marker == APP0:
         return payload.startswith(b"JFXX\0") and payload[5:6] == b"\x11"
     if item.marker == APP1:
-        return payload.startswith(_XMP_EXTENSION) and bool(metadata.inspect_xmp(payload).copies)
+        return payload.startswith(_XMP_EXTENSION) and bool(inspect_xmp(payload).copies)
     return item.marker == APP2 and payload.startswith((MPF, _GAIN_MAP, _FLASHPIX))
 
 
@@ -183,25 +204,112 @@ def _needed(item: Segment) -> bool:
 
 def _without_gps(marker: int, payload: bytes) -> bytes:
     if marker == APP1 and payload.startswith(EXIF):
-        return EXIF + strip.blank_exif_gps(payload[len(EXIF) :])
+        return EXIF + blank_exif_gps(payload[len(EXIF) :])
     if marker == APP1 and payload.startswith(XMP):
-        return XMP + strip.blank_xmp_gps(payload[len(XMP) :])
+        return XMP + blank_xmp_gps(payload[len(XMP) :])
     return payload
 
 
 def tail_without_gps(tail: bytes) -> bytes:
     """Take positions out of the EXIF blocks of second images, in place."""
     for start, block in list(_tail_blocks(tail)):
-        tail = tail[:start] + strip.blank_exif_gps(block.data) + tail[start + len(block.data) :]
+        tail = tail[:start] + blank_exif_gps(block.data) + tail[start + len(block.data) :]
     return tail
 
 
-def _tail_blocks(tail: bytes) -> Iterator[tuple[int, exif.Block]]:
+def _tail_blocks(tail: bytes) -> Iterator[tuple[int, Block]]:
     for _, match in zip(range(_TAIL_BLOCKS), _TAIL_EXIF.finditer(tail), strict=False):
-        block = exif.parse(tail[match.end() : match.end() + 65_536])
+        block = parse(tail[match.end() : match.end() + 65_536])
         if block is not None:
             yield match.end(), block
 
 
 def _moved(spot: Spot, by: int) -> Spot:
     return Spot(spot.start + by, spot.end + by, spot.width, spot.height, spot.coding, spot.shape)
+
+
+_MP_ENTRIES = 0xB002
+_MAKER_NOTE = 0x927C
+_PICTURE = re.compile(rb"\xff\xd8\xff")
+_TIFF = re.compile(rb"II\*\0|MM\0\*")
+_PICTURES, _ORIGINS = 256, 8
+"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
+_SONY_HEADER = 32
+"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things lie in a file."""
+
+    segments: dict[int, int]
+    """Offset of each segment, by its index."""
+    tail: int
+    """Offset of what follows the photo."""
+
+
+def places(data: bytes, segments: Mapping[int, Segment], tail: int) -> Places:
+    """Find segments, in their order, in a file that holds them; fill and stray bytes may lie between them."""
+    found, position = dict[int, int](), 0
+    for index, item in segments.items():
+        found[index] = data.index(item.data, position)
+        position = found[index] + len(item.data)
+    return Places(found, tail)
+
+
+def follow_tail(kept: dict[int, Segment], tail: bytes, before: Places, after: Places, plan: Plan) -> None:
+    """Correct MPF indices and maker notes when what follows the photo, or they themselves, moved."""
+    for index, item in kept.items():
+        moved = after.segments[index] - before.segments[index]
+        shift = after.tail - before.tail - moved
+        if item.marker == APP2 and item.payload.startswith(MPF):
+            payload = _mpf(item.payload, shift, grown=after.tail - before.tail)
+        elif item.marker == APP1 and item.payload.startswith(EXIF) and shift:
+            start = before.segments[index] + len(item.data) - len(item.payload) + len(EXIF)
+            beginnings = [m.start() + before.tail for m in islice(_PICTURE.finditer(tail), _PICTURES)]
+            payload = EXIF + _pointing(
+                item.payload[len(EXIF) :], start, beginnings, shift, [*plan.spots[index], *plan.leftovers[index]]
+            )
+        else:
+            continue
+        if payload != item.payload:
+            kept[index] = segment(item.marker, payload)
+
+
+def _mpf(payload: bytes, shift: int, *, grown: int) -> bytes:
+    block = parse(payload[len(MPF) :])
+    entries = block.find("0th", _MP_ENTRIES) if block else None
+    if block is None or entries is None:
+        return payload
+    out = bytearray(block.data)
+    for at in range(entries.start, entries.start + entries.size - 15, 16):
+        # An offset of 0 is the photo itself, whose size changes; all others move.
+        field, by = (at + 8, shift) if any(out[at + 8 : at + 12]) else (at + 4, grown)
+        value = int.from_bytes(out[field : field + 4], block.order) + by
+        out[field : field + 4] = (value % (1 << 32)).to_bytes(4, block.order)
+    return MPF + bytes(out)
+
+
+def _pointing(block: bytes, start: int, beginnings: Sequence[int], shift: int, pictures: Sequence[Spot]) -> bytes:
+    """Return an EXIF block, at `start` in its file, whose pointers to these beginnings of second images moved along.
+
+    Each maker has its own layout, so a pointer is known by where it leads: four bytes, in either order, that
+    count from the EXIF header, from the maker note or from a TIFF header within it, and lead to the first byte of a
+    picture. By chance a number does so once in 2^32, for each picture and origin.
+    """
+    parsed = parse(block)
+    note = parsed.find("Exif", _MAKER_NOTE) if parsed else None
+    origins = {0} | ({note.start} if note else set()) | {m.start() for m in islice(_TIFF.finditer(block), _ORIGINS)}
+    targets = [at - start - origin for at in beginnings for origin in origins]
+    targets = [target for each in targets for target in (each, each - _SONY_HEADER) if target > 0]
+    spared = [range(spot.start - len(EXIF) - 3, spot.end - len(EXIF)) for spot in pictures]
+    out = bytearray(block)
+    for phase in range(4):
+        for kind in ("<u4", ">u4"):
+            numbers = np.frombuffer(block, dtype=kind, offset=phase, count=(len(block) - phase) // 4)
+            for index in np.flatnonzero(np.isin(numbers, targets)).tolist():
+                at = phase + 4 * index
+                if not any(at in part for part in spared):
+                    moved = np.array([(int(numbers[index]) + shift) % (1 << 32)], dtype=kind)
+                    out[at : at + 4] = moved.tobytes()
+    return bytes(out)
