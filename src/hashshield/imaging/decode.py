@@ -10,8 +10,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.photo import Pixels
 
 __all__ = ["decode", "from_array", "to_array", "without_alpha"]
 

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hashshield.arrays import Pixels
 from hashshield.imaging.heif.codec import HeifEncoding
 from hashshield.imaging.jpeg.codec import JpegEncoding
-from hashshield.imaging.photo import Photo, Pixels
+from hashshield.imaging.photo import Photo
 from hashshield.imaging.webp import WebpEncoding
 
 __all__ = ["departure"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hashshield.arrays import Pixels
 from hashshield.errors import UnsupportedError
 
 __all__ = [
@@ -16,8 +18,7 @@ __all__ = [
     "MIN_SIDE",
     "Encoding",
     "Photo",
-    "Pixels",
-    "Strip",
+    "StripOptions",
     "check_size",
     "colour_channels",
     "pixel_digest",
@@ -25,7 +26,6 @@ __all__ = [
     "to_stored_orientation",
 ]
 
-Pixels = NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 MAX_PIXELS = 200_000_000
@@ -40,7 +40,7 @@ _ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class StripOptions:
     """What `write` leaves out, on request only."""
 
     copies: bool = False
@@ -56,8 +56,12 @@ class Strip:
 class Encoding(Protocol):
     """What a codec remembers of the file, enough to write it again with other pixels."""
 
-    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+    def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the whole file with `pixels`, shaped like `photo.pixels`."""
+        ...
+
+    def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
+        """Return a function from pixels, shaped like `photo.pixels`, to those that a written file would decode to."""
         ...
 
 

@@ -6,7 +6,7 @@ Apple's iDOT chunk, which points into the old image data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -14,17 +14,18 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging.decode import decode, from_array, to_array, without_alpha
 from hashshield.imaging.metadata.budget import MetadataBudget
-from hashshield.imaging.metadata.exif import orientation
-from hashshield.imaging.metadata.findings import C2PA, Findings, inspect_exif_payload, inspect_xmp
+from hashshield.imaging.metadata.exif import read_orientation
+from hashshield.imaging.metadata.findings import C2PA, MetadataFindings, inspect_exif_payload, inspect_xmp
 from hashshield.imaging.metadata.rewrite import exif_with_orientation, rewrite_exif, rewrite_xmp
-from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
+from hashshield.imaging.photo import Photo, StripOptions, check_size
 from hashshield.imaging.png_chunks import (
     SIGNATURE,
-    Chunk,
-    Text,
+    PngChunk,
+    TextChunk,
     chunk,
     chunks,
     is_compressed_text,
@@ -43,22 +44,22 @@ _MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 class PngEncoding:
     """How the file was coded."""
 
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[PngChunk, ...]
     tail: bytes
     """What follows IEND."""
     mode: str
     """Pillow's mode: 'L', 'LA', 'RGB' or 'RGBA'."""
     key: tuple[int, ...] | None
     """The colour that means transparent."""
-    found: Findings
+    findings: MetadataFindings
     """What its metadata holds."""
 
-    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+    def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the file with other pixels."""
         pixels = self._visible(photo, pixels)
         shown = from_array(pixels, "RGB" if pixels.shape[2] == 3 else "L")
         picture = _image_data(pixels, photo.alpha if self.key is None else None, self.mode)
-        out: list[Chunk] = []
+        out: list[PngChunk] = []
         exif_chunk = next((item for item in reversed(self.chunks) if item.kind == b"eXIf"), None)
         for item in self.chunks:
             if item.kind == b"IHDR":
@@ -69,9 +70,15 @@ class PngEncoding:
                 out.extend(picture)
                 picture = []
             elif item.kind != b"iDOT":
-                out.extend(_rewrite_chunk(item, self.found if item is exif_chunk else Findings(), shown, strip))
+                out.extend(
+                    _rewrite_chunk(item, self.findings if item is exif_chunk else MetadataFindings(), shown, strip)
+                )
         tail = b"" if strip.copies or strip.metadata else self.tail
         return b"".join((SIGNATURE, *(item.data for item in out))) + tail
+
+    def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
+        """Return the identity: a PNG gives its pixels back exactly."""
+        return lambda pixels: pixels
 
     def _visible(self, photo: Photo, pixels: Pixels) -> Pixels:
         """Keep stored what nobody sees, and keep opaque pixels off the colour key."""
@@ -83,7 +90,7 @@ class PngEncoding:
         return np.where(kept[..., None], photo.pixels, pixels) if kept.any() else pixels
 
 
-def _image_data(pixels: Pixels, alpha: Pixels | None, mode: str) -> list[Chunk]:
+def _image_data(pixels: Pixels, alpha: Pixels | None, mode: str) -> list[PngChunk]:
     if alpha is not None:
         pixels = np.dstack((pixels, alpha))
     out = BytesIO()
@@ -113,7 +120,7 @@ def read(data: bytes, *, name: str) -> Photo:
         pixels=pixels,
         alpha=alpha,
         container="png",
-        orientation=orientation(_exif_block(found, texts), _xmp_packet(texts)),
+        orientation=read_orientation(_exif_block(found, texts), _xmp_packet(texts)),
         lossless=True,
         source=data,
         encoding=PngEncoding(tuple(found), data[end:], mode, key, told),
@@ -122,7 +129,7 @@ def read(data: bytes, *, name: str) -> Photo:
     )
 
 
-def _check(found: list[Chunk], *, name: str) -> str:
+def _check(found: list[PngChunk], *, name: str) -> str:
     """Refuse what cannot be kept as it is; return Pillow's mode."""
     if found[0].kind == b"CgBI":
         raise UnsupportedError(f"{name}: a PNG in Apple's app format is not supported; convert it to a plain PNG first")
@@ -153,7 +160,7 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     return np.ascontiguousarray(both[..., :-1]), np.ascontiguousarray(both[..., -1])
 
 
-def _key(found: list[Chunk], mode: str, *, name: str) -> tuple[int, ...] | None:
+def _key(found: list[PngChunk], mode: str, *, name: str) -> tuple[int, ...] | None:
     payload = next((item.payload for item in found if item.kind == b"tRNS"), None)
     if payload is None:
         return None
@@ -182,11 +189,11 @@ _NEEDED = frozenset(
         b"pHYs",
     }
 )
-"""Chunks that say how pixels are to be shown: `Strip.metadata` keeps them."""
+"""Chunks that say how pixels are to be shown: `StripOptions.metadata` keeps them."""
 _OWNER_KEYWORDS = (b"Author", b"Copyright")
 
 
-def _exif_block(found: Sequence[Chunk], held_texts: Sequence[Text | None]) -> bytes | None:
+def _exif_block(found: Sequence[PngChunk], held_texts: Sequence[TextChunk | None]) -> bytes | None:
     """Return the EXIF block a viewer reads: eXIf, or else the text profile."""
     held = [item.payload for item in found if item.kind == b"eXIf"]
     if held:
@@ -197,7 +204,7 @@ def _exif_block(found: Sequence[Chunk], held_texts: Sequence[Text | None]) -> by
     return None
 
 
-def _xmp_packet(held_texts: Sequence[Text | None]) -> bytes | None:
+def _xmp_packet(held_texts: Sequence[TextChunk | None]) -> bytes | None:
     """Return the XMP packet, the last one if there are several."""
     return next((text.value for text in reversed(held_texts) if text and text.keyword == _XMP), None)
 
@@ -223,19 +230,19 @@ def _with_profile(value: bytes, block: bytes) -> bytes:
 
 
 def _survey(
-    found: Sequence[Chunk], held_texts: Sequence[Text | None], photo: Image.Image, budget: MetadataBudget
-) -> Findings:
+    found: Sequence[PngChunk], held_texts: Sequence[TextChunk | None], photo: Image.Image, budget: MetadataBudget
+) -> MetadataFindings:
     """Look through all metadata; spots belong to the last eXIf chunk, the one that `_exif_block` returns.
 
     Raises UnsupportedError when that goes beyond the file's budget.
     """
-    told = Findings()
+    told = MetadataFindings()
     for item, text in zip(found, held_texts, strict=True):
         if item.kind == b"eXIf":
             part = inspect_exif_payload(item.payload, photo, budget)
-            if told.spots or told.leftovers:
+            if told.remade or told.untouched:
                 told.copies.append("thumbnail in a second EXIF chunk")
-            told.spots, told.leftovers = part.spots, part.leftovers
+            told.remade, told.untouched = part.remade, part.untouched
             told.add(part)
         elif item.kind == b"caBX":
             told.links.append(C2PA)
@@ -246,18 +253,18 @@ def _survey(
     return told
 
 
-def _inspect_text(text: Text, photo: Image.Image, budget: MetadataBudget) -> Findings:
+def _inspect_text(text: TextChunk, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
     if text.keyword == _XMP:
         return inspect_xmp(text.value)
     if text.keyword in _PROFILES:
         part = inspect_exif_payload(_profile(text.value) or b"", photo, budget)
         # A picture in hexadecimal is not re-made; stripping copies drops the chunk.
-        copies = ["EXIF thumbnail in a text chunk"] if part.spots or part.leftovers else []
-        return Findings(copies=copies, links=part.links)
-    return Findings(links=["owner name"] if text.keyword in _OWNER_KEYWORDS else [])
+        copies = ["EXIF thumbnail in a text chunk"] if part.remade or part.untouched else []
+        return MetadataFindings(copies=copies, links=part.links)
+    return MetadataFindings(links=["owner name"] if text.keyword in _OWNER_KEYWORDS else [])
 
 
-def _rewrite_chunk(item: Chunk, found: Findings, photo: Image.Image, what: Strip) -> list[Chunk]:
+def _rewrite_chunk(item: PngChunk, found: MetadataFindings, photo: Image.Image, what: StripOptions) -> list[PngChunk]:
     """Return what becomes of one chunk that is neither header nor image data: itself, another, or nothing."""
     if what.metadata:
         return [item] if item.kind in _NEEDED else []
@@ -277,11 +284,11 @@ def _rewrite_chunk(item: Chunk, found: Findings, photo: Image.Image, what: Strip
     return [] if text is None and (what.gps or what.copies) and is_compressed_text(item) else [item]
 
 
-def _rewrite_profile(item: Chunk, text: Text, photo: Image.Image, what: Strip) -> list[Chunk]:
+def _rewrite_profile(item: PngChunk, text: TextChunk, photo: Image.Image, what: StripOptions) -> list[PngChunk]:
     block = _profile(text.value)
     if block is None:
         return [item]
     if what.copies and _inspect_text(text, photo, MetadataBudget("PNG")).copies:
         return []
-    after = rewrite_exif(block, Findings(), photo, what)
+    after = rewrite_exif(block, MetadataFindings(), photo, what)
     return [item] if after == block else [text.with_value(_with_profile(text.value, after))]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashshield.errors import BrokenPhotoError
 from hashshield.imaging.metadata.budget import MetadataBudget
 
-__all__ = ["SIGNATURE", "Chunk", "Text", "chunk", "chunks", "read_texts"]
+__all__ = ["SIGNATURE", "PngChunk", "TextChunk", "chunk", "chunks", "read_texts"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_IMAGE_CHUNKS = 250_000
@@ -17,7 +17,7 @@ _MAX_IMAGE_CHUNKS = 250_000
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class PngChunk:
     """One chunk with its length and checksum."""
 
     kind: bytes
@@ -30,18 +30,18 @@ class Chunk:
         return self.data[8:-4]
 
 
-def chunk(kind: bytes, payload: bytes) -> Chunk:
+def chunk(kind: bytes, payload: bytes) -> PngChunk:
     """Build a chunk."""
     checksum = zlib.crc32(payload, zlib.crc32(kind))
-    return Chunk(kind, len(payload).to_bytes(4, "big") + kind + payload + checksum.to_bytes(4, "big"))
+    return PngChunk(kind, len(payload).to_bytes(4, "big") + kind + payload + checksum.to_bytes(4, "big"))
 
 
-def chunks(data: bytes, *, name: str) -> tuple[list[Chunk], int]:
+def chunks(data: bytes, *, name: str) -> tuple[list[PngChunk], int]:
     """Split a PNG into its chunks, IEND included, and the offset just after it.
 
     Raises BrokenPhotoError, UnsupportedError for more chunks than a file may have.
     """
-    found, position, budget, pieces = list[Chunk](), len(SIGNATURE), MetadataBudget(name), 0
+    found, position, budget, pieces = list[PngChunk](), len(SIGNATURE), MetadataBudget(name), 0
     while not found or found[-1].kind != b"IEND":
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         if end > len(data):
@@ -56,7 +56,7 @@ def chunks(data: bytes, *, name: str) -> tuple[list[Chunk], int]:
             raise BrokenPhotoError(
                 f"{name}: the PNG is damaged: wrong checksum in chunk {kind!r} at byte {position}; get the file again"
             )
-        found.append(Chunk(kind, whole))
+        found.append(PngChunk(kind, whole))
         position = end
     return found, position
 
@@ -67,7 +67,7 @@ _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextChunk:
     """A text chunk taken apart; `head` is all that stands before the value."""
 
     kind: bytes
@@ -76,12 +76,12 @@ class Text:
     value: bytes
     compressed: bool
 
-    def with_value(self, value: bytes) -> Chunk:
+    def with_value(self, value: bytes) -> PngChunk:
         """Build the chunk with another value."""
         return chunk(self.kind, self.head + (zlib.compress(value) if self.compressed else value))
 
 
-def read_texts(found: Sequence[Chunk], budget: MetadataBudget) -> list[Text | None]:
+def read_texts(found: Sequence[PngChunk], budget: MetadataBudget) -> list[TextChunk | None]:
     """Take each text chunk apart, in the chunks' order; None for other chunks, damaged and overlong ones.
 
     Raises UnsupportedError when they unpack to more than a file may hold.
@@ -89,7 +89,7 @@ def read_texts(found: Sequence[Chunk], budget: MetadataBudget) -> list[Text | No
     return [read_text(item, budget) for item in found]
 
 
-def read_text(item: Chunk, budget: MetadataBudget) -> Text | None:
+def read_text(item: PngChunk, budget: MetadataBudget) -> TextChunk | None:
     if item.kind not in _TEXT:
         return None
     payload = item.payload
@@ -115,8 +115,8 @@ def read_text(item: Chunk, budget: MetadataBudget) -> Text | None:
         budget.inflated(len(rest))
         if not inflate.eof:
             return None
-    return Text(item.kind, keyword, head, rest, compressed)
+    return TextChunk(item.kind, keyword, head, rest, compressed)
 
 
-def is_compressed_text(item: Chunk) -> bool:
+def is_compressed_text(item: PngChunk) -> bool:
     return item.kind == b"zTXt" or (item.kind == b"iTXt" and item.payload.partition(b"\0")[2][:1] == b"\1")

@@ -6,34 +6,36 @@ it is, because alpha never changes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from PIL.WebPImagePlugin import WebPImageFile
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging.decode import decode, from_array, to_array, without_alpha
 from hashshield.imaging.metadata.budget import MetadataBudget
-from hashshield.imaging.metadata.exif import orientation
-from hashshield.imaging.metadata.findings import C2PA, Findings, inspect_exif_payload, inspect_xmp
+from hashshield.imaging.metadata.exif import read_orientation
+from hashshield.imaging.metadata.findings import C2PA, MetadataFindings, inspect_exif_payload, inspect_xmp
 from hashshield.imaging.metadata.rewrite import exif_with_orientation, rewrite_exif, rewrite_xmp
-from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
+from hashshield.imaging.photo import Photo, StripOptions, check_size
 
-__all__ = ["Chunk", "WebpEncoding", "chunks", "estimate_quality", "read"]
+__all__ = ["RiffChunk", "WebpEncoding", "chunks", "estimate_quality", "read"]
 
 _ANIMATION = 0x02
 _METADATA_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 _PICTURE = frozenset({b"VP8 ", b"VP8L"})
 _DECODED = _PICTURE | {b"VP8X", b"ALPH"}
 _KEPT = _DECODED | {b"ICCP"}
-"""Chunks `Strip.metadata` keeps."""
+"""Chunks `StripOptions.metadata` keeps."""
 _LOSSLESS_EFFORT = 25
 """libwebp's effort, 0 to 100: above this a file gets a little smaller and takes several times as long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class RiffChunk:
     """One RIFF chunk."""
 
     kind: bytes
@@ -46,7 +48,7 @@ class Chunk:
         return self.kind + size.to_bytes(4, "little") + self.payload + b"\0" * (size % 2)
 
 
-def chunks(data: bytes, *, name: str) -> tuple[list[Chunk], int]:
+def chunks(data: bytes, *, name: str) -> tuple[list[RiffChunk], int]:
     """Split a WebP into its chunks, and the offset just after the RIFF container.
 
     Raises BrokenPhotoError, UnsupportedError for more chunks than a file may have.
@@ -56,18 +58,18 @@ def chunks(data: bytes, *, name: str) -> tuple[list[Chunk], int]:
     # Some writers leave out the last padding byte.
     if end > len(data) + 1:
         raise BrokenPhotoError(f"{name}: the WebP is shorter than it says; get the file again from its source")
-    found, position, budget = list[Chunk](), 12, MetadataBudget(name)
+    found, position, budget = list[RiffChunk](), 12, MetadataBudget(name)
     while position + 8 <= min(end, len(data)):
         budget.segments(1)
         size = int.from_bytes(data[position + 4 : position + 8], "little")
         if position + 8 + size > end:
             raise BrokenPhotoError(f"{name}: the WebP has a chunk that runs past its end; get the file again")
-        found.append(Chunk(data[position : position + 4], data[position + 8 : position + 8 + size]))
+        found.append(RiffChunk(data[position : position + 4], data[position + 8 : position + 8 + size]))
         position += 8 + size + size % 2
     return found, min(end, len(data))
 
 
-def _join(found: list[Chunk]) -> bytes:
+def _join(found: list[RiffChunk]) -> bytes:
     body = b"WEBP" + b"".join(item.data for item in found)
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 
@@ -76,21 +78,21 @@ def _join(found: list[Chunk]) -> bytes:
 class WebpEncoding:
     """How the file was coded."""
 
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[RiffChunk, ...]
     tail: bytes
     """What follows the RIFF container."""
-    found: Findings
+    findings: MetadataFindings
     """What its EXIF block holds."""
     quality: float | None
     """Estimated setting of a lossy file, 0 to 100; None when lossless."""
 
-    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+    def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the file with other pixels."""
         if photo.alpha is not None and (hidden := photo.alpha == 0).any():
             pixels = np.where(hidden[..., None], photo.pixels, pixels)
         picture = self._picture(photo, pixels)
         shown = from_array(pixels, "RGB")
-        out: list[Chunk] = []
+        out: list[RiffChunk] = []
         exif_chunk = next((item for item in self.chunks if item.kind == b"EXIF"), None)
         for item in self.chunks:
             if item.kind in _PICTURE:
@@ -100,19 +102,25 @@ class WebpEncoding:
             elif strip.metadata:
                 out += [item] if item.kind in _KEPT else []
             elif item.kind == b"EXIF":
-                found = self.found if item is exif_chunk else Findings()
-                out.append(Chunk(b"EXIF", rewrite_exif(item.payload, found, shown, strip)))
+                found = self.findings if item is exif_chunk else MetadataFindings()
+                out.append(RiffChunk(b"EXIF", rewrite_exif(item.payload, found, shown, strip)))
             elif item.kind == b"XMP ":
-                out.append(Chunk(b"XMP ", rewrite_xmp(item.payload, strip)))
+                out.append(RiffChunk(b"XMP ", rewrite_xmp(item.payload, strip)))
             else:
                 out.append(item)
         if strip.metadata and out[0].kind == b"VP8X":
             if photo.orientation != 1:
-                out.append(Chunk(b"EXIF", exif_with_orientation(photo.orientation)))
+                out.append(RiffChunk(b"EXIF", exif_with_orientation(photo.orientation)))
             out[0] = _with_flags(out[0], {item.kind for item in out})
         return _join(out) + (b"" if strip.copies or strip.metadata else self.tail)
 
-    def _picture(self, photo: Photo, pixels: Pixels) -> Chunk:
+    def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
+        """Return a function that codes the picture and decodes it again; the identity for a lossless file."""
+        if photo.lossless:
+            return lambda pixels: pixels
+        return lambda pixels: read(self.encode(photo, pixels, StripOptions()), name="preview").pixels
+
+    def _picture(self, photo: Photo, pixels: Pixels) -> RiffChunk:
         out = BytesIO()
         if self.quality is not None:
             from_array(pixels, "RGB").save(out, "WEBP", quality=self.quality, method=4)
@@ -137,8 +145,8 @@ def read(data: bytes, *, name: str) -> Photo:
     pixels = pixels if alpha is None else np.ascontiguousarray(pixels[..., :3])
     blocks_found = {item.kind: item.payload for item in reversed(found)}
     block, packet = blocks_found.get(b"EXIF"), blocks_found.get(b"XMP ")
-    parts = inspect_exif_payload(block, without_alpha(image), MetadataBudget(name)) if block else Findings()
-    told = Findings(copies=list(parts.copies), links=list(parts.links))
+    parts = inspect_exif_payload(block, without_alpha(image), MetadataBudget(name)) if block else MetadataFindings()
+    told = MetadataFindings(copies=list(parts.copies), links=list(parts.links))
     if packet:
         told.add(inspect_xmp(packet))
     if any(item.kind == b"C2PA" for item in found):
@@ -149,7 +157,7 @@ def read(data: bytes, *, name: str) -> Photo:
         pixels=pixels,
         alpha=alpha,
         container="webp",
-        orientation=orientation(block, packet),
+        orientation=read_orientation(block, packet),
         lossless=picture.kind == b"VP8L",
         source=data,
         encoding=WebpEncoding(
@@ -160,7 +168,7 @@ def read(data: bytes, *, name: str) -> Photo:
     )
 
 
-def _check(found: list[Chunk], *, name: str) -> Chunk:
+def _check(found: list[RiffChunk], *, name: str) -> RiffChunk:
     """Refuse animations and damage; return the chunk that holds the picture."""
     kinds = [item.kind for item in found]
     header = found[0].payload if kinds[:1] == [b"VP8X"] else b""
@@ -182,16 +190,16 @@ def _check(found: list[Chunk], *, name: str) -> Chunk:
     return pictures[0]
 
 
-def _bare(item: Chunk) -> Chunk:
+def _bare(item: RiffChunk) -> RiffChunk:
     """Let the decoder's copy of the header claim no metadata, which it is not shown."""
-    return item if item.kind != b"VP8X" else Chunk(b"VP8X", bytes((item.payload[0] & 0x10,)) + item.payload[1:])
+    return item if item.kind != b"VP8X" else RiffChunk(b"VP8X", bytes((item.payload[0] & 0x10,)) + item.payload[1:])
 
 
-def _with_flags(header: Chunk, kinds: set[bytes]) -> Chunk:
+def _with_flags(header: RiffChunk, kinds: set[bytes]) -> RiffChunk:
     flags = header.payload[0]
     for kind, flag in _METADATA_FLAGS.items():
         flags = flags | flag if kind in kinds else flags & ~flag
-    return Chunk(b"VP8X", bytes((flags,)) + header.payload[1:])
+    return RiffChunk(b"VP8X", bytes((flags,)) + header.payload[1:])
 
 
 _LARGEST_INDEX = 127

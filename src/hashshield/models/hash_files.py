@@ -21,10 +21,10 @@ from hashshield.models.hashing import FrozenHash
 from hashshield.types import Codes
 from hashshield.views import pillow_view
 
-__all__ = ["feature_files", "hash_files", "shared_codes", "upright_rgb", "view_batches"]
+__all__ = ["displayed_rgb", "feature_files", "hash_files", "shared_codes", "view_batches"]
 
 
-def upright_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
+def displayed_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
     """(H, W, 3) as a viewer sees the photo: upright, grey as RGB, transparent parts on white."""
     pixels = imaging.to_display_orientation(photo.pixels, photo.orientation)
     if pixels.shape[2] == 1:
@@ -64,7 +64,7 @@ def _batches_of_files(
     def load(path: Path) -> Tensor | HashshieldError:
         try:
             with boundary("decode", str(path)):
-                return prepare(upright_rgb(imaging.read(read_photo_file(path, follow=True).data, name=str(path))))
+                return prepare(displayed_rgb(imaging.read(read_photo_file(path, follow=True).data, name=str(path))))
         except HashshieldError as error:
             if failed is None:
                 raise

@@ -51,7 +51,7 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
         survival=request.survival,
-        strip=imaging.Strip(
+        strip=imaging.StripOptions(
             copies=bool(request.options.get("strip_copies")),
             gps=bool(request.options.get("strip_gps")),
             metadata=bool(request.options.get("strip_metadata")),

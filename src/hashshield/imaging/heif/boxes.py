@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.heif.items import IN_FILE, IN_IDAT, Item, Property, Reference, Still
+from hashshield.imaging.heif.items import IN_FILE, IN_IDAT, HeifItem, ItemProperty, ItemReference, StillImage
 
-__all__ = ["build", "parse"]
+__all__ = ["build_still", "parse_still"]
 
 _MOST = 2000
 """Items, references and properties; the largest grids of phones have about 400 items."""
@@ -71,18 +71,18 @@ def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[b
         at += size
 
 
-def parse(data: bytes, *, name: str) -> Still:
+def parse_still(data: bytes, *, name: str) -> StillImage:
     """Take a file apart; raises UnsupportedError or BrokenPhotoError."""
     try:
-        return _parse(data, name=name)
+        return _parse_boxes(data, name=name)
     except _DamageError as error:
         raise BrokenPhotoError(
             f"{name}: the file's structure is damaged or incomplete ({error}); get the file again from its source"
         ) from error
 
 
-def _parse(data: bytes, *, name: str) -> Still:
-    brands, meta, others, end = b"", b"", list[tuple[bytes, bytes]](), 0
+def _parse_boxes(data: bytes, *, name: str) -> StillImage:
+    brands, meta, other_boxes, end = b"", b"", list[tuple[bytes, bytes]](), 0
     for kind, start, payload, end in _boxes(data, loose=True):
         if kind == b"ftyp" and not brands:
             brands = data[start:end]
@@ -91,21 +91,21 @@ def _parse(data: bytes, *, name: str) -> Still:
         elif kind in (b"moov", b"moof"):
             raise UnsupportedError(f"{name}: an image sequence is not supported; protect single frames instead")
         elif kind not in (b"mdat", b"free", b"skip"):
-            others.append((kind, data[start:end]))
+            other_boxes.append((kind, data[start:end]))
     if not brands or not meta:
         raise _DamageError("there is no header")
     parts: dict[bytes, bytes] = {}
-    notes = list[bytes]()
+    header_boxes = list[bytes]()
     for kind, start, payload, stop in _boxes(meta, at=4):
         if kind in (b"pitm", b"iinf", b"iref", b"iprp", b"iloc", b"idat"):
             parts[kind] = meta[payload:stop]
         elif kind != b"free":
-            notes.append(meta[start:stop])
+            header_boxes.append(meta[start:stop])
     if not parts.keys() >= {b"pitm", b"iinf", b"iprp", b"iloc"}:
         raise _DamageError("the header is not complete")
     places = _places(parts[b"iloc"])
     properties = _properties(parts[b"iprp"])
-    items: dict[int, Item] = {}
+    items: dict[int, HeifItem] = {}
     room = len(data)
     for number, kind, content_type, entry in _entries(parts[b"iinf"], name=name):
         method, extents = places.get(number, (IN_FILE, []))
@@ -114,7 +114,7 @@ def _parse(data: bytes, *, name: str) -> Still:
         held = _gather(data if method == IN_FILE else parts.get(b"idat", b""), extents, room)
         # Crafted extents that overlap could add up to thousands of times the file.
         room -= len(held)
-        items[number] = Item(
+        items[number] = HeifItem(
             number, kind, content_type, entry, held, method == IN_IDAT, tuple(properties.get(number, ()))
         )
     reader = _Reader(parts[b"pitm"])
@@ -122,7 +122,7 @@ def _parse(data: bytes, *, name: str) -> Still:
     if primary not in items:
         raise _DamageError("there is no primary image")
     references = tuple(_references(parts[b"iref"])) if b"iref" in parts else ()
-    return Still(brands, primary, items, references, tuple(notes), tuple(others), data[end:])
+    return StillImage(brands, primary, items, references, tuple(header_boxes), tuple(other_boxes), data[end:])
 
 
 def _entries(data: bytes, *, name: str) -> Iterator[tuple[int, bytes, bytes, bytes]]:
@@ -182,7 +182,7 @@ def _gather(data: bytes, extents: list[tuple[int, int]], room: int) -> bytes:
     return b"".join(pieces)
 
 
-def _references(data: bytes) -> Iterator[Reference]:
+def _references(data: bytes) -> Iterator[ItemReference]:
     version, _ = _Reader(data).full()
     size = 4 if version else 2
     together = 0
@@ -191,12 +191,12 @@ def _references(data: bytes) -> Iterator[Reference]:
         source, count = reader.number(size), _counted(reader.number(2))
         together = _counted(together + count, _MOST_TOGETHER)
         _counted(rows)
-        yield Reference(kind, source, tuple(reader.number(size) for _ in range(count)))
+        yield ItemReference(kind, source, tuple(reader.number(size) for _ in range(count)))
 
 
-def _properties(data: bytes) -> dict[int, list[Property]]:
+def _properties(data: bytes) -> dict[int, list[ItemProperty]]:
     known: list[tuple[bytes, bytes]] = []
-    found: dict[int, list[Property]] = {}
+    found: dict[int, list[ItemProperty]] = {}
     together = 0
     for kind, _, payload, end in _boxes(data):
         held = data[payload:end]
@@ -220,7 +220,7 @@ def _properties(data: bytes) -> dict[int, list[Property]]:
                     if index > len(known):
                         raise _DamageError("an item has a property that is not there")
                     if index:
-                        found.setdefault(number, []).append(Property(*known[index - 1], bool(value & mark)))
+                        found.setdefault(number, []).append(ItemProperty(*known[index - 1], bool(value & mark)))
                 _counted(len(found.get(number, ())), _MOST_PROPERTIES)
     return found
 
@@ -231,7 +231,7 @@ def _counted(count: int, most: int = _MOST) -> int:
     return count
 
 
-def build(still: Still) -> bytes:
+def build_still(still: StillImage) -> bytes:
     """Return the file: brands, header, item data in the items' order, other boxes."""
     inline = b"".join(item.data for item in still.items.values() if item.inline)
     named = {number for _, source, targets in still.references for number in (source, *targets)}
@@ -241,7 +241,7 @@ def build(still: Still) -> bytes:
         return _box(
             b"meta",
             bytes(4),
-            *still.notes,
+            *still.header_boxes,
             _box(b"pitm", bytes((wide == 4, 0, 0, 0)), still.primary.to_bytes(wide, "big")),
             _listed(still),
             _referring(still.references, wide),
@@ -252,15 +252,15 @@ def build(still: Still) -> bytes:
 
     before = len(still.brands) + len(header(0))
     data = _box(b"mdat", *(item.data for item in still.items.values() if not item.inline))
-    return b"".join((still.brands, header(before + 8), data, *(whole for _, whole in still.others), still.tail))
+    return b"".join((still.brands, header(before + 8), data, *(whole for _, whole in still.other_boxes), still.tail))
 
 
-def _listed(still: Still) -> bytes:
+def _listed(still: StillImage) -> bytes:
     entries = [item.entry for item in still.items.values()]
     return _box(b"iinf", bytes(4), len(entries).to_bytes(2, "big"), *entries)
 
 
-def _referring(references: tuple[Reference, ...], wide: int) -> bytes:
+def _referring(references: tuple[ItemReference, ...], wide: int) -> bytes:
     if not references:
         return b""
     rows = (
@@ -275,7 +275,7 @@ def _referring(references: tuple[Reference, ...], wide: int) -> bytes:
     return _box(b"iref", bytes((wide == 4, 0, 0, 0)), *rows)
 
 
-def _described(still: Still, wide: int) -> bytes:
+def _described(still: StillImage, wide: int) -> bytes:
     """The properties, each once, and which item has which."""
     known: dict[tuple[bytes, bytes], int] = {}
     rows = []
@@ -291,7 +291,7 @@ def _described(still: Still, wide: int) -> bytes:
     return _box(b"iprp", held, _box(b"ipma", bytes((wide == 4, 0, 0, 1)), len(rows).to_bytes(4, "big"), *rows))
 
 
-def _placed(still: Still, wide: int, mdat: int) -> bytes:
+def _placed(still: StillImage, wide: int, mdat: int) -> bytes:
     rows = []
     at = {True: 0, False: mdat}
     for item in still.items.values():

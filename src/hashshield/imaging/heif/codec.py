@@ -6,32 +6,38 @@ them. Both formats lose a little with each writing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging.decode import from_array, to_array
-from hashshield.imaging.heif import coders
-from hashshield.imaging.heif.boxes import build, parse
-from hashshield.imaging.heif.coders import Coder
+from hashshield.imaging.heif.boxes import build_still, parse_still
+from hashshield.imaging.heif.coders import Coder, choose_coder
 from hashshield.imaging.heif.items import (
-    Grid,
-    Item,
-    Property,
-    Still,
-    copies,
-    grid_of,
+    HeifItem,
+    ItemProperty,
+    StillImage,
+    TileGrid,
+    cut_tiles,
     is_c2pa,
     is_image,
-    pieces,
-    size_of,
+    item_size,
+    name_copies,
+    read_grid,
 )
 from hashshield.imaging.metadata.budget import MetadataBudget
-from hashshield.imaging.metadata.findings import C2PA, Findings, inspect_exif_payload, inspect_xmp
+from hashshield.imaging.metadata.findings import C2PA, MetadataFindings, inspect_exif_payload, inspect_xmp
 from hashshield.imaging.metadata.rewrite import rewrite_exif, rewrite_xmp
-from hashshield.imaging.photo import Photo, Pixels, Strip, check_size, to_display_orientation, to_stored_orientation
+from hashshield.imaging.photo import (
+    Photo,
+    StripOptions,
+    check_size,
+    to_display_orientation,
+    to_stored_orientation,
+)
 
 __all__ = ["HeifEncoding", "read"]
 
@@ -50,22 +56,22 @@ _SRGB = (1, 13)
 class HeifEncoding:
     """How the file was coded."""
 
-    still: Still
+    still: StillImage
     coder: Coder
     sampling: str
-    grid: Grid | None
+    grid: TileGrid | None
     thumbnails: tuple[int, ...]
     """Items that are re-made."""
-    kept: frozenset[int]
+    picture_items: frozenset[int]
     """Items of the picture: what it is derived from, and its alpha."""
-    found: dict[int, Findings]
+    exif_findings: dict[int, MetadataFindings]
     """EXIF item -> what it holds."""
 
-    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+    def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the file with other pixels."""
         items = dict(self.still.items)
         leaves = self.still.targets(b"dimg", self.still.primary) if self.grid else (self.still.primary,)
-        for number, piece in zip(leaves, pieces(pixels, self.grid), strict=True):
+        for number, piece in zip(leaves, cut_tiles(pixels, self.grid), strict=True):
             items[number] = self._coded(items[number], piece, self.sampling)
         if self.grid:
             primary = items[self.still.primary]
@@ -81,12 +87,21 @@ class HeifEncoding:
             items[number] = self._coded(item, small, sampling)
         for number, item in self.still.items.items():
             items[number] = self._described(items[number], item, pixels, strip)
-        return build(self._stripped(replace(self.still, items=items), strip))
+        return build_still(self._stripped(replace(self.still, items=items), strip))
 
-    def _coded(self, item: Item, pixels: Pixels, sampling: str) -> Item:
+    def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
+        """Return a function that writes the whole file and reads it again: its coders take no less time."""
+
+        def preview(pixels: Pixels) -> Pixels:
+            written = self.encode(photo, pixels, StripOptions())
+            return read(written, name="preview", container=photo.container).pixels
+
+        return preview
+
+    def _coded(self, item: HeifItem, pixels: Pixels, sampling: str) -> HeifItem:
         """Return the item with another picture, and with what the new picture's decoder has to know."""
         data = self.coder.encode(pixels, sampling=sampling, colours=_colours(self.still))
-        fresh = parse(data, name="new picture")
+        fresh = parse_still(data, name="new picture")
         picture = fresh.items[fresh.primary]
         changed = [p for p in picture.properties if p.kind in (self.coder.config, b"ispe")] + [*_coding(picture)]
         # Encoders pad to whole samples of chroma; a crop comes before turns (23000-22, 7.3.6.7).
@@ -96,41 +111,45 @@ class HeifEncoding:
         turns = [p for p in rest if p.kind in _TURNING]
         return replace(item, data=picture.data, inline=False, properties=(*first, *changed, *crop, *turns))
 
-    def _described(self, item: Item, before: Item, pixels: Pixels, strip: Strip) -> Item:
-        if item.kind == b"Exif" and item.number in self.found:
+    def _described(self, item: HeifItem, before: HeifItem, pixels: Pixels, strip: StripOptions) -> HeifItem:
+        if item.kind == b"Exif" and item.number in self.exif_findings:
             head, block = _exif(before)
             image = from_array(pixels, "L" if pixels.shape[2] == 1 else "RGB")
-            return replace(item, data=head + rewrite_exif(block, self.found[item.number], image, strip))
+            return replace(item, data=head + rewrite_exif(block, self.exif_findings[item.number], image, strip))
         if item.kind == b"mime" and item.content_type == _XMP:
             return replace(item, data=rewrite_xmp(item.data, strip))
         return item
 
-    def _stripped(self, still: Still, strip: Strip) -> Still:
+    def _stripped(self, still: StillImage, strip: StripOptions) -> StillImage:
         if strip.credentials:
-            still = replace(still, others=tuple(o for o in still.others if not is_c2pa(o[1])))
+            still = replace(still, other_boxes=tuple(o for o in still.other_boxes if not is_c2pa(o[1])))
         if not (strip.copies or strip.metadata):
             return still
-        keep = self.kept | set(self.thumbnails)
+        keep = self.picture_items | set(self.thumbnails)
         if not strip.metadata:
             described = {r.source for r in still.references if r.kind == b"cdsc" and keep.isdisjoint(r.targets)}
-            notes = {number for number, item in still.items.items() if not is_image(item)}
-            keep |= notes - described
+            metadata_items = {number for number, item in still.items.items() if not is_image(item)}
+            keep |= metadata_items - described
         # Groups name items that are gone.
-        notes_kept = still.notes if keep == still.items.keys() else tuple(n for n in still.notes if n[4:8] != b"grpl")
-        others = () if strip.metadata else tuple(o for o in still.others if is_c2pa(o[1]))
-        return replace(still.only(keep), notes=notes_kept, others=others, tail=b"")
+        header_boxes = (
+            still.header_boxes
+            if keep == still.items.keys()
+            else tuple(n for n in still.header_boxes if n[4:8] != b"grpl")
+        )
+        other_boxes = () if strip.metadata else tuple(o for o in still.other_boxes if is_c2pa(o[1]))
+        return replace(still.only(keep), header_boxes=header_boxes, other_boxes=other_boxes, tail=b"")
 
 
 def read(data: bytes, *, name: str, container: str) -> Photo:
     """Decode a HEIC or AVIF; raises UnsupportedError or BrokenPhotoError."""
-    still = parse(data, name=name)
+    still = parse_still(data, name=name)
     primary = still.items[still.primary]
-    grid = grid_of(still, name=name) if primary.kind == b"grid" else None
+    grid = read_grid(still, name=name) if primary.kind == b"grid" else None
     tree = still.tree(still.primary)
     leaves = [still.items[number] for number in tree[1:]] if grid else [primary]
-    coder = coders.choose(leaves[0].kind, name=name)
+    coder = choose_coder(leaves[0].kind, name=name)
     sampling = _check(still, tree, leaves, coder, name=name)
-    size = (grid.width, grid.height) if grid else size_of(primary, name=name)
+    size = (grid.width, grid.height) if grid else item_size(primary, name=name)
     check_size(*size, name=name)
     alpha = {
         r.source
@@ -140,37 +159,39 @@ def read(data: bytes, *, name: str, container: str) -> Photo:
         and not set(r.targets).isdisjoint(tree)
         and _is_alpha(still.items[r.source])
     }
-    kept = frozenset(still.tree(still.primary, *alpha))
-    decoded = coder.decode(build(_bare(still.only(kept))), name=name)
+    picture_items = frozenset(still.tree(still.primary, *alpha))
+    decoded = coder.decode(build_still(_bare(still.only(picture_items))), name=name)
     if decoded.shape[1::-1] != size and primary.find(b"clap") is None:
         raise BrokenPhotoError(f"{name}: its picture has not the size the file says; get the file again")
-    opaque, alpha_plane = _planes(decoded, sampling, has_alpha=bool(alpha))
-    image = from_array(opaque, "L" if opaque.shape[2] == 1 else "RGB")
+    pixels, alpha_plane = _planes(decoded, sampling, has_alpha=bool(alpha))
+    image = from_array(pixels, "L" if pixels.shape[2] == 1 else "RGB")
     budget = MetadataBudget(name)
-    thumbnails = tuple(n for n in _thumbnails(still) if n not in kept and _remade(still.items[n], coder, budget))
-    found: dict[int, Findings] = {}
-    told = Findings(copies=list(copies(still, kept | set(thumbnails))))
+    thumbnails = tuple(
+        n for n in _thumbnails(still) if n not in picture_items and _remade(still.items[n], coder, budget)
+    )
+    exif_findings: dict[int, MetadataFindings] = {}
+    told = MetadataFindings(copies=list(name_copies(still, picture_items | set(thumbnails))))
     for number, item in still.items.items():
         if item.kind == b"Exif":
-            found[number] = inspect_exif_payload(_exif(item)[1], image, budget)
-            told.add(found[number])
+            exif_findings[number] = inspect_exif_payload(_exif(item)[1], image, budget)
+            told.add(exif_findings[number])
         elif item.kind == b"mime" and item.content_type == _XMP:
             told.add(inspect_xmp(item.data))
-    told.links += [C2PA for _, whole in still.others if is_c2pa(whole)]
+    told.links += [C2PA for _, whole in still.other_boxes if is_c2pa(whole)]
     return Photo(
-        pixels=opaque,
+        pixels=pixels,
         alpha=alpha_plane,
         container=container,
         orientation=_orientation(primary),
         lossless=False,
         source=data,
-        encoding=HeifEncoding(still, coder, sampling, grid, thumbnails, kept, found),
+        encoding=HeifEncoding(still, coder, sampling, grid, thumbnails, picture_items, exif_findings),
         unprotected_copies=tuple(dict.fromkeys(told.copies)),
         links_to_owner=tuple(dict.fromkeys(told.links)),
     )
 
 
-def _check(still: Still, tree: tuple[int, ...], leaves: list[Item], coder: Coder, *, name: str) -> str:
+def _check(still: StillImage, tree: tuple[int, ...], leaves: list[HeifItem], coder: Coder, *, name: str) -> str:
     """Refuse what would not come back as it was; return the chroma sampling."""
     kinds = {p.kind for number in tree for p in still.items[number].properties if p.essential}
     unknown = kinds - _TRANSFORMS - _DECODED - {b"pasp"}
@@ -197,13 +218,19 @@ def _check(still: Still, tree: tuple[int, ...], leaves: list[Item], coder: Coder
     return sampling
 
 
-def _bare(still: Still) -> Still:
+def _bare(still: StillImage) -> StillImage:
     """The decoder's copy: nothing but the picture, not turned."""
     items = {
         number: replace(item, properties=tuple(p for p in item.properties if p.kind in _DECODED and not _is_profile(p)))
         for number, item in still.items.items()
     }
-    return replace(still, items=items, notes=tuple(n for n in still.notes if n[4:8] == b"hdlr"), others=(), tail=b"")
+    return replace(
+        still,
+        items=items,
+        header_boxes=tuple(n for n in still.header_boxes if n[4:8] == b"hdlr"),
+        other_boxes=(),
+        tail=b"",
+    )
 
 
 def _planes(decoded: Pixels, sampling: str, *, has_alpha: bool) -> tuple[Pixels, Pixels | None]:
@@ -214,7 +241,7 @@ def _planes(decoded: Pixels, sampling: str, *, has_alpha: bool) -> tuple[Pixels,
     return np.ascontiguousarray(decoded[..., :colours]), alpha
 
 
-def _orientation(item: Item) -> int:
+def _orientation(item: HeifItem) -> int:
     """The EXIF number of an item's turns and mirrors; EXIF's own is not looked at (23008-12, A.2.1)."""
     start = np.arange(6, dtype=np.uint8).reshape(2, 3)
     shown = start
@@ -226,12 +253,12 @@ def _orientation(item: Item) -> int:
     return next(number for number in range(1, 9) if np.array_equal(to_display_orientation(start, number), shown))
 
 
-def _shown_size(item: Item) -> tuple[int, int]:
-    width, height = size_of(item, name="thumbnail")
+def _shown_size(item: HeifItem) -> tuple[int, int]:
+    width, height = item_size(item, name="thumbnail")
     return (height, width) if _orientation(item) >= 5 else (width, height)
 
 
-def _colours(still: Still) -> tuple[int, int]:
+def _colours(still: StillImage) -> tuple[int, int]:
     """Primaries and transfer, which do not change: pixels are not converted."""
     for number in still.tree(still.primary):
         for kind, payload, _ in still.items[number].properties:
@@ -240,31 +267,31 @@ def _colours(still: Still) -> tuple[int, int]:
     return _SRGB
 
 
-def _coding(item: Item) -> Iterator[Property]:
+def _coding(item: HeifItem) -> Iterator[ItemProperty]:
     return (p for p in item.properties if p.kind == b"colr" and p.payload[:4] == b"nclx")
 
 
-def _without_coding(item: Item) -> tuple[Property, ...]:
+def _without_coding(item: HeifItem) -> tuple[ItemProperty, ...]:
     coding = set(_coding(item))
     return tuple(p for p in item.properties if p not in coding)
 
 
-def _is_profile(item: Property) -> bool:
+def _is_profile(item: ItemProperty) -> bool:
     return item.kind == b"colr" and item.payload[:4] != b"nclx"
 
 
-def _is_alpha(item: Item) -> bool:
+def _is_alpha(item: HeifItem) -> bool:
     payload = item.find(b"auxC")
     return payload is not None and payload[4:].startswith(_ALPHA)
 
 
-def _exif(item: Item) -> tuple[bytes, bytes]:
+def _exif(item: HeifItem) -> tuple[bytes, bytes]:
     """What comes before the TIFF block, and the block (23008-12, A.2.1)."""
     start = 4 + int.from_bytes(item.data[:4], "big")
     return item.data[:start], item.data[start:]
 
 
-def _thumbnails(still: Still) -> Iterator[int]:
+def _thumbnails(still: StillImage) -> Iterator[int]:
     found = (
         r.source
         for r in still.references
@@ -273,7 +300,7 @@ def _thumbnails(still: Still) -> Iterator[int]:
     return iter(dict.fromkeys(found))
 
 
-def _remade(item: Item, coder: Coder, budget: MetadataBudget) -> bool:
+def _remade(item: HeifItem, coder: Coder, budget: MetadataBudget) -> bool:
     depth, sampling = coder.traits(item.find(coder.config) or b"")
     known = item.kind in (b"hvc1", b"av01") and item.find(b"ispe") is not None and item.find(b"clap") is None
-    return known and depth == 8 and bool(sampling) and budget.preview(*size_of(item, name="thumbnail"))
+    return known and depth == 8 and bool(sampling) and budget.preview(*item_size(item, name="thumbnail"))

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 from hashshield.imaging.decode import decode, from_array, to_array
-from hashshield.imaging.photo import Pixels
 
-__all__ = ["Coder", "choose"]
+__all__ = ["Coder", "choose_coder"]
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -41,7 +41,7 @@ class Coder(Protocol):
         ...
 
 
-def choose(kind: bytes, *, name: str) -> Coder:
+def choose_coder(kind: bytes, *, name: str) -> Coder:
     """Return the coder of an item kind; raises UnsupportedError where there is none, or it is not installed."""
     if kind == b"hvc1":
         return _Hevc(name)

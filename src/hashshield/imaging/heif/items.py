@@ -9,30 +9,30 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError
-from hashshield.imaging.photo import Pixels
 
 __all__ = [
     "IN_FILE",
     "IN_IDAT",
-    "Grid",
-    "Item",
-    "Property",
-    "Reference",
-    "Still",
-    "copies",
-    "grid_of",
+    "HeifItem",
+    "ItemProperty",
+    "ItemReference",
+    "StillImage",
+    "TileGrid",
+    "cut_tiles",
     "is_c2pa",
     "is_image",
-    "pieces",
-    "size_of",
+    "item_size",
+    "name_copies",
+    "read_grid",
 ]
 
 IN_FILE, IN_IDAT = 0, 1
 """Where an item's data lies: in the file, or inside the header (14496-12, 8.11.3)."""
 
 
-class Property(NamedTuple):
+class ItemProperty(NamedTuple):
     """A property as one item has it."""
 
     kind: bytes
@@ -40,7 +40,7 @@ class Property(NamedTuple):
     essential: bool
 
 
-class Reference(NamedTuple):
+class ItemReference(NamedTuple):
     """What one item says of others."""
 
     kind: bytes
@@ -49,7 +49,7 @@ class Reference(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class HeifItem:
     """One item: a coded or derived image, or metadata."""
 
     number: int
@@ -62,7 +62,7 @@ class Item:
     data: bytes
     inline: bool
     """Whether its data lies inside the header."""
-    properties: tuple[Property, ...]
+    properties: tuple[ItemProperty, ...]
 
     def find(self, kind: bytes) -> bytes | None:
         """Return the payload of the first property of a kind."""
@@ -70,17 +70,17 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Still:
+class StillImage:
     """A file."""
 
     brands: bytes
     """The first box."""
     primary: int
-    items: dict[int, Item]
-    references: tuple[Reference, ...]
-    notes: tuple[bytes, ...]
+    items: dict[int, HeifItem]
+    references: tuple[ItemReference, ...]
+    header_boxes: tuple[bytes, ...]
     """Other boxes of the header."""
-    others: tuple[tuple[bytes, bytes], ...]
+    other_boxes: tuple[tuple[bytes, bytes], ...]
     """Kind and bytes of other boxes of the file, fillers apart."""
     tail: bytes
     """What follows the last box."""
@@ -104,9 +104,9 @@ class Still:
                 waiting += derived.get(following, ())
         return tuple(found)
 
-    def only(self, numbers: Iterable[int]) -> Still:
+    def only(self, item_numbers: Iterable[int]) -> StillImage:
         """Leave out all other items, and what is said of them."""
-        kept = set(numbers)
+        kept = set(item_numbers)
         references = [r._replace(targets=tuple(t for t in r.targets if t in kept)) for r in self.references]
         return replace(
             self,
@@ -115,7 +115,7 @@ class Still:
         )
 
 
-class Grid(NamedTuple):
+class TileGrid(NamedTuple):
     """A picture cut into tiles of one size; those at the right and bottom may reach beyond it."""
 
     rows: int
@@ -126,7 +126,7 @@ class Grid(NamedTuple):
     tile_height: int
 
 
-def size_of(item: Item, *, name: str) -> tuple[int, int]:
+def item_size(item: HeifItem, *, name: str) -> tuple[int, int]:
     """Return the width and height an item says it has; raises BrokenPhotoError."""
     payload = item.find(b"ispe") or b""
     if len(payload) < 12:
@@ -134,7 +134,7 @@ def size_of(item: Item, *, name: str) -> tuple[int, int]:
     return int.from_bytes(payload[4:8], "big"), int.from_bytes(payload[8:12], "big")
 
 
-def grid_of(still: Still, *, name: str) -> Grid:
+def read_grid(still: StillImage, *, name: str) -> TileGrid:
     """Read the primary item as a grid; raises BrokenPhotoError."""
     data = still.items[still.primary].data
     number = 4 if data[1:2] and data[1] & 1 else 2
@@ -143,16 +143,16 @@ def grid_of(still: Still, *, name: str) -> Grid:
         raise BrokenPhotoError(f"{name}: its grid of tiles is not complete; get the file again from its source")
     rows, columns = data[2] + 1, data[3] + 1
     width, height = (int.from_bytes(data[at : at + number], "big") for at in (4, 4 + number))
-    sizes = {size_of(still.items[tile], name=name) for tile in tiles}
+    sizes = {item_size(still.items[tile], name=name) for tile in tiles}
     if len(sizes) != 1 or len(set(tiles)) != rows * columns or len(tiles) != rows * columns:
         raise BrokenPhotoError(f"{name}: its tiles do not make up a grid; get the file again from its source")
     ((across, down),) = sizes
     if not ((columns - 1) * across < width <= columns * across and (rows - 1) * down < height <= rows * down):
         raise BrokenPhotoError(f"{name}: its tiles do not cover the picture; get the file again from its source")
-    return Grid(rows, columns, width, height, across, down)
+    return TileGrid(rows, columns, width, height, across, down)
 
 
-def pieces(pixels: Pixels, grid: Grid | None) -> Iterator[Pixels]:
+def cut_tiles(pixels: Pixels, grid: TileGrid | None) -> Iterator[Pixels]:
     """Cut a picture into tiles, row by row, its edges repeated where a tile reaches beyond it."""
     if grid is None:
         yield pixels
@@ -173,14 +173,14 @@ _AUXILIARY = (
 _C2PA = b"uuid" + bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
-def copies(still: Still, settled: frozenset[int]) -> Iterator[str]:
+def name_copies(still: StillImage, rewritten: frozenset[int]) -> Iterator[str]:
     """Name the images that stay as they are."""
     parts = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) != b"tmap"}
     mapped = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) == b"tmap"}
     auxiliary = {r.source for r in still.references if r.kind == b"auxl"}
     thumbnails = {r.source for r in still.references if r.kind == b"thmb"}
     for number, item in still.items.items():
-        if number in settled or number in parts or not is_image(item) or item.kind == b"tmap":
+        if number in rewritten or number in parts or not is_image(item) or item.kind == b"tmap":
             continue
         payload = item.find(b"ispe") or bytes(12)
         size = f"{int.from_bytes(payload[4:8], 'big')}x{int.from_bytes(payload[8:12], 'big')}"
@@ -193,7 +193,7 @@ def copies(still: Still, settled: frozenset[int]) -> Iterator[str]:
         elif number in thumbnails:
             label = "thumbnail"
         yield f"{label} ({size})"
-    for kind, whole in still.others:
+    for kind, whole in still.other_boxes:
         if not is_c2pa(whole):
             shown = kind.decode("ascii") if kind.isalnum() else "unknown"
             yield f"data in a box of the kind {shown} ({len(whole)} bytes)"
@@ -201,11 +201,11 @@ def copies(still: Still, settled: frozenset[int]) -> Iterator[str]:
         yield f"trailing data ({len(still.tail)} bytes)"
 
 
-def _kind(still: Still, number: int) -> bytes:
+def _kind(still: StillImage, number: int) -> bytes:
     return still.items[number].kind if number in still.items else b""
 
 
-def is_image(item: Item) -> bool:
+def is_image(item: HeifItem) -> bool:
     """Tell images from metadata."""
     return item.find(b"ispe") is not None or item.kind in (b"grid", b"iden", b"iovl", b"tmap")
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from PIL.JpegImagePlugin import JpegImageFile
 
+from hashshield.arrays import Pixels
 from hashshield.imaging.decode import decode, from_array, to_array
 from hashshield.imaging.jpeg import markers, metadata, sampling
 from hashshield.imaging.jpeg.markers import JpegHeader, Segment, read_header
-from hashshield.imaging.jpeg.samples import decode_samples, encode_samples, matters
+from hashshield.imaging.jpeg.samples import decode_samples, encode_samples, is_decoded
 from hashshield.imaging.jpeg.sampling import add_change
 from hashshield.imaging.metadata.budget import MetadataBudget
-from hashshield.imaging.metadata.exif import orientation
-from hashshield.imaging.photo import Photo, Pixels, Strip
+from hashshield.imaging.metadata.exif import read_orientation
+from hashshield.imaging.photo import Photo, StripOptions
 
 __all__ = ["JpegEncoding", "read"]
 
@@ -30,14 +31,14 @@ class JpegEncoding:
 
     name: str
     header: JpegHeader
-    plan: metadata.Plan
+    findings: metadata.SegmentFindings
     tail: bytes
     """What follows EOI."""
 
-    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+    def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the file with other pixels; everything but the coded picture and copies of it stays byte for byte."""
         shown = from_array(pixels, "L" if self.header.colour == "grey" else "RGB")
-        kept = metadata.rewrite(self.header.segments, self.plan, shown, strip, photo.orientation)
+        kept = metadata.rewrite_segments(self.header.segments, self.findings, shown, strip, photo.orientation)
         del shown
         coded = self._code(photo, pixels)
         first = next(i for i, s in enumerate(self.header.segments) if s.marker == markers.SOS)
@@ -59,9 +60,9 @@ class JpegEncoding:
         end = len(photo.source) - len(self.tail)
         fill = max(0, end - len(markers.join(ordered())))
         written = markers.join(ordered(), fill=fill)
-        before = metadata.places(photo.source, dict(enumerate(self.header.segments)), end)
-        after = metadata.places(written, kept, len(written))
-        metadata.follow_tail(kept, self.tail, before, after, self.plan)
+        before = metadata.locate_segments(photo.source, dict(enumerate(self.header.segments)), end)
+        after = metadata.locate_segments(written, kept, len(written))
+        metadata.correct_offsets(kept, self.tail, before, after, self.findings)
         return markers.join(ordered(), fill=fill) + tail
 
     def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
@@ -72,7 +73,7 @@ class JpegEncoding:
         """
         layout = self._layout(photo)
         samples = decode_samples(self.header, layout, name=self.name)
-        told = [s for s in self.header.segments if markers.is_metadata(s.marker) and matters(s)]
+        told = [s for s in self.header.segments if markers.is_metadata(s.marker) and is_decoded(s)]
 
         def preview(pixels: Pixels) -> Pixels:
             coded = self._coded(photo, pixels, layout, [plane.copy() for plane in samples], plain=True)
@@ -84,12 +85,18 @@ class JpegEncoding:
         layout = self._layout(photo)
         return self._coded(photo, pixels, layout, decode_samples(self.header, layout, name=self.name))
 
-    def _layout(self, photo: Photo) -> sampling.Layout:
+    def _layout(self, photo: Photo) -> sampling.SamplingLayout:
         height, width = photo.pixels.shape[:2]
-        return sampling.choose(self.header.factors, width, height)
+        return sampling.choose_layout(self.header.factors, width, height)
 
     def _coded(
-        self, photo: Photo, pixels: Pixels, layout: sampling.Layout, planes: list[Pixels], *, plain: bool = False
+        self,
+        photo: Photo,
+        pixels: Pixels,
+        layout: sampling.SamplingLayout,
+        planes: list[Pixels],
+        *,
+        plain: bool = False,
     ) -> list[Segment]:
         add_change(planes, photo.pixels, pixels, coded_as=self.header.colour, ratios=layout.ratios)
         return encode_samples(planes, self.header, layout, plain=plain)
@@ -100,18 +107,18 @@ def read(data: bytes, *, name: str) -> Photo:
     budget = MetadataBudget(name)
     segments, end = markers.walk(data, name=name, budget=budget)
     header = read_header(segments, name=name)
-    image = decode(JpegImageFile, markers.join(s for s in segments if matters(s)), name=name)
-    plan = metadata.survey(segments, data[end:], image, budget)
+    image = decode(JpegImageFile, markers.join(s for s in segments if is_decoded(s)), name=name)
+    findings = metadata.inspect_segments(segments, data[end:], image, budget)
     return Photo(
         pixels=to_array(image),
         alpha=None,
         container="jpeg",
-        orientation=orientation(_exif(segments), _xmp(segments)),
+        orientation=read_orientation(_exif(segments), _xmp(segments)),
         lossless=False,
         source=data,
-        encoding=JpegEncoding(name, header, plan, data[end:]),
-        unprotected_copies=plan.copies,
-        links_to_owner=plan.links,
+        encoding=JpegEncoding(name, header, findings, data[end:]),
+        unprotected_copies=findings.copies,
+        links_to_owner=findings.links,
     )
 
 

@@ -12,8 +12,15 @@ from PIL import Image
 
 from hashshield.imaging.jpeg.markers import Segment, is_metadata, segment
 from hashshield.imaging.metadata.budget import MetadataBudget
-from hashshield.imaging.metadata.exif import Block, parse
-from hashshield.imaging.metadata.findings import C2PA, Findings, find_pictures, inspect_exif, inspect_iptc, inspect_xmp
+from hashshield.imaging.metadata.exif import ExifBlock, parse_exif
+from hashshield.imaging.metadata.findings import (
+    C2PA,
+    MetadataFindings,
+    find_previews,
+    inspect_exif,
+    inspect_iptc,
+    inspect_xmp,
+)
 from hashshield.imaging.metadata.rewrite import (
     blank,
     blank_exif_gps,
@@ -22,20 +29,20 @@ from hashshield.imaging.metadata.rewrite import (
     blank_xmp_gps,
     exif_with_orientation,
 )
-from hashshield.imaging.metadata.thumbnails import Spot, fitting, remake
-from hashshield.imaging.photo import Strip
+from hashshield.imaging.metadata.thumbnails import PreviewSlot, can_hold, redraw
+from hashshield.imaging.photo import StripOptions
 
 __all__ = [
     "APP0",
     "EXIF",
     "MPF",
     "XMP",
-    "Places",
-    "Plan",
-    "follow_tail",
-    "places",
-    "rewrite",
-    "survey",
+    "SegmentFindings",
+    "SegmentOffsets",
+    "correct_offsets",
+    "inspect_segments",
+    "locate_segments",
+    "rewrite_segments",
     "tail_without_gps",
 ]
 
@@ -53,48 +60,50 @@ _TAIL_EXIF = re.compile(rb"Exif\0\0(?=II\*\0|MM\0\*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SegmentFindings:
     """What `survey` found; spots count from the start of a segment's payload."""
 
-    spots: dict[int, list[Spot]]
-    leftovers: dict[int, list[Spot]]
+    remade: dict[int, list[PreviewSlot]]
+    untouched: dict[int, list[PreviewSlot]]
     copies: tuple[str, ...]
     links: tuple[str, ...]
 
 
-def survey(segments: Sequence[Segment], tail: bytes, photo: Image.Image, budget: MetadataBudget) -> Plan:
+def inspect_segments(
+    segments: Sequence[Segment], tail: bytes, photo: Image.Image, budget: MetadataBudget
+) -> SegmentFindings:
     """Look through all metadata, with the decoded photo at hand to recognise its copies.
 
     Raises UnsupportedError when that goes beyond the file's budget.
     """
-    spots, leftovers, found = dict[int, list[Spot]](), dict[int, list[Spot]](), Findings()
+    remade, untouched, found = dict[int, list[PreviewSlot]](), dict[int, list[PreviewSlot]](), MetadataFindings()
     for index, item in enumerate(segments):
         if not is_metadata(item.marker):
             continue
         part = _inspect(item, photo, budget)
-        spots[index], leftovers[index] = part.spots, part.leftovers
+        remade[index], untouched[index] = part.remade, part.untouched
         found.add(part)
     found.add(_inspect_tail(segments, tail))
-    return Plan(spots, leftovers, tuple(dict.fromkeys(found.copies)), tuple(dict.fromkeys(found.links)))
+    return SegmentFindings(remade, untouched, tuple(dict.fromkeys(found.copies)), tuple(dict.fromkeys(found.links)))
 
 
-def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Findings:
+def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
     payload = item.payload
     if item.marker == APP1 and payload.startswith(EXIF):
         found = inspect_exif(payload[len(EXIF) :], photo, budget)
-        found.spots = [_moved(spot, len(EXIF)) for spot in found.spots]
-        found.leftovers = [_moved(spot, len(EXIF)) for spot in found.leftovers]
+        found.remade = [_moved(spot, len(EXIF)) for spot in found.remade]
+        found.untouched = [_moved(spot, len(EXIF)) for spot in found.untouched]
         return found
     if item.marker == APP1 and payload.startswith((XMP, _XMP_EXTENSION)):
         return inspect_xmp(payload)
     if item.marker == APP0 and payload.startswith((b"JFIF\0", b"JFXX\0")):
         return _inspect_jfif(payload, photo, budget)
     if item.marker == APP11 and b"c2pa" in payload:
-        return Findings(links=[C2PA])
+        return MetadataFindings(links=[C2PA])
     if item.marker == APP2 and payload.startswith((_ICC, MPF, _GAIN_MAP)):
-        return Findings()
+        return MetadataFindings()
     where = "Photoshop resources" if item.marker == APP13 else f"APP{item.marker & 15}"
-    found = find_pictures(payload, photo, budget, where=where, thumbnails=item.marker == APP13)
+    found = find_previews(payload, photo, budget, where=where, thumbnails=item.marker == APP13)
     if item.marker == APP13:
         found.add(inspect_iptc(payload))
     if item.marker == APP2 and payload.startswith(_FLASHPIX):
@@ -103,23 +112,23 @@ def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Findi
     return found
 
 
-def _inspect_jfif(payload: bytes, photo: Image.Image, budget: MetadataBudget) -> Findings:
+def _inspect_jfif(payload: bytes, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
     if payload.startswith(b"JFXX\0") and payload[5:6] == b"\x10":
-        return find_pictures(payload, photo, budget, where="JFIF extension", thumbnails=True)
+        return find_previews(payload, photo, budget, where="JFIF extension", thumbnails=True)
     plain = {b"JFIF\0": 12, b"JFXX\0": 6}[payload[:5]]
     if payload.startswith(b"JFXX\0") and payload[5:6] != b"\x13":
-        return Findings(copies=["JFIF thumbnail with a palette"])
+        return MetadataFindings(copies=["JFIF thumbnail with a palette"])
     size = payload[plain : plain + 2]
     if len(size) < 2 or 0 in size:
-        return Findings()
-    spot = Spot(plain + 2, len(payload), size[0], size[1], coding="rgb")
-    if fitting(spot) and budget.preview(spot.width, spot.height):
-        return Findings(spots=[spot])
-    return Findings(leftovers=[spot], copies=["JFIF thumbnail"])
+        return MetadataFindings()
+    spot = PreviewSlot(plain + 2, len(payload), size[0], size[1], coding="rgb")
+    if can_hold(spot) and budget.preview(spot.width, spot.height):
+        return MetadataFindings(remade=[spot])
+    return MetadataFindings(untouched=[spot], copies=["JFIF thumbnail"])
 
 
-def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> Findings:
-    found = Findings()
+def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> MetadataFindings:
+    found = MetadataFindings()
     if not tail.strip(b"\0"):
         return found
     pictures = b"\xff\xd8\xff" in tail
@@ -140,8 +149,8 @@ def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> Findings:
     return found
 
 
-def rewrite(
-    segments: Sequence[Segment], plan: Plan, photo: Image.Image, what: Strip, orientation: int
+def rewrite_segments(
+    segments: Sequence[Segment], findings: SegmentFindings, photo: Image.Image, what: StripOptions, orientation: int
 ) -> dict[int, Segment]:
     """Return the metadata segments that stay, by index, with every copy of the picture re-made from `photo`."""
     kept: dict[int, Segment] = {}
@@ -151,10 +160,10 @@ def rewrite(
         if not is_metadata(item.marker) or index in credentials:
             continue
         payload = item.payload
-        for spot in plan.spots[index]:
-            payload = remake(payload, spot, photo)
+        for spot in findings.remade[index]:
+            payload = redraw(payload, spot, photo)
         if what.copies or what.metadata:
-            for spot in plan.leftovers[index]:
+            for spot in findings.untouched[index]:
                 payload = blank(payload, spot.start, spot.end)
             if item.marker == APP1 and payload.startswith(XMP):
                 payload = XMP + blank_xmp_copies(payload[len(XMP) :])
@@ -217,15 +226,15 @@ def tail_without_gps(tail: bytes) -> bytes:
     return tail
 
 
-def _tail_blocks(tail: bytes) -> Iterator[tuple[int, Block]]:
+def _tail_blocks(tail: bytes) -> Iterator[tuple[int, ExifBlock]]:
     for _, match in zip(range(_TAIL_BLOCKS), _TAIL_EXIF.finditer(tail), strict=False):
-        block = parse(tail[match.end() : match.end() + 65_536])
+        block = parse_exif(tail[match.end() : match.end() + 65_536])
         if block is not None:
             yield match.end(), block
 
 
-def _moved(spot: Spot, by: int) -> Spot:
-    return Spot(spot.start + by, spot.end + by, spot.width, spot.height, spot.coding, spot.shape)
+def _moved(spot: PreviewSlot, by: int) -> PreviewSlot:
+    return PreviewSlot(spot.start + by, spot.end + by, spot.width, spot.height, spot.coding, spot.shape)
 
 
 _MP_ENTRIES = 0xB002
@@ -239,7 +248,7 @@ _SONY_HEADER = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SegmentOffsets:
     """Where things lie in a file."""
 
     segments: dict[int, int]
@@ -248,16 +257,18 @@ class Places:
     """Offset of what follows the photo."""
 
 
-def places(data: bytes, segments: Mapping[int, Segment], tail: int) -> Places:
+def locate_segments(data: bytes, segments: Mapping[int, Segment], tail: int) -> SegmentOffsets:
     """Find segments, in their order, in a file that holds them; fill and stray bytes may lie between them."""
     found, position = dict[int, int](), 0
     for index, item in segments.items():
         found[index] = data.index(item.data, position)
         position = found[index] + len(item.data)
-    return Places(found, tail)
+    return SegmentOffsets(found, tail)
 
 
-def follow_tail(kept: dict[int, Segment], tail: bytes, before: Places, after: Places, plan: Plan) -> None:
+def correct_offsets(
+    kept: dict[int, Segment], tail: bytes, before: SegmentOffsets, after: SegmentOffsets, findings: SegmentFindings
+) -> None:
     """Correct MPF indices and maker notes when what follows the photo, or they themselves, moved."""
     for index, item in kept.items():
         moved = after.segments[index] - before.segments[index]
@@ -268,7 +279,11 @@ def follow_tail(kept: dict[int, Segment], tail: bytes, before: Places, after: Pl
             start = before.segments[index] + len(item.data) - len(item.payload) + len(EXIF)
             beginnings = [m.start() + before.tail for m in islice(_PICTURE.finditer(tail), _PICTURES)]
             payload = EXIF + _pointing(
-                item.payload[len(EXIF) :], start, beginnings, shift, [*plan.spots[index], *plan.leftovers[index]]
+                item.payload[len(EXIF) :],
+                start,
+                beginnings,
+                shift,
+                [*findings.remade[index], *findings.untouched[index]],
             )
         else:
             continue
@@ -277,7 +292,7 @@ def follow_tail(kept: dict[int, Segment], tail: bytes, before: Places, after: Pl
 
 
 def _mpf(payload: bytes, shift: int, *, grown: int) -> bytes:
-    block = parse(payload[len(MPF) :])
+    block = parse_exif(payload[len(MPF) :])
     entries = block.find("0th", _MP_ENTRIES) if block else None
     if block is None or entries is None:
         return payload
@@ -290,14 +305,16 @@ def _mpf(payload: bytes, shift: int, *, grown: int) -> bytes:
     return MPF + bytes(out)
 
 
-def _pointing(block: bytes, start: int, beginnings: Sequence[int], shift: int, pictures: Sequence[Spot]) -> bytes:
+def _pointing(
+    block: bytes, start: int, beginnings: Sequence[int], shift: int, pictures: Sequence[PreviewSlot]
+) -> bytes:
     """Return an EXIF block, at `start` in its file, whose pointers to these beginnings of second images moved along.
 
     Each maker has its own layout, so a pointer is known by where it leads: four bytes, in either order, that
     count from the EXIF header, from the maker note or from a TIFF header within it, and lead to the first byte of a
     picture. By chance a number does so once in 2^32, for each picture and origin.
     """
-    parsed = parse(block)
+    parsed = parse_exif(block)
     note = parsed.find("Exif", _MAKER_NOTE) if parsed else None
     origins = {0} | ({note.start} if note else set()) | {m.start() for m in islice(_TIFF.finditer(block), _ORIGINS)}
     targets = [at - start - origin for at in beginnings for origin in origins]

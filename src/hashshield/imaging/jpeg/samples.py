@@ -9,24 +9,24 @@ from itertools import chain
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from hashshield.arrays import Pixels
 from hashshield.imaging.decode import decode, from_array, to_array
 from hashshield.imaging.jpeg import markers, sampling
 from hashshield.imaging.jpeg.markers import JpegHeader, Segment
-from hashshield.imaging.jpeg.sampling import BLOCK, LARGEST_SIDE, Layout, Ratio
-from hashshield.imaging.photo import Pixels
+from hashshield.imaging.jpeg.sampling import BLOCK, LARGEST_SIDE, Ratio, SamplingLayout
 
-__all__ = ["decode_samples", "encode_samples", "matters"]
+__all__ = ["decode_samples", "encode_samples", "is_decoded"]
 
 _BASELINE_STEP = 255
 """The largest quantisation step of a baseline file."""
 
 
-def matters(item: Segment) -> bool:
+def is_decoded(item: Segment) -> bool:
     """Tell which segments a decoder gets to see: all it needs, and the two that decide the colours."""
     return item.marker in (0xE0, 0xEE) or not markers.is_metadata(item.marker)
 
 
-def decode_samples(header: JpegHeader, layout: Layout, *, name: str) -> list[Pixels]:
+def decode_samples(header: JpegHeader, layout: SamplingLayout, *, name: str) -> list[Pixels]:
     """Return the samples of each component as coded, shaped as the layout wants them.
 
     Blocks at the right and bottom edge hold samples that are never shown but take part in the transform. A frame header
@@ -44,17 +44,21 @@ def decode_samples(header: JpegHeader, layout: Layout, *, name: str) -> list[Pix
     planes: dict[int, Pixels] = {}
     for size, indices in wanted.items():
         shown = [
-            _resized(s, *size) if s.marker in markers.SOF else s for s in _readable(header, layout, size) if matters(s)
+            _resized(s, *size) if s.marker in markers.SOF else s
+            for s in _readable(header, layout, size)
+            if is_decoded(s)
         ]
         image = decode(JpegImageFile, markers.join(shown), name=name, ycc=header.colour == "ycc")
         # One at a time, because each is as large as the photo.
         for index in indices:
             full = to_array(image.getchannel(index))[..., 0]
-            planes[index] = sampling.fit(sampling.recover(full, layout.ratios[index]), layout.shapes[index])
+            planes[index] = sampling.fit_plane(
+                sampling.recover_samples(full, layout.ratios[index]), layout.shapes[index]
+            )
     return [planes[index] for index in components]
 
 
-def _enlarged(layout: Layout, unit: Ratio) -> tuple[int, int]:
+def _enlarged(layout: SamplingLayout, unit: Ratio) -> tuple[int, int]:
     """Return width and height in whole blocks of a component with this many pixels per sample."""
     across, down = (
         min(-(-side // (BLOCK * step)) * BLOCK * step, LARGEST_SIDE)
@@ -63,7 +67,7 @@ def _enlarged(layout: Layout, unit: Ratio) -> tuple[int, int]:
     return across, down
 
 
-def _readable(header: JpegHeader, layout: Layout, size: tuple[int, int]) -> list[Segment]:
+def _readable(header: JpegHeader, layout: SamplingLayout, size: tuple[int, int]) -> list[Segment]:
     """Leave out scans with fewer blocks than a picture of this size would have of their only component."""
 
     def blocks(width: int, height: int, ratio: Ratio) -> tuple[int, int]:
@@ -85,7 +89,9 @@ def _resized(frame: Segment, width: int, height: int) -> Segment:
     return markers.segment(frame.marker, bytes(body))
 
 
-def encode_samples(planes: list[Pixels], header: JpegHeader, layout: Layout, *, plain: bool = False) -> list[Segment]:
+def encode_samples(
+    planes: list[Pixels], header: JpegHeader, layout: SamplingLayout, *, plain: bool = False
+) -> list[Segment]:
     """Code samples with the source's tables, scan kind and restart interval; return all segments but metadata.
 
     `plain` codes the same coefficients in less time and more bytes.
@@ -110,7 +116,7 @@ def _size(coded: list[Segment]) -> int:
     return sum(len(s.data) for s in coded)
 
 
-def _room(layout: Layout) -> int:
+def _room(layout: SamplingLayout) -> int:
     """Return the bytes that Pillow allows an optimising encoder, which fails loudly when it needs more.
 
     That is two per pixel, for three components or for one. Noise at the finest tables takes three for three components,
@@ -121,10 +127,15 @@ def _room(layout: Layout) -> int:
 
 
 def _code_together(
-    planes: list[Pixels], header: JpegHeader, layout: Layout, *, progressive: bool = False, optimize: bool = False
+    planes: list[Pixels],
+    header: JpegHeader,
+    layout: SamplingLayout,
+    *,
+    progressive: bool = False,
+    optimize: bool = False,
 ) -> list[Segment]:
-    planes = [sampling.fit(plane, shape) for plane, shape in zip(planes, layout.shapes, strict=True)]
-    bands = [from_array(plane, "L") for plane in sampling.arrange(planes, layout)]
+    planes = [sampling.fit_plane(plane, shape) for plane, shape in zip(planes, layout.shapes, strict=True)]
+    bands = [from_array(plane, "L") for plane in sampling.arrange_planes(planes, layout)]
     # To the encoder any three components are YCbCr, of which it converts nothing.
     image = Image.merge("YCbCr", bands) if len(bands) == 3 else bands[0]
     del bands
@@ -139,7 +150,7 @@ def _code_together(
     scans = [_named(scan, header.ids) for scan in scans]
     if progressive and (layout.disguise != layout.factors[0] or layout.shapes[0] != layout.blocks[0]):
         # Scans of one component hold its own blocks and not those of whole MCUs. Chroma has the same either way.
-        luma = sampling.fit(planes[0], layout.blocks[0])
+        luma = sampling.fit_plane(planes[0], layout.blocks[0])
         _, _, alone = _save(from_array(luma, "L"), tables[:1], header, progressive=True, optimize=True)
         own = iter([_named(scan, header.ids) for scan in alone if scan[-1].payload[3]])
         scans = [next(own) if scan[-1].payload[:2] == bytes([1, header.ids[0]]) else scan for scan in scans]
@@ -147,7 +158,12 @@ def _code_together(
 
 
 def _code_apart(
-    planes: list[Pixels], header: JpegHeader, layout: Layout, *, progressive: bool = False, optimize: bool = False
+    planes: list[Pixels],
+    header: JpegHeader,
+    layout: SamplingLayout,
+    *,
+    progressive: bool = False,
+    optimize: bool = False,
 ) -> list[Segment]:
     """Code each component as a grey picture, and put their scans under one frame header.
 
@@ -157,7 +173,7 @@ def _code_apart(
     slots = bytes(header.tables.index(table) for table in header.tables)
     starts, markers_seen, parts = dict[int, Segment](), set[int](), list[list[list[Segment]]]()
     for plane, shape, identity, slot in zip(planes, layout.blocks, header.ids, slots, strict=True):
-        image = from_array(sampling.fit(plane, shape), "L")
+        image = from_array(sampling.fit_plane(plane, shape), "L")
         start, frame, scans = _save(image, [header.tables[slot]], header, progressive=progressive, optimize=optimize)
         table = start[0].payload
         starts[slot] = markers.segment(markers.DQT, bytes([table[0] & 0xF0 | slot]) + table[1:])
@@ -189,7 +205,7 @@ def _save(
     return coded[:first], coded[first], scans[:-1]
 
 
-def _announced(marker: int, header: JpegHeader, layout: Layout, slots: bytes) -> Segment:
+def _announced(marker: int, header: JpegHeader, layout: SamplingLayout, slots: bytes) -> Segment:
     """Build the frame header."""
     body = bytes([8]) + layout.height.to_bytes(2, "big") + layout.width.to_bytes(2, "big") + bytes([len(slots)])
     for identity, (across, down), slot in zip(header.ids, layout.factors, slots, strict=True):

@@ -9,23 +9,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hashshield.imaging.photo import Pixels
+from hashshield.arrays import Pixels
 
-__all__ = ["BLOCK", "LARGEST_SIDE", "Layout", "Ratio", "add_change", "arrange", "choose", "fit", "recover"]
+__all__ = [
+    "BLOCK",
+    "LARGEST_SIDE",
+    "Ratio",
+    "SamplingLayout",
+    "add_change",
+    "arrange_planes",
+    "choose_layout",
+    "fit_plane",
+    "recover_samples",
+]
 
 Ratio = tuple[int, int]
 """(horizontal, vertical)."""
 BLOCK = 8
 LARGEST_SIDE = 65_500
 """libjpeg's limit, in samples."""
-_FILTER_ROWS = 256
-"""Rows worked on at once; even."""
+FILTER_ROWS = 256
+"""Rows that `recover_samples` works on at once; even."""
 _PILLOW = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 _DISGUISES = {(1, 2): (2, 1), (4, 1): (2, 2), (1, 4): (2, 2)}
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SamplingLayout:
     """How a picture is coded; what the encoder gets and what the frame header says both follow from this one value."""
 
     width: int
@@ -43,7 +53,7 @@ class Layout:
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
-        """Pixels per sample of each component; they are whole where `jpeg_header.inspect` lets a file pass."""
+        """Pixels per sample of each component; they are whole where `markers.read_header` lets a file pass."""
         across, down = self.most
         return tuple((across // f[0], down // f[1]) for f in self.factors)
 
@@ -72,7 +82,7 @@ class Layout:
         return down, across
 
 
-def choose(factors: tuple[Ratio, ...], width: int, height: int) -> Layout:
+def choose_layout(factors: tuple[Ratio, ...], width: int, height: int) -> SamplingLayout:
     """Return the layout that keeps a source's sampling at this size.
 
     The same sampling may be spelled in several ways (4:2:0 as 2x2,1x1,1x1 or as 4x2,2x1,2x1), and MCUs differ between
@@ -89,17 +99,17 @@ def choose(factors: tuple[Ratio, ...], width: int, height: int) -> Layout:
         # A shuffled picture is up to four times as long.
         elif max(width, height) < LARGEST_SIDE // 4:
             disguise = _DISGUISES.get(luma)
-    return Layout(width, height, lowest, disguise)
+    return SamplingLayout(width, height, lowest, disguise)
 
 
-def fit(plane: Pixels, shape: tuple[int, int]) -> Pixels:
+def fit_plane(plane: Pixels, shape: tuple[int, int]) -> Pixels:
     """Cut a plane to a shape, or repeat its edges up to it."""
     cut = plane[: shape[0], : shape[1]]
     missing = [(0, side - held) for side, held in zip(shape, cut.shape, strict=True)]
     return np.pad(cut, missing, mode="edge") if any(after for _, after in missing) else cut
 
 
-def recover(plane: Pixels, ratio: Ratio) -> Pixels:
+def recover_samples(plane: Pixels, ratio: Ratio, *, rows: int = FILTER_ROWS) -> Pixels:
     """Return the coded samples of a component that the decoder brought up to full size."""
     across, down = ratio
     if ratio == (1, 1):
@@ -110,10 +120,10 @@ def recover(plane: Pixels, ratio: Ratio) -> Pixels:
         # The decoder repeats samples at these ratios.
         repeated: Pixels = whole[::down, ::across].copy()
         return repeated
-    return _undo_triangle(whole, across, down)
+    return _undo_triangle(whole, across, down, rows)
 
 
-def _undo_triangle(plane: Pixels, across: int, down: int) -> Pixels:
+def _undo_triangle(plane: Pixels, across: int, down: int, rows: int) -> Pixels:
     """Undo the decoder's triangle filter (libjpeg, "fancy upsampling"): (3 near + far) / 4 along each doubled axis.
 
     With p, a | b, n the decoded samples around a pair, both 1.5 a - 0.5 p and 1.5 b - 0.5 n are the coded one; their
@@ -122,11 +132,11 @@ def _undo_triangle(plane: Pixels, across: int, down: int) -> Pixels:
     if down == 2 and across == 2:
         height, width = plane.shape
         small = np.empty((height // 2, width // 2), dtype=np.uint8)
-        for top in range(0, height, _FILTER_ROWS):
+        for top in range(0, height, rows):
             # One row more above and below, of which the estimates are not used.
-            first, last = max(0, top - 2), min(top + _FILTER_ROWS + 2, height)
+            first, last = max(0, top - 2), min(top + rows + 2, height)
             part = _round(_pairs(_pairs(plane[first:last].astype(np.int16)).T).T, 16)
-            kept = part[(top - first) // 2 :][: _FILTER_ROWS // 2]
+            kept = part[(top - first) // 2 :][: rows // 2]
             small[top // 2 :][: len(kept)] = kept
         return small
     work: NDArray[np.int16] = plane.astype(np.int16)
@@ -167,7 +177,7 @@ def _round(work: NDArray[np.int16], scale: int) -> Pixels:
     return rounded
 
 
-def arrange(planes: list[Pixels], layout: Layout) -> list[Pixels]:
+def arrange_planes(planes: list[Pixels], layout: SamplingLayout) -> list[Pixels]:
     """Lay coded planes out at full size for the encoder, chroma repeated so that its averaging gives it back."""
     if len(planes) == 1:
         return planes
@@ -177,7 +187,7 @@ def arrange(planes: list[Pixels], layout: Layout) -> list[Pixels]:
     return [luma, *(plane.repeat(down, 0).repeat(across, 1)[:height, :width] for plane in planes[1:])]
 
 
-def _shuffle(luma: Pixels, layout: Layout) -> Pixels:
+def _shuffle(luma: Pixels, layout: SamplingLayout) -> Pixels:
     (across, down), shown = layout.factors[0], layout.disguise
     if shown is None or shown == (across, down):
         return luma

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Block", "Entry", "orientation", "parse", "split_header"]
+__all__ = ["ExifBlock", "ExifEntry", "parse_exif", "read_orientation", "split_header"]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _CHILDREN = {("0th", 0x8769): "Exif", ("0th", 0x8825): "GPS", ("Exif", 0xA005): "Interop"}
@@ -19,7 +19,7 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ExifEntry:
     """One tag of one directory; offsets count from the start of the TIFF header."""
 
     ifd: str
@@ -36,12 +36,12 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ExifBlock:
     """An EXIF block's directories."""
 
     data: bytes
     little: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[ExifEntry, ...]
     directories: dict[str, int]
     """Name -> offset of the directory."""
     sound: bool
@@ -52,47 +52,47 @@ class Block:
         """Byte order of every number in the block."""
         return "little" if self.little else "big"
 
-    def find(self, ifd: str, tag: int) -> Entry | None:
+    def find(self, ifd: str, tag: int) -> ExifEntry | None:
         """Return the first entry of a directory with this tag."""
         return next((e for e in self.entries if e.ifd == ifd and e.tag == tag), None)
 
-    def value(self, entry: Entry) -> bytes:
+    def value(self, entry: ExifEntry) -> bytes:
         """Return an entry's value as stored."""
         return self.data[entry.start : entry.start + entry.size]
 
-    def integer(self, entry: Entry | None) -> int | None:
+    def integer(self, entry: ExifEntry | None) -> int | None:
         """Return an entry's value if it is a single integer."""
         if entry is None or entry.count != 1 or entry.kind not in _INTEGERS:
             return None
         return int.from_bytes(self.value(entry), self.order, signed=entry.kind in _SIGNED)
 
 
-def parse(data: bytes) -> Block | None:
+def parse_exif(data: bytes) -> ExifBlock | None:
     """Walk a TIFF block (without the `Exif\\0\\0` before it); None when it does not begin as one.
 
     Reads at most five directories, each once, so loops and huge counts cost nothing.
     """
     if data[:4] not in (b"II*\x00", b"MM\x00*") or len(data) < 8:
         return None
-    return _SearchState(data).block()
+    return _ExifWalker(data).block()
 
 
-class _SearchState:
+class _ExifWalker:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.little = data[:2] == b"II"
-        self.entries: list[Entry] = []
+        self.entries: list[ExifEntry] = []
         self.directories: dict[str, int] = {}
         self.sound = True
         self.held = 0
 
-    def block(self) -> Block:
+    def block(self) -> ExifBlock:
         following = self.directory("0th", self.number(4, 4))
         if following:
             self.directory("1st", following)
         # Values that overlap could add up to thousands of times the block.
         sound = self.sound and self.held <= len(self.data)
-        return Block(self.data, self.little, tuple(self.entries), self.directories, sound)
+        return ExifBlock(self.data, self.little, tuple(self.entries), self.directories, sound)
 
     def number(self, at: int, size: int) -> int:
         return int.from_bytes(self.data[at : at + size], "little" if self.little else "big")
@@ -121,7 +121,7 @@ class _SearchState:
             self.directory(child, where)
         return self.number(end, 4) if end + 4 <= len(self.data) else 0
 
-    def entry(self, ifd: str, at: int) -> Entry | None:
+    def entry(self, ifd: str, at: int) -> ExifEntry | None:
         tag, kind, count = self.number(at, 2), self.number(at + 2, 2), self.number(at + 4, 4)
         if kind not in _SIZES or count == 0:
             self.sound = False
@@ -134,16 +134,16 @@ class _SearchState:
         if start + size > len(self.data):
             self.sound = False
             return None
-        return Entry(ifd, tag, kind, count, at, start, size)
+        return ExifEntry(ifd, tag, kind, count, at, start, size)
 
 
-def orientation(exif: bytes | None, xmp: bytes | None) -> int:
+def read_orientation(exif: bytes | None, xmp: bytes | None) -> int:
     """Return the orientation (1 to 8) a viewer applies; 1 when absent or invalid.
 
     As Pillow's `exif_transpose` decides: the EXIF tag counts, XMP's `tiff:Orientation` only when EXIF has none.
     `exif` may begin with `Exif\\0\\0`.
     """
-    block = parse(_strip_headers(exif)) if exif else None
+    block = parse_exif(_strip_headers(exif)) if exif else None
     entry = block.find("0th", _ORIENTATION) if block else None
     if block and entry:
         found = block.integer(entry)

@@ -10,10 +10,10 @@ import piexif
 from PIL import Image
 
 from hashshield.imaging.metadata.budget import MetadataBudget
-from hashshield.imaging.metadata.exif import Block, parse, split_header
-from hashshield.imaging.metadata.thumbnails import Shape, Spot, embedded, fitting, frame, resembles
+from hashshield.imaging.metadata.exif import ExifBlock, parse_exif, split_header
+from hashshield.imaging.metadata.thumbnails import Framing, PreviewSlot, can_hold, find_jpegs, jpeg_size, match_framing
 
-__all__ = ["C2PA", "Findings", "find_pictures", "inspect_exif", "inspect_iptc", "inspect_xmp", "thumbnail"]
+__all__ = ["C2PA", "MetadataFindings", "find_previews", "inspect_exif", "inspect_iptc", "inspect_xmp", "thumbnail"]
 
 C2PA = "C2PA manifest"
 
@@ -54,40 +54,40 @@ _IPTC_LINKS = (
 
 
 @dataclass(slots=True)
-class Findings:
+class MetadataFindings:
     """What was found in one carrier."""
 
-    spots: list[Spot] = field(default_factory=list)
+    remade: list[PreviewSlot] = field(default_factory=list)
     """Pictures `write` re-makes."""
-    leftovers: list[Spot] = field(default_factory=list)
-    """Pictures it cannot; `Strip.copies` blanks them."""
+    untouched: list[PreviewSlot] = field(default_factory=list)
+    """Pictures it cannot; `StripOptions.copies` blanks them."""
     copies: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
 
-    def add(self, other: Findings) -> None:
+    def add(self, other: MetadataFindings) -> None:
         """Take over what another carrier holds, its spots apart."""
         self.copies += other.copies
         self.links += other.links
 
 
-def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, where: str = "EXIF") -> Findings:
+def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, where: str = "EXIF") -> MetadataFindings:
     """Look through a TIFF block; spots count from its start. Raises UnsupportedError beyond the file's budget."""
-    block, found = parse(data), Findings()
+    block, found = parse_exif(data), MetadataFindings()
     if block is None:
         return found
     budget.entries(len(block.entries))
     official = thumbnail(block)
     if official is not None and _affordable(official, budget):
-        shape, _ = resembles(data, official, photo, budget)
-        found.spots.append(_shaped(official, shape))
+        shape, _ = match_framing(data, official, photo, budget)
+        found.remade.append(_shaped(official, shape))
     elif official is not None:
-        found.leftovers.append(official)
+        found.untouched.append(official)
         found.copies.append(f"{where} thumbnail ({official.width}x{official.height})")
     elif _has_picture(block):
         found.copies.append(f"{where} thumbnail of an unknown kind")
-    pictures = find_pictures(data, photo, budget, where=where, taken=official)
-    found.spots += pictures.spots
-    found.leftovers += pictures.leftovers
+    pictures = find_previews(data, photo, budget, where=where, taken=official)
+    found.remade += pictures.remade
+    found.untouched += pictures.untouched
     found.add(pictures)
     found.links += [
         _LINKS[e.tag]
@@ -99,46 +99,46 @@ def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, whe
     return found
 
 
-def inspect_exif_payload(data: bytes, photo: Image.Image, budget: MetadataBudget) -> Findings:
+def inspect_exif_payload(data: bytes, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
     """Look through a block, header or not; spots count from the start of the TIFF block."""
     return inspect_exif(split_header(data)[1], photo, budget)
 
 
-def find_pictures(
+def find_previews(
     data: bytes,
     photo: Image.Image,
     budget: MetadataBudget,
     *,
     where: str,
-    taken: Spot | None = None,
+    taken: PreviewSlot | None = None,
     thumbnails: bool = False,
-) -> Findings:
+) -> MetadataFindings:
     """Find whole JPEGs inside a carrier (maker notes, Photoshop resources, FlashPix), apart from one `taken`.
 
     One that does not show the photo is left alone and reported, unless the carrier holds `thumbnails` by definition:
     a thumbnail that differs is an outdated one, and re-made. Raises UnsupportedError beyond the file's budget.
     """
-    found = Findings()
-    for spot in embedded(data, budget):
+    found = MetadataFindings()
+    for spot in find_jpegs(data, budget):
         if taken is not None and spot.start < taken.end and taken.start < spot.end:
             continue
         affordable = _affordable(spot, budget)
-        shape, same = resembles(data, spot, photo, budget) if affordable else (("whole", 0), False)
+        shape, same = match_framing(data, spot, photo, budget) if affordable else (("whole", 0), False)
         if same or (thumbnails and affordable):
-            found.spots.append(_shaped(spot, shape))
+            found.remade.append(_shaped(spot, shape))
         else:
-            found.leftovers.append(spot)
+            found.untouched.append(spot)
             found.copies.append(f"image in {where} ({spot.width}x{spot.height})")
     return found
 
 
-def thumbnail(block: Block) -> Spot | None:
+def thumbnail(block: ExifBlock) -> PreviewSlot | None:
     """Return where IFD1's picture is: a JPEG, or plain RGB in one strip; None when there is none of these."""
     start = block.integer(block.find("1st", 0x0201))
     length = block.integer(block.find("1st", 0x0202))
     if start and length and start + length <= len(block.data):
-        size = frame(block.data[start : start + length])
-        return Spot(start, start + length, *size) if size else None
+        size = jpeg_size(block.data[start : start + length])
+        return PreviewSlot(start, start + length, *size) if size else None
     start, length, width, height, kind = (
         block.integer(block.find("1st", tag)) for tag in (0x0111, 0x0117, 0x0100, 0x0101, 0x0106)
     )
@@ -147,44 +147,44 @@ def thumbnail(block: Block) -> Spot | None:
         return None
     if length != 3 * width * height or start + length > len(block.data):
         return None
-    return Spot(start, start + length, width, height, coding="rgb")
+    return PreviewSlot(start, start + length, width, height, coding="rgb")
 
 
-def inspect_xmp(packet: bytes) -> Findings:
+def inspect_xmp(packet: bytes) -> MetadataFindings:
     """Look through an XMP packet, in UTF-8."""
-    found = Findings()
+    found = MetadataFindings()
     found.copies += [name for pattern, name in _XMP_COPIES if pattern.search(packet)]
     found.links += [name for pattern, name in _XMP_LINKS if pattern.search(packet)]
     return found
 
 
-def inspect_iptc(record: bytes) -> Findings:
+def inspect_iptc(record: bytes) -> MetadataFindings:
     """Look through Photoshop resources or an IPTC record."""
-    return Findings(links=[name for pattern, name in _IPTC_LINKS if pattern.search(record)])
+    return MetadataFindings(links=[name for pattern, name in _IPTC_LINKS if pattern.search(record)])
 
 
-def _affordable(spot: Spot, budget: MetadataBudget) -> bool:
+def _affordable(spot: PreviewSlot, budget: MetadataBudget) -> bool:
     """Tell whether a picture of this size can be written there, and counted among the file's previews."""
-    return fitting(spot) and budget.preview(spot.width, spot.height)
+    return can_hold(spot) and budget.preview(spot.width, spot.height)
 
 
-def _shaped(spot: Spot, shape: Shape) -> Spot:
-    return Spot(spot.start, spot.end, spot.width, spot.height, spot.coding, shape)
+def _shaped(spot: PreviewSlot, shape: Framing) -> PreviewSlot:
+    return PreviewSlot(spot.start, spot.end, spot.width, spot.height, spot.coding, shape)
 
 
-def _has_picture(block: Block) -> bool:
+def _has_picture(block: ExifBlock) -> bool:
     """Tell whether IFD1 points at anything; some writers leave an empty pointer behind."""
     if block.find("1st", 0x0201) is None:
         return block.find("1st", 0x0111) is not None
     return block.integer(block.find("1st", 0x0202)) != 0
 
 
-def _says(block: Block, start: int, size: int) -> bool:
+def _says(block: ExifBlock, start: int, size: int) -> bool:
     """Tell whether a value says anything; a long one does, because thousands of entries may share one to be read."""
     return size > _LONG_VALUE or bool(block.data[start : start + size].strip(b"\0 0"))
 
 
-def _positions(block: Block) -> bool:
+def _positions(block: ExifBlock) -> bool:
     """Tell whether the GPS directory says where or when; piexif sees sound blocks only.
 
     Given anything else it may open a path (Piexif issue 124) or take all memory (issue 90).

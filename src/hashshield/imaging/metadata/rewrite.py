@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from hashshield.imaging.metadata.exif import Block, parse, split_header
-from hashshield.imaging.metadata.findings import Findings
-from hashshield.imaging.metadata.thumbnails import remake
-from hashshield.imaging.photo import Strip
+from hashshield.imaging.metadata.exif import ExifBlock, parse_exif, split_header
+from hashshield.imaging.metadata.findings import MetadataFindings
+from hashshield.imaging.metadata.thumbnails import redraw
+from hashshield.imaging.photo import StripOptions
 
 __all__ = [
     "blank",
@@ -83,7 +83,7 @@ def blank_exif_gps(data: bytes) -> bytes:
 
     The entry that points at it goes too: a directory of zeros would show the photo at 0 N 0 E.
     """
-    block = parse(data)
+    block = parse_exif(data)
     if block is None:
         return data
     ranges = [(e.start, e.start + e.size) for e in block.entries if e.ifd == "GPS"]
@@ -105,7 +105,7 @@ def _blank_all(data: bytes, ranges: list[tuple[int, int]]) -> bytes:
     return bytes(out)
 
 
-def _without_pointer(data: bytes, block: Block) -> bytes:
+def _without_pointer(data: bytes, block: ExifBlock) -> bytes:
     """Close the gap in IFD0; what follows it in the directory is entries and a link, which nothing points at."""
     entry = block.find("0th", _GPS_POINTER)
     if entry is None:
@@ -146,20 +146,20 @@ def exif_with_orientation(orientation: int) -> bytes:
     return b"MM\0*\0\0\0\x08\0\x01" + entry + b"\0\0\0\0"
 
 
-def rewrite_exif(data: bytes, found: Findings, photo: Image.Image, what: Strip) -> bytes:
+def rewrite_exif(data: bytes, found: MetadataFindings, photo: Image.Image, what: StripOptions) -> bytes:
     """Return the block, of the same length, with re-made thumbnails and without what is stripped."""
     header, block = split_header(data)
-    for spot in found.spots:
-        block = remake(block, spot, photo)
+    for spot in found.remade:
+        block = redraw(block, spot, photo)
     if what.copies:
-        for spot in found.leftovers:
+        for spot in found.untouched:
             block = blank(block, spot.start, spot.end)
     if what.gps:
         block = blank_exif_gps(block)
     return header + block
 
 
-def rewrite_xmp(packet: bytes, what: Strip) -> bytes:
+def rewrite_xmp(packet: bytes, what: StripOptions) -> bytes:
     """Return an XMP packet of the same length without what is stripped."""
     if what.copies:
         packet = blank_xmp_copies(packet)

@@ -16,7 +16,7 @@ from hashshield.imaging.decode import decode
 from hashshield.imaging.jpeg import markers
 from hashshield.imaging.metadata.budget import MetadataBudget
 
-__all__ = ["Shape", "Spot", "embedded", "fitting", "frame", "remake", "resembles"]
+__all__ = ["Framing", "PreviewSlot", "can_hold", "find_jpegs", "jpeg_size", "match_framing", "redraw"]
 
 _LARGEST = 4_000_000
 """Pixels of a preview that is still re-made."""
@@ -24,7 +24,7 @@ _LARGEST = 4_000_000
 _SAME = 0.8
 """Correlation of grey values from which a preview is taken to show the photo."""
 
-Shape = tuple[str, int]
+Framing = tuple[str, int]
 """('whole', 'bars' (dark, around the photo) or 'crop', quarter turns): editors turn photos and forget previews."""
 
 _FITS = ("whole", "bars", "crop")
@@ -32,7 +32,7 @@ _TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class PreviewSlot:
     """Where a small picture is and how it is drawn."""
 
     start: int
@@ -42,11 +42,11 @@ class Spot:
     height: int
     coding: str = "jpeg"
     """'jpeg', or 'rgb' for plain bytes."""
-    shape: Shape = ("whole", 0)
+    shape: Framing = ("whole", 0)
     """How the photo was brought to this size."""
 
 
-def embedded(data: bytes, budget: MetadataBudget) -> Iterator[Spot]:
+def find_jpegs(data: bytes, budget: MetadataBudget) -> Iterator[PreviewSlot]:
     """Find complete JPEG files inside `data`, as far as the file's budget goes.
 
     Raises UnsupportedError when they are in more pieces than a file may have.
@@ -58,13 +58,13 @@ def embedded(data: bytes, budget: MetadataBudget) -> Iterator[Spot]:
             _, length = markers.walk(data[start:], name="preview", budget=budget)
         except BrokenPhotoError:
             continue
-        size = frame(data[start : start + length])
+        size = jpeg_size(data[start : start + length])
         if size is not None:
-            yield Spot(start, start + length, *size)
+            yield PreviewSlot(start, start + length, *size)
             position = start + length
 
 
-def frame(data: bytes) -> tuple[int, int] | None:
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Return the size of the JPEG that `data` begins with, even if its picture is cut short; None if it is none."""
     if data[:2] != b"\xff\xd8":
         return None
@@ -83,7 +83,7 @@ def frame(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def fitting(spot: Spot) -> bool:
+def can_hold(spot: PreviewSlot) -> bool:
     """Tell whether any picture of this size can be written into the spot's bytes."""
     if spot.width * spot.height > _LARGEST:
         return False
@@ -92,7 +92,7 @@ def fitting(spot: Spot) -> bool:
     return len(_flat(spot.width, spot.height)) <= spot.end - spot.start
 
 
-def resembles(data: bytes, spot: Spot, photo: Image.Image, budget: MetadataBudget) -> tuple[Shape, bool]:
+def match_framing(data: bytes, spot: PreviewSlot, photo: Image.Image, budget: MetadataBudget) -> tuple[Framing, bool]:
     """Return the shape in which the photo comes nearest to the picture now in the spot, and whether it shows it.
 
     (('bars', 0), False) for a picture that cannot be decoded within the file's budget.
@@ -112,7 +112,7 @@ def resembles(data: bytes, spot: Spot, photo: Image.Image, budget: MetadataBudge
     return ("bars", 0), False
 
 
-def remake(data: bytes, spot: Spot, photo: Image.Image) -> bytes:
+def redraw(data: bytes, spot: PreviewSlot, photo: Image.Image) -> bytes:
     """Return `data` with the photo drawn into the spot; its length, and so every offset, stays."""
     picture = _draw(_reduced(photo, spot), spot, spot.shape)
     room = spot.end - spot.start
@@ -130,7 +130,7 @@ def remake(data: bytes, spot: Spot, photo: Image.Image) -> bytes:
     return data[: spot.start] + made.ljust(room, b"\0") + data[spot.end :]
 
 
-def _current(data: bytes, spot: Spot, budget: MetadataBudget) -> Image.Image | None:
+def _current(data: bytes, spot: PreviewSlot, budget: MetadataBudget) -> Image.Image | None:
     held = data[spot.start : spot.end]
     if spot.coding == "rgb":
         return Image.frombytes("RGB", (spot.width, spot.height), held)
@@ -144,14 +144,14 @@ def _current(data: bytes, spot: Spot, budget: MetadataBudget) -> Image.Image | N
         return None
 
 
-def _reduced(photo: Image.Image, spot: Spot) -> Image.Image:
+def _reduced(photo: Image.Image, spot: PreviewSlot) -> Image.Image:
     """Scale the photo to about twice the spot's size with a box filter, which is quick."""
     short, long = sorted((spot.width, spot.height))
     factor = min(min(photo.size) // (2 * short), max(photo.size) // (2 * long))
     return photo.reduce(factor) if factor > 1 else photo
 
 
-def _draw(photo: Image.Image, spot: Spot, shape: Shape) -> Image.Image:
+def _draw(photo: Image.Image, spot: PreviewSlot, shape: Framing) -> Image.Image:
     """Bring the photo to the spot's size."""
     fit, turns = shape
     if turns:
