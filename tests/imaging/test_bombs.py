@@ -55,12 +55,12 @@ REFUSED = {
     "png_text": "compressed text unpacks to more than 16 MB",
     "png_overlong_text": "compressed text unpacks to more than 16 MB",
     "png_exif_entries": "more than 20,000 EXIF entries",
-    "png_empty_chunks": "in more than 20,000 pieces",
-    "png_walks": "in more than 20,000 pieces",
-    "jpeg_beginnings": "in more than 20,000 pieces",
+    "png_empty_chunks": "more than 20,000 segments",
+    "png_walks": "more than 20,000 segments",
+    "jpeg_beginnings": "more than 20,000 segments",
     "jpeg_exif": "more than 20,000 EXIF entries",
-    "jpeg_segments": "in more than 20,000 pieces",
-    "webp_chunks": "in more than 20,000 pieces",
+    "jpeg_segments": "more than 20,000 segments",
+    "webp_chunks": "more than 20,000 segments",
 }
 
 

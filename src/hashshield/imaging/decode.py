@@ -1,4 +1,4 @@
-"""Pillow's decoders, called one at a time by name and shown nothing but picture data."""
+"""Pillow's decoders, each called by name and given picture data only; conversion between images and arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["decode", "from_array", "to_array", "without_alpha"]
 
 _ROWS = 256
 
-# What Pillow's plugins are seen to raise on damaged data; anything else is a bug and shows as one.
+# The errors that Pillow's plugins raise for damaged data; any other is a bug and is not caught.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
@@ -26,11 +26,12 @@ def decode(
 ) -> Image.Image:
     """Decode `data` completely with one Pillow plugin class.
 
-    The class is called itself, not `Image.open`: no other format can be tried (an EPS named .jpg would reach
-    Ghostscript), and Pillow's process-wide size limit, whose warning cannot be silenced safely from a thread, stays out
-    of it; callers check sizes first. `ycc` asks a JPEG for its own YCbCr samples, at full scale.
+    The plugin is called directly rather than through `Image.open`, for two reasons: no other format can be tried (an
+    EPS named .jpg would reach Ghostscript), and Pillow's process-wide size limit, whose warning cannot be silenced
+    safely in a thread, does not apply. Callers check sizes first. `ycc` makes a JPEG decode to its own YCbCr samples,
+    at full scale.
 
-    Raises BrokenPhotoError, or UnsupportedError when memory runs out.
+    Raises BrokenPhotoError for damaged data, and UnsupportedError when memory runs out.
     """
     try:
         image = plugin(BytesIO(data))
@@ -53,7 +54,7 @@ def decode(
 def to_array(image: Image.Image) -> Pixels:
     """Copy an 8-bit image into an (H, W, C) array.
 
-    In strips, because Pillow exports an image through two full-size copies otherwise.
+    Works in strips, because Pillow would make two full-size copies of a whole image.
     """
     channels = len(image.getbands())
     width, height = image.size
@@ -66,7 +67,7 @@ def to_array(image: Image.Image) -> Pixels:
 
 
 def from_array(pixels: Pixels, mode: str) -> Image.Image:
-    """Make a Pillow image of `mode` from an (H, W, C) array."""
+    """Return a Pillow image of `mode` made from an (H, W, C) array."""
     height, width = pixels.shape[:2]
     return Image.frombuffer(mode, (width, height), np.ascontiguousarray(pixels), "raw", mode, 0, 1)
 

@@ -17,7 +17,7 @@ from hashshield.imaging.metadata.exif import parse_exif, read_orientation
 def test_directories_are_walked(order: str) -> None:
     block = parse_exif(exif_block(orientation=6, thumbnail=jpeg(scene(32, 40)), gps=True, order=order))
     assert block is not None
-    assert block.sound
+    assert block.valid
     assert list(block.directories) == ["0th", "Exif", "GPS", "1st"]
     assert block.integer(block.find("0th", 0x0112)) == 6
     serial = block.find("Exif", 0xA431)
@@ -39,17 +39,17 @@ def test_loops_and_huge_counts_end() -> None:
     loop[link : link + 4] = (8).to_bytes(4, "little")
     block = parse_exif(bytes(loop))
     assert block is not None
-    assert not block.sound
+    assert not block.valid
     huge = bytearray(exif_block())
     huge[8:10] = b"\xff\xff"
     block = parse_exif(bytes(huge))
     assert block is not None
-    assert not block.sound
+    assert not block.valid
     many = bytearray(exif_block())
     many[14:18] = b"\xff\xff\xff\xff"
     block = parse_exif(bytes(many))
     assert block is not None
-    assert not block.sound
+    assert not block.valid
 
 
 @given(data=st.binary(max_size=200), position=st.integers(0, 400))

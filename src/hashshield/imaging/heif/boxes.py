@@ -1,4 +1,4 @@
-"""ISO base media files (ISO/IEC 14496-12, 23008-12): parsed into the items of a still picture, and written from them.
+"""Parse ISO base media files (ISO/IEC 14496-12, 23008-12) into the items of a still image, and build them again.
 
 Item data, item entries and property payloads pass through byte for byte; only their locations are written anew.
 """
@@ -12,19 +12,21 @@ from hashshield.imaging.heif.items import IN_FILE, IN_IDAT, HeifItem, ItemProper
 
 __all__ = ["build_still", "parse_still"]
 
-_MOST = 2000
-"""Items, references and properties; the largest grids of phones have about 400 items."""
-_MOST_TOGETHER = 20_000
-"""Boxes of one level, and pieces, targets and properties of all items together."""
-_MOST_PROPERTIES = 255
-"""Of one item; the format counts them in a byte."""
+_MAX_COUNT = 2000
+"""Most items, references, and properties; the largest grids of phones have about 400 items."""
+_MAX_TOTAL = 20_000
+"""Most boxes of one level, and most extents, targets, and properties of all items together."""
+_MAX_PROPERTIES = 255
+"""Most properties of one item; the format counts them in a byte."""
 
 
 class _DamageError(Exception):
-    """A number that points nowhere."""
+    """The structure of the boxes contradicts itself."""
 
 
 class _Reader:
+    """Reads the fields of one box in order; raises _DamageError past its end."""
+
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
 
@@ -38,24 +40,24 @@ class _Reader:
         return int.from_bytes(self.take(size), "big")
 
     def text(self) -> bytes:
-        """A string up to a zero byte, or to the end."""
+        """Read a string up to a zero byte, or to the end."""
         end = self.data.find(b"\0", self.at)
         end = len(self.data) if end < 0 else end
-        found = self.data[self.at : end]
+        string = self.data[self.at : end]
         self.at = min(end + 1, len(self.data))
-        return found
+        return string
 
     def full(self) -> tuple[int, int]:
-        """Version and flags."""
+        """Read version and flags."""
         return self.number(1), self.number(3)
 
 
 def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[bytes, int, int, int]]:
-    """Yield kind, start, start of the payload, and end of each box; stop at what is none if `loose`."""
+    """Yield kind, start, start of the payload, and end of each box; if `loose`, stop at bytes that are not a box."""
     count = 0
     while at < len(data):
         count += 1
-        if count > _MOST_TOGETHER:
+        if count > _MAX_TOTAL:
             raise _DamageError("there are too many boxes")
         size, head = int.from_bytes(data[at : at + 4], "big"), 8
         if size == 1:
@@ -63,7 +65,7 @@ def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[b
         elif size == 0:
             size = len(data) - at
         if size < head or at + size > len(data):
-            # A picture cut short must not pass for trailing data, which is kept.
+            # A picture that is cut short must not be mistaken for trailing data, which is kept.
             if loose and data[at + 4 : at + 8] != b"mdat":
                 return
             raise _DamageError("a box runs past the end")
@@ -72,7 +74,7 @@ def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[b
 
 
 def parse_still(data: bytes, *, name: str) -> StillImage:
-    """Take a file apart; raises UnsupportedError or BrokenPhotoError."""
+    """Return the still image in a file; raises UnsupportedError or BrokenPhotoError."""
     try:
         return _parse_boxes(data, name=name)
     except _DamageError as error:
@@ -102,18 +104,18 @@ def _parse_boxes(data: bytes, *, name: str) -> StillImage:
         elif kind != b"free":
             header_boxes.append(meta[start:stop])
     if not parts.keys() >= {b"pitm", b"iinf", b"iprp", b"iloc"}:
-        raise _DamageError("the header is not complete")
-    places = _places(parts[b"iloc"])
-    properties = _properties(parts[b"iprp"])
+        raise _DamageError("the header is incomplete")
+    locations = _read_locations(parts[b"iloc"])
+    properties = _read_properties(parts[b"iprp"])
     items: dict[int, HeifItem] = {}
-    room = len(data)
-    for number, kind, content_type, entry in _entries(parts[b"iinf"], name=name):
-        method, extents = places.get(number, (IN_FILE, []))
+    remaining = len(data)
+    for number, kind, content_type, entry in _read_item_infos(parts[b"iinf"], name=name):
+        method, extents = locations.get(number, (IN_FILE, []))
         if method not in (IN_FILE, IN_IDAT):
             raise UnsupportedError(f"{name}: items inside items are not supported; convert it to JPEG or PNG first")
-        held = _gather(data if method == IN_FILE else parts.get(b"idat", b""), extents, room)
-        # Crafted extents that overlap could add up to thousands of times the file.
-        room -= len(held)
+        held = _join_extents(data if method == IN_FILE else parts.get(b"idat", b""), extents, remaining)
+        # In a crafted file, overlapping extents could add up to thousands of times its size.
+        remaining -= len(held)
         items[number] = HeifItem(
             number, kind, content_type, entry, held, method == IN_IDAT, tuple(properties.get(number, ()))
         )
@@ -121,20 +123,20 @@ def _parse_boxes(data: bytes, *, name: str) -> StillImage:
     primary = reader.number(4 if reader.full()[0] else 2)
     if primary not in items:
         raise _DamageError("there is no primary image")
-    references = tuple(_references(parts[b"iref"])) if b"iref" in parts else ()
+    references = tuple(_read_references(parts[b"iref"])) if b"iref" in parts else ()
     return StillImage(brands, primary, items, references, tuple(header_boxes), tuple(other_boxes), data[end:])
 
 
-def _entries(data: bytes, *, name: str) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+def _read_item_infos(data: bytes, *, name: str) -> Iterator[tuple[int, bytes, bytes, bytes]]:
     reader = _Reader(data)
     reader.number(4 if reader.full()[0] else 2)
     for count, (kind, start, payload, end) in enumerate(_boxes(data, at=reader.at)):
-        if count == _MOST:
+        if count == _MAX_COUNT:
             raise _DamageError("there are too many items")
         entry = _Reader(data[payload:end])
         version, _ = entry.full()
         if kind != b"infe" or version not in (2, 3):
-            raise UnsupportedError(f"{name}: its list of items is of an old kind; convert it to JPEG or PNG first")
+            raise UnsupportedError(f"{name}: its list of items has an old version; convert it to JPEG or PNG first")
         number, protection = entry.number(2 if version == 2 else 4), entry.number(2)
         if protection:
             raise UnsupportedError(f"{name}: an encrypted image is not supported; save it without encryption")
@@ -143,96 +145,96 @@ def _entries(data: bytes, *, name: str) -> Iterator[tuple[int, bytes, bytes, byt
         yield number, item_kind, entry.text() if item_kind == b"mime" else b"", data[start:end]
 
 
-def _places(data: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
-    """Item -> (construction method, [(offset, length)])."""
+def _read_locations(data: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
+    """Return for each item its construction method and extents: {item: (method, [(offset, length)])}."""
     reader = _Reader(data)
     version, _ = reader.full()
     sizes = reader.number(2)
     offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     index_size = sizes & 15 if version else 0
     if version > 2 or {offset_size, length_size, base_size, index_size} - {0, 4, 8}:
-        raise _DamageError("the list of places is of an unknown kind")
-    found: dict[int, tuple[int, list[tuple[int, int]]]] = {}
-    # Places may take no bytes at all, so that a small file could list millions.
-    together = 0
-    for _ in range(_counted(reader.number(4 if version == 2 else 2))):
+        raise _DamageError("the list of item locations has an unknown version")
+    locations: dict[int, tuple[int, list[tuple[int, int]]]] = {}
+    # Extents may take no bytes at all, so a small file could list millions of them.
+    total = 0
+    for _ in range(_check_count(reader.number(4 if version == 2 else 2))):
         number = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version else IN_FILE
         if reader.number(2):
             raise _DamageError("data lies in another file")
         base, extents = reader.number(base_size), list[tuple[int, int]]()
-        pieces = _counted(reader.number(2))
-        together = _counted(together + pieces, _MOST_TOGETHER)
-        for _ in range(pieces):
+        extent_count = _check_count(reader.number(2))
+        total = _check_count(total + extent_count, _MAX_TOTAL)
+        for _ in range(extent_count):
             reader.take(index_size)
             extents.append((base + reader.number(offset_size), reader.number(length_size)))
-        found[number] = method, extents
-    return found
+        locations[number] = method, extents
+    return locations
 
 
-def _gather(data: bytes, extents: list[tuple[int, int]], room: int) -> bytes:
-    pieces = []
+def _join_extents(data: bytes, extents: list[tuple[int, int]], remaining: int) -> bytes:
+    parts = []
     for offset, length in extents:
-        # A length of 0 stands for all that follows (14496-12, 8.11.3).
+        # A length of 0 means the rest of the file (14496-12, 8.11.3).
         length = length or max(len(data) - offset, 0)
-        room -= length
-        if offset + length > len(data) or room < 0:
+        remaining -= length
+        if offset + length > len(data) or remaining < 0:
             raise _DamageError("an item's data lies outside the file, or overlaps")
-        pieces.append(data[offset : offset + length])
-    return b"".join(pieces)
+        parts.append(data[offset : offset + length])
+    return b"".join(parts)
 
 
-def _references(data: bytes) -> Iterator[ItemReference]:
+def _read_references(data: bytes) -> Iterator[ItemReference]:
     version, _ = _Reader(data).full()
     size = 4 if version else 2
-    together = 0
+    total = 0
     for rows, (kind, _, payload, end) in enumerate(_boxes(data, at=4), 1):
         reader = _Reader(data[payload:end])
-        source, count = reader.number(size), _counted(reader.number(2))
-        together = _counted(together + count, _MOST_TOGETHER)
-        _counted(rows)
+        source, count = reader.number(size), _check_count(reader.number(2))
+        total = _check_count(total + count, _MAX_TOTAL)
+        _check_count(rows)
         yield ItemReference(kind, source, tuple(reader.number(size) for _ in range(count)))
 
 
-def _properties(data: bytes) -> dict[int, list[ItemProperty]]:
+def _read_properties(data: bytes) -> dict[int, list[ItemProperty]]:
     known: list[tuple[bytes, bytes]] = []
-    found: dict[int, list[ItemProperty]] = {}
-    together = 0
+    properties: dict[int, list[ItemProperty]] = {}
+    total = 0
     for kind, _, payload, end in _boxes(data):
         held = data[payload:end]
         if kind == b"ipco":
             if known:
                 raise _DamageError("there are two lists of properties")
             known = [(k, held[p:e]) for k, _, p, e in _boxes(held)]
-            _counted(len(known))
+            _check_count(len(known))
         elif kind == b"ipma":
             reader = _Reader(held)
             version, flags = reader.full()
             wide = flags & 1
-            for _ in range(_counted(reader.number(4))):
+            for _ in range(_check_count(reader.number(4))):
                 number = reader.number(4 if version else 2)
                 count = reader.number(1)
-                together = _counted(together + count, _MOST_TOGETHER)
+                total = _check_count(total + count, _MAX_TOTAL)
                 for _ in range(count):
                     value = reader.number(2 if wide else 1)
                     mark = 0x8000 if wide else 0x80
                     index = value & ~mark
                     if index > len(known):
-                        raise _DamageError("an item has a property that is not there")
+                        raise _DamageError("an item refers to a missing property")
                     if index:
-                        found.setdefault(number, []).append(ItemProperty(*known[index - 1], bool(value & mark)))
-                _counted(len(found.get(number, ())), _MOST_PROPERTIES)
-    return found
+                        properties.setdefault(number, []).append(ItemProperty(*known[index - 1], bool(value & mark)))
+                _check_count(len(properties.get(number, ())), _MAX_PROPERTIES)
+    return properties
 
 
-def _counted(count: int, most: int = _MOST) -> int:
+def _check_count(count: int, most: int = _MAX_COUNT) -> int:
     if count > most:
         raise _DamageError("there are too many items")
     return count
 
 
 def build_still(still: StillImage) -> bytes:
-    """Return the file: brands, header, item data in the items' order, other boxes."""
+    """Return the file of a still image: brands, header, item data in the order of items, other boxes, and tail."""
     inline = b"".join(item.data for item in still.items.values() if item.inline)
     named = {number for _, source, targets in still.references for number in (source, *targets)}
     wide = 4 if max(named | still.items.keys()) > 0xFFFF else 2
@@ -243,11 +245,11 @@ def build_still(still: StillImage) -> bytes:
             bytes(4),
             *still.header_boxes,
             _box(b"pitm", bytes((wide == 4, 0, 0, 0)), still.primary.to_bytes(wide, "big")),
-            _listed(still),
-            _referring(still.references, wide),
-            _described(still, wide),
+            _item_info_box(still),
+            _reference_box(still.references, wide),
+            _property_box(still, wide),
             _box(b"idat", inline) if inline else b"",
-            _placed(still, wide, mdat),
+            _location_box(still, wide, mdat),
         )
 
     before = len(still.brands) + len(header(0))
@@ -255,12 +257,12 @@ def build_still(still: StillImage) -> bytes:
     return b"".join((still.brands, header(before + 8), data, *(whole for _, whole in still.other_boxes), still.tail))
 
 
-def _listed(still: StillImage) -> bytes:
+def _item_info_box(still: StillImage) -> bytes:
     entries = [item.entry for item in still.items.values()]
     return _box(b"iinf", bytes(4), len(entries).to_bytes(2, "big"), *entries)
 
 
-def _referring(references: tuple[ItemReference, ...], wide: int) -> bytes:
+def _reference_box(references: tuple[ItemReference, ...], wide: int) -> bytes:
     if not references:
         return b""
     rows = (
@@ -275,8 +277,8 @@ def _referring(references: tuple[ItemReference, ...], wide: int) -> bytes:
     return _box(b"iref", bytes((wide == 4, 0, 0, 0)), *rows)
 
 
-def _described(still: StillImage, wide: int) -> bytes:
-    """The properties, each once, and which item has which."""
+def _property_box(still: StillImage, wide: int) -> bytes:
+    """Return the box of all properties, each once, and of their associations with items."""
     known: dict[tuple[bytes, bytes], int] = {}
     rows = []
     for item in still.items.values():
@@ -291,12 +293,12 @@ def _described(still: StillImage, wide: int) -> bytes:
     return _box(b"iprp", held, _box(b"ipma", bytes((wide == 4, 0, 0, 1)), len(rows).to_bytes(4, "big"), *rows))
 
 
-def _placed(still: StillImage, wide: int, mdat: int) -> bytes:
+def _location_box(still: StillImage, wide: int, mdat: int) -> bytes:
     rows = []
     at = {True: 0, False: mdat}
     for item in still.items.values():
         extent = at[item.inline].to_bytes(4, "big") + len(item.data).to_bytes(4, "big")
-        # An extent of length 0 would mean all of the file.
+        # An extent of length 0 would mean the whole file.
         count = 1 if item.data else 0
         rows.append(
             item.number.to_bytes(wide, "big")

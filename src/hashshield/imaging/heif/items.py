@@ -1,4 +1,4 @@
-"""A HEIC or AVIF picture as a set of items: the coded image, its tiles, and whatever else the file holds."""
+"""The items of a still image in HEIC or AVIF (ISO/IEC 23008-12): its picture, its tiles, and other images."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = [
     "StillImage",
     "TileGrid",
     "cut_tiles",
+    "describe_copies",
     "is_c2pa",
     "is_image",
     "item_size",
-    "name_copies",
     "read_grid",
 ]
 
 IN_FILE, IN_IDAT = 0, 1
-"""Where an item's data lies: in the file, or inside the header (14496-12, 8.11.3)."""
+"""Location of an item's data: in the file, or inside the header (14496-12, 8.11.3)."""
 
 
 class ItemProperty(NamedTuple):
-    """A property as one item has it."""
+    """A property and its association with one item."""
 
     kind: bytes
     payload: bytes
@@ -41,7 +41,7 @@ class ItemProperty(NamedTuple):
 
 
 class ItemReference(NamedTuple):
-    """What one item says of others."""
+    """A reference from one item to others."""
 
     kind: bytes
     source: int
@@ -56,67 +56,67 @@ class HeifItem:
     kind: bytes
     """'hvc1', 'av01', 'grid', 'Exif', 'mime', ..."""
     content_type: bytes
-    """Of 'mime' items."""
+    """MIME type of a 'mime' item, else empty."""
     entry: bytes
-    """Its box in the item list."""
+    """The item's box in the list of items."""
     data: bytes
     inline: bool
-    """Whether its data lies inside the header."""
+    """True if its data lies inside the header."""
     properties: tuple[ItemProperty, ...]
 
     def find(self, kind: bytes) -> bytes | None:
-        """Return the payload of the first property of a kind."""
+        """Return the payload of the first property of a kind, or None."""
         return next((item.payload for item in self.properties if item.kind == kind), None)
 
 
 @dataclass(frozen=True, slots=True)
 class StillImage:
-    """A file."""
+    """A file with a primary image, taken apart."""
 
     brands: bytes
-    """The first box."""
+    """The ftyp box."""
     primary: int
     items: dict[int, HeifItem]
     references: tuple[ItemReference, ...]
     header_boxes: tuple[bytes, ...]
-    """Other boxes of the header."""
+    """Boxes of the header besides those that list and locate items."""
     other_boxes: tuple[tuple[bytes, bytes], ...]
-    """Kind and bytes of other boxes of the file, fillers apart."""
+    """(kind, bytes) of all other boxes of the file except fillers."""
     tail: bytes
-    """What follows the last box."""
+    """The bytes after the last box."""
 
     def targets(self, kind: bytes, source: int) -> tuple[int, ...]:
-        """Return what an item refers to, in order."""
+        """Return the items that `source` refers to by references of a kind, in order."""
         return tuple(t for r in self.references if (r.kind, r.source) == (kind, source) for t in r.targets)
 
     def tree(self, *numbers: int) -> tuple[int, ...]:
-        """Return items and what they are derived from; items that are not there are left out."""
+        """Return these items and all that they are derived from, without items that are missing."""
         derived: dict[int, list[int]] = {}
         for kind, source, targets in self.references:
             if kind == b"dimg":
                 derived.setdefault(source, []).extend(targets)
-        found: dict[int, None] = {}
+        reached: dict[int, None] = {}
         waiting = deque(numbers)
         while waiting:
             following = waiting.popleft()
-            if following in self.items and following not in found:
-                found[following] = None
+            if following in self.items and following not in reached:
+                reached[following] = None
                 waiting += derived.get(following, ())
-        return tuple(found)
+        return tuple(reached)
 
     def only(self, item_numbers: Iterable[int]) -> StillImage:
-        """Leave out all other items, and what is said of them."""
-        kept = set(item_numbers)
-        references = [r._replace(targets=tuple(t for t in r.targets if t in kept)) for r in self.references]
+        """Return the file without all other items and the references to them."""
+        remaining = set(item_numbers)
+        references = [r._replace(targets=tuple(t for t in r.targets if t in remaining)) for r in self.references]
         return replace(
             self,
-            items={number: item for number, item in self.items.items() if number in kept},
-            references=tuple(r for r in references if r.source in kept and r.targets),
+            items={number: item for number, item in self.items.items() if number in remaining},
+            references=tuple(r for r in references if r.source in remaining and r.targets),
         )
 
 
 class TileGrid(NamedTuple):
-    """A picture cut into tiles of one size; those at the right and bottom may reach beyond it."""
+    """A picture cut into tiles of one size (23008-12, 6.6.2.3), in pixels; the last ones may reach beyond it."""
 
     rows: int
     columns: int
@@ -127,7 +127,7 @@ class TileGrid(NamedTuple):
 
 
 def item_size(item: HeifItem, *, name: str) -> tuple[int, int]:
-    """Return the width and height an item says it has; raises BrokenPhotoError."""
+    """Return the width and height that an item states; raises BrokenPhotoError if there is none."""
     payload = item.find(b"ispe") or b""
     if len(payload) < 12:
         raise BrokenPhotoError(f"{name}: its picture has no size; get the file again from its source")
@@ -135,17 +135,17 @@ def item_size(item: HeifItem, *, name: str) -> tuple[int, int]:
 
 
 def read_grid(still: StillImage, *, name: str) -> TileGrid:
-    """Read the primary item as a grid; raises BrokenPhotoError."""
+    """Return the grid that is the primary item; raises BrokenPhotoError."""
     data = still.items[still.primary].data
     number = 4 if data[1:2] and data[1] & 1 else 2
     tiles = still.targets(b"dimg", still.primary)
     if len(data) < 4 + 2 * number or any(tile not in still.items for tile in tiles):
-        raise BrokenPhotoError(f"{name}: its grid of tiles is not complete; get the file again from its source")
+        raise BrokenPhotoError(f"{name}: its grid of tiles is incomplete; get the file again from its source")
     rows, columns = data[2] + 1, data[3] + 1
     width, height = (int.from_bytes(data[at : at + number], "big") for at in (4, 4 + number))
     sizes = {item_size(still.items[tile], name=name) for tile in tiles}
     if len(sizes) != 1 or len(set(tiles)) != rows * columns or len(tiles) != rows * columns:
-        raise BrokenPhotoError(f"{name}: its tiles do not make up a grid; get the file again from its source")
+        raise BrokenPhotoError(f"{name}: its tiles do not form a grid; get the file again from its source")
     ((across, down),) = sizes
     if not ((columns - 1) * across < width <= columns * across and (rows - 1) * down < height <= rows * down):
         raise BrokenPhotoError(f"{name}: its tiles do not cover the picture; get the file again from its source")
@@ -153,7 +153,7 @@ def read_grid(still: StillImage, *, name: str) -> TileGrid:
 
 
 def cut_tiles(pixels: Pixels, grid: TileGrid | None) -> Iterator[Pixels]:
-    """Cut a picture into tiles, row by row, its edges repeated where a tile reaches beyond it."""
+    """Yield the tiles of a picture, row by row, with its edges repeated where a tile reaches beyond it."""
     if grid is None:
         yield pixels
         return
@@ -173,8 +173,8 @@ _AUXILIARY = (
 _C2PA = b"uuid" + bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
-def name_copies(still: StillImage, rewritten: frozenset[int]) -> Iterator[str]:
-    """Name the images that stay as they are."""
+def describe_copies(still: StillImage, rewritten: frozenset[int]) -> Iterator[str]:
+    """Describe each image, box, and trailing data that stays unprotected; `rewritten` are the items that do not."""
     parts = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) != b"tmap"}
     mapped = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) == b"tmap"}
     auxiliary = {r.source for r in still.references if r.kind == b"auxl"}
@@ -195,8 +195,8 @@ def name_copies(still: StillImage, rewritten: frozenset[int]) -> Iterator[str]:
         yield f"{label} ({size})"
     for kind, whole in still.other_boxes:
         if not is_c2pa(whole):
-            shown = kind.decode("ascii") if kind.isalnum() else "unknown"
-            yield f"data in a box of the kind {shown} ({len(whole)} bytes)"
+            label = kind.decode("ascii") if kind.isalnum() else "unknown"
+            yield f"data in a box of the kind {label} ({len(whole)} bytes)"
     if still.tail.strip(b"\0"):
         yield f"trailing data ({len(still.tail)} bytes)"
 
@@ -206,10 +206,10 @@ def _kind(still: StillImage, number: int) -> bytes:
 
 
 def is_image(item: HeifItem) -> bool:
-    """Tell images from metadata."""
+    """Return True for an image, False for metadata."""
     return item.find(b"ispe") is not None or item.kind in (b"grid", b"iden", b"iovl", b"tmap")
 
 
 def is_c2pa(whole: bytes) -> bool:
-    """Tell whether a box holds a C2PA manifest."""
+    """Return True if a box holds a C2PA manifest."""
     return whole[4:24] == _C2PA

@@ -1,6 +1,6 @@
-"""JPEG in and out: the source's tables, sampling and scan kind, every metadata segment byte for byte.
+"""Read and write JPEG files: tables, sampling, and scan kind stay, and metadata segments stay byte for byte.
 
-Pixels go back through the source's own YCbCr samples: they are decoded again, the change is added to them, and
+Pixels are written through the source's own YCbCr samples: these are decoded again, the change is added to them, and
 subsampled chroma is reconstructed before the encoder averages it. An unchanged block then meets the quantiser exactly
 where it left it, which RGB and averaged chroma would not allow (measured: 59 against 52 dB on camera files).
 """
@@ -27,27 +27,27 @@ __all__ = ["JpegEncoding", "read"]
 
 @dataclass(frozen=True, slots=True)
 class JpegEncoding:
-    """What writing the file again takes."""
+    """Everything needed to write the file again."""
 
     name: str
     header: JpegHeader
     findings: metadata.SegmentFindings
     tail: bytes
-    """What follows EOI."""
+    """The bytes after EOI."""
 
     def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
-        """Return the file with other pixels; everything but the coded picture and copies of it stays byte for byte."""
-        shown = from_array(pixels, "L" if self.header.colour == "grey" else "RGB")
-        kept = metadata.rewrite_segments(self.header.segments, self.findings, shown, strip, photo.orientation)
-        del shown
+        """Return the file with other pixels; all but the coded picture and its copies stays byte for byte."""
+        image = from_array(pixels, "L" if self.header.colour == "grey" else "RGB")
+        segments = metadata.rewrite_segments(self.header.segments, self.findings, image, strip, photo.orientation)
+        del image
         coded = self._code(photo, pixels)
         first = next(i for i, s in enumerate(self.header.segments) if s.marker == markers.SOS)
 
         def ordered() -> list[Segment]:
             return [
-                *(s for i, s in kept.items() if i < first),
+                *(s for i, s in segments.items() if i < first),
                 *coded,
-                *(s for i, s in kept.items() if i > first),
+                *(s for i, s in segments.items() if i > first),
             ]
 
         tail = b"" if strip.copies or strip.metadata else self.tail
@@ -55,29 +55,29 @@ class JpegEncoding:
             return markers.join(ordered()) + tail
         if strip.gps:
             tail = metadata.tail_without_gps(tail)
-        # Second images are found by where they begin: fill bytes keep the place, and if the photo grew, what points
-        # there is corrected, which changes no length.
+        # Readers find second images by their offset. Fill bytes keep it if the photo became shorter; if it grew, the
+        # numbers that hold the offset are corrected, which changes no length.
         end = len(photo.source) - len(self.tail)
         fill = max(0, end - len(markers.join(ordered())))
         written = markers.join(ordered(), fill=fill)
         before = metadata.locate_segments(photo.source, dict(enumerate(self.header.segments)), end)
-        after = metadata.locate_segments(written, kept, len(written))
-        metadata.correct_offsets(kept, self.tail, before, after, self.findings)
+        after = metadata.locate_segments(written, segments, len(written))
+        metadata.correct_offsets(segments, self.tail, before, after, self.findings)
         return markers.join(ordered(), fill=fill) + tail
 
     def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
-        """Return what tells the pixels a written file will decode to, in less time than writing and reading it.
+        """Return a function that maps pixels to what a written file would decode to, faster than writing one.
 
-        The same coefficients, without metadata, thumbnails, and Huffman tables fitted to the picture; what does not
-        depend on the new pixels is kept between calls.
+        It codes the same coefficients, but no metadata, no thumbnails, and no Huffman tables fitted to the picture. All
+        that does not depend on the new pixels is computed once.
         """
         layout = self._layout(photo)
         samples = decode_samples(self.header, layout, name=self.name)
-        told = [s for s in self.header.segments if markers.is_metadata(s.marker) and is_decoded(s)]
+        headers = [s for s in self.header.segments if markers.is_metadata(s.marker) and is_decoded(s)]
 
         def preview(pixels: Pixels) -> Pixels:
             coded = self._coded(photo, pixels, layout, [plane.copy() for plane in samples], plain=True)
-            return to_array(decode(JpegImageFile, markers.join([*told, *coded]), name=self.name))
+            return to_array(decode(JpegImageFile, markers.join([*headers, *coded]), name=self.name))
 
         return preview
 
@@ -123,7 +123,7 @@ def read(data: bytes, *, name: str) -> Photo:
 
 
 def _exif(segments: list[Segment]) -> bytes:
-    """Join EXIF segments as Pillow does: the header of the first one only."""
+    """Join the EXIF segments as Pillow does, with the header of the first one only."""
     parts = [s.payload for s in segments if s.marker == 0xE1 and s.payload.startswith(metadata.EXIF)]
     return b"".join(part[6:] if index else part for index, part in enumerate(parts))
 

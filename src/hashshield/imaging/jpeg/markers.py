@@ -43,17 +43,17 @@ _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One marker segment: its bytes, without fill, and the entropy-coded data that follows when it is an SOS."""
+    """One marker segment: its bytes without fill, followed by its entropy-coded data if it is an SOS."""
 
     marker: int
     data: bytes
     """From the FF of the marker to the end of the segment, and of its scan."""
     body: int
-    """Where the scan's entropy-coded data begins in `data`; its length for every other segment."""
+    """Offset in `data` of the entropy-coded data; for other segments than SOS, the length of `data`."""
 
     @property
     def payload(self) -> bytes:
-        """What follows marker and length, up to the entropy-coded data."""
+        """The bytes after marker and length, up to the entropy-coded data."""
         return self.data[4 : self.body]
 
     @property
@@ -63,26 +63,27 @@ class Segment:
 
 
 def is_metadata(marker: int) -> bool:
-    """Tell whether a marker carries metadata (APPn or COM) rather than what decoding needs."""
+    """Return True for a marker that carries metadata (APPn or COM) rather than data that decoding needs."""
     return APP0 <= marker <= APP15 or marker == COM
 
 
 def segment(marker: int, payload: bytes) -> Segment:
-    """Build a segment from at most 65,533 bytes of payload."""
+    """Return a segment with this payload, of at most 65,533 bytes."""
     data = bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, "big") + payload
     return Segment(marker, data, len(data))
 
 
 def walk(data: bytes, *, name: str, budget: MetadataBudget | None = None) -> tuple[list[Segment], int]:
-    """Split a JPEG into its segments, SOI and EOI left out, and the offset just after EOI.
+    """Split a JPEG into segments; return them, without SOI and EOI, and the offset just after EOI.
 
-    Fill bytes and stray bytes between header segments are tolerated (decoders skip them); a marker that cannot follow a
-    scan is damage. Raises BrokenPhotoError, UnsupportedError for more segments than a file may have.
+    Fill bytes and stray bytes between header segments are tolerated, because decoders skip them. Raises
+    BrokenPhotoError for damage, such as a marker that cannot follow a scan, and UnsupportedError for more segments than
+    a file may have.
     """
     position, segments, budget = 2, list[Segment](), budget or MetadataBudget(name)
     while True:
         budget.segments(1)
-        # Skips fill bytes, and in headers stray bytes too, as decoders do.
+        # This skips fill bytes and, between headers, stray bytes, as decoders do.
         found = _MARKER.search(data, position)
         if found is None:
             raise _broken(name, "ends before its end marker")
@@ -107,12 +108,12 @@ def walk(data: bytes, *, name: str, budget: MetadataBudget | None = None) -> tup
 
 
 def join(segments: Iterable[Segment], *, fill: int = 0) -> bytes:
-    """Put segments between SOI and EOI, with `fill` fill bytes before EOI (T.81, B.1.1.2)."""
+    """Return a JPEG of these segments between SOI and EOI, with `fill` fill bytes before EOI (T.81, B.1.1.2)."""
     return b"".join((b"\xff\xd8", *(s.data for s in segments), b"\xff" * fill, b"\xff\xd9"))
 
 
-def _broken(name: str, what: str) -> BrokenPhotoError:
-    return BrokenPhotoError(f"{name}: the JPEG {what}; get the file again from its source")
+def _broken(name: str, problem: str) -> BrokenPhotoError:
+    return BrokenPhotoError(f"{name}: the JPEG {problem}; get the file again from its source")
 
 
 _KINDS = {
@@ -129,11 +130,11 @@ _KINDS = {
 }
 _PROGRESSIVE = 0xC2
 _PIXELS_PER_BYTE = 512
-"""One block of 64 pixels costs a bit at least; fewer bytes than that cannot hold the picture."""
+"""Most pixels per byte of picture data: a block of 64 pixels takes at least one bit."""
 _BLOCKS = 10
-"""Blocks of an MCU in a scan of several components, at most (T.81, B.2.3)."""
+"""Most blocks of an MCU in a scan of several components (T.81, B.2.3)."""
 _SCAN_WORK = 4_000_000_000
-"""Pixels x scans; a file of thousands of empty scans would keep a decoder busy for hours."""
+"""Largest product of pixels and scans; thousands of empty scans would keep a decoder busy for hours."""
 
 # Zigzag position -> natural (row by row) position, T.81 figure 5.
 _NATURAL = np.array(sorted(range(64), key=lambda i: (s := i // 8 + i % 8, (i // 8 if s % 2 else i % 8))))
@@ -141,13 +142,13 @@ _NATURAL = np.array(sorted(range(64), key=lambda i: (s := i // 8 + i % 8, (i // 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """How a file is coded."""
+    """The headers that say how a file is coded."""
 
     segments: tuple[Segment, ...]
     colour: str
     """'grey', 'ycc' or 'rgb'."""
     ids: tuple[int, ...]
-    """Name of each component."""
+    """Identifier of each component."""
     factors: tuple[tuple[int, int], ...]
     """(horizontal, vertical) sampling factors per component."""
     tables: tuple[tuple[int, ...], ...]
@@ -157,17 +158,17 @@ class JpegHeader:
 
     @property
     def progressive(self) -> bool:
-        """Whether the frame is progressive."""
+        """True if the frame is progressive."""
         return any(s.marker == _PROGRESSIVE for s in self.segments)
 
     @property
     def scans(self) -> int:
-        """How many scans the picture has."""
+        """Number of scans of the picture."""
         return sum(s.marker == SOS for s in self.segments)
 
 
 def read_header(segments: Sequence[Segment], *, name: str) -> JpegHeader:
-    """Read the headers; raises UnsupportedError and BrokenPhotoError."""
+    """Return the headers of a file; raises UnsupportedError for codings not kept, BrokenPhotoError for damage."""
     frames = [s for s in segments if s.marker in SOF]
     if any(s.marker == 0xF7 for s in segments):
         raise _unsupported(name, "JPEG-LS")
@@ -218,7 +219,7 @@ def read_header(segments: Sequence[Segment], *, name: str) -> JpegHeader:
 
 
 def _check_factors(factors: list[tuple[int, int]], *, name: str) -> None:
-    """Refuse what no decoder reads: factors outside 1 to 4 (T.81, B.2.2), and components that are not whole parts."""
+    """Raise for factors outside 1 to 4 (T.81, B.2.2), and for components whose factors do not divide the largest."""
     for axis in (0, 1):
         sides = [f[axis] for f in factors]
         if not all(1 <= side <= 4 for side in sides):
@@ -229,7 +230,7 @@ def _check_factors(factors: list[tuple[int, int]], *, name: str) -> None:
 
 
 def _colour(segments: Sequence[Segment], ids: tuple[int, ...]) -> str:
-    """Decide as libjpeg does (jdapimin.c): JFIF, then Adobe's transform, then component names."""
+    """Return the colour space as libjpeg chooses it (jdapimin.c): by JFIF, Adobe's transform, then component names."""
     if len(ids) == 1:
         return "grey"
     header = segments[: next(i for i, s in enumerate(segments) if s.marker == SOS)]
@@ -244,7 +245,7 @@ def _colour(segments: Sequence[Segment], ids: tuple[int, ...]) -> str:
 def _tables(
     segments: Sequence[Segment], components: list[tuple[int, tuple[int, int], int]], *, name: str
 ) -> tuple[tuple[int, ...], ...]:
-    """Return each component's table: the one in force when its first scan starts (T.81, B.2.4.1)."""
+    """Return each component's table: the one in force at the start of its first scan (T.81, B.2.4.1)."""
     slots: dict[int, tuple[int, ...]] = {}
     latched: dict[int, tuple[int, ...]] = {}
     for s in segments:
@@ -275,5 +276,5 @@ def _define_tables(payload: bytes, slots: dict[int, tuple[int, ...]], *, name: s
         position += 1 + size
 
 
-def _unsupported(name: str, what: str, cure: str = "save it as plain JPEG or PNG first") -> UnsupportedError:
-    return UnsupportedError(f"{name}: {what} is not supported; {cure}")
+def _unsupported(name: str, coding: str, remedy: str = "save it as plain JPEG or PNG first") -> UnsupportedError:
+    return UnsupportedError(f"{name}: {coding} is not supported; {remedy}")

@@ -1,10 +1,10 @@
-"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
+"""The metadata of a JPEG: its segments, the bytes after the photo, and the offsets that lead from one to the other."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -55,16 +55,26 @@ MPF = b"MPF\0"
 _FLASHPIX = b"FPXR\0"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _TAIL_BLOCKS = 32
-"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
+"""Most EXIF blocks that are looked for after the photo."""
 _TAIL_EXIF = re.compile(rb"Exif\0\0(?=II\*\0|MM\0\*)")
+_MP_ENTRIES = 0xB002
+_MAKER_NOTE = 0x927C
+_PICTURE = re.compile(rb"\xff\xd8\xff")
+_TIFF = re.compile(rb"II\*\0|MM\0\*")
+_PICTURES, _ORIGINS = 256, 8
+"""Most second images, and most TIFF headers inside maker notes, that are considered."""
+_SONY_HEADER = 32
+"""Bytes between the offset in Sony's maker notes (tag 0x2001) and the preview."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFindings:
-    """What `survey` found; spots count from the start of a segment's payload."""
+    """Copies of the picture and links to its owner in a file; offsets count from the start of a segment's payload."""
 
     remade: dict[int, list[PreviewSlot]]
+    """Segment -> previews that `rewrite_segments` draws again."""
     untouched: dict[int, list[PreviewSlot]]
+    """Segment -> pictures that it leaves, or blanks if told to strip copies."""
     copies: tuple[str, ...]
     links: tuple[str, ...]
 
@@ -72,9 +82,9 @@ class SegmentFindings:
 def inspect_segments(
     segments: Sequence[Segment], tail: bytes, photo: Image.Image, budget: MetadataBudget
 ) -> SegmentFindings:
-    """Look through all metadata, with the decoded photo at hand to recognise its copies.
+    """Return what all metadata holds; copies are recognised by comparison with the decoded photo.
 
-    Raises UnsupportedError when that goes beyond the file's budget.
+    Raises UnsupportedError for a file that exceeds its budget.
     """
     remade, untouched, found = dict[int, list[PreviewSlot]](), dict[int, list[PreviewSlot]](), MetadataFindings()
     for index, item in enumerate(segments):
@@ -91,8 +101,8 @@ def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Metad
     payload = item.payload
     if item.marker == APP1 and payload.startswith(EXIF):
         found = inspect_exif(payload[len(EXIF) :], photo, budget)
-        found.remade = [_moved(spot, len(EXIF)) for spot in found.remade]
-        found.untouched = [_moved(spot, len(EXIF)) for spot in found.untouched]
+        found.remade = [_moved(slot, len(EXIF)) for slot in found.remade]
+        found.untouched = [_moved(slot, len(EXIF)) for slot in found.untouched]
         return found
     if item.marker == APP1 and payload.startswith((XMP, _XMP_EXTENSION)):
         return inspect_xmp(payload)
@@ -107,7 +117,7 @@ def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Metad
     if item.marker == APP13:
         found.add(inspect_iptc(payload))
     if item.marker == APP2 and payload.startswith(_FLASHPIX):
-        # A FlashPix stream runs over several segments, so its pictures may not be whole in any of them.
+        # A FlashPix stream runs over several segments, so none of them need hold a whole picture.
         found.copies.append("FlashPix data")
     return found
 
@@ -121,10 +131,10 @@ def _inspect_jfif(payload: bytes, photo: Image.Image, budget: MetadataBudget) ->
     size = payload[plain : plain + 2]
     if len(size) < 2 or 0 in size:
         return MetadataFindings()
-    spot = PreviewSlot(plain + 2, len(payload), size[0], size[1], coding="rgb")
-    if can_hold(spot) and budget.preview(spot.width, spot.height):
-        return MetadataFindings(remade=[spot])
-    return MetadataFindings(untouched=[spot], copies=["JFIF thumbnail"])
+    slot = PreviewSlot(plain + 2, len(payload), size[0], size[1], coding="rgb")
+    if can_hold(slot) and budget.preview(slot.width, slot.height):
+        return MetadataFindings(remade=[slot])
+    return MetadataFindings(untouched=[slot], copies=["JFIF thumbnail"])
 
 
 def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> MetadataFindings:
@@ -150,43 +160,43 @@ def _inspect_tail(segments: Sequence[Segment], tail: bytes) -> MetadataFindings:
 
 
 def rewrite_segments(
-    segments: Sequence[Segment], findings: SegmentFindings, photo: Image.Image, what: StripOptions, orientation: int
+    segments: Sequence[Segment], findings: SegmentFindings, photo: Image.Image, strip: StripOptions, orientation: int
 ) -> dict[int, Segment]:
-    """Return the metadata segments that stay, by index, with every copy of the picture re-made from `photo`."""
-    kept: dict[int, Segment] = {}
-    turned = False
-    credentials = _credentials(segments) if what.credentials else frozenset()
+    """Return the metadata segments that stay, by index, with previews drawn again from `photo`."""
+    rewritten: dict[int, Segment] = {}
+    has_orientation = False
+    credentials = _credential_segments(segments) if strip.credentials else frozenset()
     for index, item in enumerate(segments):
         if not is_metadata(item.marker) or index in credentials:
             continue
         payload = item.payload
-        for spot in findings.remade[index]:
-            payload = redraw(payload, spot, photo)
-        if what.copies or what.metadata:
-            for spot in findings.untouched[index]:
-                payload = blank(payload, spot.start, spot.end)
+        for slot in findings.remade[index]:
+            payload = redraw(payload, slot, photo)
+        if strip.copies or strip.metadata:
+            for slot in findings.untouched[index]:
+                payload = blank(payload, slot.start, slot.end)
             if item.marker == APP1 and payload.startswith(XMP):
                 payload = XMP + blank_xmp_copies(payload[len(XMP) :])
             if _only_points_at_copies(item):
                 continue
-        if what.gps:
+        if strip.gps:
             payload = _without_gps(item.marker, payload)
-        if what.credentials and item.marker == APP1 and payload.startswith(XMP):
+        if strip.credentials and item.marker == APP1 and payload.startswith(XMP):
             payload = XMP + blank_xmp_credentials(payload[len(XMP) :])
-        if what.metadata and not _needed(item):
-            # Orientation moves into a block of its own, where EXIF was.
-            if turned or orientation == 1 or item.marker != APP1:
+        if strip.metadata and not _needed(item):
+            # Only the orientation stays, in a minimal block where EXIF was.
+            if has_orientation or orientation == 1 or item.marker != APP1:
                 continue
-            payload, turned = EXIF + exif_with_orientation(orientation), True
-        kept[index] = item if payload == item.payload else segment(item.marker, payload)
-    return kept
+            payload, has_orientation = EXIF + exif_with_orientation(orientation), True
+        rewritten[index] = item if payload == item.payload else segment(item.marker, payload)
+    return rewritten
 
 
-def _credentials(segments: Sequence[Segment]) -> frozenset[int]:
-    """Return which segments hold a C2PA manifest.
+def _credential_segments(segments: Sequence[Segment]) -> frozenset[int]:
+    """Return the indices of segments that hold a C2PA manifest.
 
-    A JUMBF box that is too long for one segment goes on in others with the same box instance number, and only the
-    first of them has the name (ISO 19566-5, D.2).
+    A JUMBF box that is too long for one segment continues in others with the same box instance number, and only the
+    first of them contains the name (ISO 19566-5, D.2).
     """
     boxes = {index: s.payload for index, s in enumerate(segments) if s.marker == APP11 and s.payload.startswith(b"JP")}
     instances = {payload[2:4] for payload in boxes.values() if b"c2pa" in payload}
@@ -203,7 +213,7 @@ def _only_points_at_copies(item: Segment) -> bool:
 
 
 def _needed(item: Segment) -> bool:
-    """Tell what decoding and colour need: JFIF, ICC profile, Adobe's transform."""
+    """Return True for segments that decoding and colour need: JFIF, ICC profile, Adobe's transform."""
     return (
         (item.marker == APP0 and item.payload.startswith(b"JFIF\0"))
         or (item.marker == APP2 and item.payload.startswith(_ICC))
@@ -220,7 +230,7 @@ def _without_gps(marker: int, payload: bytes) -> bytes:
 
 
 def tail_without_gps(tail: bytes) -> bytes:
-    """Take positions out of the EXIF blocks of second images, in place."""
+    """Return the bytes after the photo without positions in the EXIF of second images; their length stays."""
     for start, block in list(_tail_blocks(tail)):
         tail = tail[:start] + blank_exif_gps(block.data) + tail[start + len(block.data) :]
     return tail
@@ -233,52 +243,42 @@ def _tail_blocks(tail: bytes) -> Iterator[tuple[int, ExifBlock]]:
             yield match.end(), block
 
 
-def _moved(spot: PreviewSlot, by: int) -> PreviewSlot:
-    return PreviewSlot(spot.start + by, spot.end + by, spot.width, spot.height, spot.coding, spot.shape)
-
-
-_MP_ENTRIES = 0xB002
-_MAKER_NOTE = 0x927C
-_PICTURE = re.compile(rb"\xff\xd8\xff")
-_TIFF = re.compile(rb"II\*\0|MM\0\*")
-_PICTURES, _ORIGINS = 256, 8
-"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
-_SONY_HEADER = 32
-"""The metadata of a JPEG: its segments, what follows the photo, and offsets from the one into the other."""
+def _moved(slot: PreviewSlot, by: int) -> PreviewSlot:
+    return replace(slot, start=slot.start + by, end=slot.end + by)
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentOffsets:
-    """Where things lie in a file."""
+    """Offsets of a file's metadata segments and of the bytes after its photo."""
 
     segments: dict[int, int]
     """Offset of each segment, by its index."""
     tail: int
-    """Offset of what follows the photo."""
+    """Offset of the bytes after the photo."""
 
 
 def locate_segments(data: bytes, segments: Mapping[int, Segment], tail: int) -> SegmentOffsets:
-    """Find segments, in their order, in a file that holds them; fill and stray bytes may lie between them."""
-    found, position = dict[int, int](), 0
+    """Return the offsets of segments in a file that holds them in this order; other bytes may lie between them."""
+    offsets, position = dict[int, int](), 0
     for index, item in segments.items():
-        found[index] = data.index(item.data, position)
-        position = found[index] + len(item.data)
-    return SegmentOffsets(found, tail)
+        offsets[index] = data.index(item.data, position)
+        position = offsets[index] + len(item.data)
+    return SegmentOffsets(offsets, tail)
 
 
 def correct_offsets(
-    kept: dict[int, Segment], tail: bytes, before: SegmentOffsets, after: SegmentOffsets, findings: SegmentFindings
+    segments: dict[int, Segment], tail: bytes, before: SegmentOffsets, after: SegmentOffsets, findings: SegmentFindings
 ) -> None:
-    """Correct MPF indices and maker notes when what follows the photo, or they themselves, moved."""
-    for index, item in kept.items():
+    """Correct MPF indices and maker notes, in `segments`, if their second images or they themselves have moved."""
+    for index, item in segments.items():
         moved = after.segments[index] - before.segments[index]
         shift = after.tail - before.tail - moved
         if item.marker == APP2 and item.payload.startswith(MPF):
-            payload = _mpf(item.payload, shift, grown=after.tail - before.tail)
+            payload = _correct_mpf(item.payload, shift, grown=after.tail - before.tail)
         elif item.marker == APP1 and item.payload.startswith(EXIF) and shift:
             start = before.segments[index] + len(item.data) - len(item.payload) + len(EXIF)
             beginnings = [m.start() + before.tail for m in islice(_PICTURE.finditer(tail), _PICTURES)]
-            payload = EXIF + _pointing(
+            payload = EXIF + _correct_pointers(
                 item.payload[len(EXIF) :],
                 start,
                 beginnings,
@@ -288,45 +288,45 @@ def correct_offsets(
         else:
             continue
         if payload != item.payload:
-            kept[index] = segment(item.marker, payload)
+            segments[index] = segment(item.marker, payload)
 
 
-def _mpf(payload: bytes, shift: int, *, grown: int) -> bytes:
+def _correct_mpf(payload: bytes, shift: int, *, grown: int) -> bytes:
     block = parse_exif(payload[len(MPF) :])
     entries = block.find("0th", _MP_ENTRIES) if block else None
     if block is None or entries is None:
         return payload
     out = bytearray(block.data)
     for at in range(entries.start, entries.start + entries.size - 15, 16):
-        # An offset of 0 is the photo itself, whose size changes; all others move.
+        # Offset 0 stands for the photo itself, whose size changes; all other images move.
         field, by = (at + 8, shift) if any(out[at + 8 : at + 12]) else (at + 4, grown)
         value = int.from_bytes(out[field : field + 4], block.order) + by
         out[field : field + 4] = (value % (1 << 32)).to_bytes(4, block.order)
     return MPF + bytes(out)
 
 
-def _pointing(
+def _correct_pointers(
     block: bytes, start: int, beginnings: Sequence[int], shift: int, pictures: Sequence[PreviewSlot]
 ) -> bytes:
-    """Return an EXIF block, at `start` in its file, whose pointers to these beginnings of second images moved along.
+    """Return the EXIF block at `start` of its file with its pointers to second images, at `beginnings`, shifted.
 
-    Each maker has its own layout, so a pointer is known by where it leads: four bytes, in either order, that
-    count from the EXIF header, from the maker note or from a TIFF header within it, and lead to the first byte of a
-    picture. By chance a number does so once in 2^32, for each picture and origin.
+    Each maker has its own layout, so a pointer is recognised by its target: four bytes, in either order, that count
+    from the EXIF header, from the maker note, or from a TIFF header within it, and lead to the first byte of a picture.
+    A number does so by chance once in 2^32, for each picture and origin.
     """
     parsed = parse_exif(block)
     note = parsed.find("Exif", _MAKER_NOTE) if parsed else None
     origins = {0} | ({note.start} if note else set()) | {m.start() for m in islice(_TIFF.finditer(block), _ORIGINS)}
     targets = [at - start - origin for at in beginnings for origin in origins]
     targets = [target for each in targets for target in (each, each - _SONY_HEADER) if target > 0]
-    spared = [range(spot.start - len(EXIF) - 3, spot.end - len(EXIF)) for spot in pictures]
+    excluded = [range(slot.start - len(EXIF) - 3, slot.end - len(EXIF)) for slot in pictures]
     out = bytearray(block)
     for phase in range(4):
         for kind in ("<u4", ">u4"):
             numbers = np.frombuffer(block, dtype=kind, offset=phase, count=(len(block) - phase) // 4)
             for index in np.flatnonzero(np.isin(numbers, targets)).tolist():
                 at = phase + 4 * index
-                if not any(at in part for part in spared):
+                if not any(at in part for part in excluded):
                     moved = np.array([(int(numbers[index]) + shift) % (1 << 32)], dtype=kind)
                     out[at : at + 4] = moved.tobytes()
     return bytes(out)

@@ -1,4 +1,8 @@
-"""Arithmetic on the samples of a JPEG: chroma subsampling undone and redone, and a change of pixels added."""
+"""Arithmetic on the samples of a JPEG: undo and redo chroma subsampling, and add a change of pixels.
+
+`choose_layout` decides how a picture is coded, `recover_samples` undoes the decoder's upsampling, `add_change` adds the
+change, and `arrange_planes` lays the planes out for an encoder that knows only three samplings.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ Ratio = tuple[int, int]
 """(horizontal, vertical)."""
 BLOCK = 8
 LARGEST_SIDE = 65_500
-"""libjpeg's limit, in samples."""
+"""Longest side that libjpeg codes, in samples."""
 FILTER_ROWS = 256
 """Rows that `recover_samples` works on at once; even."""
 _PILLOW = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
@@ -36,35 +40,35 @@ _DISGUISES = {(1, 2): (2, 1), (4, 1): (2, 2), (1, 4): (2, 2)}
 
 @dataclass(frozen=True, slots=True)
 class SamplingLayout:
-    """How a picture is coded; what the encoder gets and what the frame header says both follow from this one value."""
+    """The sampling of a coded picture; the encoder's input and the frame header both follow from it."""
 
     width: int
     height: int
     factors: tuple[Ratio, ...]
     """Sampling factors per component, in lowest terms."""
     disguise: Ratio | None
-    """Luma factors given to the encoder when it codes all components in one go: equal to the real ones, or another
-    shape with as many blocks per MCU. None when each component is coded by itself."""
+    """Luma factors given to the encoder if it codes all components together: the real ones, or others with as many
+    blocks per MCU. None if each component is coded by itself."""
 
     @property
     def most(self) -> Ratio:
-        """The largest factors: an MCU has eight times as many pixels across and down."""
+        """The largest factors; an MCU has eight times as many pixels across and down."""
         return max(f[0] for f in self.factors), max(f[1] for f in self.factors)
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
-        """Pixels per sample of each component; they are whole where `markers.read_header` lets a file pass."""
+        """Pixels per sample of each component; `markers.read_header` makes sure that they are whole."""
         across, down = self.most
         return tuple((across // f[0], down // f[1]) for f in self.factors)
 
     @property
     def pillow(self) -> int:
-        """Pillow's number for the sampling it is asked to write."""
+        """Pillow's number for the sampling that it writes."""
         return _PILLOW[self.disguise or (1, 1)]
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """(rows, columns) of samples given to the encoder of each component: whole MCUs in one go, else `blocks`."""
+        """(rows, columns) of each component as given to the encoder: whole MCUs if coded together, else `blocks`."""
         if self.disguise is None:
             return self.blocks
         return tuple(self._shape(factors, self.most) for factors in self.factors)
@@ -85,9 +89,9 @@ class SamplingLayout:
 def choose_layout(factors: tuple[Ratio, ...], width: int, height: int) -> SamplingLayout:
     """Return the layout that keeps a source's sampling at this size.
 
-    The same sampling may be spelled in several ways (4:2:0 as 2x2,1x1,1x1 or as 4x2,2x1,2x1), and MCUs differ between
-    them: only lowest terms are written. One go is for the shapes that Pillow knows, and those with as many blocks per
-    MCU in the same order (4:4:0, 4:1:1), whose pictures are shuffled. Every other shape is coded by component.
+    The same sampling may be spelled in several ways (4:2:0 as 2x2,1x1,1x1 or as 4x2,2x1,2x1) with different MCUs; only
+    lowest terms are written. All components are coded together for the samplings that Pillow knows and, in shuffled
+    pictures, for those with as many blocks per MCU in the same order (4:4:0, 4:1:1). All others are coded by component.
     """
     across, down = (math.gcd(*(f[axis] for f in factors)) for axis in (0, 1))
     lowest = tuple((f[0] // across, f[1] // down) for f in factors)
@@ -103,21 +107,24 @@ def choose_layout(factors: tuple[Ratio, ...], width: int, height: int) -> Sampli
 
 
 def fit_plane(plane: Pixels, shape: tuple[int, int]) -> Pixels:
-    """Cut a plane to a shape, or repeat its edges up to it."""
+    """Return a plane cut to this shape, or padded to it by repeating its edges."""
     cut = plane[: shape[0], : shape[1]]
     missing = [(0, side - held) for side, held in zip(shape, cut.shape, strict=True)]
     return np.pad(cut, missing, mode="edge") if any(after for _, after in missing) else cut
 
 
 def recover_samples(plane: Pixels, ratio: Ratio, *, rows: int = FILTER_ROWS) -> Pixels:
-    """Return the coded samples of a component that the decoder brought up to full size."""
+    """Return the coded samples of a component that the decoder upsampled to full size.
+
+    `rows`, an even number, is how many rows are worked on at once; the result does not depend on it.
+    """
     across, down = ratio
     if ratio == (1, 1):
         return plane
     missing = [(0, -side % unit) for side, unit in zip(plane.shape, (down, across), strict=True)]
     whole = np.pad(plane, missing, mode="edge") if any(after for _, after in missing) else plane
     if max(ratio) > 2:
-        # The decoder repeats samples at these ratios.
+        # At these ratios the decoder repeats samples.
         repeated: Pixels = whole[::down, ::across].copy()
         return repeated
     return _undo_triangle(whole, across, down, rows)
@@ -127,17 +134,17 @@ def _undo_triangle(plane: Pixels, across: int, down: int, rows: int) -> Pixels:
     """Undo the decoder's triangle filter (libjpeg, "fancy upsampling"): (3 near + far) / 4 along each doubled axis.
 
     With p, a | b, n the decoded samples around a pair, both 1.5 a - 0.5 p and 1.5 b - 0.5 n are the coded one; their
-    mean, (3 (a + b) - p - n) / 4, is what remains of the rounding. With one doubled axis it need not remain at all.
+    mean, (3 (a + b) - p - n) / 4, halves the rounding error. With one doubled axis no error need remain at all.
     """
     if down == 2 and across == 2:
         height, width = plane.shape
         small = np.empty((height // 2, width // 2), dtype=np.uint8)
         for top in range(0, height, rows):
-            # One row more above and below, of which the estimates are not used.
+            # Two more rows above and below, whose own estimates are not used.
             first, last = max(0, top - 2), min(top + rows + 2, height)
             part = _round(_pairs(_pairs(plane[first:last].astype(np.int16)).T).T, 16)
-            kept = part[(top - first) // 2 :][: rows // 2]
-            small[top // 2 :][: len(kept)] = kept
+            inner = part[(top - first) // 2 :][: rows // 2]
+            small[top // 2 :][: len(inner)] = inner
         return small
     work: NDArray[np.int16] = plane.astype(np.int16)
     if across == 2:
@@ -147,16 +154,16 @@ def _undo_triangle(plane: Pixels, across: int, down: int, rows: int) -> Pixels:
 
 
 def _undo_exactly(work: NDArray[np.int16]) -> Pixels:
-    """Undo a filter along the first axis without any loss.
+    """Undo the filter along the first axis without any loss.
 
     Between coded c and its neighbour d the decoder puts a = (3c + d + 2) >> 2 and b = (c + 3d + 1) >> 2. Both roundings
-    together are less than 1, so c + d = a + b: the first sample, which is decoded as it is, yields all others.
+    together are less than 1, so c + d = a + b: the first sample, which is decoded exactly, yields all others.
     """
     near = _round(_pairs(work), 4)
     sums = work[1:-1:2].astype(np.int32) + work[2::2]
     signs: NDArray[np.int32] = np.where(np.arange(len(near)) % 2, -1, 1).astype(np.int32)[:, None]
     exact: NDArray[np.int32] = signs * np.cumsum(np.vstack((work[:1], signs[1:] * sums)), axis=0, dtype=np.int32)
-    # A decoder that rounds in another way would send errors down whole columns; the estimate cannot be far off.
+    # With a decoder that rounds differently, errors would run down whole columns; the estimate is never far off.
     if np.abs(exact - near).max() > 1:
         return near
     return exact.astype(np.uint8, copy=False)
@@ -178,7 +185,7 @@ def _round(work: NDArray[np.int16], scale: int) -> Pixels:
 
 
 def arrange_planes(planes: list[Pixels], layout: SamplingLayout) -> list[Pixels]:
-    """Lay coded planes out at full size for the encoder, chroma repeated so that its averaging gives it back."""
+    """Return planes at full size for the encoder, with chroma repeated so that the encoder's averaging restores it."""
     if len(planes) == 1:
         return planes
     luma = _shuffle(planes[0], layout)
@@ -188,21 +195,21 @@ def arrange_planes(planes: list[Pixels], layout: SamplingLayout) -> list[Pixels]
 
 
 def _shuffle(luma: Pixels, layout: SamplingLayout) -> Pixels:
-    (across, down), shown = layout.factors[0], layout.disguise
-    if shown is None or shown == (across, down):
+    (across, down), disguise = layout.factors[0], layout.disguise
+    if disguise is None or disguise == (across, down):
         return luma
     rows, columns = luma.shape[0] // (BLOCK * down), luma.shape[1] // (BLOCK * across)
     blocks = luma.reshape(rows, down, BLOCK, columns, across, BLOCK).transpose(0, 3, 1, 4, 2, 5)
-    blocks = blocks.reshape(rows, columns, shown[1], shown[0], BLOCK, BLOCK).transpose(0, 2, 4, 1, 3, 5)
-    shuffled: Pixels = blocks.reshape(rows * shown[1] * BLOCK, columns * shown[0] * BLOCK)
+    blocks = blocks.reshape(rows, columns, disguise[1], disguise[0], BLOCK, BLOCK).transpose(0, 2, 4, 1, 3, 5)
+    shuffled: Pixels = blocks.reshape(rows * disguise[1] * BLOCK, columns * disguise[0] * BLOCK)
     return shuffled
 
 
 _CHANGE_ROWS = 192
-"""Rows of pixels worked on at once: whole tiles of the dither at every ratio from 1 to 4."""
+"""Rows of pixels that `add_change` works on at once: whole tiles of the dither at every ratio from 1 to 4."""
 _UNIT = 1 << 14
 
-# ITU-T T.871, section 7: Y, Cb and Cr of a change in R, G, B, in units of 1 / _UNIT.
+# ITU-T T.871, section 7: Y, Cb, and Cr of a change in R, G, and B, in units of 1 / _UNIT.
 _YCC = ((4899, 9617, 1868), (-2764, -5428, 8192), (8192, -6860, -1332))
 _ITSELF = ((_UNIT, 0, 0), (0, _UNIT, 0), (0, 0, _UNIT))
 
@@ -224,10 +231,10 @@ def add_change(
     """Add the change from `before` to `after`, (H, W, C), to coded samples in place.
 
     `coded_as` is 'grey', 'rgb' or 'ycc'; `ratios` are pixels per sample across and down, one for each plane. Planes may
-    be larger than the picture: the change goes on at its edges. What falls between two levels is rounded by ordered
-    dither: rounding then adds fine grain only, which the quantiser drops, while the smooth part of the change comes
-    through (measured: correlation 0.99 with the wanted change at the finest tables, 0.97 through ordinary rounding).
-    No change stays none.
+    be larger than the picture: the change at its edges is repeated beyond them. Values between two levels are rounded
+    by ordered dither, which adds only fine grain that the quantiser drops, while the smooth part of the change survives
+    (measured: correlation 0.99 with the intended change at the finest tables, against 0.97 with ordinary rounding).
+    Where nothing changes, samples stay as they are.
     """
     weights = _YCC if coded_as == "ycc" else _ITSELF
     height, width = (max(p.shape[axis] * r[1 - axis] for p, r in zip(planes, ratios, strict=True)) for axis in (0, 1))
@@ -236,17 +243,17 @@ def add_change(
         change = after[rows].astype(np.int16) - before[rows]
         if not change.any():
             continue
-        # One whole plane per channel: what follows then runs over neighbouring values, three times as quick.
+        # One plane per channel, so that the loops below run over neighbouring values: three times as fast.
         change = np.ascontiguousarray(np.moveaxis(change, 2, 0))
         if width > change.shape[2]:
             change = np.pad(change, ((0, 0), (0, 0), (0, width - change.shape[2])), mode="edge")
         for index, (plane, (across, down)) in enumerate(zip(planes, ratios, strict=True)):
             part = plane[top // down : (top + _CHANGE_ROWS) // down]
-            seen = change[:, : part.shape[0] * down, : part.shape[1] * across]
+            covered = change[:, : part.shape[0] * down, : part.shape[1] * across]
             if coded_as != "ycc" and across == down == 1:
-                _shift(part, seen[index])
+                _shift(part, covered[index])
                 continue
-            sums = _sum_strided(_sum_strided(_weighted(seen, weights[index]), down).T, across).T
+            sums = _sum_strided(_sum_strided(_weighted(covered, weights[index]), down).T, across).T
             _shift(part, _dithered(sums, across * down))
 
 
@@ -259,7 +266,7 @@ def _weighted(change: NDArray[np.int16], weights: tuple[int, int, int]) -> NDArr
 
 
 def _sum_strided(layer: NDArray[np.int32], step: int) -> NDArray[np.int32]:
-    """Add up `step` neighbouring rows; slices are several times quicker than a reduction over a short axis."""
+    """Return sums of `step` neighbouring rows; slices are several times as fast as a reduction over a short axis."""
     total: NDArray[np.int32] = layer[::step].copy()
     for offset in range(1, step):
         total += layer[offset::step]
@@ -267,7 +274,7 @@ def _sum_strided(layer: NDArray[np.int32], step: int) -> NDArray[np.int32]:
 
 
 def _dithered(sums: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """Divide sums of `count` fixed-point values down to whole levels."""
+    """Divide sums of `count` fixed-point values into whole levels, rounded by ordered dither."""
     height, width = sums.shape
     thresholds = np.tile(_THRESHOLDS * count, (-(-height // 8), -(-width // 8)))[:height, :width]
     rounded: NDArray[np.int32] = (sums + thresholds) // (_UNIT * count)

@@ -1,5 +1,6 @@
-"""EXIF and XMP, as every format carries them.
+"""EXIF and XMP, which all formats contain in the same form.
 
-Start at `findings`, which reports the copies and personal data a block holds, and `rewrite`, which re-makes or removes
-them in place. `exif` walks TIFF blocks, `thumbnails` draws previews, `budget` bounds what a crafted file may cost.
+Start at `findings`, which reports the copies of the photo and the personal data in a block, and `rewrite`, which draws
+previews again and blanks what is stripped. `exif` parses TIFF blocks, `thumbnails` finds and draws previews, and
+`budget` limits the work that a crafted file may cause.
 """

@@ -1,23 +1,23 @@
-"""What EXIF and XMP say of a photo's other copies and of its owner."""
+"""Inspect metadata for copies of the photo and for links to its owner."""
 
 from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import piexif
 from PIL import Image
 
 from hashshield.imaging.metadata.budget import MetadataBudget
 from hashshield.imaging.metadata.exif import ExifBlock, parse_exif, split_header
-from hashshield.imaging.metadata.thumbnails import Framing, PreviewSlot, can_hold, find_jpegs, jpeg_size, match_framing
+from hashshield.imaging.metadata.thumbnails import PreviewSlot, can_hold, find_jpegs, jpeg_size, match_framing
 
 __all__ = ["C2PA", "MetadataFindings", "find_previews", "inspect_exif", "inspect_iptc", "inspect_xmp", "thumbnail"]
 
 C2PA = "C2PA manifest"
 
-# Tags of IFD0 and the EXIF directory that say who took the photo, and with which camera.
+# Tags of IFD0 and the EXIF directory that identify the photographer or the camera.
 _LINKS = {
     0x013B: "owner name",
     0x8298: "owner name",
@@ -31,7 +31,7 @@ _LINKS = {
 }
 _GPS_VERSION = 0
 _LONG_VALUE = 4096
-"""Bytes; cameras pad an empty comment or name to some hundred."""
+"""Bytes beyond which a value is exclude to be set without a look; cameras pad empty ones to a few hundred."""
 _XMP_LINKS = (
     (re.compile(rb":GPS(?:Latitude|Longitude|Position|DestL)", re.IGNORECASE), "GPS"),
     (re.compile(rb"xmpMM:(?:Original)?(?:DocumentID|InstanceID)"), "XMP DocumentID"),
@@ -55,52 +55,54 @@ _IPTC_LINKS = (
 
 @dataclass(slots=True)
 class MetadataFindings:
-    """What was found in one carrier."""
+    """Copies and links found in one segment or chunk, or in a whole file."""
 
     remade: list[PreviewSlot] = field(default_factory=list)
-    """Pictures `write` re-makes."""
+    """Previews that `imaging.write` draws again."""
     untouched: list[PreviewSlot] = field(default_factory=list)
-    """Pictures it cannot; `StripOptions.copies` blanks them."""
+    """Pictures that it leaves unchanged, and blanks with `StripOptions.copies`."""
     copies: list[str] = field(default_factory=list)
+    """Descriptions of copies that stay unprotected."""
     links: list[str] = field(default_factory=list)
+    """Descriptions of metadata that can link the photo to its owner."""
 
     def add(self, other: MetadataFindings) -> None:
-        """Take over what another carrier holds, its spots apart."""
+        """Add the copies and links found elsewhere, but not the slots, whose offsets belong to other data."""
         self.copies += other.copies
         self.links += other.links
 
 
 def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, where: str = "EXIF") -> MetadataFindings:
-    """Look through a TIFF block; spots count from its start. Raises UnsupportedError beyond the file's budget."""
-    block, found = parse_exif(data), MetadataFindings()
+    """Inspect a TIFF block; slots count from its start. Raises UnsupportedError beyond the file's budget."""
+    block, findings = parse_exif(data), MetadataFindings()
     if block is None:
-        return found
+        return findings
     budget.entries(len(block.entries))
     official = thumbnail(block)
     if official is not None and _affordable(official, budget):
-        shape, _ = match_framing(data, official, photo, budget)
-        found.remade.append(_shaped(official, shape))
+        framing, _ = match_framing(data, official, photo, budget)
+        findings.remade.append(replace(official, framing=framing))
     elif official is not None:
-        found.untouched.append(official)
-        found.copies.append(f"{where} thumbnail ({official.width}x{official.height})")
+        findings.untouched.append(official)
+        findings.copies.append(f"{where} thumbnail ({official.width}x{official.height})")
     elif _has_picture(block):
-        found.copies.append(f"{where} thumbnail of an unknown kind")
-    pictures = find_previews(data, photo, budget, where=where, taken=official)
-    found.remade += pictures.remade
-    found.untouched += pictures.untouched
-    found.add(pictures)
-    found.links += [
+        findings.copies.append(f"{where} thumbnail of an unknown kind")
+    pictures = find_previews(data, photo, budget, where=where, exclude=official)
+    findings.remade += pictures.remade
+    findings.untouched += pictures.untouched
+    findings.add(pictures)
+    findings.links += [
         _LINKS[e.tag]
         for e in block.entries
-        if e.ifd in ("0th", "Exif") and e.tag in _LINKS and _says(block, e.start, e.size)
+        if e.ifd in ("0th", "Exif") and e.tag in _LINKS and _is_set(block, e.start, e.size)
     ]
-    if _positions(block):
-        found.links.append("GPS")
-    return found
+    if _has_position(block):
+        findings.links.append("GPS")
+    return findings
 
 
 def inspect_exif_payload(data: bytes, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
-    """Look through a block, header or not; spots count from the start of the TIFF block."""
+    """Inspect an EXIF block with or without its header; slots count from the start of the TIFF block."""
     return inspect_exif(split_header(data)[1], photo, budget)
 
 
@@ -110,30 +112,31 @@ def find_previews(
     budget: MetadataBudget,
     *,
     where: str,
-    taken: PreviewSlot | None = None,
+    exclude: PreviewSlot | None = None,
     thumbnails: bool = False,
 ) -> MetadataFindings:
-    """Find whole JPEGs inside a carrier (maker notes, Photoshop resources, FlashPix), apart from one `taken`.
+    """Find whole JPEGs inside `data` (maker notes, Photoshop resources, FlashPix), except for the one in `exclude`.
 
-    One that does not show the photo is left alone and reported, unless the carrier holds `thumbnails` by definition:
-    a thumbnail that differs is an outdated one, and re-made. Raises UnsupportedError beyond the file's budget.
+    One that does not show the photo is left unchanged and reported, unless `thumbnails` says that all of them are
+    thumbnails by definition: one that differs is then outdated, and drawn again. `where` is the place in reports.
+    Raises UnsupportedError beyond the file's budget.
     """
-    found = MetadataFindings()
-    for spot in find_jpegs(data, budget):
-        if taken is not None and spot.start < taken.end and taken.start < spot.end:
+    findings = MetadataFindings()
+    for slot in find_jpegs(data, budget):
+        if exclude is not None and slot.start < exclude.end and exclude.start < slot.end:
             continue
-        affordable = _affordable(spot, budget)
-        shape, same = match_framing(data, spot, photo, budget) if affordable else (("whole", 0), False)
+        affordable = _affordable(slot, budget)
+        framing, same = match_framing(data, slot, photo, budget) if affordable else (("whole", 0), False)
         if same or (thumbnails and affordable):
-            found.remade.append(_shaped(spot, shape))
+            findings.remade.append(replace(slot, framing=framing))
         else:
-            found.untouched.append(spot)
-            found.copies.append(f"image in {where} ({spot.width}x{spot.height})")
-    return found
+            findings.untouched.append(slot)
+            findings.copies.append(f"image in {where} ({slot.width}x{slot.height})")
+    return findings
 
 
 def thumbnail(block: ExifBlock) -> PreviewSlot | None:
-    """Return where IFD1's picture is: a JPEG, or plain RGB in one strip; None when there is none of these."""
+    """Return the slot of IFD1's picture if it is a JPEG, or plain RGB in one strip; else None."""
     start = block.integer(block.find("1st", 0x0201))
     length = block.integer(block.find("1st", 0x0202))
     if start and length and start + length <= len(block.data):
@@ -151,47 +154,43 @@ def thumbnail(block: ExifBlock) -> PreviewSlot | None:
 
 
 def inspect_xmp(packet: bytes) -> MetadataFindings:
-    """Look through an XMP packet, in UTF-8."""
-    found = MetadataFindings()
-    found.copies += [name for pattern, name in _XMP_COPIES if pattern.search(packet)]
-    found.links += [name for pattern, name in _XMP_LINKS if pattern.search(packet)]
-    return found
+    """Inspect an XMP packet in UTF-8."""
+    findings = MetadataFindings()
+    findings.copies += [name for pattern, name in _XMP_COPIES if pattern.search(packet)]
+    findings.links += [name for pattern, name in _XMP_LINKS if pattern.search(packet)]
+    return findings
 
 
 def inspect_iptc(record: bytes) -> MetadataFindings:
-    """Look through Photoshop resources or an IPTC record."""
+    """Inspect Photoshop resources or an IPTC record."""
     return MetadataFindings(links=[name for pattern, name in _IPTC_LINKS if pattern.search(record)])
 
 
-def _affordable(spot: PreviewSlot, budget: MetadataBudget) -> bool:
-    """Tell whether a picture of this size can be written there, and counted among the file's previews."""
-    return can_hold(spot) and budget.preview(spot.width, spot.height)
-
-
-def _shaped(spot: PreviewSlot, shape: Framing) -> PreviewSlot:
-    return PreviewSlot(spot.start, spot.end, spot.width, spot.height, spot.coding, shape)
+def _affordable(slot: PreviewSlot, budget: MetadataBudget) -> bool:
+    """Return True if a picture of this size fits its slot and the file's budget, and count it there."""
+    return can_hold(slot) and budget.preview(slot.width, slot.height)
 
 
 def _has_picture(block: ExifBlock) -> bool:
-    """Tell whether IFD1 points at anything; some writers leave an empty pointer behind."""
+    """Return True if IFD1 refers to a picture; some writers leave an empty reference."""
     if block.find("1st", 0x0201) is None:
         return block.find("1st", 0x0111) is not None
     return block.integer(block.find("1st", 0x0202)) != 0
 
 
-def _says(block: ExifBlock, start: int, size: int) -> bool:
-    """Tell whether a value says anything; a long one does, because thousands of entries may share one to be read."""
+def _is_set(block: ExifBlock, start: int, size: int) -> bool:
+    """Return True if a value is not blank; a long one counts unread, because thousands of entries may share it."""
     return size > _LONG_VALUE or bool(block.data[start : start + size].strip(b"\0 0"))
 
 
-def _positions(block: ExifBlock) -> bool:
-    """Tell whether the GPS directory says where or when; piexif sees sound blocks only.
+def _has_position(block: ExifBlock) -> bool:
+    """Return True if the GPS directory states a place or time; an invalid block counts as if it did.
 
-    Given anything else it may open a path (Piexif issue 124) or take all memory (issue 90).
+    piexif is given valid blocks only: others may make it open a path (Piexif issue 124) or use up memory (issue 90).
     """
     if "GPS" not in block.directories:
         return False
-    if not block.sound:
+    if not block.valid:
         return True
     try:
         tags = piexif.load(b"Exif\0\0" + block.data)["GPS"]

@@ -1,4 +1,4 @@
-"""Small pictures inside metadata, found and re-made from the protected photo in the bytes they already have."""
+"""Small pictures inside metadata: find them, and draw the protected photo into the bytes that they occupy."""
 
 from __future__ import annotations
 
@@ -19,37 +19,40 @@ from hashshield.imaging.metadata.budget import MetadataBudget
 __all__ = ["Framing", "PreviewSlot", "can_hold", "find_jpegs", "jpeg_size", "match_framing", "redraw"]
 
 _LARGEST = 4_000_000
-"""Pixels of a preview that is still re-made."""
+"""Most pixels of a preview that is drawn again."""
 
 _SAME = 0.8
-"""Correlation of grey values from which a preview is taken to show the photo."""
+"""Correlation of grey values at which a preview counts as showing the photo."""
 
 Framing = tuple[str, int]
-"""('whole', 'bars' (dark, around the photo) or 'crop', quarter turns): editors turn photos and forget previews."""
+"""How a preview shows the photo: (fit, quarter turns), where the fit is 'whole', 'bars' (dark, around it), or 'crop'.
+
+Turns occur because editors rotate photos and forget their previews.
+"""
 
 _FITS = ("whole", "bars", "crop")
-_TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
+_ROTATIONS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewSlot:
-    """Where a small picture is and how it is drawn."""
+    """The bytes that hold a small picture, and how it is drawn into them."""
 
     start: int
     end: int
-    """Its bytes, in the data it was found in."""
+    """Offsets of its bytes in the data it was found in, end exclusive."""
     width: int
     height: int
     coding: str = "jpeg"
-    """'jpeg', or 'rgb' for plain bytes."""
-    shape: Framing = ("whole", 0)
-    """How the photo was brought to this size."""
+    """'jpeg', or 'rgb' for three bytes per pixel."""
+    framing: Framing = ("whole", 0)
+    """How the photo is brought to this size."""
 
 
 def find_jpegs(data: bytes, budget: MetadataBudget) -> Iterator[PreviewSlot]:
-    """Find complete JPEG files inside `data`, as far as the file's budget goes.
+    """Yield the complete JPEG files inside `data`, until the budget for candidates is spent.
 
-    Raises UnsupportedError when they are in more pieces than a file may have.
+    Raises UnsupportedError when they have more segments together than a file may have.
     """
     position = 0
     while (start := data.find(b"\xff\xd8\xff", position)) >= 0 and budget.candidate():
@@ -65,7 +68,7 @@ def find_jpegs(data: bytes, budget: MetadataBudget) -> Iterator[PreviewSlot]:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return the size of the JPEG that `data` begins with, even if its picture is cut short; None if it is none."""
+    """Return width and height of the JPEG that `data` begins with, even one cut short; None if it is not a JPEG."""
     if data[:2] != b"\xff\xd8":
         return None
     position = 2
@@ -83,89 +86,89 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def can_hold(spot: PreviewSlot) -> bool:
-    """Tell whether any picture of this size can be written into the spot's bytes."""
-    if spot.width * spot.height > _LARGEST:
+def can_hold(slot: PreviewSlot) -> bool:
+    """Return True if every picture of this size fits into the slot's bytes."""
+    if slot.width * slot.height > _LARGEST:
         return False
-    if spot.coding == "rgb":
-        return spot.end - spot.start == 3 * spot.width * spot.height
-    return len(_flat(spot.width, spot.height)) <= spot.end - spot.start
+    if slot.coding == "rgb":
+        return slot.end - slot.start == 3 * slot.width * slot.height
+    return len(_flat(slot.width, slot.height)) <= slot.end - slot.start
 
 
-def match_framing(data: bytes, spot: PreviewSlot, photo: Image.Image, budget: MetadataBudget) -> tuple[Framing, bool]:
-    """Return the shape in which the photo comes nearest to the picture now in the spot, and whether it shows it.
+def match_framing(data: bytes, slot: PreviewSlot, photo: Image.Image, budget: MetadataBudget) -> tuple[Framing, bool]:
+    """Return the framing in which the photo is most like the picture in the slot, and True if they match.
 
-    (('bars', 0), False) for a picture that cannot be decoded within the file's budget.
+    Returns (('bars', 0), False) for a picture that cannot be decoded within the file's budget.
     """
     best, score = ("bars", 0), 0.0
-    old = _current(data, spot, budget)
+    old = _current(data, slot, budget)
     if old is None:
         return best, False
-    wanted, small = _grey(old), _reduced(photo, spot)
+    target, small = _grey(old), _reduced(photo, slot)
     for turns in (0, 1, 3, 2):
         for fit in _FITS:
-            found = _correlation(wanted, _grey(_draw(small, spot, (fit, turns))))
-            if found > score:
-                best, score = (fit, turns), found
+            likeness = _correlation(target, _grey(_draw(small, slot, (fit, turns))))
+            if likeness > score:
+                best, score = (fit, turns), likeness
         if score >= _SAME:
             return best, True
     return ("bars", 0), False
 
 
-def redraw(data: bytes, spot: PreviewSlot, photo: Image.Image) -> bytes:
-    """Return `data` with the photo drawn into the spot; its length, and so every offset, stays."""
-    picture = _draw(_reduced(photo, spot), spot, spot.shape)
-    room = spot.end - spot.start
-    if spot.coding == "rgb":
-        return data[: spot.start] + picture.convert("RGB").tobytes() + data[spot.end :]
-    made = _flat(spot.width, spot.height)
+def redraw(data: bytes, slot: PreviewSlot, photo: Image.Image) -> bytes:
+    """Return `data` with the photo drawn into the slot; its length and all offsets stay."""
+    picture = _draw(_reduced(photo, slot), slot, slot.framing)
+    size = slot.end - slot.start
+    if slot.coding == "rgb":
+        return data[: slot.start] + picture.convert("RGB").tobytes() + data[slot.end :]
+    coded = _flat(slot.width, slot.height)
     low, high = 1, 92
     while low <= high:
         quality = (low + high) // 2
         attempt = _encode(picture, quality)
-        if len(attempt) <= room:
-            made, low = attempt, quality + 1
+        if len(attempt) <= size:
+            coded, low = attempt, quality + 1
         else:
             high = quality - 1
-    return data[: spot.start] + made.ljust(room, b"\0") + data[spot.end :]
+    return data[: slot.start] + coded.ljust(size, b"\0") + data[slot.end :]
 
 
-def _current(data: bytes, spot: PreviewSlot, budget: MetadataBudget) -> Image.Image | None:
-    held = data[spot.start : spot.end]
-    if spot.coding == "rgb":
-        return Image.frombytes("RGB", (spot.width, spot.height), held)
+def _current(data: bytes, slot: PreviewSlot, budget: MetadataBudget) -> Image.Image | None:
+    held = data[slot.start : slot.end]
+    if slot.coding == "rgb":
+        return Image.frombytes("RGB", (slot.width, slot.height), held)
     try:
         segments, _ = markers.walk(held, name="preview")
         scans = sum(s.marker == markers.SOS for s in segments)
-        if not budget.scans(scans * spot.width * spot.height):
+        if not budget.scans(scans * slot.width * slot.height):
             return None
         return decode(JpegImageFile, held, name="preview")
     except PhotoError:
         return None
 
 
-def _reduced(photo: Image.Image, spot: PreviewSlot) -> Image.Image:
-    """Scale the photo to about twice the spot's size with a box filter, which is quick."""
-    short, long = sorted((spot.width, spot.height))
+def _reduced(photo: Image.Image, slot: PreviewSlot) -> Image.Image:
+    """Scale the photo down to about twice the slot's size with a box filter, which is fast."""
+    short, long = sorted((slot.width, slot.height))
     factor = min(min(photo.size) // (2 * short), max(photo.size) // (2 * long))
     return photo.reduce(factor) if factor > 1 else photo
 
 
-def _draw(photo: Image.Image, spot: PreviewSlot, shape: Framing) -> Image.Image:
-    """Bring the photo to the spot's size."""
-    fit, turns = shape
+def _draw(photo: Image.Image, slot: PreviewSlot, framing: Framing) -> Image.Image:
+    """Return the photo in the slot's size."""
+    fit, turns = framing
     if turns:
-        photo = photo.transpose(_TURNS[turns])
-    size = spot.width, spot.height
+        photo = photo.transpose(_ROTATIONS[turns])
+    size = slot.width, slot.height
     if fit == "whole":
         return photo.resize(size, Image.Resampling.BICUBIC)
     choose = min if fit == "bars" else max
-    scale = choose(spot.width / photo.width, spot.height / photo.height)
+    scale = choose(slot.width / photo.width, slot.height / photo.height)
     part = photo.resize(
         (max(1, round(photo.width * scale)), max(1, round(photo.height * scale))), Image.Resampling.BICUBIC
     )
     canvas = Image.new(photo.mode, size)
-    canvas.paste(part, ((spot.width - part.width) // 2, (spot.height - part.height) // 2))
+    canvas.paste(part, ((slot.width - part.width) // 2, (slot.height - part.height) // 2))
     return canvas
 
 
@@ -178,7 +181,7 @@ def _correlation(
 ) -> float:
     one, other = one - one.mean(), other - other.mean()
     norm = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    # Two flat pictures resemble each other as much as pictures can.
+    # Two flat pictures have no correlation; they count as equal.
     return float((one * other).sum()) / norm if norm > 1e-6 else float(one.any() == other.any())
 
 
