@@ -46,6 +46,6 @@ def check_metadata(photo: imaging.Photo, written: bytes) -> int:
 
 def _without_thumbnails(item: markers.Segment, findings: SegmentFindings, index: int) -> bytes:
     payload = bytearray(item.payload)
-    for spot in findings.remade[index]:
+    for spot in findings.redrawn[index]:
         payload[spot.start : spot.end] = bytes(spot.end - spot.start)
     return bytes(payload)

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
 
-__all__ = ["decode", "from_array", "to_array", "without_alpha"]
+__all__ = ["damage_error", "decode", "from_array", "to_array", "without_alpha"]
 
 _ROWS = 256
 
@@ -40,15 +40,20 @@ def decode(
             image.draft("YCbCr", None)
         image.load()
     except _DAMAGE as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise BrokenPhotoError(
-            f"{name}: the picture data is damaged or incomplete ({detail}); get the file again from its source"
-        ) from error
+        raise damage_error(error, name=name) from error
     except Image.DecompressionBombError as error:
         raise UnsupportedError(f"{name}: more pixels than the decoder allows; scale it down") from error
     except MemoryError as error:
         raise UnsupportedError(f"{name}: there is not enough memory to decode it; scale it down") from error
     return image
+
+
+def damage_error(error: Exception, *, name: str) -> BrokenPhotoError:
+    """Return the error to raise for picture data that a decoder rejected with `error`."""
+    detail = " ".join(str(error).split()) or type(error).__name__
+    return BrokenPhotoError(
+        f"{name}: the picture data is damaged or incomplete ({detail}); get the file again from its source"
+    )
 
 
 def to_array(image: Image.Image) -> Pixels:

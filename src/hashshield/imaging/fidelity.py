@@ -72,7 +72,7 @@ def departure(photo: Photo, intended: Pixels, written: Photo) -> str | None:
     bound = allowed.base + allowed.change * around
     activity = _greatest_around(errors.activity)
     bound += allowed.activity * activity
-    # Coding a clipped sample anew moves no coefficient further than half of its step, or than to zero.
+    # Coding a clipped sample again moves no coefficient further than half of its step, or than to zero.
     bound += np.where(_greatest_around(errors.clipped) > 0, np.minimum(allowed.clipped, 2 * activity), 0)
     # Chroma at half the size takes colour from beside an edge into the block.
     level = np.minimum(allowed.level + allowed.change * around + activity / 4, bound)

@@ -86,7 +86,7 @@ class Photo:
     """The file as read."""
     encoding: Encoding
     unprotected_copies: tuple[str, ...] = ()
-    """Copies of the picture inside the file that `write` leaves unchanged unless told to strip them."""
+    """Copies of the picture inside the file that `write` leaves unchanged, unless they are stripped."""
     links_to_owner: tuple[str, ...] = ()
     """Metadata that can link the photo to its owner and is kept byte for byte."""
 

@@ -240,9 +240,9 @@ def _inspect_chunks(
     for item, text in zip(items, texts, strict=True):
         if item.kind == b"eXIf":
             part = inspect_exif_payload(item.payload, photo, budget)
-            if findings.remade or findings.untouched:
+            if findings.redrawn or findings.untouched:
                 findings.copies.append("thumbnail in a second EXIF chunk")
-            findings.remade, findings.untouched = part.remade, part.untouched
+            findings.redrawn, findings.untouched = part.redrawn, part.untouched
             findings.add(part)
         elif item.kind == b"caBX":
             findings.links.append(C2PA)
@@ -259,7 +259,7 @@ def _inspect_text(text: TextChunk, photo: Image.Image, budget: MetadataBudget) -
     if text.keyword in _PROFILES:
         part = inspect_exif_payload(_profile(text.value) or b"", photo, budget)
         # A picture in hexadecimal is not drawn again; stripping copies drops the chunk.
-        copies = ["EXIF thumbnail in a text chunk"] if part.remade or part.untouched else []
+        copies = ["EXIF thumbnail in a text chunk"] if part.redrawn or part.untouched else []
         return MetadataFindings(copies=copies, links=part.links)
     return MetadataFindings(links=["owner name"] if text.keyword in _OWNER_KEYWORDS else [])
 

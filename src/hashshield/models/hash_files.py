@@ -25,13 +25,13 @@ __all__ = ["displayed_rgb", "feature_files", "hash_files", "shared_codes", "view
 
 
 def displayed_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
-    """(H, W, 3) as a viewer sees the photo: upright, grey as RGB, transparent parts on white."""
+    """Return (H, W, 3) pixels as a viewer sees the photo: in displayed orientation, grey as RGB, alpha on white."""
     pixels = imaging.to_display_orientation(photo.pixels, photo.orientation)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     if photo.alpha is not None:
-        opaque = imaging.to_display_orientation(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
-        pixels = ((pixels * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+        alpha = imaging.to_display_orientation(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
+        pixels = ((pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return pixels
 
 

@@ -1,6 +1,6 @@
 """Parse ISO base media files (ISO/IEC 14496-12, 23008-12) into the items of a still image, and build them again.
 
-Item data, item entries and property payloads pass through byte for byte; only their locations are written anew.
+Item data, item entries and property payloads pass through byte for byte; only their locations are new.
 """
 
 from __future__ import annotations

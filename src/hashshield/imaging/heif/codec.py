@@ -72,7 +72,7 @@ class HeifEncoding:
         items = dict(self.still.items)
         leaves = self.still.targets(b"dimg", self.still.primary) if self.grid else (self.still.primary,)
         for number, tile in zip(leaves, cut_tiles(pixels, self.grid), strict=True):
-            items[number] = self._coded(items[number], tile, self.sampling)
+            items[number] = self._recoded(items[number], tile, self.sampling)
         if self.grid:
             primary = items[self.still.primary]
             # Some readers believe the grid about the coding of its tiles, others the tiles themselves.
@@ -86,7 +86,7 @@ class HeifEncoding:
             _, sampling = self.coder.traits(item.find(self.coder.config) or b"")
             small = to_array(displayed.resize(_displayed_size(item)).convert("L" if sampling == "4:0:0" else "RGB"))
             small = np.ascontiguousarray(to_stored_orientation(small, _orientation(item)))
-            items[number] = self._coded(item, small, sampling)
+            items[number] = self._recoded(item, small, sampling)
         for number, item in self.still.items.items():
             items[number] = self._described(items[number], item, pixels, strip)
         return build_still(self._stripped(replace(self.still, items=items), strip))
@@ -100,7 +100,7 @@ class HeifEncoding:
 
         return preview
 
-    def _coded(self, item: HeifItem, pixels: Pixels, sampling: str) -> HeifItem:
+    def _recoded(self, item: HeifItem, pixels: Pixels, sampling: str) -> HeifItem:
         """Return the item with another picture, and with the properties that its decoder needs."""
         data = self.coder.encode(pixels, sampling=sampling, colours=_colours(self.still))
         fresh = parse_still(data, name="new picture")

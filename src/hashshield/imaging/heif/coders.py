@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from hashshield.arrays import Pixels
-from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.decode import decode, from_array, to_array
+from hashshield.errors import UnsupportedError
+from hashshield.imaging.decode import damage_error, decode, from_array, to_array
 
 __all__ = ["Coder", "choose_coder"]
 
@@ -84,7 +84,7 @@ class _Hevc:
             # Copied, because the buffer belongs to the library.
             return np.array(np.asarray(image), dtype=np.uint8).reshape(*image.size[::-1], len(image.mode))
         except _DAMAGE as error:
-            raise _damaged(error, name) from error
+            raise damage_error(error, name=name) from error
         except MemoryError as error:
             raise UnsupportedError(f"{name}: there is not enough memory to decode it; scale it down") from error
 
@@ -139,17 +139,10 @@ class _Av1:
             return to_array(decode(AvifImageFile, data, name=name))
         except RuntimeError as error:
             # Only the conversion in libavif raises this, of all Pillow's decoders.
-            raise _damaged(error, name) from error
+            raise damage_error(error, name=name) from error
 
     def encode(self, pixels: Pixels, *, sampling: str, colours: tuple[int, int]) -> bytes:
         out = BytesIO()
         # Pillow sets primaries and transfer itself, but those that the container states take precedence.
         from_array(pixels, _MODES[pixels.shape[2]]).save(out, "AVIF", quality=self.quality, subsampling=sampling)
         return out.getvalue()
-
-
-def _damaged(error: Exception, name: str) -> BrokenPhotoError:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return BrokenPhotoError(
-        f"{name}: the picture data is damaged or incomplete ({detail}); get the file again from its source"
-    )

@@ -40,7 +40,7 @@ class JpegEncoding:
         image = from_array(pixels, "L" if self.header.colour == "grey" else "RGB")
         segments = metadata.rewrite_segments(self.header.segments, self.findings, image, strip, photo.orientation)
         del image
-        coded = self._code(photo, pixels)
+        coded = self._encode_picture(photo, pixels)
         first = next(i for i, s in enumerate(self.header.segments) if s.marker == markers.SOS)
 
         def ordered() -> list[Segment]:
@@ -76,20 +76,20 @@ class JpegEncoding:
         headers = [s for s in self.header.segments if markers.is_metadata(s.marker) and is_decoded(s)]
 
         def preview(pixels: Pixels) -> Pixels:
-            coded = self._coded(photo, pixels, layout, [plane.copy() for plane in samples], plain=True)
+            coded = self._encode_planes(photo, pixels, layout, [plane.copy() for plane in samples], plain=True)
             return to_array(decode(JpegImageFile, markers.join([*headers, *coded]), name=self.name))
 
         return preview
 
-    def _code(self, photo: Photo, pixels: Pixels) -> list[Segment]:
+    def _encode_picture(self, photo: Photo, pixels: Pixels) -> list[Segment]:
         layout = self._layout(photo)
-        return self._coded(photo, pixels, layout, decode_samples(self.header, layout, name=self.name))
+        return self._encode_planes(photo, pixels, layout, decode_samples(self.header, layout, name=self.name))
 
     def _layout(self, photo: Photo) -> sampling.SamplingLayout:
         height, width = photo.pixels.shape[:2]
         return sampling.choose_layout(self.header.factors, width, height)
 
-    def _coded(
+    def _encode_planes(
         self,
         photo: Photo,
         pixels: Pixels,

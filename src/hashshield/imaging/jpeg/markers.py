@@ -186,7 +186,7 @@ def read_header(segments: Sequence[Segment], *, name: str) -> JpegHeader:
         raise _unsupported(name, f"JPEG of {body[0]} bits per sample")
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     if height == 0 or any(s.marker == DNL for s in segments):
-        raise _unsupported(name, "JPEG that tells its height at the end (DNL)")
+        raise _unsupported(name, "JPEG that states its height at the end (DNL)")
     if body[5] == 4:
         raise _unsupported(name, "CMYK JPEG", "convert it to RGB first")
     if body[5] not in (1, 3):
@@ -226,7 +226,9 @@ def _check_factors(factors: list[tuple[int, int]], *, name: str) -> None:
             raise BrokenPhotoError(f"{name}: the JPEG has a sampling factor outside 1 to 4; get the file again")
         if any(max(sides) % side for side in sides):
             spelled = ",".join(f"{across}x{down}" for across, down in factors)
-            raise _unsupported(name, f"JPEG of sampling {spelled} (one component is no whole part of another)")
+            raise _unsupported(
+                name, f"JPEG of sampling {spelled} (the factors of one component do not divide those of another)"
+            )
 
 
 def _colour(segments: Sequence[Segment], ids: tuple[int, ...]) -> str:

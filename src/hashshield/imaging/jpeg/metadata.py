@@ -71,10 +71,10 @@ _SONY_HEADER = 32
 class SegmentFindings:
     """Copies of the picture and links to its owner in a file; offsets count from the start of a segment's payload."""
 
-    remade: dict[int, list[PreviewSlot]]
+    redrawn: dict[int, list[PreviewSlot]]
     """Segment -> previews that `rewrite_segments` draws again."""
     untouched: dict[int, list[PreviewSlot]]
-    """Segment -> pictures that it leaves, or blanks if told to strip copies."""
+    """Segment -> pictures that it leaves unchanged, or blanks when copies are stripped."""
     copies: tuple[str, ...]
     links: tuple[str, ...]
 
@@ -86,22 +86,24 @@ def inspect_segments(
 
     Raises UnsupportedError for a file that exceeds its budget.
     """
-    remade, untouched, found = dict[int, list[PreviewSlot]](), dict[int, list[PreviewSlot]](), MetadataFindings()
+    redrawn, untouched, findings = dict[int, list[PreviewSlot]](), dict[int, list[PreviewSlot]](), MetadataFindings()
     for index, item in enumerate(segments):
         if not is_metadata(item.marker):
             continue
         part = _inspect(item, photo, budget)
-        remade[index], untouched[index] = part.remade, part.untouched
-        found.add(part)
-    found.add(_inspect_tail(segments, tail))
-    return SegmentFindings(remade, untouched, tuple(dict.fromkeys(found.copies)), tuple(dict.fromkeys(found.links)))
+        redrawn[index], untouched[index] = part.redrawn, part.untouched
+        findings.add(part)
+    findings.add(_inspect_tail(segments, tail))
+    return SegmentFindings(
+        redrawn, untouched, tuple(dict.fromkeys(findings.copies)), tuple(dict.fromkeys(findings.links))
+    )
 
 
 def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
     payload = item.payload
     if item.marker == APP1 and payload.startswith(EXIF):
         found = inspect_exif(payload[len(EXIF) :], photo, budget)
-        found.remade = [_moved(slot, len(EXIF)) for slot in found.remade]
+        found.redrawn = [_moved(slot, len(EXIF)) for slot in found.redrawn]
         found.untouched = [_moved(slot, len(EXIF)) for slot in found.untouched]
         return found
     if item.marker == APP1 and payload.startswith((XMP, _XMP_EXTENSION)):
@@ -133,7 +135,7 @@ def _inspect_jfif(payload: bytes, photo: Image.Image, budget: MetadataBudget) ->
         return MetadataFindings()
     slot = PreviewSlot(plain + 2, len(payload), size[0], size[1], coding="rgb")
     if can_hold(slot) and budget.preview(slot.width, slot.height):
-        return MetadataFindings(remade=[slot])
+        return MetadataFindings(redrawn=[slot])
     return MetadataFindings(untouched=[slot], copies=["JFIF thumbnail"])
 
 
@@ -170,7 +172,7 @@ def rewrite_segments(
         if not is_metadata(item.marker) or index in credentials:
             continue
         payload = item.payload
-        for slot in findings.remade[index]:
+        for slot in findings.redrawn[index]:
             payload = redraw(payload, slot, photo)
         if strip.copies or strip.metadata:
             for slot in findings.untouched[index]:
@@ -283,7 +285,7 @@ def correct_offsets(
                 start,
                 beginnings,
                 shift,
-                [*findings.remade[index], *findings.untouched[index]],
+                [*findings.redrawn[index], *findings.untouched[index]],
             )
         else:
             continue

@@ -57,7 +57,7 @@ _IPTC_LINKS = (
 class MetadataFindings:
     """Copies and links found in one segment or chunk, or in a whole file."""
 
-    remade: list[PreviewSlot] = field(default_factory=list)
+    redrawn: list[PreviewSlot] = field(default_factory=list)
     """Previews that `imaging.write` draws again."""
     untouched: list[PreviewSlot] = field(default_factory=list)
     """Pictures that it leaves unchanged, and blanks with `StripOptions.copies`."""
@@ -81,14 +81,14 @@ def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, whe
     official = thumbnail(block)
     if official is not None and _affordable(official, budget):
         framing, _ = match_framing(data, official, photo, budget)
-        findings.remade.append(replace(official, framing=framing))
+        findings.redrawn.append(replace(official, framing=framing))
     elif official is not None:
         findings.untouched.append(official)
         findings.copies.append(f"{where} thumbnail ({official.width}x{official.height})")
     elif _has_picture(block):
         findings.copies.append(f"{where} thumbnail of an unknown kind")
     pictures = find_previews(data, photo, budget, where=where, exclude=official)
-    findings.remade += pictures.remade
+    findings.redrawn += pictures.redrawn
     findings.untouched += pictures.untouched
     findings.add(pictures)
     findings.links += [
@@ -128,7 +128,7 @@ def find_previews(
         affordable = _affordable(slot, budget)
         framing, same = match_framing(data, slot, photo, budget) if affordable else (("whole", 0), False)
         if same or (thumbnails and affordable):
-            findings.remade.append(replace(slot, framing=framing))
+            findings.redrawn.append(replace(slot, framing=framing))
         else:
             findings.untouched.append(slot)
             findings.copies.append(f"image in {where} ({slot.width}x{slot.height})")

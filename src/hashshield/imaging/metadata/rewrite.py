@@ -149,7 +149,7 @@ def exif_with_orientation(orientation: int) -> bytes:
 def rewrite_exif(data: bytes, findings: MetadataFindings, photo: Image.Image, strip: StripOptions) -> bytes:
     """Return an EXIF block of the same length with its previews drawn again and the stripped parts blanked."""
     header, block = split_header(data)
-    for slot in findings.remade:
+    for slot in findings.redrawn:
         block = redraw(block, slot, photo)
     if strip.copies:
         for slot in findings.untouched:
