@@ -27,7 +27,7 @@ from hashshield import imaging
 from hashshield.attacks.perturbation import apply_perturbation
 from hashshield.bench.environment import environment
 from hashshield.errors import PhotoError
-from hashshield.imaging.jpeg import JpegEncoding
+from hashshield.imaging.jpeg.codec import JpegEncoding
 from hashshield.metrics.image import linf_levels, psnr_db
 
 RESULT = Path(__file__).parent / "results" / "jpeg-fidelity.json"

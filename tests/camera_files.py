@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hashshield import imaging
-from hashshield.imaging import markers
-from hashshield.imaging.jpeg_metadata import Plan
+from hashshield.imaging.jpeg import markers
+from hashshield.imaging.jpeg.metadata import SegmentFindings
 
 __all__ = ["check_metadata", "files", "named_folder"]
 
@@ -34,18 +34,18 @@ def check_metadata(photo: imaging.Photo, written: bytes) -> int:
     """
     before, _ = markers.walk(photo.source, name="before")
     after, end = markers.walk(written, name="after")
-    plan: Plan = photo.encoding.plan  # type: ignore[attr-defined]
+    findings: SegmentFindings = photo.encoding.findings  # type: ignore[attr-defined]
     kept = [(index, item) for index, item in enumerate(before) if markers.is_metadata(item.marker)]
     found = [item for item in after if markers.is_metadata(item.marker)]
     assert [item.marker for _, item in kept] == [item.marker for item in found]
     for (index, old), new in zip(kept, found, strict=True):
-        assert _without_thumbnails(old, plan, index) == _without_thumbnails(new, plan, index)
+        assert _without_thumbnails(old, findings, index) == _without_thumbnails(new, findings, index)
     assert written[end:] == photo.encoding.tail  # type: ignore[attr-defined]
     return len(kept)
 
 
-def _without_thumbnails(item: markers.Segment, plan: Plan, index: int) -> bytes:
+def _without_thumbnails(item: markers.Segment, findings: SegmentFindings, index: int) -> bytes:
     payload = bytearray(item.payload)
-    for spot in plan.spots[index]:
+    for spot in findings.redrawn[index]:
         payload[spot.start : spot.end] = bytes(spot.end - spot.start)
     return bytes(payload)

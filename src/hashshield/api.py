@@ -25,10 +25,10 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.config import resolve
 from hashshield.errors import PhotoError, UsageError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import open_models
 from hashshield.pipeline import evaluate as _evaluate
@@ -96,7 +96,7 @@ class Network:
     def view(self, photo: Photo) -> Tensor:
         """(3, s, s) in [0, 1]: what the network sees of a photo, by Pillow's resizing. Raises PhotoError."""
         name, data = _encoded(photo)
-        return self._view(upright_rgb(imaging.read(data, name=name)))  # type: ignore[no-any-return]
+        return self._view(displayed_rgb(imaging.read(data, name=name)))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def code(self, photo: Photo) -> NDArray[np.int8]:

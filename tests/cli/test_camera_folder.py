@@ -15,7 +15,7 @@ import pytest
 import hashshield
 from camera_files import check_metadata, files, named_folder
 from hashshield import imaging
-from hashshield.imaging.jpeg import JpegEncoding
+from hashshield.imaging.jpeg.codec import JpegEncoding
 
 SOURCES = os.pathsep.join([str(Path(hashshield.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 WRITTEN = ("protected", "partial")

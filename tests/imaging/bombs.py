@@ -12,15 +12,15 @@ from io import BytesIO
 from imaging_samples import exif_block, exif_segment, jpeg, png, scene, with_segments, xmp_segment
 from PIL import Image
 
-from hashshield.imaging.markers import segment
-from hashshield.imaging.png_chunks import SIGNATURE, Chunk, chunk, chunks
-from hashshield.imaging.webp import Chunk as RiffChunk
+from hashshield.imaging.jpeg.markers import segment
+from hashshield.imaging.png_chunks import SIGNATURE, PngChunk, chunk, chunks
+from hashshield.imaging.webp import RiffChunk
 from hashshield.imaging.webp import chunks as riff_chunks
 
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 
 
-def with_chunks(*added: Chunk) -> bytes:
+def with_chunks(*added: PngChunk) -> bytes:
     """A PNG with more chunks after its header."""
     held, _ = chunks(png(scene(64, 80)), name="bomb")
     return SIGNATURE + b"".join(item.data for item in (held[0], *added, *held[1:]))

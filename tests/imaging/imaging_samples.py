@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from hashshield.imaging.markers import Segment, join, segment, walk
+from hashshield.imaging.jpeg.markers import Segment, join, segment, walk
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"http://ns.adobe.com/xap/1.0/\0"

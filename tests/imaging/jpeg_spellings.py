@@ -67,14 +67,14 @@ def encode(
     colour: str = "ycc",
     mode: str = "sequential",
     steps: tuple[int, int] = (3, 6),
-    shown: tuple[int, int] | None = None,
+    displayed: tuple[int, int] | None = None,
 ) -> bytes:
     """Return a JPEG of (H, W, C) pixels.
 
-    `steps` are the finest and the coarsest quantisation step. `shown` is a smaller (H, W): the rest is hidden, as far
-    as the blocks at the edge hold it, which is what losslessly cropped files look like.
+    `steps` are the finest and the coarsest quantisation step. `displayed` is a smaller (H, W): the rest is hidden, as
+    far as the blocks at the edge hold it, which is what losslessly cropped files look like.
     """
-    height, width = shown or pixels.shape[:2]
+    height, width = displayed or pixels.shape[:2]
     marker, ids = COLOURS[colour]
     table = np.linspace(*steps, 64).round().astype(int)
     coefficients = [_quantised(plane, table) for plane in _planes(pixels, factors, colour)]

@@ -15,8 +15,9 @@ from imaging_samples import exif_block, jpeg, scene
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.isobmff import Item, Reference, Still, parse
+from hashshield.imaging.heif.boxes import parse_still
+from hashshield.imaging.heif.items import HeifItem, ItemReference, StillImage
+from hashshield.imaging.metadata.budget import MetadataBudget
 from hashshield.imaging.png_chunks import chunk, chunks
 
 CHILD = """
@@ -28,7 +29,7 @@ from hashshield.errors import HashshieldError
 
 def protect(data):
     photo = imaging.read(data, name="bomb")
-    for strip in (imaging.Strip(), imaging.Strip(copies=True, gps=True)):
+    for strip in (imaging.StripOptions(), imaging.StripOptions(copies=True, gps=True)):
         imaging.write(photo, photo.pixels, strip=strip)
     return "written"
 
@@ -54,12 +55,12 @@ REFUSED = {
     "png_text": "compressed text unpacks to more than 16 MB",
     "png_overlong_text": "compressed text unpacks to more than 16 MB",
     "png_exif_entries": "more than 20,000 EXIF entries",
-    "png_empty_chunks": "in more than 20,000 pieces",
-    "png_walks": "in more than 20,000 pieces",
-    "jpeg_beginnings": "in more than 20,000 pieces",
+    "png_empty_chunks": "more than 20,000 segments",
+    "png_walks": "more than 20,000 segments",
+    "jpeg_beginnings": "more than 20,000 segments",
     "jpeg_exif": "more than 20,000 EXIF entries",
-    "jpeg_segments": "in more than 20,000 pieces",
-    "webp_chunks": "in more than 20,000 pieces",
+    "jpeg_segments": "more than 20,000 segments",
+    "webp_chunks": "more than 20,000 segments",
 }
 
 
@@ -121,7 +122,11 @@ def test_packed_text_that_cannot_be_read_is_named_and_stripped() -> None:
     photo = imaging.read(with_chunks(overlong), name="x")
     assert photo.unprotected_copies == ("compressed text that cannot be read",)
     assert overlong.data in imaging.write(photo, photo.pixels)
-    for strip in (imaging.Strip(copies=True), imaging.Strip(gps=True), imaging.Strip(metadata=True)):
+    for strip in (
+        imaging.StripOptions(copies=True),
+        imaging.StripOptions(gps=True),
+        imaging.StripOptions(metadata=True),
+    ):
         assert overlong.data not in imaging.write(photo, photo.pixels, strip=strip)
 
 
@@ -153,14 +158,14 @@ def heif(*, iloc: bytes = bytes(8), ipma: bytes = b"", iref: bytes = b"", more: 
 def test_tables_of_a_heic(data: bytes) -> None:
     began = time.process_time()
     with pytest.raises(BrokenPhotoError, match=r"x: the file's structure is damaged .*(too many|two lists)"):
-        parse(data, name="x")
+        parse_still(data, name="x")
     assert time.process_time() - began < 1
 
 
 def test_derived_images_are_followed_once() -> None:
     """Each of many alpha planes was followed through all references anew."""
-    items = {n: Item(n, b"grid", b"", b"", b"", False, ()) for n in range(2000)}
-    still = Still(b"", 0, items, tuple(Reference(b"dimg", n, (n + 1,)) for n in range(2000)), (), (), b"")
+    items = {n: HeifItem(n, b"grid", b"", b"", b"", False, ()) for n in range(2000)}
+    still = StillImage(b"", 0, items, tuple(ItemReference(b"dimg", n, (n + 1,)) for n in range(2000)), (), (), b"")
     began = time.process_time()
     assert still.tree(*range(2000)) == tuple(range(2000))
     assert still.tree(1990) == tuple(range(1990, 2000))

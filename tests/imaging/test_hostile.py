@@ -21,7 +21,7 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError
-from hashshield.imaging.markers import segment
+from hashshield.imaging.jpeg.markers import segment
 from hashshield.imaging.png_chunks import chunk, chunks
 
 
@@ -59,7 +59,11 @@ def exercise(data: bytes) -> tuple[str, float]:
     steps = [time.perf_counter()]
     try:
         photo = imaging.read(data, name="hostile")
-        for strip in (imaging.Strip(), imaging.Strip(copies=True, gps=True), imaging.Strip(metadata=True)):
+        for strip in (
+            imaging.StripOptions(),
+            imaging.StripOptions(copies=True, gps=True),
+            imaging.StripOptions(metadata=True),
+        ):
             steps.append(time.perf_counter())
             written = imaging.write(photo, photo.pixels, strip=strip)
             steps.append(time.perf_counter())
@@ -115,7 +119,7 @@ REFUSALS = ("NotAPhotoError", "UnsupportedError", "BrokenPhotoError")
 def exercise(data):
     try:
         photo = imaging.read(data, name="x")
-        for strip in (imaging.Strip(), imaging.Strip(True, True), imaging.Strip(metadata=True)):
+        for strip in (imaging.StripOptions(), imaging.StripOptions(True, True), imaging.StripOptions(metadata=True)):
             imaging.write(photo, photo.pixels, strip=strip)
         return True
     except HashshieldError:

@@ -10,7 +10,7 @@ from imaging_samples import ICC, exif_block, png, scene
 from PIL import Image, ImageOps
 
 from hashshield import imaging
-from hashshield.imaging.png_chunks import SIGNATURE, Chunk, chunk, chunks
+from hashshield.imaging.png_chunks import SIGNATURE, PngChunk, chunk, chunks
 
 ANCILLARY = [
     chunk(b"gAMA", (45455).to_bytes(4, "big")),
@@ -28,7 +28,7 @@ TEXTS = [
 ]
 
 
-def build(data: bytes, before: list[Chunk], after: list[Chunk]) -> bytes:
+def build(data: bytes, before: list[PngChunk], after: list[PngChunk]) -> bytes:
     held, _ = chunks(data, name="x")
     first = next(i for i, item in enumerate(held) if item.kind == b"IDAT")
     out = [*held[:first], *before, *held[first:-1], *after, held[-1]]
@@ -50,7 +50,7 @@ def others(data: bytes) -> list[bytes]:
     icc=st.booleans(),
 )
 def test_round_trip(
-    channels: int, height: int, width: int, before: list[Chunk], after: list[Chunk], orientation: int, icc: bool
+    channels: int, height: int, width: int, before: list[PngChunk], after: list[PngChunk], orientation: int, icc: bool
 ) -> None:
     pixels = scene(height, width, channels)
     if channels in (2, 4):

@@ -13,8 +13,8 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError, NotAPhotoError, PhotoError, UnsupportedError
-from hashshield.imaging import markers
-from hashshield.imaging.markers import segment, walk
+from hashshield.imaging.jpeg import markers
+from hashshield.imaging.jpeg.markers import segment, walk
 from hashshield.imaging.png_chunks import SIGNATURE, chunk
 
 

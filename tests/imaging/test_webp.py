@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.imaging import vp8
-from hashshield.imaging.webp import chunks
+from hashshield.imaging.webp import chunks, estimate_quality
 
 
 def webp(pixels: NDArray[np.uint8], **options: Any) -> bytes:
@@ -69,7 +68,7 @@ def test_quality_is_estimated_from_the_frame() -> None:
         frame = next(
             i.payload for i in chunks(webp(scene(200, 240), quality=quality), name="x")[0] if i.kind == b"VP8 "
         )
-        estimates.append(vp8.quality(frame))
+        estimates.append(estimate_quality(frame))
     # Segments get finer and coarser quantisers than the setting asks for; the finest is taken.
     assert all(setting - 1 <= estimate <= 100 for setting, estimate in zip(settings, estimates, strict=True))
     assert estimates == sorted(estimates)
@@ -77,7 +76,7 @@ def test_quality_is_estimated_from_the_frame() -> None:
 
 @pytest.mark.parametrize("frame", [b"", bytes(10), b"\xff" * 40])
 def test_quality_of_nonsense_is_a_number(frame: bytes) -> None:
-    assert 0 <= vp8.quality(frame) <= 100
+    assert 0 <= estimate_quality(frame) <= 100
 
 
 def test_trailing_data_is_kept_and_told() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.checkpoints.catalog import DEFAULT_MODEL
 from hashshield.metrics.hamming import bits_of
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest
@@ -36,7 +36,7 @@ def protected_bits(files: list[bytes], secret: bytes) -> tuple[list[np.ndarray],
         assert result.receipt is not None
         assert result.receipt.passed
         assert result.data is not None
-        shown = upright_rgb(imaging.read(result.data, name="written"))
+        shown = displayed_rgb(imaging.read(result.data, name="written"))
         code = model.model(pillow_view(shown, model.card.input)[None]).code[0].detach().numpy()
         found[result.source.key] = bits_of(code), result.targets[0].original_bits
     return [found[i][0] for i in range(len(files))], [found[i][1] for i in range(len(files))]

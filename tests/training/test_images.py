@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.errors import PhotoError
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.training.images import Images
 from hashshield.transforms import pillow_view
 from tiny_net import SIZE, encoded, picture
@@ -85,7 +85,7 @@ def test_without_augmentation_it_is_the_cards_view(paths: list[Path]) -> None:
         for chunk, batch in zip(CHUNKS, batches(images), strict=True):
             for index, image in zip(chunk.tolist(), batch, strict=True):
                 photo = imaging.read(paths[index].read_bytes(), name="x")
-                assert torch.equal(image, pillow_view(upright_rgb(photo), SIZE))
+                assert torch.equal(image, pillow_view(displayed_rgb(photo), SIZE))
 
 
 def test_a_photo_is_decoded_once(paths: list[Path], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from hashshield.bench.photos import protect_all
 from hashshield.bench.service import ASKING, cosine
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import average_precision, map_floor, relevance
-from hashshield.models.hash_files import feature_files, upright_rgb
+from hashshield.models.hash_files import displayed_rgb, feature_files
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Result
@@ -138,7 +138,7 @@ def _features_of(results: Sequence[Result], model: OpenModel) -> Array:
     rows = []
     for result in results:
         assert result.data is not None
-        displayed = upright_rgb(imaging.read(result.data, name=result.source.name))
+        displayed = displayed_rgb(imaging.read(result.data, name=result.source.name))
         image = pillow_view(displayed, model.card.input)[None].to(model.model.mean.device)
         rows.append(model.model.features(image)[0].float().cpu().numpy())
     return np.stack(rows)

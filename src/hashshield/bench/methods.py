@@ -32,7 +32,7 @@ from hashshield.errors import UnknownNameError
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import psnr_db, ssim
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import feature_files, upright_rgb
+from hashshield.models.hash_files import displayed_rgb, feature_files
 from hashshield.models.load import OpenModel, open_models
 from hashshield.models.network_views import NetworkView
 from hashshield.transforms import pillow_view
@@ -132,7 +132,7 @@ class _Tests:
         self.device = model.model.mean.device
         self.cpu_workers = torch.get_num_threads() if self.device.type == "cpu" else 1
         paths = [files.root / files.paths[photo] for photo, _ in pairs]
-        self.pixels = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in paths]
+        self.pixels = [displayed_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in paths]
         targets = [files.root / files.paths[target] for _, target in pairs]
         features = torch.from_numpy(feature_files(model.model, model.card.input, targets)).to(self.device)
         with torch.inference_mode():

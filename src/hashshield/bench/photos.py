@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest, walk
 from hashshield.types import Progress
@@ -30,7 +30,7 @@ def files_below(folder: Path) -> list[Path]:
 def as_png(path: Path) -> bytes:
     """The photo's pixels, upright and in RGB, as a PNG file. Raises PhotoError."""
     buffer = io.BytesIO()
-    pixels = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
+    pixels = displayed_rgb(imaging.read(path.read_bytes(), name=str(path)))
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 

@@ -14,7 +14,7 @@ from hashshield.bench.trials import execution_for
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.catalog import resolve
 from hashshield.errors import UsageError
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
 from hashshield.types import GoalKind, GoalSpec, Progress, Request
@@ -78,6 +78,6 @@ def run_goal(
             if result.data is None or result.receipt is None:
                 raise UsageError(f"{paths[i]}: cannot be protected ({result.reason}); leave the goal {goal} out")
             record = {"steps": result.steps, "passed": result.receipt.passed}
-            pixels = upright_rgb(imaging.read(result.data, name=str(paths[i])))
+            pixels = displayed_rgb(imaging.read(result.data, name=str(paths[i])))
             trials[i] = stage.pool.keep(known[i], pixels, record)
     return [trials[i] for i in range(len(paths))]

@@ -25,7 +25,7 @@ from hashshield.bench.trials import attacks_of, run_searches, units
 from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import by_threshold, within_radius
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.types import Progress
 
 __all__ = ["run"]
@@ -135,6 +135,6 @@ def _lists(stage: Stage, length: int, queries: Sequence[Pixels]) -> list[tuple[P
             path = stage.files.root / stage.files.paths[int(stage.split.database[place])]
             kinds = np.flatnonzero(stage.database.labels[place])
             kind = stage.files.classes[int(kinds[0])] if len(kinds) else "no label"
-            found = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
+            found = displayed_rgb(imaging.read(path.read_bytes(), name=str(path)))
             cells.append((found, f"{kind[:16]}\nD = {distances[place]}"))
     return cells

@@ -25,7 +25,7 @@ from hashshield.bench.environment import environment, peak_mib
 from hashshield.bench.stopwatch import Stopwatch
 from hashshield.errors import PhotoError, UsageError
 from hashshield.metrics.image import linf_levels, ssim
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.protect import protect
 from hashshield.pipeline.receipt import measure_written
@@ -46,7 +46,7 @@ def run(
 ) -> list[dict[str, Any]]:
     """One row per size, each with what it takes more than the first. Raises UsageError for a photo that is none."""
     try:
-        displayed = Image.fromarray(upright_rgb(imaging.read(photo.read_bytes(), name=str(photo))))
+        displayed = Image.fromarray(displayed_rgb(imaging.read(photo.read_bytes(), name=str(photo))))
     except OSError as error:
         raise UsageError(f"{photo}: cannot be read ({error.strerror}); name a photo") from error
     except PhotoError as error:

@@ -28,7 +28,7 @@ from hashshield.bench.photos import files_below
 from hashshield.bench.stopwatch import Stopwatch
 from hashshield.errors import UsageError
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.models.network_views import NetworkView
 from hashshield.pipeline.execute import make_context
@@ -83,7 +83,7 @@ def run(
 
 
 def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Progress) -> dict[str, float]:
-    displayed = [upright_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
+    displayed = [displayed_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
     inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in displayed]).to(opened.model.mean.device)
     objectives = [Objective(-torch.sign(code)) for code in opened.model(inputs).code]
     searches = [
@@ -167,7 +167,7 @@ def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
             with watch.timing("decode"):
                 photo = imaging.read(data, name=path.name)
             with watch.timing("grid"):
-                grid = make_grid(upright_rgb(photo), channels=imaging.colour_channels(photo))
+                grid = make_grid(displayed_rgb(photo), channels=imaging.colour_channels(photo))
             generator = torch.Generator().manual_seed(index)
             delta = torch.randn(grid.start().shape, generator=generator) / 255
             with watch.timing("finish"):

@@ -21,7 +21,7 @@ from hashshield.datasets import LabelledFiles, Split
 from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import feature_files, hash_files, upright_rgb
+from hashshield.models.hash_files import displayed_rgb, feature_files, hash_files
 from hashshield.models.load import OpenModel, open_checkpoint, open_models
 from hashshield.types import Progress
 
@@ -231,4 +231,4 @@ def _size(path: Path) -> int:
 
 
 def _pixels(path: Path) -> Pixels:
-    return upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
+    return displayed_rgb(imaging.read(path.read_bytes(), name=str(path)))

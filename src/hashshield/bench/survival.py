@@ -25,7 +25,7 @@ from hashshield.bench.photos import as_png, files_below
 from hashshield.bench.veils import VEILS, veiled
 from hashshield.errors import UsageError
 from hashshield.metrics.image import psnr_db
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.receipt import build_receipt, measure_written
 from hashshield.pipeline.targets import CodeTarget
@@ -210,7 +210,7 @@ def _measured(result: Result, context: ProtectContext, seed: int) -> _One:
             lossless=before.lossless,
         )
 
-    flat = flat_change(upright_rgb(before), upright_rgb(after))
+    flat = flat_change(displayed_rgb(before), displayed_rgb(after))
     return _One(receipt(result.data), receipt(imaging.write(before, noisy)), result.targets[0], flat)
 
 

@@ -1,17 +1,22 @@
-"""Photos in and out: pixels change, everything else stays byte for byte."""
+"""Read photos and write them with other pixels; everything else in the file stays byte for byte.
+
+Start at `read` and `write` below: they choose the codec of a format, which is `png`, `webp`, or `codec` in `jpeg` and
+`heif`. `photo` holds what the codecs share, `metadata` what the formats have in common around the picture, `formats`
+tells formats apart without Pillow, and `fidelity` checks that a written file shows the intended pixels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from hashshield.arrays import Pixels
 from hashshield.errors import NotAPhotoError, UnsupportedError
 from hashshield.imaging.formats import LOSSY_FORMATS, SUPPORTED, UNSUPPORTED_NAMES, sniff
 from hashshield.imaging.photo import (
     MAX_PIXELS,
     MIN_SIDE,
     Photo,
-    Pixels,
-    Strip,
+    StripOptions,
     colour_channels,
     pixel_digest,
     to_display_orientation,
@@ -25,7 +30,7 @@ __all__ = [
     "SUPPORTED",
     "Photo",
     "Pixels",
-    "Strip",
+    "StripOptions",
     "colour_channels",
     "departure",
     "pixel_digest",
@@ -39,12 +44,14 @@ __all__ = [
 
 
 def read(data: bytes, *, name: str) -> Photo:
-    """Decode a whole file; `name` is what messages call it.
+    """Decode a whole file; messages refer to it as `name`.
 
-    Raises NotAPhotoError, UnsupportedError and BrokenPhotoError.
+    Raises NotAPhotoError, UnsupportedError, or BrokenPhotoError.
     """
-    # Imported here because planning only sniffs and should not wait for Pillow.
-    from hashshield.imaging import heif, jpeg, png, webp
+    # Imported here because planning only sniffs formats and should not wait for Pillow.
+    from hashshield.imaging import png, webp
+    from hashshield.imaging.heif import codec as heif
+    from hashshield.imaging.jpeg import codec as jpeg
 
     if not data:
         raise NotAPhotoError(f"{name}: the file is empty; get it again from its source")
@@ -61,31 +68,28 @@ def read(data: bytes, *, name: str) -> Photo:
     return readers[container](data, name=name)
 
 
-def write(photo: Photo, pixels: Pixels, *, strip: Strip = Strip()) -> bytes:  # noqa: B008  (frozen)
+def write(photo: Photo, pixels: Pixels, *, strip: StripOptions = StripOptions()) -> bytes:  # noqa: B008  (frozen)
     """Return the photo's file with other pixels, of the same shape and in stored orientation.
 
-    Container, encoding parameters and metadata stay; thumbnails are re-made from the new pixels. Where alpha is 0
-    the stored pixels stay whatever is given, in lossless files. Raises ValueError on another shape or type (a bug of
-    the caller).
+    Container, encoding parameters and metadata stay; thumbnails are drawn again from the new pixels. In lossless
+    files, fully transparent pixels keep their stored values whatever `pixels` says. Raises ValueError for another shape
+    or type, which is a bug in the caller.
     """
     if pixels.shape != photo.pixels.shape or pixels.dtype != photo.pixels.dtype:
         raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, the photo's {photo.pixels.shape} uint8")
     return photo.encoding.encode(photo, pixels, strip)
 
 
-def departure(photo: Photo, meant: Pixels, written: Photo) -> str | None:
-    """Return how `written` is not `photo` with the `meant` pixels, for a message; None where coding explains it."""
+def departure(photo: Photo, intended: Pixels, written: Photo) -> str | None:
+    """Describe how `written` differs from `photo` with the `intended` pixels; None if coding explains it all."""
     from hashshield.imaging import fidelity
 
-    return fidelity.departure(photo, meant, written)
+    return fidelity.departure(photo, intended, written)
 
 
 def previewer(photo: Photo) -> Callable[[Pixels], Pixels]:
-    """Return a quicker `read(write(photo, pixels)).pixels`, for those who ask it again and again."""
-    from hashshield.imaging.jpeg import JpegEncoding
+    """Return a function that maps pixels to `read(write(photo, pixels)).pixels`, and does so faster where it can.
 
-    if photo.lossless:
-        return lambda pixels: pixels
-    if isinstance(photo.encoding, JpegEncoding):
-        return photo.encoding.previewer(photo)
-    return lambda pixels: read(write(photo, pixels), name="preview").pixels
+    A search calls it at every step. For lossless files it is the identity, even at transparent pixels.
+    """
+    return photo.encoding.previewer(photo)

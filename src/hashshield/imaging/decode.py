@@ -1,4 +1,4 @@
-"""Pillow's decoders, called one at a time by name and shown nothing but picture data."""
+"""Pillow's decoders, each called by name and given picture data only; conversion between images and arrays."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.photo import Pixels
 
-__all__ = ["decode", "from_array", "to_array"]
+__all__ = ["damage_error", "decode", "from_array", "to_array", "without_alpha"]
 
 _ROWS = 256
 
-# What Pillow's plugins are seen to raise on damaged data; anything else is a bug and shows as one.
+# The errors that Pillow's plugins raise for damaged data; any other is a bug and is not caught.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
@@ -26,11 +26,12 @@ def decode(
 ) -> Image.Image:
     """Decode `data` completely with one Pillow plugin class.
 
-    The class is called itself, not `Image.open`: no other format can be tried (an EPS named .jpg would reach
-    Ghostscript), and Pillow's process-wide size limit, whose warning cannot be silenced safely from a thread, stays out
-    of it; callers check sizes first. `ycc` asks a JPEG for its own YCbCr samples, at full scale.
+    The plugin is called directly rather than through `Image.open`, for two reasons: no other format can be tried (an
+    EPS named .jpg would reach Ghostscript), and Pillow's process-wide size limit, whose warning cannot be silenced
+    safely in a thread, does not apply. Callers check sizes first. `ycc` makes a JPEG decode to its own YCbCr samples,
+    at full scale.
 
-    Raises BrokenPhotoError, or UnsupportedError when memory runs out.
+    Raises BrokenPhotoError for damaged data, and UnsupportedError when memory runs out.
     """
     try:
         image = plugin(BytesIO(data))
@@ -39,10 +40,7 @@ def decode(
             image.draft("YCbCr", None)
         image.load()
     except _DAMAGE as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise BrokenPhotoError(
-            f"{name}: the picture data is damaged or incomplete ({detail}); get the file again from its source"
-        ) from error
+        raise damage_error(error, name=name) from error
     except Image.DecompressionBombError as error:
         raise UnsupportedError(f"{name}: more pixels than the decoder allows; scale it down") from error
     except MemoryError as error:
@@ -50,10 +48,18 @@ def decode(
     return image
 
 
+def damage_error(error: Exception, *, name: str) -> BrokenPhotoError:
+    """Return the error to raise for picture data that a decoder rejected with `error`."""
+    detail = " ".join(str(error).split()) or type(error).__name__
+    return BrokenPhotoError(
+        f"{name}: the picture data is damaged or incomplete ({detail}); get the file again from its source"
+    )
+
+
 def to_array(image: Image.Image) -> Pixels:
     """Copy an 8-bit image into an (H, W, C) array.
 
-    In strips, because Pillow exports an image through two full-size copies otherwise.
+    Works in strips, because Pillow would make two full-size copies of a whole image.
     """
     channels = len(image.getbands())
     width, height = image.size
@@ -66,6 +72,11 @@ def to_array(image: Image.Image) -> Pixels:
 
 
 def from_array(pixels: Pixels, mode: str) -> Image.Image:
-    """Make a Pillow image of `mode` from an (H, W, C) array."""
+    """Return a Pillow image of `mode` made from an (H, W, C) array."""
     height, width = pixels.shape[:2]
     return Image.frombuffer(mode, (width, height), np.ascontiguousarray(pixels), "raw", mode, 0, 1)
+
+
+def without_alpha(image: Image.Image) -> Image.Image:
+    """Return the image without its alpha."""
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "LA" else "RGB")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["HEAD_BYTES", "LOSSY_FORMATS", "SUPPORTED", "UNSUPPORTED_NAMES", "has_credentials", "sniff"]
+from pathlib import Path
+
+from hashshield.storage import Snapshot, read_snapshot
+
+__all__ = [
+    "HEAD_BYTES",
+    "LOSSY_FORMATS",
+    "SUPPORTED",
+    "UNSUPPORTED_NAMES",
+    "has_credentials",
+    "is_image",
+    "read_photo_file",
+    "sniff",
+]
 
 HEAD_BYTES = 64
-"""How much of a file has to be read to know its format."""
-
+"""Bytes at the start of a file that are enough to know its format."""
 SUPPORTED = frozenset({"jpeg", "png", "webp"})
-"""Containers that are protected without being asked about."""
-
+"""Containers that are protected by default."""
 LOSSY_FORMATS = frozenset({"heic", "avif"})
-"""Containers that can be read where their coders are installed; protecting one has to be asked for."""
-
+"""Containers that are protected on request only; reading them needs their coders to be installed."""
 UNSUPPORTED_NAMES = {
     "bmp": "BMP",
     "dds": "DDS",
@@ -29,8 +39,7 @@ UNSUPPORTED_NAMES = {
     "raw": "camera raw",
     "tiff": "TIFF",
 }
-"""Formats that are recognised and refused, as a message calls them."""
-
+"""Formats that are recognised but not supported: identifier -> name in messages."""
 _SIGNATURES = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -60,31 +69,30 @@ _SIGNATURES = (
     (b"%!PS-Adobe", "eps"),
     (b"\xc5\xd0\xd3\xc6", "eps"),
 )
-
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"crx ": "raw"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"), "heic"
 )
 
 
 def has_credentials(data: bytes) -> bool:
-    """Return whether a file holds content credentials (C2PA): a JUMBF box of that name, whatever the format."""
+    """Return True if a file of any format holds content credentials: a JUMBF box named c2pa."""
     return b"c2pa" in data and b"jumb" in data
 
 
 def sniff(head: bytes) -> str | None:
-    """Name the image format whose signature `head` (at least 64 bytes of the file, or all of it) begins with.
+    """Return the image format whose signature `head` begins with; `head` is HEAD_BYTES of the file, or all of it.
 
-    Returns 'jpeg', 'png', 'webp', 'heic', 'avif', 'gif', 'tiff', 'bmp', 'raw', ...; None when no image format is known.
+    One of 'jpeg', 'png', 'webp', 'heic', 'avif', 'gif', 'tiff', 'bmp', 'raw', ...; None for an unknown format.
     """
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
-            # Canon's older raw files are TIFFs with a mark of their own.
+            # Older Canon raw files are TIFF files with a mark of their own.
             return "raw" if name == "tiff" and head[8:10] == b"CR" else name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
         return _brand(head)
-    # Two letters alone would claim too many text files: a bitmap's header length has to make sense as well.
+    # Two letters alone would match many text files, so the length of the bitmap header is checked as well.
     if head[:2] == b"BM" and head[14:18] in {n.to_bytes(4, "little") for n in (12, 40, 52, 56, 64, 108, 124)}:
         return "bmp"
     if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3] in (b"\n", b" ", b"\r", b"\t"):
@@ -93,11 +101,24 @@ def sniff(head: bytes) -> str | None:
 
 
 def _brand(head: bytes) -> str | None:
-    """Decide between the ISO base media image formats by major brand, then by compatible brands."""
+    """Tell the ISO base media image formats apart by major brand, then by compatible brands."""
     size = int.from_bytes(head[:4], "big")
     brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(size, len(head)) - 3, 4))]
     known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
     if not known:
         return None
-    # mif1 is the umbrella brand of both: AVIF files name it first and themselves later.
+    # mif1 is an umbrella brand: AVIF files may name it first and avif only among the compatible brands.
     return "avif" if "avif" in known and brands[0] in (b"mif1", b"msf1", b"mif2") else known[0]
+
+
+def is_image(head: bytes) -> bool:
+    """Return True if a file that begins with `head` is in a known image format, supported or not."""
+    return sniff(head[:HEAD_BYTES]) is not None
+
+
+def read_photo_file(path: Path, *, follow: bool, within: Path | None = None) -> Snapshot:
+    """Read a file with `storage.read_snapshot` if its first bytes are those of an image.
+
+    Raises NotAPhotoError for any other file, without reading the rest of it, and the errors of `read_snapshot`.
+    """
+    return read_snapshot(path, follow=follow, within=within, accept=is_image)

@@ -1,14 +1,16 @@
-"""The decoded photo, what can be asked of it, and what a codec must offer to write it back."""
+"""The decoded photo, its properties, and the interface a codec implements to write it back."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hashshield.arrays import Pixels
 from hashshield.errors import UnsupportedError
 
 __all__ = [
@@ -16,8 +18,7 @@ __all__ = [
     "MIN_SIDE",
     "Encoding",
     "Photo",
-    "Pixels",
-    "Strip",
+    "StripOptions",
     "check_size",
     "colour_channels",
     "pixel_digest",
@@ -25,39 +26,45 @@ __all__ = [
     "to_stored_orientation",
 ]
 
-Pixels = NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 MAX_PIXELS = 200_000_000
-"""The largest photo read; covers the 200-megapixel phones (16,320 x 12,240)."""
+"""Most pixels a photo may have; covers 200-megapixel phones (16,320 x 12,240)."""
 
 MIN_SIDE = 32
-"""Pixels; below this a hash network sees next to nothing of the photo."""
+"""Shortest side, in pixels; of anything smaller a hash network sees next to nothing."""
 
 _COLOURLESS = 3
-"""Levels: chroma one level off grey comes to 3 at most; lossy WebP decodes grey with 1, JPEG, HEIC and AVIF with 0."""
+"""Largest difference between channels, in levels, that still counts as grey.
+
+Chroma one level off grey causes at most 3; lossy WebP decodes grey with 1, JPEG, HEIC and AVIF with 0.
+"""
 _ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """What `write` leaves out, on request only."""
+class StripOptions:
+    """Parts of the file that `write` leaves out; none by default."""
 
     copies: bool = False
-    """Second images, gain maps, videos, trailing data, and thumbnails that cannot be re-made."""
+    """Second images, gain maps, videos, trailing data, and thumbnails that cannot be drawn again."""
     gps: bool = False
-    """Positions in EXIF and XMP; every other value keeps its place."""
+    """Positions in EXIF and XMP; every other value keeps its offset."""
     metadata: bool = False
-    """Everything but orientation, colour profile and what decoding needs; implies the others."""
+    """Everything but orientation, colour profile, and data needed for decoding; implies the others."""
     credentials: bool = False
-    """Content credentials (C2PA), whose signature is of the pixels before; and what XMP says of where they are."""
+    """Content credentials (C2PA), which sign the original pixels, and the XMP property that says where they are."""
 
 
 class Encoding(Protocol):
-    """What a codec remembers of the file, enough to write it again with other pixels."""
+    """Everything a codec needs in order to write the file again with other pixels."""
 
-    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+    def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the whole file with `pixels`, shaped like `photo.pixels`."""
+        ...
+
+    def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
+        """Return a function that maps pixels, shaped like `photo.pixels`, to what the written file would decode to."""
         ...
 
 
@@ -68,27 +75,24 @@ class Photo:
     pixels: Pixels
     """(H, W, 3) RGB or (H, W, 1) grey."""
     alpha: Pixels | None
-    """(H, W), 0 is transparent; a PNG colour key appears here too. None when there is no transparency."""
+    """(H, W), 0 is transparent; includes a PNG colour key. None for a photo without transparency."""
     container: str
     """'jpeg', 'png', 'webp', 'heic' or 'avif'."""
     orientation: int
-    """EXIF orientation, 1 to 8; 1 when absent or invalid. In HEIC and AVIF the container's turns, as that number."""
+    """EXIF orientation, 1 to 8; 1 if absent or invalid. For HEIC and AVIF, the container's rotation and mirroring."""
     lossless: bool
-    """Whether `write` keeps pixels exactly."""
+    """True if `write` keeps pixels exactly."""
     source: bytes
     """The file as read."""
     encoding: Encoding
     unprotected_copies: tuple[str, ...] = ()
-    """Copies of the picture inside the file that `write` leaves as they are, unless stripped."""
+    """Copies of the picture inside the file that `write` leaves unchanged, unless they are stripped."""
     links_to_owner: tuple[str, ...] = ()
-    """Metadata kept byte for byte that can link the photo to its owner."""
+    """Metadata that can link the photo to its owner and is kept byte for byte."""
 
 
 def check_size(width: int, height: int, *, name: str) -> None:
-    """Refuse sizes outside [MIN_SIDE, MAX_PIXELS] before anything is allocated for them.
-
-    Raises UnsupportedError.
-    """
+    """Raise UnsupportedError for a side below MIN_SIDE or more than MAX_PIXELS, before anything is allocated."""
     if min(width, height) < MIN_SIDE:
         raise UnsupportedError(
             f"{name}: {width}x{height} pixels is too small to protect; both sides must have {MIN_SIDE} pixels or more"
@@ -100,15 +104,15 @@ def check_size(width: int, height: int, *, name: str) -> None:
 
 
 def colour_channels(photo: Photo) -> int:
-    """Return how many planes of colour the picture has: 1 where no visible pixel has any, whatever the file's channels.
+    """Return the number of colour channels the picture uses: 1 if every visible pixel is grey, else 3.
 
-    Red, green and blue that are `_COLOURLESS` levels apart are grey too: lossy codecs leave as much.
+    Channels that differ by up to `_COLOURLESS` levels count as grey, because lossy codecs leave as much.
     """
     if photo.pixels.shape[2] == 1:
         return 1
     for top in range(0, len(photo.pixels), _ROWS):
         rows = photo.pixels[top : top + _ROWS]
-        # Slices of three are several times as quick as a reduction over a short axis.
+        # Three slices are several times as fast as a reduction over a short axis.
         red, green, blue = rows[..., 0], rows[..., 1], rows[..., 2]
         least, most = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
         coloured = most - least > _COLOURLESS
@@ -131,7 +135,10 @@ def to_display_orientation(pixels: NDArray[Scalar], orientation: int) -> NDArray
 
 
 def to_stored_orientation(pixels: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
-    """Turn an (H, W) or (H, W, C) array from displayed to stored orientation: the inverse of `upright`."""
+    """Turn an (H, W) or (H, W, C) array from displayed to stored orientation; inverts `to_display_orientation`.
+
+    Returns a view, not a copy.
+    """
     rows, columns = _FLIPS[orientation]
     pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
     return pixels.swapaxes(0, 1) if orientation >= 5 else pixels
@@ -151,16 +158,16 @@ _FLIPS = {
 
 
 def pixel_digest(photo: Photo, turn: int = 1) -> str:
-    """Return the SHA-256 (hexadecimal) of shape, pixels and alpha, which metadata edits do not change.
+    """Return the SHA-256 (hexadecimal) of shape, pixels, and alpha, which edits of metadata do not change.
 
-    With `turn`, 1 to 8, of what `upright` makes of the stored pixels by that orientation.
+    `turn`, 1 to 8, is the orientation in which the stored pixels are brought before they are digested.
     """
     planes = [to_display_orientation(photo.pixels, turn)] + (
         [] if photo.alpha is None else [to_display_orientation(photo.alpha, turn)]
     )
     digest = hashlib.sha256(f"{planes[0].shape} {photo.alpha is not None}".encode())
     for plane in planes:
-        # In strips, because turned pixels have to be copied.
+        # In strips, because turned pixels have to be copied before they can be digested.
         for top in range(0, len(plane), _ROWS):
             digest.update(np.ascontiguousarray(plane[top : top + _ROWS]).data)
     return digest.hexdigest()

@@ -1,11 +1,12 @@
-"""PNG in and out: new image data, every other chunk byte for byte and in its place (PNG specification, third edition).
+"""Read and write PNG files: only image data is new, every other chunk stays in place byte for byte.
 
-Two things cannot stay: Adam7 interlacing, which Pillow does not write (the header's interlace byte becomes 0), and
-Apple's iDOT chunk, which points into the old image data.
+Follows the PNG specification, third edition. Two things cannot stay: Adam7 interlacing, which Pillow does not write
+(the header's interlace byte becomes 0), and Apple's iDOT chunk, which points into the old image data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -13,43 +14,52 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging import blocks, exif, png_metadata
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.decode import decode, from_array, to_array
-from hashshield.imaging.metadata import Findings
-from hashshield.imaging.photo import Photo, Pixels, Strip, check_size
-from hashshield.imaging.png_chunks import SIGNATURE, Chunk, chunk, chunks
-from hashshield.imaging.strip import exif_with_orientation
+from hashshield.imaging.decode import decode, from_array, to_array, without_alpha
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.exif import read_orientation
+from hashshield.imaging.metadata.findings import C2PA, MetadataFindings, inspect_exif_payload, inspect_xmp
+from hashshield.imaging.metadata.rewrite import exif_with_orientation, rewrite_exif, rewrite_xmp
+from hashshield.imaging.photo import Photo, StripOptions, check_size
+from hashshield.imaging.png_chunks import (
+    SIGNATURE,
+    PngChunk,
+    TextChunk,
+    chunk,
+    chunks,
+    is_compressed_text,
+    read_text,
+    read_texts,
+)
 
 __all__ = ["PngEncoding", "read"]
 
 _EFFORT = 5
-"""zlib's level: the usual 6 makes files 1.5% smaller and takes twice as long."""
-
+"""zlib's level; the default of 6 makes files 1.5% smaller and takes twice as long."""
 _MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 
 
 @dataclass(frozen=True, slots=True)
 class PngEncoding:
-    """How the file was coded."""
+    """Everything needed to write the file again."""
 
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[PngChunk, ...]
     tail: bytes
-    """What follows IEND."""
+    """The bytes after IEND."""
     mode: str
     """Pillow's mode: 'L', 'LA', 'RGB' or 'RGBA'."""
     key: tuple[int, ...] | None
-    """The colour that means transparent."""
-    found: Findings
-    """What its metadata holds."""
+    """The transparent colour (tRNS), if there is one."""
+    findings: MetadataFindings
+    """Copies and links in its metadata; slots belong to the last eXIf chunk."""
 
-    def encode(self, photo: Photo, pixels: Pixels, strip: Strip) -> bytes:
+    def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the file with other pixels."""
         pixels = self._visible(photo, pixels)
-        shown = from_array(pixels, "RGB" if pixels.shape[2] == 3 else "L")
+        image = from_array(pixels, "RGB" if pixels.shape[2] == 3 else "L")
         picture = _image_data(pixels, photo.alpha if self.key is None else None, self.mode)
-        out: list[Chunk] = []
+        out: list[PngChunk] = []
         exif_chunk = next((item for item in reversed(self.chunks) if item.kind == b"eXIf"), None)
         for item in self.chunks:
             if item.kind == b"IHDR":
@@ -60,21 +70,27 @@ class PngEncoding:
                 out.extend(picture)
                 picture = []
             elif item.kind != b"iDOT":
-                out.extend(png_metadata.rewrite(item, self.found if item is exif_chunk else Findings(), shown, strip))
+                out.extend(
+                    _rewrite_chunk(item, self.findings if item is exif_chunk else MetadataFindings(), image, strip)
+                )
         tail = b"" if strip.copies or strip.metadata else self.tail
         return b"".join((SIGNATURE, *(item.data for item in out))) + tail
 
+    def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
+        """Return the identity: a PNG gives its pixels back exactly."""
+        return lambda pixels: pixels
+
     def _visible(self, photo: Photo, pixels: Pixels) -> Pixels:
-        """Keep stored what nobody sees, and keep opaque pixels off the colour key."""
+        """Return the pixels with stored values where alpha is 0 and where a new value would equal the colour key."""
         if photo.alpha is None:
             return pixels
-        kept = photo.alpha == 0
+        unchanged = photo.alpha == 0
         if self.key is not None:
-            kept = kept | (pixels == np.array(self.key, dtype=np.uint8)).all(axis=2)
-        return np.where(kept[..., None], photo.pixels, pixels) if kept.any() else pixels
+            unchanged = unchanged | (pixels == np.array(self.key, dtype=np.uint8)).all(axis=2)
+        return np.where(unchanged[..., None], photo.pixels, pixels) if unchanged.any() else pixels
 
 
-def _image_data(pixels: Pixels, alpha: Pixels | None, mode: str) -> list[Chunk]:
+def _image_data(pixels: Pixels, alpha: Pixels | None, mode: str) -> list[PngChunk]:
     if alpha is not None:
         pixels = np.dstack((pixels, alpha))
     out = BytesIO()
@@ -85,44 +101,44 @@ def _image_data(pixels: Pixels, alpha: Pixels | None, mode: str) -> list[Chunk]:
 
 def read(data: bytes, *, name: str) -> Photo:
     """Decode a PNG; raises UnsupportedError or BrokenPhotoError."""
-    found, end = chunks(data, name=name)
-    mode = _check(found, name=name)
-    seen = b"".join((SIGNATURE, *(item.data for item in found if item.kind in (b"IHDR", b"IDAT", b"IEND"))))
-    image = decode(PngImageFile, seen, name=name)
+    items, end = chunks(data, name=name)
+    mode = _check(items, name=name)
+    picture = b"".join((SIGNATURE, *(item.data for item in items if item.kind in (b"IHDR", b"IDAT", b"IEND"))))
+    image = decode(PngImageFile, picture, name=name)
     if image.mode != mode:
         raise BrokenPhotoError(f"{name}: the PNG decodes as {image.mode}, its header says {mode}; get the file again")
     pixels, alpha = _split(image)
-    key = _key(found, mode, name=name)
+    key = _key(items, mode, name=name)
     if key is not None:
         alpha = np.where((pixels == np.array(key, dtype=np.uint8)).all(axis=2), np.uint8(0), np.uint8(255))
     budget = MetadataBudget(name)
-    texts = png_metadata.texts(found, budget)
-    told = png_metadata.survey(found, texts, blocks.opaque(image), budget)
+    texts = read_texts(items, budget)
+    findings = _inspect_chunks(items, texts, without_alpha(image), budget)
     if data[end:].strip(b"\0"):
-        told.copies.append(f"trailing data ({len(data) - end} bytes)")
+        findings.copies.append(f"trailing data ({len(data) - end} bytes)")
     return Photo(
         pixels=pixels,
         alpha=alpha,
         container="png",
-        orientation=exif.orientation(png_metadata.exif_block(found, texts), png_metadata.xmp_packet(texts)),
+        orientation=read_orientation(_exif_block(items, texts), _xmp_packet(texts)),
         lossless=True,
         source=data,
-        encoding=PngEncoding(tuple(found), data[end:], mode, key, told),
-        unprotected_copies=tuple(dict.fromkeys(told.copies)),
-        links_to_owner=tuple(dict.fromkeys(told.links)),
+        encoding=PngEncoding(tuple(items), data[end:], mode, key, findings),
+        unprotected_copies=tuple(dict.fromkeys(findings.copies)),
+        links_to_owner=tuple(dict.fromkeys(findings.links)),
     )
 
 
-def _check(found: list[Chunk], *, name: str) -> str:
-    """Refuse what cannot be kept as it is; return Pillow's mode."""
-    if found[0].kind == b"CgBI":
+def _check(items: list[PngChunk], *, name: str) -> str:
+    """Return Pillow's mode; raise for a file that is damaged or could not be written as it was."""
+    if items[0].kind == b"CgBI":
         raise UnsupportedError(f"{name}: a PNG in Apple's app format is not supported; convert it to a plain PNG first")
-    header = found[0].payload
-    if found[0].kind != b"IHDR" or len(header) != 13:
+    header = items[0].payload
+    if items[0].kind != b"IHDR" or len(header) != 13:
         raise BrokenPhotoError(f"{name}: the PNG does not begin with its header; get the file again from its source")
-    if not any(item.kind == b"IDAT" for item in found):
+    if not any(item.kind == b"IDAT" for item in items):
         raise BrokenPhotoError(f"{name}: the PNG has no image data; get the file again from its source")
-    if any(item.kind == b"acTL" for item in found):
+    if any(item.kind == b"acTL" for item in items):
         raise UnsupportedError(f"{name}: an animated PNG is not supported; protect single frames instead")
     depth, colour = header[8], header[9]
     if colour == 3:
@@ -144,11 +160,137 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     return np.ascontiguousarray(both[..., :-1]), np.ascontiguousarray(both[..., -1])
 
 
-def _key(found: list[Chunk], mode: str, *, name: str) -> tuple[int, ...] | None:
-    payload = next((item.payload for item in found if item.kind == b"tRNS"), None)
+def _key(items: list[PngChunk], mode: str, *, name: str) -> tuple[int, ...] | None:
+    payload = next((item.payload for item in items if item.kind == b"tRNS"), None)
     if payload is None:
         return None
     if mode not in ("L", "RGB") or len(payload) != 2 * len(mode):
         raise BrokenPhotoError(f"{name}: the PNG has a transparency chunk that does not fit it; get the file again")
-    # Two bytes per channel; at 8 bits per channel only the lower one counts.
+    # Two bytes per channel, of which only the lower one counts at 8 bits per channel.
     return tuple(payload[1::2])
+
+
+_XMP = b"XML:com.adobe.xmp"
+_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1")
+_NEEDED = frozenset(
+    {
+        b"IEND",
+        b"PLTE",
+        b"tRNS",
+        b"gAMA",
+        b"cHRM",
+        b"sRGB",
+        b"iCCP",
+        b"cICP",
+        b"sBIT",
+        b"mDCV",
+        b"cLLI",
+        b"bKGD",
+        b"pHYs",
+    }
+)
+"""Chunks that say how pixels are displayed; `StripOptions.metadata` keeps them."""
+_OWNER_KEYWORDS = (b"Author", b"Copyright")
+
+
+def _exif_block(items: Sequence[PngChunk], texts: Sequence[TextChunk | None]) -> bytes | None:
+    """Return the EXIF block that a viewer reads: the last eXIf chunk, or else the text profile."""
+    held = [item.payload for item in items if item.kind == b"eXIf"]
+    if held:
+        return held[-1]
+    for text in texts:
+        if text and text.keyword == _PROFILES[0]:
+            return _profile(text.value)
+    return None
+
+
+def _xmp_packet(texts: Sequence[TextChunk | None]) -> bytes | None:
+    """Return the last XMP packet, or None."""
+    return next((text.value for text in reversed(texts) if text and text.keyword == _XMP), None)
+
+
+def _profile(value: bytes) -> bytes | None:
+    """Return the EXIF block of a text profile (name, length, hexadecimal lines); None if it is damaged."""
+    try:
+        return bytes.fromhex(b"".join(value.split(b"\n")[3:]).decode("ascii"))
+    except ValueError:
+        return None
+
+
+def _with_profile(value: bytes, block: bytes) -> bytes:
+    """Return the text profile with another block of the same length; line breaks stay."""
+    lines = value.split(b"\n")
+    digits = block.hex().encode("ascii")
+    out, position = lines[:3], 0
+    for line in lines[3:]:
+        size = len(line.strip())
+        out.append(line.replace(line.strip(), digits[position : position + size]))
+        position += size
+    return b"\n".join(out)
+
+
+def _inspect_chunks(
+    items: Sequence[PngChunk], texts: Sequence[TextChunk | None], photo: Image.Image, budget: MetadataBudget
+) -> MetadataFindings:
+    """Return the copies and links in all metadata; slots belong to the last eXIf chunk, as `_exif_block` does.
+
+    Raises UnsupportedError beyond the file's budget.
+    """
+    findings = MetadataFindings()
+    for item, text in zip(items, texts, strict=True):
+        if item.kind == b"eXIf":
+            part = inspect_exif_payload(item.payload, photo, budget)
+            if findings.redrawn or findings.untouched:
+                findings.copies.append("thumbnail in a second EXIF chunk")
+            findings.redrawn, findings.untouched = part.redrawn, part.untouched
+            findings.add(part)
+        elif item.kind == b"caBX":
+            findings.links.append(C2PA)
+        if text:
+            findings.add(_inspect_text(text, photo, budget))
+        elif is_compressed_text(item):
+            findings.copies.append("compressed text that cannot be read")
+    return findings
+
+
+def _inspect_text(text: TextChunk, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
+    if text.keyword == _XMP:
+        return inspect_xmp(text.value)
+    if text.keyword in _PROFILES:
+        part = inspect_exif_payload(_profile(text.value) or b"", photo, budget)
+        # A picture in hexadecimal is not drawn again; stripping copies drops the chunk.
+        copies = ["EXIF thumbnail in a text chunk"] if part.redrawn or part.untouched else []
+        return MetadataFindings(copies=copies, links=part.links)
+    return MetadataFindings(links=["owner name"] if text.keyword in _OWNER_KEYWORDS else [])
+
+
+def _rewrite_chunk(
+    item: PngChunk, findings: MetadataFindings, photo: Image.Image, strip: StripOptions
+) -> list[PngChunk]:
+    """Return the replacement of one chunk that is neither header nor image data; empty if it is stripped."""
+    if strip.metadata:
+        return [item] if item.kind in _NEEDED else []
+    if strip.credentials and item.kind == b"caBX":
+        return []
+    if item.kind == b"eXIf":
+        block = rewrite_exif(item.payload, findings, photo, strip)
+        return [item] if block == item.payload else [chunk(b"eXIf", block)]
+    # The file was within its budget when it was read, so a new budget for each chunk does no harm.
+    text = read_text(item, MetadataBudget("PNG")) if strip.gps or strip.copies or strip.credentials else None
+    if text and text.keyword == _XMP:
+        value = rewrite_xmp(text.value, strip)
+        return [item] if value == text.value else [text.with_value(value)]
+    if text and text.keyword in _PROFILES:
+        return _rewrite_profile(item, text, photo, strip)
+    # Text that cannot be read may hold anything, so it is stripped.
+    return [] if text is None and (strip.gps or strip.copies) and is_compressed_text(item) else [item]
+
+
+def _rewrite_profile(item: PngChunk, text: TextChunk, photo: Image.Image, strip: StripOptions) -> list[PngChunk]:
+    block = _profile(text.value)
+    if block is None:
+        return [item]
+    if strip.copies and _inspect_text(text, photo, MetadataBudget("PNG")).copies:
+        return []
+    after = rewrite_exif(block, MetadataFindings(), photo, strip)
+    return [item] if after == block else [text.with_value(_with_profile(text.value, after))]

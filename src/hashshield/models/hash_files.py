@@ -16,22 +16,22 @@ from hashshield import imaging
 from hashshield.boundary import boundary, reach
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import HashshieldError, InternalError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.models.hashing import FrozenHash
 from hashshield.transforms import pillow_view
 from hashshield.types import Codes
 
-__all__ = ["feature_files", "hash_files", "shared_codes", "upright_rgb", "view_batches"]
+__all__ = ["displayed_rgb", "feature_files", "hash_files", "shared_codes", "view_batches"]
 
 
-def upright_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
-    """(H, W, 3) as a viewer sees the photo: upright, grey as RGB, transparent parts on white."""
+def displayed_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
+    """Return (H, W, 3) pixels as a viewer sees the photo: in displayed orientation, grey as RGB, alpha on white."""
     pixels = imaging.to_display_orientation(photo.pixels, photo.orientation)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     if photo.alpha is not None:
-        opaque = imaging.to_display_orientation(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
-        pixels = ((pixels * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+        alpha = imaging.to_display_orientation(photo.alpha, photo.orientation)[..., None].astype(np.uint16)
+        pixels = ((pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return pixels
 
 
@@ -64,7 +64,7 @@ def _batches_of_files(
     def load(path: Path) -> Tensor | HashshieldError:
         try:
             with boundary("decode", str(path)):
-                return prepare(upright_rgb(imaging.read(read_photo_file(path, follow=True).data, name=str(path))))
+                return prepare(displayed_rgb(imaging.read(read_photo_file(path, follow=True).data, name=str(path))))
         except HashshieldError as error:
             if failed is None:
                 raise

@@ -16,7 +16,7 @@ from typing import Any
 from hashshield.attacks.version import SEARCH_VERSION
 from hashshield.checkpoints.catalog import full_name, resolve
 from hashshield.errors import HashshieldError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.storage import Store, digest, walk
 from hashshield.types import Outcome, Request
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import HashshieldError, StorageError, UsageError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import rank_among
 from hashshield.models.device import choose_device
-from hashshield.models.hash_files import hash_files, upright_rgb
+from hashshield.models.hash_files import displayed_rgb, hash_files
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.receipt import card_views, codes_of
 from hashshield.pipeline.sheet import Match, SheetRow, contact_sheet, sheet_kind
@@ -146,7 +146,7 @@ def audit(
         if isinstance(before, Audit):
             return [before]
         root = store.root
-    shown = [Image.fromarray(upright_rgb(imaging.read(data, name=str(path)))) for data in (before, after.data)]
+    shown = [Image.fromarray(displayed_rgb(imaging.read(data, name=str(path)))) for data in (before, after.data)]
     opened = open_models(models, device=choose_device(device))
     with torch.inference_mode():
         pairs = list(zip(*(codes_of(card_views(image, opened), opened) for image in shown), strict=True))

@@ -15,12 +15,12 @@ from hashshield import imaging
 from hashshield.attacks.goals import nearest_class
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.perceptual import perceptual_rows
 from hashshield.models.device import choose_device
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.receipt import CARD_VIEW, card_views, codes_of, serve, survival_rows
 from hashshield.pipeline.targets import CodeTarget, measure, shared_bits
@@ -104,7 +104,7 @@ def _compare(
     survival: bool,
 ) -> Evaluation:
     photos = [imaging.read(read_photo_file(path, follow=True).data, name=str(path)) for path in (original, protected)]
-    displayed = [upright_rgb(photo) for photo in photos]
+    displayed = [displayed_rgb(photo) for photo in photos]
     images = [Image.fromarray(pixels) for pixels in displayed]
     codes = [codes_of(card_views(image, models), models) for image in images]
     targets = [

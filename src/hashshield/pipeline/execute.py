@@ -13,8 +13,7 @@ from hashshield.attacks.presets import preset
 from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.boundary import boundary
 from hashshield.errors import ChangedError, HashshieldError
-from hashshield.imaging.file import read_photo_file
-from hashshield.imaging.formats import has_credentials
+from hashshield.imaging.formats import has_credentials, read_photo_file
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.attempts import asked_now, kept_of
@@ -52,7 +51,7 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
         survival=request.survival,
-        strip=imaging.Strip(
+        strip=imaging.StripOptions(
             copies=bool(request.options.get("strip_copies")),
             gps=bool(request.options.get("strip_gps")),
             metadata=bool(request.options.get("strip_metadata")),

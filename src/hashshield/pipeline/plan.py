@@ -12,7 +12,7 @@ from hashshield import imaging
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError, NotAPhotoError, UnsupportedError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.pipeline.attempts import Attempts
 from hashshield.pipeline.copy_places import CopyPlaces, copy_place
 from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of

@@ -17,7 +17,7 @@ from hashshield.attacks.grid import grid_size
 from hashshield.errors import BrokenPhotoError, EncodingError
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.perceptual import perceptual_rows
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel
 from hashshield.models.network_views import NetworkView, distinct_models, network_views, views_of
 from hashshield.pipeline.targets import CodeTarget, measure, tolerance_for
@@ -177,11 +177,11 @@ def measured(
 ) -> WrittenPhoto:
     """Compare a photo that was written and read again with its original; with `survival` after all services."""
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
-    displayed = Image.fromarray(upright_rgb(photo))
+    displayed = Image.fromarray(displayed_rgb(photo))
     on_grid = resized(displayed, *grid_size(displayed.height, displayed.width))
     views, witness_views = views_of(displayed, promised_views), views_of(displayed, network_views(witnesses))
     transformed = serve(displayed, distinct_models(promised_views), every=survival)
-    perceptual = perceptual_rows(Image.fromarray(upright_rgb(original)), displayed) if survival else ()
+    perceptual = perceptual_rows(Image.fromarray(displayed_rgb(original)), displayed) if survival else ()
     del displayed
     return WrittenPhoto(
         views=views,

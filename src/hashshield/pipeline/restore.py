@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.imaging.file import is_image
+from hashshield.imaging.formats import is_image
 from hashshield.pipeline.interrupts import defer_interrupts
 from hashshield.storage import Store, named
 from hashshield.storage.os_errors import explain

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hashshield import imaging
 from hashshield.errors import UsageError
-from hashshield.imaging.file import read_photo_file
-from hashshield.models.hash_files import upright_rgb
+from hashshield.imaging.formats import read_photo_file
+from hashshield.models.hash_files import displayed_rgb
 
 __all__ = ["Match", "SheetRow", "contact_sheet", "sheet_kind"]
 
@@ -105,4 +105,4 @@ def _printable(text: str) -> str:
 
 def _opened(path: Path) -> Image.Image:
     photo = imaging.read(read_photo_file(path, follow=True).data, name=str(path))
-    return Image.fromarray(upright_rgb(photo))
+    return Image.fromarray(displayed_rgb(photo))

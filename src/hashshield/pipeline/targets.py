@@ -16,9 +16,9 @@ from hashshield import imaging
 from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, in_band, photo_generator
 from hashshield.attacks.objectives import Objective
 from hashshield.errors import GoalError, HashshieldError, NotAPhotoError, PhotoError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of, from_hex, to_hex
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel
 from hashshield.storage import walk
 from hashshield.transforms import CARD
@@ -212,7 +212,7 @@ def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArra
         except HashshieldError as error:
             raise GoalError(f"{path}: the target cannot be read; name a photo: {error}") from error
         try:
-            pixels = upright_rgb(imaging.read(data, name=str(path)))
+            pixels = displayed_rgb(imaging.read(data, name=str(path)))
         except PhotoError as error:
             raise GoalError(f"the target is no usable photo: {error}") from error
         for codes, model in zip(rows, models, strict=True):

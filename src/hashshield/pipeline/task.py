@@ -20,7 +20,7 @@ from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
 from hashshield.attacks.presets import Preset
 from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.metrics.image import linf_levels
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel
 from hashshield.models.network_views import NetworkView, network_views
 from hashshield.pipeline.plan import open_photo
@@ -68,7 +68,7 @@ class ProtectContext:
     """Networks that are not searched on and only asked about results."""
     survival: bool = False
     """Whether receipts are to hold what is left after each service."""
-    strip: imaging.Strip = field(default_factory=imaging.Strip)
+    strip: imaging.StripOptions = field(default_factory=imaging.StripOptions)
     lossy_formats: bool = False
     """Whether HEIC and AVIF are worked on."""
     jobs: int = 2
@@ -144,7 +144,7 @@ class Task:
 def prepare(source: Source, context: ProtectContext) -> Task:
     """Decode a photo and make what the search needs of it. Raises PhotoError."""
     photo = open_photo(source.data, name=source.name, lossy_formats=context.lossy_formats)
-    displayed = upright_rgb(photo)
+    displayed = displayed_rgb(photo)
     alpha = None if photo.alpha is None else imaging.to_display_orientation(photo.alpha, photo.orientation)
     grid = make_grid(displayed, channels=imaging.colour_channels(photo), alpha=alpha)
     if (photo.lossless or context.preset.sees_writing) and _is_small(photo) and not context.method.noise:
@@ -215,7 +215,7 @@ def write(task: Task, delta: Tensor, context: ProtectContext) -> tuple[bytes, Wr
 
 def _on_grid(photo: imaging.Photo, grid: Grid) -> Tensor:
     """(3, h, w) image that a photo comes to on the grid."""
-    return to_image(resized(upright_rgb(photo), *grid.image.shape[1:]))
+    return to_image(resized(displayed_rgb(photo), *grid.image.shape[1:]))
 
 
 def _is_small(photo: imaging.Photo) -> bool:

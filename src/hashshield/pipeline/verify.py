@@ -15,10 +15,10 @@ from hashshield.attacks.presets import preset as find_preset
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError, NotAPhotoError
-from hashshield.imaging.file import read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import upright_rgb
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.targets import (
     CodeTarget,
@@ -110,7 +110,7 @@ class _Check:
         reoriented = False
         if self.targets is None and record is None:
             record, reoriented = earlier_record(photo, snapshot.sha256, self.store, self._results) or (None, False)
-        displayed = upright_rgb(photo)
+        displayed = displayed_rgb(photo)
         targets = self.targets or self._recorded(record)
         if not targets:
             reason = self._why_unknown(snapshot.sha256, record)
@@ -196,14 +196,14 @@ class _Check:
         photo = imaging.read(snapshot.data, name=str(original))
         record = self.store.known(snapshot.sha256, imaging.pixel_digest(photo))
         if record is None:
-            return self._drawn(upright_rgb(photo), snapshot.sha256)
+            return self._drawn(displayed_rgb(photo), snapshot.sha256)
         self.progress.notice(f"{original}: is protected; compared with the photo it was")
         targets = self._recorded(record) if as_promised else []
         if targets:
             self.promised = record
             return targets
         data = self.store.original(record)
-        return self._drawn(upright_rgb(imaging.read(data, name=str(original))), record.sha256_before)
+        return self._drawn(displayed_rgb(imaging.read(data, name=str(original))), record.sha256_before)
 
     @torch.inference_mode()
     def _drawn(self, displayed: imaging.Pixels, sha256: str) -> list[CodeTarget]:

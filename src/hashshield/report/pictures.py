@@ -18,8 +18,8 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.imaging.file import read_photo_file
-from hashshield.models.hash_files import upright_rgb
+from hashshield.imaging.formats import read_photo_file
+from hashshield.models.hash_files import displayed_rgb
 from hashshield.storage import Store, digest
 from hashshield.types import Evaluation, Outcome
 
@@ -73,7 +73,7 @@ def read_pair(row: Outcome | Evaluation, store: Store | None) -> tuple[Pixels, P
 
 def same_size_pair(before: bytes, after: bytes, *, name: str) -> tuple[Pixels, Pixels]:
     """Decode two files as a viewer shows them, (H, W, 3) each. Raises PhotoError, also if their sizes differ."""
-    one, other = (upright_rgb(imaging.read(data, name=name)) for data in (before, after))
+    one, other = (displayed_rgb(imaging.read(data, name=name)) for data in (before, after))
     if one.shape != other.shape:
         raise PhotoError(f"{name}: the two photos differ in size, so they cannot be laid over each other")
     return one, other

@@ -14,7 +14,7 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.checkpoints.card import InputSpec
-from hashshield.models.hash_files import upright_rgb, view_batches
+from hashshield.models.hash_files import displayed_rgb, view_batches
 from hashshield.models.hashing import HashNet
 from hashshield.transforms import pillow_view, resized, short_side, to_image
 
@@ -80,7 +80,7 @@ class Images:
         small = self._cache.get(index)
         if small is None:
             path = self._paths[index]
-            pixels = upright_rgb(imaging.read(path.read_bytes(), name=str(path)))
+            pixels = displayed_rgb(imaging.read(path.read_bytes(), name=str(path)))
             small = resized(pixels, *short_side(pixels.shape[0], pixels.shape[1], self._size.resize))
             if self.cached_bytes + small.nbytes <= self._cache_bytes:
                 self._cache[index] = small

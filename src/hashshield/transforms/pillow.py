@@ -1,6 +1,6 @@
-"""What services and people do to a photo after it was protected, made by Pillow: one table for every receipt.
+"""Changes that services and people make to a photo after it was protected: one table for every receipt.
 
-Pillow only, no torch, because reports name these too where nothing else needs a network.
+Pillow only, no torch: reports name these transforms even where nothing needs a network.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from hashshield.imaging.decode import decode
 __all__ = ["JPEG_Q75", "SERVICES", "Transform", "jpeg"]
 
 _JPEG_SIDE, _WEBP_SIDE = 65_500, 16_383
-"""Longest sides that libjpeg and WebP write."""
+"""Longest sides that libjpeg and libwebp write, in pixels."""
 
 
 class Transform(NamedTuple):
-    """One thing that happens to photos on their way to a hash."""
+    """A change that a photo undergoes before a service hashes it."""
 
     name: str
     what: str
-    """The same for people, as the end of "the photo, ..."."""
+    """Description for people; continues "the photo, ..."."""
     done: Callable[[Image.Image], Image.Image]
-    """Upright RGB image -> upright RGB image."""
+    """RGB image in displayed orientation -> RGB image."""
     above: int = 0
-    """It changes only photos whose long side is longer than this, in pixels."""
+    """Applies only to photos whose long side exceeds this, in pixels."""
     longest: int = 0
-    """Longest side its encoder takes, in pixels; 0 where there is no limit."""
+    """Longest side that its encoder accepts, in pixels; 0 for no limit."""
     squashed: bool = False
-    """Whether the network then gets all of the photo as a square, instead of the crop its card names."""
+    """True if the network is then given the whole photo as a square instead of the crop that its card names."""
 
     def refused(self, width: int, height: int) -> str | None:
-        """Why it does not apply to a photo of this size; None where it does."""
+        """Return why it does not apply to a photo of this size, in pixels; None if it does."""
         side = max(width, height)
         if side <= self.above:
             return f"not applicable: the long side is {side} pixels, not more than {self.above}"
@@ -53,7 +53,7 @@ def _as_is(image: Image.Image) -> Image.Image:
 
 
 def _encoded(plugin: Callable[[BytesIO], ImageFile.ImageFile], image: Image.Image, **options: int) -> Image.Image:
-    """Encoded with Pillow's defaults and decoded again."""
+    """Encode with Pillow's defaults and decode again."""
     kind = str(plugin.format)  # type: ignore[attr-defined]
     buffer = BytesIO()
     image.save(buffer, kind, **options)
@@ -96,13 +96,13 @@ def _brighter(image: Image.Image) -> Image.Image:
 
 
 def jpeg(quality: int) -> Transform:
-    """Encoding as JPEG of that quality, 1 to 100, chroma at half resolution."""
+    """Return the transform that encodes as JPEG of this quality, 1 to 100, with chroma at half resolution."""
     done = partial(_encoded, JpegImageFile, quality=quality)
     return Transform(f"jpeg q{quality}", f"as JPEG of quality {quality}", done, longest=_JPEG_SIDE)
 
 
 JPEG_Q75 = jpeg(75)
-"""What every receipt answers for."""
+"""The transform that every receipt measures."""
 
 SERVICES: tuple[Transform, ...] = (
     Transform("png", "as PNG", partial(_encoded, PngImageFile, compress_level=1)),

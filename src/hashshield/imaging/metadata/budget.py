@@ -1,7 +1,7 @@
-"""What reading one file's metadata may cost, all its carriers together.
+"""A limit on the work that one file's metadata may cause, in all its segments or chunks together.
 
-A limit per chunk or segment bounds nothing, because a file may hold thousands of them. Real files stay far below: of
-103 camera files none has more than 26 segments, 79 EXIF entries, or 2 previews of 0.2 megapixels together.
+A limit for each segment would bound nothing, because a file may hold thousands of them. Real files stay far below: of
+103 camera files, none has more than 26 segments, 79 EXIF entries, or 2 previews of 0.2 megapixels together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hashshield.errors import UnsupportedError
 __all__ = ["MAX_SEGMENTS", "MetadataBudget"]
 
 MAX_SEGMENTS = 20_000
-"""Segments, chunks or boxes of one file; the largest files of phones have some hundred, image data apart."""
+"""Most segments or chunks of one file; apart from image data, even large files of phones have a few hundred."""
 
 _INFLATED_BYTES = 16 << 20
 _EXIF_ENTRIES = 20_000
@@ -24,10 +24,10 @@ _SCAN_PIXELS = 40_000_000
 
 
 class MetadataBudget:
-    """Counts what is spent on one file; `name` is what messages call it.
+    """Counts the work spent on one file, which messages call `name`.
 
-    Going over what only a crafted file needs raises UnsupportedError. Going over what a strange but honest file might
-    need, its number of previews, answers False: such previews are left as they are and reported.
+    Methods raise UnsupportedError beyond what only a crafted file needs. For previews, of which an unusual but honest
+    file might hold many, they return False: such previews are left unchanged and reported.
     """
 
     def __init__(self, name: str) -> None:
@@ -46,30 +46,30 @@ class MetadataBudget:
         return self._inflated
 
     def inflated(self, size: int) -> None:
-        """Count unpacked bytes. Raises UnsupportedError."""
+        """Count unpacked bytes; raises UnsupportedError."""
         self._inflated -= size
         if self._inflated < 0:
             self._refuse(f"its compressed text unpacks to more than {_INFLATED_BYTES >> 20} MB")
 
     def entries(self, count: int) -> None:
-        """Count EXIF entries. Raises UnsupportedError."""
+        """Count EXIF entries; raises UnsupportedError."""
         self._entries -= count
         if self._entries < 0:
             self._refuse(f"it holds more than {_EXIF_ENTRIES:,} EXIF entries")
 
     def segments(self, count: int) -> None:
-        """Count segments of the file and of previews inside it. Raises UnsupportedError."""
+        """Count segments of the file and of previews inside it; raises UnsupportedError."""
         self._segments -= count
         if self._segments < 0:
-            self._refuse(f"it is in more than {MAX_SEGMENTS:,} pieces")
+            self._refuse(f"it has more than {MAX_SEGMENTS:,} segments")
 
     def candidate(self) -> bool:
-        """Tell whether one more place may be searched for the beginning of a preview, and count it."""
+        """Count one more possible beginning of a preview; return True if it may be examined."""
         self._candidates -= 1
         return self._candidates >= 0
 
     def preview(self, width: int, height: int) -> bool:
-        """Tell whether one more preview of this size may be compared with the photo and re-made, and count it if so."""
+        """Return True, and count it, if one more preview of this size may be compared and drawn again."""
         pixels = width * height
         if self._previews < 1 or pixels > self._pixels:
             return False
@@ -78,13 +78,14 @@ class MetadataBudget:
         return True
 
     def scans(self, pixels: int) -> bool:
-        """Tell whether scans of so many pixels together may be decoded, and count them if so."""
+        """Return True, and count them, if scans of this many pixels in total may be decoded."""
         if pixels > self._scans:
             return False
         self._scans -= pixels
         return True
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _refuse(self, excess: str) -> NoReturn:
         raise UnsupportedError(
-            f"{self._name}: its metadata is far more than a photo's ({what}); save the photo again without its metadata"
+            f"{self._name}: its metadata is far more than a photo's ({excess}); "
+            "save the photo again without its metadata"
         )

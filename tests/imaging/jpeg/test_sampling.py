@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imaging_samples import scene
+from imaging_samples import jpeg, scene
+from PIL import Image
 
-from hashshield.imaging.change import add_change
+from hashshield.imaging.jpeg.sampling import add_change, recover_samples
 
 
 def planes(height: int, width: int, ratio: tuple[int, int]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
@@ -71,3 +74,12 @@ def test_rgb_and_grey_are_added_as_they_are_and_clipped() -> None:
     held = [pixels[..., c].copy() for c in range(3)]
     add_change(held, pixels, pixels ^ 1, coded_as="rgb", ratios=[(1, 1)] * 3)
     assert np.array_equal(np.dstack(held), pixels ^ 1)
+
+
+def test_the_size_of_strips_changes_nothing() -> None:
+    image = Image.open(io.BytesIO(jpeg(scene(150, 90), subsampling=2)))
+    image.draft("YCbCr", None)
+    for plane in np.moveaxis(np.asarray(image), 2, 0):
+        recovered = [recover_samples(plane, (2, 2), rows=rows) for rows in (2, 16, 50, 256)]
+        assert recovered[0].shape == (75, 45)
+        assert len({each.tobytes() for each in recovered}) == 1

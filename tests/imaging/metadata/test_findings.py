@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.imaging import exif
-from hashshield.imaging.budget import MetadataBudget
-from hashshield.imaging.markers import segment, walk
-from hashshield.imaging.metadata import thumbnail
+from hashshield.imaging.jpeg.markers import segment, walk
+from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata.exif import parse_exif
+from hashshield.imaging.metadata.findings import thumbnail
+from hashshield.imaging.metadata.thumbnails import find_jpegs, jpeg_size
 from hashshield.imaging.png_chunks import chunk, chunks
-from hashshield.imaging.thumbnail import embedded, frame
 
 
 def small(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -40,7 +40,7 @@ def protect(photo: imaging.Photo) -> NDArray[np.uint8]:
 
 def shown_thumbnail(data: bytes) -> NDArray[np.uint8]:
     payload = next(s.payload for s in walk(data, name="x")[0] if s.payload.startswith(b"Exif\0\0"))
-    block = exif.parse(payload[6:])
+    block = parse_exif(payload[6:])
     assert block is not None
     spot = thumbnail(block)
     assert spot is not None
@@ -80,12 +80,12 @@ def test_letterboxed_and_turned_thumbnails_are_drawn_as_they_were() -> None:
 
 def test_thumbnail_too_small_for_any_picture_is_told_and_can_be_stripped() -> None:
     tiny = jpeg(scene(96, 128), quality=1)[:200]
-    assert frame(tiny) == (128, 96)
+    assert jpeg_size(tiny) == (128, 96)
     data = with_segments(jpeg(scene()), exif_segment(exif_block(thumbnail=tiny)))
     photo = imaging.read(data, name="x")
     assert photo.unprotected_copies == ("EXIF thumbnail (128x96)",)
     assert metadata(imaging.write(photo, photo.pixels)) == metadata(data)
-    stripped = imaging.write(photo, photo.pixels, strip=imaging.Strip(copies=True))
+    stripped = imaging.write(photo, photo.pixels, strip=imaging.StripOptions(copies=True))
     assert tiny[:20] not in stripped
     assert [len(s) for s in metadata(stripped)] == [len(s) for s in metadata(data)]
 
@@ -121,7 +121,7 @@ def test_previews_elsewhere_are_remade(marker: int) -> None:
     again = metadata(imaging.write(photo, wanted))[0]
     assert len(again) == len(payload) + 4
     assert again.endswith(b"after")
-    spot = next(embedded(again, MetadataBudget("x")))
+    spot = next(find_jpegs(again, MetadataBudget("x")))
     assert psnr(np.asarray(Image.open(io.BytesIO(again[spot.start : spot.end]))), small(wanted, 80, 60)) > 25
 
 
@@ -131,7 +131,7 @@ def test_preview_of_something_else_is_told_and_left() -> None:
     photo = imaging.read(data, name="x")
     assert photo.unprotected_copies == ("image in EXIF (80x60)",)
     assert metadata(imaging.write(photo, photo.pixels)) == metadata(data)
-    assert other[:40] not in imaging.write(photo, photo.pixels, strip=imaging.Strip(copies=True))
+    assert other[:40] not in imaging.write(photo, photo.pixels, strip=imaging.StripOptions(copies=True))
 
 
 def test_plain_jfif_thumbnail_is_remade() -> None:
@@ -153,7 +153,7 @@ def test_png_thumbnail_is_remade() -> None:
     wanted = protect(photo)
     written, _ = chunks(imaging.write(photo, wanted), name="x")
     payload = next(item.payload for item in written if item.kind == b"eXIf")
-    spot = next(embedded(payload, MetadataBudget("x")))
+    spot = next(find_jpegs(payload, MetadataBudget("x")))
     assert psnr(np.asarray(Image.open(io.BytesIO(payload[spot.start : spot.end]))), small(wanted, 80, 60)) > 25
 
 
@@ -208,7 +208,7 @@ def test_copies_in_xmp(body: bytes, copy: str) -> None:
     data = with_segments(jpeg(scene()), xmp_segment(body))
     photo = imaging.read(data, name="x")
     assert photo.unprotected_copies == (copy,)
-    stripped = imaging.write(photo, photo.pixels, strip=imaging.Strip(copies=True))
+    stripped = imaging.write(photo, photo.pixels, strip=imaging.StripOptions(copies=True))
     assert imaging.read(stripped, name="x").unprotected_copies == ()
     assert [len(s) for s in metadata(stripped)] == [len(s) for s in metadata(data)]
 
@@ -259,7 +259,7 @@ def test_stripping_copies_removes_what_follows_and_what_points_at_it() -> None:
     data, second = mpo(gain_map=True)
     photo = imaging.read(data, name="x")
     assert photo.unprotected_copies == ("Ultra HDR gain map",)
-    stripped = imaging.write(photo, photo.pixels, strip=imaging.Strip(copies=True))
+    stripped = imaging.write(photo, photo.pixels, strip=imaging.StripOptions(copies=True))
     assert second[:50] not in stripped
     assert b"MPF\0" not in stripped
     assert b"hdrgm:Version" not in stripped
@@ -275,7 +275,7 @@ def test_motion_photo_is_told(tail: bytes) -> None:
     data = with_segments(jpeg(scene()), xmp_segment(body)) + tail
     photo = imaging.read(data, name="x")
     assert photo.unprotected_copies == ("motion photo video",)
-    stripped = imaging.write(photo, photo.pixels, strip=imaging.Strip(copies=True))
+    stripped = imaging.write(photo, photo.pixels, strip=imaging.StripOptions(copies=True))
     assert stripped.endswith(b"\xff\xd9")
     assert b"MicroVideo" not in stripped
 

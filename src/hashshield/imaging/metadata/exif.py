@@ -1,4 +1,4 @@
-"""EXIF blocks (TIFF 6.0) walked with every offset checked, so that values can be found and blanked in place."""
+"""Parse EXIF blocks (TIFF 6.0) with every offset checked, so that values can be found and blanked in place."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Block", "Entry", "orientation", "parse"]
+__all__ = ["ExifBlock", "ExifEntry", "parse_exif", "read_orientation", "split_header"]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _CHILDREN = {("0th", 0x8769): "Exif", ("0th", 0x8825): "GPS", ("Exif", 0xA005): "Interop"}
 _POINTERS = dict.fromkeys((0x8769, 0x8825, 0xA005), ((4, 1),)) | dict.fromkeys((0x0201, 0x0202), ((3, 1), (4, 1)))
-"""Tags that hold offsets -> (type, count) they must have."""
-
+"""Tag that holds an offset -> permitted (type, count)."""
 _INTEGERS = frozenset({3, 4, 6, 8, 9})
 _SIGNED = frozenset({6, 8, 9})
 _ORIENTATION = 0x0112
@@ -20,7 +19,7 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ExifEntry:
     """One tag of one directory; offsets count from the start of the TIFF header."""
 
     ifd: str
@@ -29,85 +28,87 @@ class Entry:
     kind: int
     count: int
     at: int
-    """Where the 12-byte entry is."""
+    """Offset of the 12-byte entry."""
     start: int
-    """Where its value is: inside the entry when it fits four bytes."""
+    """Offset of the value, which lies inside the entry if it fits four bytes."""
     size: int
-    """Bytes of the value; start + size never lies outside the block."""
+    """Length of the value in bytes; start + size never exceeds the block."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """An EXIF block's directories."""
+class ExifBlock:
+    """An EXIF block and its directories."""
 
     data: bytes
     little: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[ExifEntry, ...]
     directories: dict[str, int]
     """Name -> offset of the directory."""
-    sound: bool
-    """Every offset, type and count is as TIFF wants it: only then may a stricter parser see the block."""
+    valid: bool
+    """True if every offset, type, and count follows TIFF; only such a block may be given to a stricter parser."""
 
     @property
     def order(self) -> Literal["little", "big"]:
         """Byte order of every number in the block."""
         return "little" if self.little else "big"
 
-    def find(self, ifd: str, tag: int) -> Entry | None:
-        """Return the first entry of a directory with this tag."""
+    def find(self, ifd: str, tag: int) -> ExifEntry | None:
+        """Return the first entry with this tag in a directory, or None."""
         return next((e for e in self.entries if e.ifd == ifd and e.tag == tag), None)
 
-    def value(self, entry: Entry) -> bytes:
+    def value(self, entry: ExifEntry) -> bytes:
         """Return an entry's value as stored."""
         return self.data[entry.start : entry.start + entry.size]
 
-    def integer(self, entry: Entry | None) -> int | None:
-        """Return an entry's value if it is a single integer."""
+    def integer(self, entry: ExifEntry | None) -> int | None:
+        """Return an entry's value if it is a single integer, else None."""
         if entry is None or entry.count != 1 or entry.kind not in _INTEGERS:
             return None
         return int.from_bytes(self.value(entry), self.order, signed=entry.kind in _SIGNED)
 
 
-def parse(data: bytes) -> Block | None:
-    """Walk a TIFF block (without the `Exif\\0\\0` before it); None when it does not begin as one.
+def parse_exif(data: bytes) -> ExifBlock | None:
+    """Parse a TIFF block (without the `Exif\\0\\0` before it); return None if it does not begin as one.
 
-    Reads at most five directories, each once, so loops and huge counts cost nothing.
+    Reads at most five directories, each once, so that loops and huge counts are harmless.
     """
     if data[:4] not in (b"II*\x00", b"MM\x00*") or len(data) < 8:
         return None
-    return _SearchState(data).block()
+    return _ExifWalker(data).block()
 
 
-class _SearchState:
+class _ExifWalker:
+    """Reads the directories of one block."""
+
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.little = data[:2] == b"II"
-        self.entries: list[Entry] = []
+        self.entries: list[ExifEntry] = []
         self.directories: dict[str, int] = {}
-        self.sound = True
+        self.valid = True
         self.held = 0
 
-    def block(self) -> Block:
+    def block(self) -> ExifBlock:
         following = self.directory("0th", self.number(4, 4))
         if following:
             self.directory("1st", following)
-        # Values that overlap could add up to thousands of times the block.
-        sound = self.sound and self.held <= len(self.data)
-        return Block(self.data, self.little, tuple(self.entries), self.directories, sound)
+        # In a crafted block, overlapping values could add up to thousands of times its length.
+        valid = self.valid and self.held <= len(self.data)
+        return ExifBlock(self.data, self.little, tuple(self.entries), self.directories, valid)
 
     def number(self, at: int, size: int) -> int:
         return int.from_bytes(self.data[at : at + size], "little" if self.little else "big")
 
     def directory(self, name: str, offset: int) -> int:
-        """Read one directory and those below it; return the offset of the next one, 0 if none."""
+        """Read one directory and those below it; return the offset of the next one, or 0."""
         if offset + 2 > len(self.data) or offset < 8 or offset in self.directories.values():
-            self.sound = False
+            self.valid = False
             return 0
         self.directories[name] = offset
         count = self.number(offset, 2)
         end = offset + 2 + 12 * count
         if end + (4 if name == "0th" else 0) > len(self.data):
-            self.sound = False
+            self.valid = False
             count = (len(self.data) - offset - 2) // 12
         children = []
         for at in range(offset + 2, offset + 2 + 12 * count, 12):
@@ -122,38 +123,46 @@ class _SearchState:
             self.directory(child, where)
         return self.number(end, 4) if end + 4 <= len(self.data) else 0
 
-    def entry(self, ifd: str, at: int) -> Entry | None:
+    def entry(self, ifd: str, at: int) -> ExifEntry | None:
         tag, kind, count = self.number(at, 2), self.number(at + 2, 2), self.number(at + 4, 4)
         if kind not in _SIZES or count == 0:
-            self.sound = False
+            self.valid = False
             return None
         if tag in _POINTERS and (kind, count) not in _POINTERS[tag]:
-            self.sound = False
+            self.valid = False
         size = count * _SIZES[kind]
         self.held += size if size > 4 else 0
         start = at + 8 if size <= 4 else self.number(at + 8, 4)
         if start + size > len(self.data):
-            self.sound = False
+            self.valid = False
             return None
-        return Entry(ifd, tag, kind, count, at, start, size)
+        return ExifEntry(ifd, tag, kind, count, at, start, size)
 
 
-def orientation(exif: bytes | None, xmp: bytes | None) -> int:
-    """Return the orientation (1 to 8) a viewer applies; 1 when absent or invalid.
+def read_orientation(exif: bytes | None, xmp: bytes | None) -> int:
+    """Return the orientation, 1 to 8, that a viewer applies; 1 if it is absent or invalid.
 
-    As Pillow's `exif_transpose` decides: the EXIF tag counts, XMP's `tiff:Orientation` only when EXIF has none.
-    `exif` may begin with `Exif\\0\\0`.
+    Decides as Pillow's `exif_transpose` does: XMP's `tiff:Orientation` counts only if EXIF has no such tag. `exif` may
+    begin with `Exif\\0\\0`.
     """
-    block = parse(_strip_headers(exif)) if exif else None
+    block = parse_exif(_strip_headers(exif)) if exif else None
     entry = block.find("0th", _ORIENTATION) if block else None
     if block and entry:
-        found = block.integer(entry)
+        value = block.integer(entry)
     else:
         match = _XMP_ORIENTATION.search(xmp) if xmp else None
-        found = int(match[1]) if match else None
-    return found if found is not None and 1 <= found <= 8 else 1
+        value = int(match[1]) if match else None
+    return value if value is not None and 1 <= value <= 8 else 1
 
 
 def _strip_headers(exif: bytes) -> bytes:
-    # Some writers put the header twice; Pillow accepts that, so its readers see an orientation.
+    # Some writers repeat the header; Pillow accepts that, so viewers that use it see the orientation.
     return re.sub(rb"^(?:Exif\x00\x00){1,2}", b"", exif)
+
+
+_HEADER = b"Exif\0\0"
+
+
+def split_header(data: bytes) -> tuple[bytes, bytes]:
+    """Return (header, block): the `Exif\\0\\0` that some writers put before the TIFF block, else b"", and the block."""
+    return (data[: len(_HEADER)], data[len(_HEADER) :]) if data.startswith(_HEADER) else (b"", data)

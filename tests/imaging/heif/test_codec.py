@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError, PhotoError, UnsupportedError
-from hashshield.imaging.isobmff import Item, Property, Reference, Still, parse
-from hashshield.imaging.isobmff_build import build
+from hashshield.imaging.heif.boxes import build_still, parse_still
+from hashshield.imaging.heif.items import HeifItem, ItemProperty, ItemReference, StillImage
 
 XMPS = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a xmlns:GDepth="g" GDepth:Data="AAAA"/></x:xmpmeta>'
 FORMATS = ("heic", "avif")
@@ -40,28 +40,28 @@ def read(data: bytes) -> imaging.Photo:
 
 
 def changed(data: bytes, **changes: Any) -> bytes:
-    return build(replace(parse(data, name="x"), **changes))
+    return build_still(replace(parse_still(data, name="x"), **changes))
 
 
-def with_properties(data: bytes, *added: Property) -> bytes:
-    still = parse(data, name="x")
+def with_properties(data: bytes, *added: ItemProperty) -> bytes:
+    still = parse_still(data, name="x")
     primary = still.items[still.primary]
     kept = tuple(p for p in primary.properties if p.kind not in (b"irot", b"imir"))
     return changed(data, items={**still.items, still.primary: replace(primary, properties=(*kept, *added))})
 
 
-def with_image(data: bytes, kind: bytes, *added: Property, number: int = 77) -> bytes:
+def with_image(data: bytes, kind: bytes, *added: ItemProperty, number: int = 77) -> bytes:
     """Give a file a second picture that refers to the first, or to nothing if `kind` is empty."""
-    still = parse(data, name="x")
+    still = parse_still(data, name="x")
     primary = still.items[still.primary]
     entry = primary.entry[:12] + number.to_bytes(2, "big") + primary.entry[14:]
     item = replace(primary, number=number, entry=entry, properties=(*primary.properties, *added))
-    references = (*still.references, Reference(kind, number, (still.primary,))) if kind else still.references
+    references = (*still.references, ItemReference(kind, number, (still.primary,))) if kind else still.references
     return changed(data, items={**still.items, number: item}, references=references)
 
 
 def others(data: bytes) -> list[tuple[bytes, bytes]]:
-    return [(i.kind, i.data) for i in parse(data, name="x").items.values() if i.kind not in (b"hvc1", b"av01")]
+    return [(i.kind, i.data) for i in parse_still(data, name="x").items.values() if i.kind not in (b"hvc1", b"av01")]
 
 
 @pytest.mark.parametrize("container", FORMATS)
@@ -109,8 +109,8 @@ def test_library_sees_what_we_see() -> None:
 @pytest.mark.parametrize("axis", [None, 0, 1])
 @pytest.mark.parametrize("container", FORMATS)
 def test_turns_are_the_decoders(container: str, angle: int, axis: int | None) -> None:
-    turns = [Property(b"irot", bytes((angle,)), True)] if angle else []
-    turns += [Property(b"imir", bytes((axis,)), True)] if axis is not None else []
+    turns = [ItemProperty(b"irot", bytes((angle,)), True)] if angle else []
+    turns += [ItemProperty(b"imir", bytes((axis,)), True)] if axis is not None else []
     data = with_properties(heif(container, scene(64, 96)), *turns)
     photo = read(data)
     assert photo.pixels.shape == (64, 96, 3)
@@ -140,8 +140,8 @@ def test_grid_stays_a_grid(container: str) -> None:
         for y in (0, 64, 128)
         for x in (0, 64, 128, 192)
     ]
-    stills = [parse(heif(container, np.ascontiguousarray(tile)), name="tile") for tile in tiles]
-    items: dict[int, Item] = {}
+    stills = [parse_still(heif(container, np.ascontiguousarray(tile)), name="tile") for tile in tiles]
+    items: dict[int, HeifItem] = {}
     for number, still in enumerate(stills, 1):
         item = still.items[still.primary]
         entry = item.entry[:12] + number.to_bytes(2, "big") + item.entry[14:]
@@ -149,9 +149,9 @@ def test_grid_stays_a_grid(container: str) -> None:
     entry = items[1].entry[:12] + b"\0\x63\0\0grid" + items[1].entry[20:]
     size = b"\0\0\0\0" + (200).to_bytes(4, "big") + (150).to_bytes(4, "big")
     layout = b"\0\0\x02\x03" + (200).to_bytes(2, "big") + (150).to_bytes(2, "big")
-    items[99] = Item(99, b"grid", b"", entry, layout, True, (Property(b"ispe", size, False),))
-    links = (Reference(b"dimg", 99, tuple(range(1, 13))),)
-    data = build(replace(stills[0], primary=99, items=items, references=links))
+    items[99] = HeifItem(99, b"grid", b"", entry, layout, True, (ItemProperty(b"ispe", size, False),))
+    links = (ItemReference(b"dimg", 99, tuple(range(1, 13))),)
+    data = build_still(replace(stills[0], primary=99, items=items, references=links))
     photo = read(data)
     assert photo.pixels.shape == pixels.shape
     assert psnr(photo.pixels, pixels) > 37
@@ -162,7 +162,7 @@ def test_grid_stays_a_grid(container: str) -> None:
 
 
 def test_copies_are_told_kept_and_stripped() -> None:
-    gain = Property(b"auxC", b"\0\0\0\0urn:com:apple:photo:2020:aux:hdrgainmap\0", True)
+    gain = ItemProperty(b"auxC", b"\0\0\0\0urn:com:apple:photo:2020:aux:hdrgainmap\0", True)
     data = with_image(heif("heic", scene(), xmp=XMPS), b"auxl", gain)
     data = with_image(data, b"", number=78) + b"\0\0\0\x10mpvdsomedata" + b"more"
     photo = read(data)
@@ -175,9 +175,9 @@ def test_copies_are_told_kept_and_stripped() -> None:
     )
     kept = imaging.write(photo, scene(seed=4))
     assert read(kept).unprotected_copies == photo.unprotected_copies
-    stills: list[Still] = [parse(each, name="x") for each in (data, kept)]
+    stills: list[StillImage] = [parse_still(each, name="x") for each in (data, kept)]
     assert stills[0].items[77] == stills[1].items[77]
-    bare = read(imaging.write(photo, scene(seed=4), strip=imaging.Strip(copies=True)))
+    bare = read(imaging.write(photo, scene(seed=4), strip=imaging.StripOptions(copies=True)))
     assert bare.unprotected_copies == ()
     assert psnr(bare.pixels, scene(seed=4)) > 36
 
@@ -186,14 +186,14 @@ def test_copies_are_told_kept_and_stripped() -> None:
 def test_thumbnails_are_made_anew(container: str) -> None:
     photo = read(with_image(heif(container, scene()), b"thmb"))
     assert photo.unprotected_copies == ()
-    still = parse(imaging.write(photo, scene(seed=9)), name="x")
-    alone = build(replace(still, primary=77, references=()))
+    still = parse_still(imaging.write(photo, scene(seed=9)), name="x")
+    alone = build_still(replace(still, primary=77, references=()))
     assert psnr(read(alone).pixels, scene(seed=9)) > 37
 
 
 def test_metadata_goes_when_asked() -> None:
-    data = with_properties(heif("heic", scene(), exif=exif_block(), xmp=XMPS), Property(b"irot", b"\x01", True))
-    written = imaging.write(read(data), read(data).pixels, strip=imaging.Strip(metadata=True))
+    data = with_properties(heif("heic", scene(), exif=exif_block(), xmp=XMPS), ItemProperty(b"irot", b"\x01", True))
+    written = imaging.write(read(data), read(data).pixels, strip=imaging.StripOptions(metadata=True))
     assert others(written) == []
     assert read(written).orientation == 8
 

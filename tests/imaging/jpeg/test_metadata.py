@@ -100,6 +100,6 @@ def test_numbers_that_lead_to_no_picture_stay() -> None:
 def test_a_copy_stripped_from_behind_the_photo_leaves_the_notes_alone() -> None:
     data = photo_with_preview("sony", "<")
     photo = imaging.read(data, name="x")
-    written = imaging.write(photo, photo.pixels, strip=imaging.Strip(copies=True))
+    written = imaging.write(photo, photo.pixels, strip=imaging.StripOptions(copies=True))
     assert metadata(written) == metadata(data)
     assert PREVIEW not in written

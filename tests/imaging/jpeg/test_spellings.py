@@ -129,8 +129,14 @@ def test_the_longest_sides(factors: Factors, mode: str, side: int) -> None:
 @pytest.mark.parametrize(
     ("factors", "reason"),
     [
-        (((3, 1), (2, 1), (2, 1)), "sampling 3x1,2x1,2x1 (one component is no whole part of another)"),
-        (((2, 3), (2, 2), (1, 1)), "sampling 2x3,2x2,1x1 (one component is no whole part of another)"),
+        (
+            ((3, 1), (2, 1), (2, 1)),
+            "sampling 3x1,2x1,2x1 (the factors of one component do not divide those of another)",
+        ),
+        (
+            ((2, 3), (2, 2), (1, 1)),
+            "sampling 2x3,2x2,1x1 (the factors of one component do not divide those of another)",
+        ),
         (((4, 4), (1, 1), (1, 1)), "more than 10 blocks per MCU"),
     ],
 )

@@ -1,6 +1,6 @@
-"""The coders of HEIC and AVIF files: pillow-heif for HEVC, which is an extra, and Pillow for AV1.
+"""The coders of HEIC and AVIF pictures: pillow-heif, an optional dependency, for HEVC, and Pillow for AV1.
 
-Both take and give whole files; `heif` moves the coded pictures between those and the photo's own file.
+Both work on whole files; `codec` moves the coded pictures between those and the photo's own file.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.decode import decode, from_array, to_array
-from hashshield.imaging.photo import Pixels
+from hashshield.arrays import Pixels
+from hashshield.errors import UnsupportedError
+from hashshield.imaging.decode import damage_error, decode, from_array, to_array
 
-__all__ = ["Coder", "choose"]
+__all__ = ["Coder", "choose_coder"]
 
 _MODES = {1: "L", 3: "RGB"}
 
-# What pillow-heif documents for damaged data and lack of memory; anything else is a bug and shows as one.
+# The errors that pillow-heif documents for damaged data; any other is a bug and is not caught.
 _DAMAGE = (ValueError, EOFError, SyntaxError, RuntimeError, OSError)
 
 
 class Coder(Protocol):
-    """One coding of pictures."""
+    """A library that decodes and encodes one coding of pictures."""
 
     config: bytes
     """Kind of the property that configures the decoder."""
@@ -33,7 +33,7 @@ class Coder(Protocol):
         ...
 
     def decode(self, data: bytes, *, name: str) -> Pixels:
-        """Decode a file of one picture to (H, W, C), alpha last; raises BrokenPhotoError and UnsupportedError."""
+        """Decode a file of one picture to (H, W, C), alpha last; raises BrokenPhotoError or UnsupportedError."""
         ...
 
     def encode(self, pixels: Pixels, *, sampling: str, colours: tuple[int, int]) -> bytes:
@@ -41,15 +41,15 @@ class Coder(Protocol):
         ...
 
 
-def choose(kind: bytes, *, name: str) -> Coder:
-    """Return the coder of an item kind; raises UnsupportedError where there is none, or it is not installed."""
+def choose_coder(kind: bytes, *, name: str) -> Coder:
+    """Return the coder of an item kind; raises UnsupportedError if there is none or it is not installed."""
     if kind == b"hvc1":
         return _Hevc(name)
     if kind == b"av01":
         return _Av1(name)
-    shown = kind.decode("ascii", "replace") if kind.isalnum() else "unknown"
+    coding = kind.decode("ascii", "replace") if kind.isalnum() else "unknown"
     raise UnsupportedError(
-        f"{name}: a picture coded as {shown} is not supported in HEIC or AVIF; convert it to JPEG, PNG or WebP first"
+        f"{name}: a picture coded as {coding} is not supported in HEIC or AVIF; convert it to JPEG, PNG or WebP first"
     )
 
 
@@ -57,7 +57,7 @@ class _Hevc:
     config = b"hvcC"
 
     quality = 70
-    """About 48 dB, in 1.3 to 2.7 times the bytes of phones' own files; 90 is 2 to 8 dB more in twice as many."""
+    """Gives about 48 dB in 1.3 to 2.7 times the bytes of phones' files; 90 gives 2 to 8 dB more in twice as many."""
 
     def __init__(self, name: str) -> None:
         try:
@@ -81,10 +81,10 @@ class _Hevc:
             image = self.library.open_heif(data, convert_hdr_to_8bit=False)
             if image.mode not in ("L", "LA", "RGB", "RGBA"):
                 raise UnsupportedError(f"{name}: a HEIC that decodes as {image.mode} is not supported; save it as JPEG")
-            # Copied, because the buffer is the library's.
+            # Copied, because the buffer belongs to the library.
             return np.array(np.asarray(image), dtype=np.uint8).reshape(*image.size[::-1], len(image.mode))
         except _DAMAGE as error:
-            raise _damaged(error, name) from error
+            raise damage_error(error, name=name) from error
         except MemoryError as error:
             raise UnsupportedError(f"{name}: there is not enough memory to decode it; scale it down") from error
 
@@ -97,7 +97,7 @@ class _Hevc:
             pixels.tobytes(),
             out,
             quality=self.quality,
-            # Half the time of the default, and no larger.
+            # Half the time of the default, in no more bytes.
             enc_params={"preset": "fast"},
             subsampling="4:2:0" if sampling == "4:0:0" else sampling,
             color_primaries=colours[0],
@@ -112,7 +112,7 @@ class _Av1:
     config = b"av1C"
 
     quality = 90
-    """About 44 dB."""
+    """Gives about 44 dB."""
 
     def __init__(self, name: str) -> None:
         from PIL import features
@@ -138,18 +138,11 @@ class _Av1:
         try:
             return to_array(decode(AvifImageFile, data, name=name))
         except RuntimeError as error:
-            # libavif's conversion, which alone of Pillow's decoders raises this.
-            raise _damaged(error, name) from error
+            # Only the conversion in libavif raises this, of all Pillow's decoders.
+            raise damage_error(error, name=name) from error
 
     def encode(self, pixels: Pixels, *, sampling: str, colours: tuple[int, int]) -> bytes:
         out = BytesIO()
-        # Pillow sets primaries and transfer itself; the container says otherwise, and what it says counts.
+        # Pillow sets primaries and transfer itself, but those that the container states take precedence.
         from_array(pixels, _MODES[pixels.shape[2]]).save(out, "AVIF", quality=self.quality, subsampling=sampling)
         return out.getvalue()
-
-
-def _damaged(error: Exception, name: str) -> BrokenPhotoError:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return BrokenPhotoError(
-        f"{name}: the picture data is damaged or incomplete ({detail}); get the file again from its source"
-    )
