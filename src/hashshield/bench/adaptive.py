@@ -83,8 +83,8 @@ def _other_network(experiment: Experiment, config: BenchConfig, name: str, progr
     same = found.files.paths == experiment.files.paths and np.array_equal(found.split.queries, experiment.split.queries)
     if not same or not np.array_equal(found.split.database, experiment.split.database):
         raise UsageError(
-            f"{name}: its card splits {found.files.name} otherwise than that of {experiment.name}; a service would "
-            "have learnt from the queries, name a network of the same split"
+            f"{name}: its card splits {found.files.name} differently from that of {experiment.name}; a service "
+            "would have learnt from the queries, so name a network of the same split"
         )
     return found
 

@@ -167,8 +167,8 @@ def carried_rows(experiment: Experiment) -> Indices:
         candidates = [int(i) for i in order if not (labels[i] & own_labels).any()]
         if not candidates:
             raise UsageError(
-                f"{experiment.query_path(int(experiment.picked[place]))}: no other query of another kind was drawn "
-                "that it could carry; take more --queries"
+                f"{experiment.query_path(int(experiment.picked[place]))}: no query of another kind was drawn "
+                "whose code it could carry; take more --queries"
             )
         found.append(candidates[0])
     return np.asarray(experiment.picked[found])

@@ -189,7 +189,7 @@ def _pace(output: Path, workers: int) -> dict[str, Any]:
     entries = [manifest.read_part(part) for part in parts]
     if len(parts) < 3 * workers:
         raise UsageError(
-            f"--photos {sum(map(len, entries))}: are {len(parts)} batches, too few for {workers} workers; time more"
+            f"--photos {sum(map(len, entries))}: only {len(parts)} batches, too few for {workers} workers; take more"
         )
     began, ended = (parts[index].stat().st_mtime_ns for index in (workers - 1, -1))
     timed = [entry.outcome for part in entries[workers:] for entry in part]

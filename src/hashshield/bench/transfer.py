@@ -61,7 +61,9 @@ def _check(family: Sequence[OpenModel]) -> None:
         )
     datasets = {opened.card.dataset for opened in family}
     if len(datasets) > 1:
-        raise UsageError(f"these networks know different datasets ({', '.join(sorted(datasets))}); name those of one")
+        raise UsageError(
+            f"these networks are for different datasets ({', '.join(sorted(datasets))}); name those of one"
+        )
 
 
 def _held_out_rows(

@@ -55,6 +55,10 @@ def _option(kind: Any, name: str, metavar: str, text: str, **limits: float) -> A
     return Annotated[kind, typer.Option(name, metavar=metavar, help=text, **limits)]  # type: ignore[arg-type]
 
 
+def _list(kind: Any, name: str, metavar: str, text: str, **limits: float) -> Any:
+    return _option(list[kind] | None, name, metavar, text, **limits)
+
+
 def _argument(metavar: str, text: str) -> Any:
     return Annotated[Path, typer.Argument(metavar=metavar, help=text)]
 
@@ -65,10 +69,7 @@ def _number(name: str, text: str, least: int = 1) -> Any:
 
 _DATA = _option(Path, "--data", "DIR", "The dataset in its official layout.")
 _OUTPUT = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", metavar="DIR", help="Gets results/, plots/, and runs/ with what is made on the way."
-    ),
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for results/, plots/, and runs/ of cached trials.")
 ]
 _PAPER: _Options = {
     "data": _DATA,
@@ -77,26 +78,24 @@ _PAPER: _Options = {
     "queries": _number("--queries", "Queries to attack, drawn at random.", 2),
 }
 _PAPER_LIMITS: _Options = {
-    "limit": _number("--limit", "Most steps of a method; the paper's 2000."),
-    "anchor": _number("--anchor", "Photos of a kind whose vote is its anchor."),
+    "limit": _number("--limit", "Most steps of any method; the paper takes 2000."),
+    "anchor": _number("--anchor", "Photos of a kind whose vote is its anchor code."),
 }
 _BASELINES: _Options = {
     "baseline_queries": _number("--rival-queries", "Queries for the methods that take --limit steps."),
     **_PAPER_LIMITS,
 }
-_STEPS: _Options = {"steps": _option(int | None, "--steps", "N", "Steps of rnm; its own number by default.", min=1)}
+_STEPS: _Options = {
+    "steps": _option(int | None, "--steps", "N", "Gradient steps of rnm; by default its own number.", min=1)
+}
 _PHOTO_STEPS = _option(int | None, "--steps", "N", "Gradient steps per photo.", min=1)
 _SEED: _Options = {"seed": o.Seed, "device": o.Device}
 _SEARCH: _Options = {"tau": o.Tau, **_STEPS, **_SEED}
-_PRESETS = _option(list[str] | None, "--preset", "WORD", "A preset to try; repeatable. Default: all.")
+_PRESETS = _list(str, "--preset", "WORD", "A preset to try; repeatable. Default: all.")
 
 
-def _goals(text: str) -> Any:
-    return _option(list[str] | None, "--goal", "WORD", text)
-
-
-def _taus(text: str) -> Any:
-    return _option(list[float] | None, "--tau", "NUMBER", text, min=1 / 255, max=1)
+def _taus(default: str) -> Any:
+    return _list(float, "--tau", "NUMBER", f"A bound to try; repeatable. Default: {default}.", min=1 / 255, max=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +129,10 @@ _COMMANDS = (
     _Command(
         "goals",
         GoalsConfig,
-        "Judge goals by retrieval: what a service still finds with a protected photo, asked in five ways.",
+        "Judge goals by retrieval: what a service still finds with a protected photo, queried in five ways.",
         {
             "data": _DATA,
-            "goals": _goals("A goal to judge; repeatable. Default: away."),
+            "goals": _list(str, "--goal", "WORD", "A goal to judge; repeatable. Default: away."),
             "preset": _option(str, "--preset", "WORD", "The preset to protect them with."),
             "model": o.Models,
             "photos": _number("--photos", "Queries to protect.", 2),
@@ -152,9 +151,7 @@ _COMMANDS = (
             "photos": _number("--photos", "Queries for rnm."),
             "baseline_photos": _number("--rival-photos", "Queries for the other methods."),
             "limit": _number("--limit", "Steps of the other methods."),
-            "only": _option(
-                list[str] | None, "--only", "METHOD", "This method: rnm or a rival's name; repeat for several."
-            ),
+            "only": _list(str, "--only", "METHOD", "Run this method only: rnm or a published one; repeatable."),
             **_SEED,
         },
         ("hashshield bench methods --data caltech101/ --photos 100 --json",),
@@ -162,7 +159,7 @@ _COMMANDS = (
     _Command(
         "speed",
         SpeedConfig,
-        "Cost of a step over the bare gradient step, and of a whole run over what it cannot do without.",
+        "Cost of a search step relative to the bare gradient step, and of a whole run relative to the least it needs.",
         {
             "photos": _argument("DIR", "Photos to time; they are copied first."),
             "model": o.Models,
@@ -174,11 +171,11 @@ _COMMANDS = (
     _Command(
         "size",
         SizeConfig,
-        "Time and memory that a large photo takes more than a small one.",
+        "Extra time and memory that a large photo takes compared with a small one.",
         {
             "photo": _argument("PHOTO", "A photo; scaled copies of it are timed."),
-            "megapixels": _option(
-                list[float] | None, "--megapixels", "NUMBER", "A size to time; 0.2 and 24 by default.", min=0.01
+            "megapixels": _list(
+                float, "--megapixels", "NUMBER", "A size to time; repeatable. Default: 0.2, 24.", min=0.01
             ),
             "model": o.Models,
             "device": o.Device,
@@ -190,13 +187,11 @@ _COMMANDS = (
     _Command(
         "scale",
         ScaleConfig,
-        "Photos per second of one Ray worker and of several, and how near that is to as many times.",
+        "Photos per second of one Ray worker and of several, and the efficiency of each number.",
         {
             "photos": _argument("DIR", "Photos to time; copies go to a temporary folder."),
-            "count": _number("--photos", "How many of them, evenly over all.", 24),
-            "workers": _option(
-                list[int] | None, "--workers", "N", "A number of workers to time; 1 and 2 by default.", min=1
-            ),
+            "count": _number("--photos", "Most photos to time, taken evenly from all.", 24),
+            "workers": _list(int, "--workers", "N", "Workers to time at once; repeatable. Default: 1, 2.", min=1),
             "steps": _PHOTO_STEPS,
             "model": o.Models,
             "device": o.Device,
@@ -215,13 +210,7 @@ _COMMANDS = (
         "tau",
         TauConfig,
         "Table 2 of the paper: t-MAP against the largest change of a pixel.",
-        {
-            **_PAPER,
-            **_BASELINES,
-            "taus": _taus("A bound; repeat for several. Default: 0.01 to 0.05."),
-            **_STEPS,
-            **_SEED,
-        },
+        {**_PAPER, **_BASELINES, "taus": _taus("0.01 to 0.05"), **_STEPS, **_SEED},
         ("hashshield bench tau --data caltech101/ --model lite0-caltech101:24",),
         module="targeted",
     ),
@@ -246,12 +235,10 @@ _COMMANDS = (
         "Goals against a service that knows of them: other queries, filters, networks, and learning from pairs.",
         {
             **_PAPER,
-            "goals": _goals("A goal to try; repeatable. Default: all that need no target."),
-            "services": _option(
-                list[str] | None, "--service", "NAME", "Another network of the service; repeat for several."
-            ),
+            "goals": _list(str, "--goal", "WORD", "A goal to try; repeatable. Default: all that need no target."),
+            "services": _list(str, "--service", "NAME", "Another network of the service; repeat for several."),
             "psnr": _option(
-                float | None, "--psnr", "DB", "Make every change as large as this PSNR first.", min=20, max=60
+                float | None, "--psnr", "DB", "Amplify smaller changes to this PSNR first.", min=20, max=60
             ),
             **_SEARCH,
         },
@@ -260,7 +247,7 @@ _COMMANDS = (
     _Command(
         "survival",
         SurvivalConfig,
-        "What is left of a protection after what services do, and what it cost, preset by preset.",
+        "How much of a protection survives what services do to photos, and what it costs, preset by preset.",
         {
             "photos": _argument("DIR", "Photos; they are only read."),
             "model": o.Models,
@@ -268,7 +255,7 @@ _COMMANDS = (
             "goal": o.OptionalGoal,
             "target_class": o.TargetClass,
             "png": Annotated[bool, o.switch("--png", text="Protect PNG copies, whatever the format.", panel=o.AIM)],
-            "count": _option(int | None, "--photos", "N", "At most so many, evenly over all.", min=1),
+            "count": _option(int | None, "--photos", "N", "Most photos to protect, taken evenly from all.", min=1),
             **_SEARCH,
         },
         (
@@ -279,11 +266,11 @@ _COMMANDS = (
     _Command(
         "transfer",
         TransferConfig,
-        "What networks that the search never used still find: each --model is held out once, the others are searched.",
+        "What networks that the search never used still find: each --model is held out in turn, the others searched.",
         {
             **_PAPER,
             "presets": _PRESETS,
-            "goals": _goals("A goal to try; repeatable. Default: away and opposite."),
+            "goals": _list(str, "--goal", "WORD", "A goal to try; repeatable. Default: away and opposite."),
             **_SEARCH,
         },
         (
@@ -294,7 +281,7 @@ _COMMANDS = (
     _Command(
         "heatmap",
         HeatmapConfig,
-        "Figure 4 of the paper: Grad-CAM of the original, of what people did before, and of protected photos.",
+        "Figure 4 of the paper: Grad-CAM of originals, of traditional distortions, and of protected photos.",
         {**_PAPER, **_SEARCH},
         ("hashshield bench heatmap --data caltech101/ --model lite0-caltech101:48",),
     ),
@@ -302,7 +289,7 @@ _COMMANDS = (
         "traditional",
         TraditionalConfig,
         "Figure 3 of the paper: mosaic, brightness, transparency and noise beside adversarial changes.",
-        {**_PAPER, "taus": _taus("A bound; repeatable. Default: 0.01 to 0.04."), **_STEPS, **_SEED},
+        {**_PAPER, "taus": _taus("0.01 to 0.04"), **_STEPS, **_SEED},
         ("hashshield bench traditional --data caltech101/ --model lite0-caltech101:48",),
         module="untargeted",
     ),
