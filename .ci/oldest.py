@@ -11,7 +11,7 @@ from pathlib import Path
 
 TESTS = (
     *("pytest", "pytest-xdist", "hypothesis", "hatchling", "scikit-image", "scikit-learn"),
-    *("pillow-heif", "onnx", "onnxruntime", "pdqhash", "watchfiles"),
+    *("pillow-heif", "onnx", "onnxruntime", "pdqhash", "watchfiles", "matplotlib"),
 )
 
 

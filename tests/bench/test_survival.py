@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench_stage import Silent
+from bench_experiment import Silent
 from hashshield.bench import survival
+from hashshield.bench.config import SurvivalConfig
 from hashshield.errors import UsageError
 from hashshield.transforms.pillow import SERVICES
 from hashshield.types import GoalSpec
@@ -28,16 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_service_has_a_row_for_every_preset(folder: Path) -> None:
     progress = Silent()
-    rows = survival.run(
+    config = SurvivalConfig(
         photos=folder / "photos",
         model=f"{folder / 'tiny.safetensors'}:16",
-        presets=["invisible", "balanced"],
+        presets=("invisible", "balanced"),
         png=True,
         steps=60,
         tau=0.1,
         device="cpu",
-        progress=progress,
     )
+    rows = survival.run_survival(config, progress)
     assert progress.count == progress.total == 6
     invisible, balanced = (
         {(row["transform"], row["view"]): row for row in rows if row["preset"] == name}
@@ -64,12 +66,20 @@ def test_every_service_has_a_row_for_every_preset(folder: Path) -> None:
 
 
 def test_photos_are_taken_evenly_and_a_folder_without_any_is_named(folder: Path, tmp_path: Path) -> None:
-    few = {"model": f"{folder / 'tiny.safetensors'}:16", "presets": ["invisible"], "steps": 2, "device": "cpu"}
-    rows = survival.run(photos=folder / "photos", count=2, goal=GoalSpec("class", "cat"), progress=Silent(), **few)
+    few = SurvivalConfig(
+        model=f"{folder / 'tiny.safetensors'}:16",
+        photos=folder / "photos",
+        presets=("invisible",),
+        goal=GoalSpec("class", "cat"),
+        count=2,
+        steps=2,
+        device="cpu",
+    )
+    rows = survival.run_survival(few, Silent())
     assert rows[0]["photos"] == 2
     assert rows[0]["goal"] == "cat"
     with pytest.raises(UsageError, match="holds no photos"):
-        survival.run(photos=tmp_path, progress=Silent(), **few)
+        survival.run_survival(replace(few, photos=tmp_path), Silent())
 
 
 def test_flat_is_where_nothing_is() -> None:

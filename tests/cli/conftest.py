@@ -74,6 +74,16 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
+def stand_in_bench(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Any], None]:
+    """Put a function in the place of that of a bench, whose columns stay the real ones."""
+
+    def put(module: str, name: str, function: Any) -> None:
+        monkeypatch.setattr(f"hashshield.bench.{module}.run_{name}", function)
+
+    return put
+
+
+@pytest.fixture
 def outcome() -> Callable[..., Outcome]:
     """A row of `protect`, protected unless told otherwise."""
 

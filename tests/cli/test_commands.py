@@ -7,12 +7,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hashshield.bench.config import (
+    GoalsConfig,
+    MapConfig,
+    MethodsConfig,
+    ScaleConfig,
+    SizeConfig,
+    SpeedConfig,
+    SurvivalConfig,
+)
 from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Card, InputSpec
 from hashshield.storage import NewRecord, Store, read_snapshot
@@ -440,84 +449,153 @@ def test_an_unknown_recipe_is_a_usage_error(run: Run) -> None:
     assert "lite0-caltech101" in ended.err
 
 
-def test_bench_map(run: Run, stand_in: StandIn) -> None:
+def test_bench_map(run: Run, stand_in_bench: StandIn) -> None:
     bench = Asked([{"model": "m", "bits": 48, "map": 0.95678}])
-    stand_in("hashshield.bench.map", run=bench)
+    stand_in_bench("retrieval", "map", bench)
     ended = run("bench", "map", "--model", "m:48", "--data", "d")
-    assert bench == [((), {"models": ("m:48",), "data": Path("d"), "device": "auto"})]
+    ((words, _),) = bench
+    assert words[0] == MapConfig(models=("m:48",), data=Path("d"), device="auto")
     assert ended.out == "m\t48\t\t\t\t0.9568\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "asked", "named"),
+    ("module", "name", "words", "config"),
     [
         (
             "targeted",
+            "targeted",
             (
-                "--queries",
-                "5",
-                "--rival-queries",
-                "2",
-                "--limit",
-                "9",
-                "--anchor",
-                "3",
-                "--tau",
-                "0.02",
-                "--steps",
-                "6",
+                *("--queries", "5", "--rival-queries", "2", "--limit", "9", "--anchor", "3"),
+                *("--tau", "0.02", "--steps", "6"),
             ),
-            {"queries": 5, "tau": 0.02, "steps": 6},
-            {"rival_queries": 2, "limit": 9, "anchor": 3},
+            {"queries": 5, "tau": 0.02, "steps": 6, "baseline_queries": 2, "limit": 9, "anchor": 3},
         ),
         (
+            "targeted",
             "tau",
             ("--model", "lite0-caltech101:24", "--tau", "0.01", "--tau", "0.03", "--seed", "4"),
-            {"models": ("lite0-caltech101:24",), "seed": 4},
-            {"rival_queries": 8, "limit": 2000, "anchor": 9, "taus": [0.01, 0.03]},
+            {
+                "models": ("lite0-caltech101:24",),
+                "seed": 4,
+                **{"baseline_queries": 8, "limit": 2000, "anchor": 9, "taus": (0.01, 0.03)},
+            },
+        ),
+        (
+            "targeted",
+            "tau",
+            (),
+            {"baseline_queries": 8, "limit": 2000, "anchor": 9, "taus": (0.01, 0.02, 0.03, 0.04, 0.05)},
         ),
         (
             "untargeted",
+            "untargeted",
             ("-o", "elsewhere", "--steps", "7"),
-            {"output": Path("elsewhere"), "steps": 7},
-            {"rival_queries": 8, "limit": 2000, "anchor": 9},
+            {"output": Path("elsewhere"), "steps": 7, "baseline_queries": 8, "limit": 2000, "anchor": 9},
         ),
-        ("convergence", (), {"queries": 8}, {"limit": 2000, "anchor": 9}),
-        ("traditional", ("--tau", "0.02"), {}, {"taus": [0.02]}),
-        ("retrieval", (), {}, {}),
-        ("heatmap", (), {"queries": 12}, {}),
-        ("adaptive", (), {}, {"goals": [], "services": (), "psnr": None}),
+        ("targeted", "convergence", (), {"queries": 8, "limit": 2000, "anchor": 9}),
+        ("untargeted", "traditional", ("--tau", "0.02"), {"taus": (0.02,)}),
+        ("retrieval", "retrieval", (), {}),
+        ("heatmap", "heatmap", (), {"queries": 12}),
         (
             "adaptive",
-            ("--goal", "decoy", "--goal", "center", "--service", "lite0-caltech101:16", "--psnr", "42"),
-            {},
-            {"goals": ["decoy", "center"], "services": ["lite0-caltech101:16"], "psnr": 42.0},
+            "adaptive",
+            (),
+            {"goals": ("away", "opposite", "decoy", "center"), "services": (), "psnr": None},
         ),
+        (
+            "adaptive",
+            "adaptive",
+            ("--goal", "decoy", "--goal", "center", "--service", "lite0-caltech101:16", "--psnr", "42"),
+            {"goals": ("decoy", "center"), "services": ("lite0-caltech101:16",), "psnr": 42.0},
+        ),
+        ("transfer", "transfer", ("--preset", "strong"), {"presets": ("strong",), "goals": ("away", "opposite")}),
     ],
 )
 def test_benches_of_the_paper(
-    name: str, words: tuple[str, ...], asked: dict[str, Any], named: dict[str, Any], run: Run, stand_in: StandIn
+    module: str, name: str, words: tuple[str, ...], config: dict[str, Any], run: Run, stand_in_bench: StandIn
 ) -> None:
-    bench = Asked([{"bits": 16, "method": "rnm, P2S", "map": 0.5}])
-    stand_in(f"hashshield.bench.{name}", run=bench)
+    bench = Asked([{"bits": 16, "held_out": 16, "method": "rnm, P2S", "map": 0.5}])
+    stand_in_bench(module, name, bench)
     ended = run("bench", name, "--data", "d", *words)
     assert ended.code == 0
     assert ended.out.startswith("16\t")
-    (((given,), others),) = bench
+    (((given, _progress), named),) = bench
+    assert named == {}
     # Without --model, all lengths of the network of the settings.
     expected = {"models": ("lite0-caltech101",), "data": Path("d"), "output": Path("benchmarks"), "queries": 24}
-    expected |= {"tau": 0.032, "steps": None, "seed": 0, "device": "auto", **asked}
+    expected |= {"tau": 0.032, "steps": None, "seed": 0, "device": "auto", **config}
     assert {key: getattr(given, key) for key in expected} == expected
-    assert others == named
+    assert {field.name for field in fields(given)} == expected.keys(), "nothing else is configured"
 
 
-def test_an_interrupted_bench_says_that_it_goes_on_and_prints_no_half_table(run: Run, stand_in: StandIn) -> None:
-    def interrupted(*_: Any, progress: Any, **__: Any) -> None:
+@pytest.mark.parametrize(
+    ("module", "name", "words", "config"),
+    [
+        ("goals", "goals", ("--data", "d"), GoalsConfig(model="m:48", data=Path("d"))),
+        (
+            "goals",
+            "goals",
+            (*("--data", "d", "--goal", "opposite", "--goal", "away", "--preset", "strong"), "--photos", "7"),
+            GoalsConfig(model="m:48", data=Path("d"), goals=("opposite", "away"), preset="strong", photos=7),
+        ),
+        (
+            "methods",
+            "methods",
+            ("--data", "d", "--rival-photos", "3", "--only", "hag", "--only", "tanh", "--seed", "2"),
+            MethodsConfig(model="m:48", data=Path("d"), baseline_photos=3, only=("hag", "tanh"), seed=2),
+        ),
+        (
+            "speed",
+            "speed",
+            ("p", "--batch-size", "3", "--device", "cpu"),
+            SpeedConfig(model="m:48", photos=Path("p"), batch_size=3, device="cpu"),
+        ),
+        ("scaling", "size", ("a.jpg",), SizeConfig(model="m:48", photo=Path("a.jpg"))),
+        (
+            "scaling",
+            "scale",
+            ("p", "--photos", "30", "--workers", "1", "--workers", "3", "--steps", "5"),
+            ScaleConfig(model="m:48", photos=Path("p"), count=30, workers=(1, 3), steps=5),
+        ),
+        ("survival", "survival", ("p",), SurvivalConfig(model="m:48", photos=Path("p"))),
+        (
+            "survival",
+            "survival",
+            ("p", "--target-class", "cat", "--png", "--photos", "2", "--preset", "strong", "--tau", "0.05"),
+            SurvivalConfig(
+                model="m:48",
+                photos=Path("p"),
+                goal=GoalSpec("class", "cat"),
+                png=True,
+                count=2,
+                presets=("strong",),
+                tau=0.05,
+            ),
+        ),
+        (
+            "survival",
+            "survival",
+            ("p", "--goal", "opposite", "--steps", "9"),
+            SurvivalConfig(model="m:48", photos=Path("p"), goal=GoalSpec("opposite"), steps=9),
+        ),
+    ],
+)
+def test_benches_of_one_network(
+    module: str, name: str, words: tuple[str, ...], config: Any, run: Run, stand_in_bench: StandIn
+) -> None:
+    bench = Asked([])
+    stand_in_bench(module, name, bench)
+    assert run("bench", name, "--model", "m:48", "--model", "other", *words).code == 0
+    assert [words[0] for words, _ in bench] == [config]
+
+
+def test_an_interrupted_bench_says_that_it_goes_on_and_prints_no_half_table(run: Run, stand_in_bench: StandIn) -> None:
+    def interrupted(_config: Any, progress: Any) -> None:
         progress.start(4)
         progress.done(None)
         raise KeyboardInterrupt
 
-    stand_in("hashshield.bench.targeted", run=interrupted)
+    stand_in_bench("targeted", "targeted", interrupted)
     ended = run("bench", "targeted", "--data", "d")
     assert ended.code == 130
     assert ended.out == ""

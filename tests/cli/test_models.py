@@ -183,17 +183,19 @@ COMMANDS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("hashshield.pipeline.protect", ("protect", "a.jpg"), "protect", "tiny-a"),
     ("hashshield.pipeline.verify", ("verify", "a.jpg"), "verify", "tiny-a:16"),
     ("hashshield.pipeline.evaluate", ("evaluate", "a", "b"), "evaluate", "tiny-a"),
-    ("hashshield.bench.map", ("bench", "map", "--data", "d"), "run", "tiny-a"),
-    ("hashshield.bench.goals", ("bench", "goals", "--data", "d"), "run", "tiny-a:24"),
-    ("hashshield.bench.methods", ("bench", "methods", "--data", "d"), "run", "tiny-a"),
-    ("hashshield.bench.speed", ("bench", "speed", "p"), "run", "tiny-a"),
-    ("hashshield.bench.targeted", ("bench", "targeted", "--data", "d"), "run", "tiny-a"),
-    ("hashshield.bench.tau", ("bench", "tau", "--data", "d"), "run", "tiny-a:24"),
-    ("hashshield.bench.untargeted", ("bench", "untargeted", "--data", "d"), "run", "tiny-a"),
-    ("hashshield.bench.retrieval", ("bench", "retrieval", "--data", "d"), "run", "tiny-a"),
-    ("hashshield.bench.adaptive", ("bench", "adaptive", "--data", "d"), "run", "tiny-a"),
-    ("hashshield.bench.heatmap", ("bench", "heatmap", "--data", "d"), "run", "tiny-a:16"),
-    ("hashshield.bench.convergence", ("bench", "convergence", "--data", "d"), "run", "tiny-a"),
+]
+BENCHES: list[tuple[str, tuple[str, ...], str]] = [
+    ("retrieval", ("bench", "map", "--data", "d"), "tiny-a"),
+    ("goals", ("bench", "goals", "--data", "d"), "tiny-a:24"),
+    ("methods", ("bench", "methods", "--data", "d"), "tiny-a"),
+    ("speed", ("bench", "speed", "p"), "tiny-a"),
+    ("targeted", ("bench", "targeted", "--data", "d"), "tiny-a"),
+    ("targeted", ("bench", "tau", "--data", "d"), "tiny-a:24"),
+    ("untargeted", ("bench", "untargeted", "--data", "d"), "tiny-a"),
+    ("retrieval", ("bench", "retrieval", "--data", "d"), "tiny-a"),
+    ("adaptive", ("bench", "adaptive", "--data", "d"), "tiny-a"),
+    ("heatmap", ("bench", "heatmap", "--data", "d"), "tiny-a:16"),
+    ("targeted", ("bench", "convergence", "--data", "d"), "tiny-a"),
 ]
 
 
@@ -208,6 +210,23 @@ def test_a_network_that_is_not_here_is_fetched_when_told(
     stand_in: Callable[..., None],
 ) -> None:
     stand_in(module, **{function: nothing})
+    check_fetching(run, server, words, model)
+
+
+@pytest.mark.parametrize(("module", "words", "model"), BENCHES)
+def test_so_is_that_of_a_bench(
+    module: str,
+    words: tuple[str, ...],
+    model: str,
+    run: Run,
+    server: FileServer,
+    stand_in_bench: Callable[[str, str, Any], None],
+) -> None:
+    stand_in_bench(module, words[1], nothing)
+    check_fetching(run, server, words, model)
+
+
+def check_fetching(run: Run, server: FileServer, words: tuple[str, ...], model: str) -> None:
     ended = run(*words, "--model", model)
     assert ended.code == 4
     assert "`hashshield models download tiny-a`" in ended.err

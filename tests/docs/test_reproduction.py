@@ -11,8 +11,14 @@ from typing import Any
 
 import pytest
 
-from bench_stage import Silent, asked
-from hashshield.bench import adaptive, convergence, heatmap, retrieval, targeted, tau, traditional, transfer, untargeted
+from bench_experiment import Silent, config_for
+from hashshield.bench import config as c
+from hashshield.bench.adaptive import run_adaptive
+from hashshield.bench.heatmap import run_heatmap
+from hashshield.bench.retrieval import run_retrieval
+from hashshield.bench.targeted import run_convergence, run_targeted, run_tau
+from hashshield.bench.transfer import run_transfer
+from hashshield.bench.untargeted import run_traditional, run_untargeted
 from hashshield.errors import UsageError
 from tiny_net import write_tiny
 
@@ -36,21 +42,25 @@ def test_the_page_is_made_from_the_results(tables: ModuleType) -> None:
 
 
 def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path) -> None:
-    few: dict[str, Any] = {"limit": 3, "anchor": 3, "progress": Silent()}
-    wanted = asked(tmp_path, queries=5, steps=3)
-    targeted.run(wanted, rival_queries=1, **few)
-    tau.run(wanted, rival_queries=1, taus=(0.02, 0.04), **few)
-    untargeted.run(wanted, rival_queries=1, **few)
-    convergence.run(wanted, **few)
-    traditional.run(wanted, taus=(0.01,), progress=Silent())
-    retrieval.run(wanted, progress=Silent())
-    heatmap.run(wanted, progress=Silent())
-    adaptive.run(wanted, goals=["away"], progress=Silent())
+    few: dict[str, Any] = {"limit": 3, "anchor": 3}
+
+    def config(kind: type[c.BenchConfig], **more: Any) -> Any:
+        return config_for(tmp_path, kind=kind, queries=5, steps=3, **more)
+
+    baselines = config(c.BaselineConfig, baseline_queries=1, **few)
+    run_targeted(baselines, Silent())
+    run_tau(config(c.TauConfig, baseline_queries=1, taus=(0.02, 0.04), **few), Silent())
+    run_untargeted(baselines, Silent())
+    run_convergence(config(c.ConvergenceConfig, **few), Silent())
+    run_traditional(config(c.TraditionalConfig, taus=(0.01,)), Silent())
+    run_retrieval(config(c.BenchConfig), Silent())
+    run_heatmap(config(c.HeatmapConfig), Silent())
+    run_adaptive(config(c.AdaptiveConfig, goals=("away",)), Silent())
     split = {"queries": 8, "seed": 0}
     other = write_tiny(tmp_path / "other.safetensors", seed=4, name="other", dataset="folder", split=split)
-    family = replace(wanted, models=(f"{tmp_path / 'tiny.safetensors'}:24", f"{other}:24"))
-    transfer.run(family, presets=["invisible"], goals=["away"], progress=Silent())
-    results = wanted.output / "results"
+    family = config(c.TransferConfig, presets=("invisible",), goals=("away",))
+    run_transfer(replace(family, models=(f"{tmp_path / 'tiny.safetensors'}:24", f"{other}:24")), Silent())
+    results = baselines.output / "results"
     for bench in tables.TABLES:
         page = tables.filled(f"before\n<!-- table {bench} tiny -->\nold\n<!-- end -->\nafter\n", results)
         assert page.startswith(f"before\n<!-- table {bench} tiny -->\nCommit ")

@@ -318,7 +318,8 @@ def test_queries_of_an_official_test_part(folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_datasets_of_several_labels_by_their_protocols(dataset: str, data: DataSpec, tmp_path: Path) -> None:
-    from hashshield.bench import map as bench
+    from hashshield.bench.config import MapConfig
+    from hashshield.bench.retrieval import run_map
 
     root, output = tmp_path / "data", tmp_path / "a.safetensors"
     {"flickr25k": official_trees.flickr, "nuswide": official_trees.nuswide}[dataset](root)
@@ -330,7 +331,7 @@ def test_datasets_of_several_labels_by_their_protocols(dataset: str, data: DataS
     assert card.split.get("training", len(split.database)) == len(split.training)
     assert card.split["protocol"] == split.protocol
     assert len(card.classes) == {"flickr25k": 38, "nuswide": 21 if data.split == "tc21" else 81}[dataset]
-    rows = bench.run(models=[f"{output}:16"], data=root, device="cpu", progress=Silent())
+    rows = run_map(MapConfig(models=(f"{output}:16",), data=root, device="cpu"), Silent())
     assert rows[0]["map"] == pytest.approx(card.map["16"], abs=1e-4)
     assert (rows[0]["queries"], rows[0]["database"]) == (len(split.queries), len(split.database))
     assert card.map["16"] > rows[0]["map_lowest"]

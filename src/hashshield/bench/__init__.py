@@ -1,1 +1,15 @@
-"""bench."""
+"""Benches: they measure again what the documentation claims. Nothing that protects photos needs this package.
+
+Start with `config`: the options of each bench, one dataclass each, with their defaults. A bench is a function
+`run_<name>(config, progress)` that returns rows, and an entry of `COLUMNS` in the same module: the keys of a row that
+are shown on a terminal. `hashshield.cli.bench` makes the commands.
+
+- `targeted` (tables 1 and 2 and figure 2 of the paper), `untargeted` (table 3 and figure 3), `retrieval` (figure 1 and
+  the MAP of a checkpoint), `heatmap` (figure 4).
+- `goals`, `methods`, `adaptive`, `transfer`, `survival`: what the paper does not ask.
+- `speed`, `scaling`: time and memory.
+
+They share `experiment` (networks, dataset and attacked queries), `searches` (trials: photos changed by a method),
+`evaluation` (retrieval scores), `defences` and `distortions` (what services and people do to photos), `results` (cached
+trials and result files), `environment` (what a figure was measured with) and `plots`.
+"""

@@ -1,8 +1,8 @@
 """`bench adaptive`: goals against a service that knows of them, and that adapts after photos were protected.
 
-Photos are protected once, as PNG, for one network. Then the service asks its database in other ways, treats pictures
-before it hashes them, looks with another network or with both, looks at how far the nearest code is, or fine-tunes its
-code layer on pairs of protected and clean photos and is asked about the others.
+Photos are protected once, as PNG, for one network. Then the service queries its database in other ways, filters
+pictures before it hashes them, uses another network or both, looks at how far the nearest code is, or fine-tunes its
+code layer on pairs of protected and clean photos and is tested on the others.
 """
 
 from __future__ import annotations
@@ -13,156 +13,159 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hashshield.bench.countermeasures import BEFORE, INSIDE, adapted, detection_auc
-from hashshield.bench.judge import Judge
-from hashshield.bench.measure import codes_of, features_of, quality
-from hashshield.bench.pool import Trial
-from hashshield.bench.protecting import run_goal
-from hashshield.bench.results import result
-from hashshield.bench.service import ASKING, cosine
-from hashshield.bench.stage import Asked, Stage, database_features, set_stage
-from hashshield.bench.targets import own_anchors
-from hashshield.bench.veils import amplified
+from hashshield.arrays import Distances, Features, Pixels, RelaxedCodes
+from hashshield.bench.config import AdaptiveConfig, BenchConfig
+from hashshield.bench.defences import INPUT_DEFENCES, MODEL_DEFENCES, detection_auc, fine_tuned
+from hashshield.bench.distortions import amplified
+from hashshield.bench.evaluation import (
+    QUERY_MODES,
+    RetrievalEvaluator,
+    codes_of,
+    cosine,
+    features_of,
+    image_quality,
+    pixels_of,
+)
+from hashshield.bench.experiment import Experiment, anchor_codes, database_features, open_experiment
+from hashshield.bench.protecting import protect_queries
+from hashshield.bench.results import Trial
 from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import map_floor, mean_average_precision
-from hashshield.types import GoalKind, Progress
+from hashshield.types import Progress
 
-__all__ = ["GOALS", "SHARES", "run"]
+__all__ = ["COLUMNS", "SHARES", "run_adaptive"]
 
-GOALS: tuple[GoalKind, ...] = ("away", "opposite", "decoy", "center")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "adaptive": (*("bits", "goal", "against", "photos", "map", "map_random", "map_ceiling", "auc", "median_psnr_db"),),
+}
+
 SHARES = (0.0, 0.01, 0.1, 0.5)
-"""Of the protected photos, how many the service has as pairs; it is judged on the half that is never among them."""
-_KEPT = 2000
-"""Photos of the database whose codes must stay what they are."""
-
-Pixels = NDArray[np.uint8]
-Features = NDArray[np.float32]
+"""Shares of the protected photos that the service has as pairs; it is tested on the half that is never among them."""
+_INDEX_PHOTOS = 2000
+"""Photos of the database whose codes must not move when the service fine-tunes."""
 
 
-def run(
-    asked: Asked,
-    *,
-    goals: Sequence[GoalKind] = (),
-    services: Sequence[str] = (),
-    psnr: float | None = None,
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """One row per length, goal and countermeasure; all goals that need no target unless some are given.
-
-    With `psnr` (dB) changes that are smaller are made as large as that, so that goals are compared at an equal price.
-    Raises UsageError, CheckpointError, GoalError.
-    """
-    goals = goals or GOALS
-    stage = set_stage(asked, progress)
-    other_view_bits = [_other(stage, asked, name, progress) for name in services]
-    count = len(stage.picked)
-    progress.start(count * len(goals) * len(stage.lengths))
-    features = database_features(stage, progress)
-    with result("adaptive", stage, asked.output, tau=asked.tau, services=list(services), psnr=psnr, kept=_KEPT) as to:
-        for length in stage.lengths:
-            service = _Service(stage, length, other_view_bits, features)
-            clean = [stage.pixels[int(row)] for row in stage.picked]
-            to.rows += [{**service.base("none", count), **row} for row in service.rows(clean)]
-            for goal in goals:
-                trials = run_goal(stage, length, goal, tau=asked.tau, count=count, progress=progress)
-                if psnr is not None:
-                    trials = [
-                        Trial(amplified(before, trial.pixels, psnr, tau=asked.tau, seed=asked.seed), trial.record)
-                        for before, trial in zip(clean, trials, strict=True)
-                    ]
-                base = {**service.base(goal, count), **quality(stage, trials)}
-                to.rows += [{**base, **row} for row in service.rows([trial.pixels for trial in trials])]
-    return to.rows
+def run_adaptive(config: AdaptiveConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per code length, goal and defence. Raise UsageError, CheckpointError, GoalError."""
+    experiment = open_experiment(config, progress)
+    services = [_other_network(experiment, config, name, progress) for name in config.services]
+    count = len(experiment.picked)
+    progress.start(count * len(config.goals) * len(experiment.lengths))
+    features = database_features(experiment, progress)
+    settings = {"services": list(config.services), "psnr": config.psnr, "kept": _INDEX_PHOTOS}
+    with experiment.recording("adaptive", tau=config.tau, **settings) as result:
+        for length in experiment.lengths:
+            service = _Service(experiment, length, services, features)
+            base = {**service.base("none", count)}
+            result.rows += [{**base, **row} for row in service.rows(experiment.photos)]
+            for goal in config.goals:
+                trials = protect_queries(experiment, length, goal, tau=config.tau, progress=progress)
+                if config.psnr is not None:
+                    trials = _amplified(experiment, trials, config.psnr)
+                base = {**service.base(goal, count), **image_quality(experiment, trials)}
+                result.rows += [{**base, **row} for row in service.rows(pixels_of(trials))]
+    return result.rows
 
 
-def _other(stage: Stage, asked: Asked, name: str, progress: Progress) -> Stage:
-    """Another network over the same split. Raises UsageError where its card names another."""
-    found = set_stage(replace(asked, models=(name,)), progress)
-    same = found.files.paths == stage.files.paths and np.array_equal(found.split.queries, stage.split.queries)
-    if not same or not np.array_equal(found.split.database, stage.split.database):
+def _amplified(experiment: Experiment, trials: Sequence[Trial], psnr: float) -> list[Trial]:
+    tau, seed = experiment.config.tau, experiment.seed
+    return [
+        Trial(amplified(before, trial.pixels, psnr, tau=tau, seed=seed), trial.record)
+        for before, trial in zip(experiment.photos, trials, strict=True)
+    ]
+
+
+def _other_network(experiment: Experiment, config: BenchConfig, name: str, progress: Progress) -> Experiment:
+    """Open another network over the same split. Raise UsageError where its card names another."""
+    found = open_experiment(replace(config, models=(name,)), progress)
+    same = found.files.paths == experiment.files.paths and np.array_equal(found.split.queries, experiment.split.queries)
+    if not same or not np.array_equal(found.split.database, experiment.split.database):
         raise UsageError(
-            f"{name}: its card splits {found.files.name} otherwise than that of {stage.name}; a service would have "
-            "learnt from the queries, name a network of the same split"
+            f"{name}: its card splits {found.files.name} differently from that of {experiment.name}; a service "
+            "would have learnt from the queries, so name a network of the same split"
         )
     return found
 
 
 class _Service:
-    """One code length of the service, and all it may do."""
+    """A service with one code length, and everything it may do."""
 
-    def __init__(self, stage: Stage, length: int, other_view_bits: Sequence[Stage], features: Features) -> None:
-        self.stage, self.length, self.other_view_bits, self.features = stage, length, other_view_bits, features
-        self.opened = stage.model(length)
-        self.labels = stage.queries.labels[stage.picked]
-        self.judge = Judge(stage, length, self.labels)
-        floor = map_floor(self.judge.relevant)
+    def __init__(
+        self, experiment: Experiment, length: int, other_networks: Sequence[Experiment], features: Features
+    ) -> None:
+        self.experiment, self.length = experiment, length
+        self.other_networks, self.features = other_networks, features
+        self.opened = experiment.model(length)
+        self.labels = experiment.labels
+        self.evaluator = RetrievalEvaluator(experiment, length, self.labels)
+        floor = map_floor(self.evaluator.relevant)
         self.bounds = {
             "map_random": round(floor.random, 4),
             "map_lowest": round(floor.lowest, 4),
-            "map_ceiling": self.judge.map(own_anchors(stage, length, len(self.labels)).astype(np.float32)),
+            "map_ceiling": self.evaluator.map_of_bits(anchor_codes(experiment, length)),
         }
-        clean = [stage.pixels[int(row)] for row in stage.picked]
-        self.clean_features = features_of(stage, length, clean)
-        self.clean_nearest = self._nearest(codes_of(stage, length, clean))
+        self.clean_features = features_of(self.opened, experiment.photos)
+        self.clean_nearest = self._nearest(codes_of(self.opened, experiment.photos))
 
     def base(self, goal: str, count: int) -> dict[str, Any]:
-        """What all rows of a goal begin with."""
+        """Return the entries with which all rows of a goal begin."""
         return {"bits": self.length, "goal": goal, "photos": count, **self.bounds}
 
     def rows(self, photos: Sequence[Pixels]) -> Iterator[dict[str, Any]]:
-        """A row per countermeasure: `map`, or `auc` for detection."""
-        codes = codes_of(self.stage, self.length, photos)
-        for name in ASKING:
-            yield {"against": name, "map": self.judge.map(codes, asking=name)}
-        features = features_of(self.stage, self.length, photos)
-        by_features = mean_average_precision(-cosine(features, self.features), self.judge.relevant)
+        """Yield a row per defence: `map`, or `auc` for detection."""
+        codes = codes_of(self.opened, photos)
+        for name in QUERY_MODES:
+            yield {"against": name, "map": self.evaluator.map(codes, mode=name)}
+        features = features_of(self.opened, photos)
+        by_features = mean_average_precision(-cosine(features, self.features), self.evaluator.relevant)
         yield {"against": "features", "map": round(by_features, 4)}
-        for name, change in BEFORE.items():
-            yield {"against": name, "map": self.judge.map(codes_of(self.stage, self.length, photos, change))}
+        for name, change in INPUT_DEFENCES.items():
+            yield {"against": name, "map": self.evaluator.map(codes_of(self.opened, photos, change))}
         with torch.inference_mode():
-            for name, look in INSIDE.items():
-                rows = [look(self.opened, pixels).float().cpu().numpy() for pixels in photos]
-                yield {"against": name, "map": self.judge.map(np.stack(rows))}
-        yield from self._networks(photos, codes)
+            for name, hashed in MODEL_DEFENCES.items():
+                rows = [hashed(self.opened, pixels).float().cpu().numpy() for pixels in photos]
+                yield {"against": name, "map": self.evaluator.map(np.stack(rows))}
+        yield from self._other_network_rows(photos, codes)
         yield {"against": "detection", "auc": round(detection_auc(self.clean_nearest, self._nearest(codes)), 4)}
-        yield from self._adapting(features)
+        yield from self._fine_tuned_rows(features)
 
-    def _networks(self, photos: Sequence[Pixels], codes: Features) -> Iterator[dict[str, Any]]:
-        original_bits = hamming(bits_of(codes), self.judge.database) / self.length
-        for other in self.other_view_bits:
+    def _other_network_rows(self, photos: Sequence[Pixels], codes: RelaxedCodes) -> Iterator[dict[str, Any]]:
+        """Hash with another network alone, and with both, whose distances are added as shares of their code length."""
+        distances = hamming(bits_of(codes), self.evaluator.database) / self.length
+        for other in self.other_networks:
             length = other.lengths[-1]
-            theirs = codes_of(other, length, photos)
-            judge = Judge(other, length, self.labels)
-            yield {"against": f"network {other.name}", "map": judge.map(theirs)}
-            both = original_bits + hamming(bits_of(theirs), judge.database) / length
+            other_codes = codes_of(other.model(length), photos)
+            evaluator = RetrievalEvaluator(other, length, self.labels)
+            yield {"against": f"network {other.name}", "map": evaluator.map(other_codes)}
+            both = distances + hamming(bits_of(other_codes), evaluator.database) / length
             yield {
                 "against": f"with {other.name}",
-                "map": round(mean_average_precision(both, self.judge.relevant), 4),
+                "map": round(mean_average_precision(both, self.evaluator.relevant), 4),
             }
 
-    def _adapting(self, features: Features) -> Iterator[dict[str, Any]]:
-        """Codes of the half that is judged, from a code layer that learnt of a share of all from the other half."""
+    def _fine_tuned_rows(self, features: Features) -> Iterator[dict[str, Any]]:
+        """Test one half of the photos with a code layer that learnt from a share of all, taken from the other half."""
         half = len(features) // 2
-        judge = Judge(self.stage, self.length, self.labels[:half])
-        device = self.opened.model.mean.device
-        rows = np.random.default_rng(self.stage.seed).permutation(len(self.features))[:_KEPT]
-        kept = torch.from_numpy(self.features[rows]).to(device)
+        evaluator = RetrievalEvaluator(self.experiment, self.length, self.labels[:half])
+        device, seed = self.opened.device, self.experiment.seed
+        rows = np.random.default_rng(seed).permutation(len(self.features))[:_INDEX_PHOTOS]
+        index = torch.from_numpy(self.features[rows]).to(device)
         for share in SHARES:
             pairs = slice(half, half + (max(1, round(share * len(features))) if share else 0))
             protected, clean = (torch.from_numpy(f[pairs]).to(device) for f in (features, self.clean_features))
-            learnt = adapted(self.opened.model, protected, clean, kept, seed=self.stage.seed)
+            learner = fine_tuned(self.opened.model, protected, clean, index, seed=seed)
             with torch.inference_mode():
-                codes = learnt.codes(torch.from_numpy(features[:half]).to(device)).code.float().cpu().numpy()
+                codes = learner.codes(torch.from_numpy(features[:half]).to(device)).code.float().cpu().numpy()
             yield {
                 "against": f"fine-tuned on {share:.0%}",
                 "pairs": len(protected),
                 "photos": half,
-                "map": judge.map(codes),
+                "map": evaluator.map(codes),
             }
 
-    def _nearest(self, codes: Features) -> NDArray[np.int64]:
-        found: NDArray[np.int64] = hamming(bits_of(codes), self.judge.database).min(axis=1)
+    def _nearest(self, codes: RelaxedCodes) -> Distances:
+        """Return the (n,) distances to the nearest code of the database."""
+        found: Distances = hamming(bits_of(codes), self.evaluator.database).min(axis=1)
         return found

@@ -1,21 +1,25 @@
-"""What a figure was measured with."""
+"""Facts about a measurement: versions, machine and settings, memory, and the seconds of its parts."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["environment", "peak_mib"]
+__all__ = ["Stopwatch", "environment", "peak_mib"]
 
 
 def environment(**settings: Any) -> dict[str, Any]:
-    """Versions, processor, threads, the commit where there is one, and the settings of the run."""
+    """Return versions, processor, threads, the commit of a checkout, and the settings of the run."""
     return {
         "hashshield": _version("hashshield"),
         "commit": _commit(),
@@ -31,9 +35,9 @@ def environment(**settings: Any) -> dict[str, Any]:
 
 
 def peak_mib() -> float:
-    """Largest resident size of this process so far, in MiB; NaN where the system does not say (Windows)."""
+    """Return the largest resident size of this process so far, in MiB."""
     if platform.system() == "Linux":
-        # The figure of getrusage is handed down by the process that started this one.
+        # getrusage would count the process that started this one as well.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
     try:
@@ -45,6 +49,20 @@ def peak_mib() -> float:
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
+class Stopwatch:
+    """Wall-clock seconds of named blocks, one entry per run of a block."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Add the time until the end of the block; a block that raises is not counted."""
+        began = time.monotonic()
+        yield
+        self.seconds[name].append(time.monotonic() - began)
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
@@ -53,7 +71,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str | None:
-    """The checkout this module lies in; None for an installed package."""
+    """Return the commit of the checkout this module lies in, or None for an installed package."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty"],

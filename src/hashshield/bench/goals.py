@@ -1,8 +1,7 @@
 """`bench goals`: what a goal is worth, judged by retrieval instead of by flipped bits.
 
 Photos are protected as PNG, written, read and hashed again. Then a service is played: it ranks its database for the
-protected photo by Hamming distance, by the complement of the query, by the query with its least certain bits flipped
-back, by real-valued codes, and by the backbone's features.
+protected photo in every query mode, and by the features of the network's trunk.
 """
 
 from __future__ import annotations
@@ -10,103 +9,108 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hashshield import imaging
+from hashshield.arrays import Features, RelaxedCodes, Relevance
 from hashshield.attacks.goals import GOALS
+from hashshield.bench.config import GoalsConfig
 from hashshield.bench.environment import environment
-from hashshield.bench.map import open_protocol
-from hashshield.bench.photos import protect_all
-from hashshield.bench.service import ASKING, cosine
+from hashshield.bench.evaluation import QUERY_MODES, cosine
+from hashshield.bench.experiment import open_protocol
+from hashshield.bench.protecting import SECRET, protect_copies
+from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.retrieval import average_precision, map_floor, relevance
 from hashshield.models.hash_files import displayed_rgb, feature_files
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Result
-from hashshield.transforms import pillow_view
-from hashshield.types import GoalKind, Progress, Request
+from hashshield.types import Progress, Request
 
-__all__ = ["run"]
+__all__ = ["COLUMNS", "run_goals"]
 
-_SECRET = b"bench"
-Array = NDArray[np.float32]
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "goals": (
+        *("goal", "passed", "median_psnr_db", "map_symmetric", "map_complement", "map_predicted_flip"),
+        *("map_real_valued", "rank_features"),
+    ),
+}
+
+_BATCH = 32
 
 
-def run(
-    *,
-    model: str,
-    data: Path,
-    goals: Sequence[GoalKind],
-    preset: str = "invisible",
-    photos: int = 100,
-    steps: int | None = None,
-    seed: int = 0,
-    tau: float = 0.032,
-    device: str = "auto",
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """One row per goal over `photos` random queries of the card's split. Raises UsageError, CheckpointError."""
-    request = Request(models=(model,), preset=preset, steps=steps, tau=tau, seed=seed, device=device, witness="none")
-    context = make_context(request, _SECRET)
-    opened = context.models[0]
-    files, split = open_protocol(opened, data)
-    queries = split.sample(photos, seed=seed)
-    progress.start(-(-len(split.database) // 32) + len(goals) * len(queries))
-    size = opened.card.input
-    database = feature_files(
-        opened.model, size, [files.root / files.paths[i] for i in split.database], tick=lambda _n: progress.done(None)
+def run_goals(config: GoalsConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per goal over random queries of the card's split, and one for the photos before.
+
+    Raise UsageError, CheckpointError.
+    """
+    request = Request(
+        models=(config.model,),
+        preset=config.preset,
+        steps=config.steps,
+        tau=config.tau,
+        seed=config.seed,
+        device=config.device,
+        witness="none",
     )
-    paths = [files.root / files.paths[i] for i in queries]
-    clean = feature_files(opened.model, size, paths)
+    context = make_context(request, SECRET)
+    (opened,) = context.models
+    files, split = open_protocol(opened, config.data)
+    queries = split.sample(config.photos, seed=config.seed)
+    paths, gallery = ([files.root / files.paths[i] for i in rows] for rows in (queries, split.database))
+    progress.start(-(-len(gallery) // _BATCH) + len(config.goals) * len(paths))
+    database = feature_files(opened.model, opened.card.input, gallery, tick=lambda _n: progress.done(None))
+    clean = feature_files(opened.model, opened.card.input, paths)
     relevant = relevance(files.labels[queries], files.labels[split.database])
-    service = _Service(opened, database, clean, relevant)
-    rows = [{"goal": "none", "photos": len(paths), **service.scores(clean)}]
-    for goal in goals:
-        results = protect_all(paths, replace(context, goal=GOALS[goal]), progress)
-        rows.append(
-            {"goal": goal, "preset": preset, **_summary(results), **service.scores(_features_of(results, opened))}
-        )
+    ranking = _Ranking(opened, database, clean, relevant)
+    rows = [{"goal": "none", "photos": len(paths), **ranking.scores(clean)}]
+    for goal in config.goals:
+        made = dict(protect_copies(paths, replace(context, goal=GOALS[goal]), progress))
+        results = [made[place] for place in range(len(paths))]
+        scores = ranking.scores(_features_of_files(results, opened))
+        rows.append({"goal": goal, "preset": config.preset, **_summary(results), **scores})
     floor = map_floor(relevant)
-    known = environment(model=opened.name, steps=context.search.steps, tau=tau, seed=seed, queries=len(paths))
-    base = {"map_random": round(floor.random, 4), "map_lowest": round(floor.lowest, 4), "environment": known}
+    settings = {"steps": context.search.steps, "tau": config.tau, "seed": config.seed, "queries": len(paths)}
+    base = {
+        "map_random": round(floor.random, 4),
+        "map_lowest": round(floor.lowest, 4),
+        "environment": environment(model=opened.name, **settings),
+    }
     return [{**row, **base} for row in rows]
 
 
-class _Service:
-    """A database of codes and features, and the ways it can be asked."""
+class _Ranking:
+    """A database of codes and features, ranked in every query mode."""
 
-    def __init__(self, model: OpenModel, database: Array, clean: Array, relevant: NDArray[np.bool_]) -> None:
-        self.model, self.relevant = model, relevant
+    def __init__(self, opened: OpenModel, database: Features, clean: Features, relevant: Relevance) -> None:
+        self.opened, self.relevant = opened, relevant
         self.database, self.clean = database, clean
-        self.codes = self._codes(database)
-        self.original_bits = self._codes(clean)
+        self.database_bits = bits_of(self._codes(database))
+        self.original_bits = bits_of(self._codes(clean))
 
-    def scores(self, features: Array) -> dict[str, Any]:
-        """MAP per way of asking, and where the photo's own original ranks."""
+    def scores(self, features: Features) -> dict[str, Any]:
+        """Return the MAP in every query mode and by features, and the median rank of the photo's own original."""
         codes = self._codes(features)
-        asked = {name: ask(codes, bits_of(self.codes)) for name, ask in ASKING.items()}
-        to_own = {name: ask(codes, bits_of(self.original_bits)) for name, ask in ASKING.items()}
-        asked["features"] = -cosine(features, self.database)
-        to_own["features"] = -cosine(features, self.clean)
+        to_database = {name: mode(codes, self.database_bits) for name, mode in QUERY_MODES.items()}
+        to_originals = {name: mode(codes, self.original_bits) for name, mode in QUERY_MODES.items()}
+        to_database["features"] = -cosine(features, self.database)
+        to_originals["features"] = -cosine(features, self.clean)
         found: dict[str, Any] = {}
-        for name, distances in asked.items():
+        for name, distances in to_database.items():
             found[f"map_{name}"] = round(float(average_precision(distances, self.relevant).mean()), 4)
-            ranks = 1 + (distances < np.diag(to_own[name])[:, None]).sum(axis=1)
+            ranks = 1 + (distances < np.diag(to_originals[name])[:, None]).sum(axis=1)
             found[f"rank_{name}"] = int(np.median(ranks))
         return found
 
     @torch.inference_mode()
-    def _codes(self, features: Array) -> Array:
-        codes: Array = (
-            self.model.model.codes(torch.from_numpy(features).to(self.model.model.mean.device)).code.cpu().numpy()
-        )
-        return codes
+    def _codes(self, features: Features) -> RelaxedCodes:
+        codes = self.opened.model.codes(torch.from_numpy(features).to(self.opened.device)).code
+        found: RelaxedCodes = codes.cpu().numpy()
+        return found
 
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
@@ -121,24 +125,23 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
         "mean_distance_to_goal": round(statistics.mean(row.distance_to_goal for row in rows), 2),
         "largest_levels": max(receipt.linf_levels for receipt in receipts),
         "mean_steps": round(statistics.mean(r.steps for r in results), 1),
-        **_unlinked(results),
+        **_nearest_pair(results),
     }
 
 
-def _unlinked(results: Sequence[Result]) -> dict[str, Any]:
-    """How near protected photos come to one another, as a share of the code."""
+def _nearest_pair(results: Sequence[Result]) -> dict[str, Any]:
+    """Return how near the wanted codes of two photos come to each other, as a share of the code length."""
     wanted = np.stack([r.targets[0].wanted for r in results])
     distances = hamming(wanted, wanted)[~np.eye(len(wanted), dtype=bool)]
     return {"nearest_pair_share": round(float(distances.min()) / wanted.shape[1], 3)} if len(results) > 1 else {}
 
 
-@torch.inference_mode()
-def _features_of(results: Sequence[Result], model: OpenModel) -> Array:
-    """Hash what was written, from its bytes."""
+def _features_of_files(results: Sequence[Result], opened: OpenModel) -> Features:
+    """Return the features of the written bytes. Raise UsageError for a photo that could not be protected."""
     rows = []
     for result in results:
-        assert result.data is not None
-        displayed = displayed_rgb(imaging.read(result.data, name=result.source.name))
-        image = pillow_view(displayed, model.card.input)[None].to(model.model.mean.device)
-        rows.append(model.model.features(image)[0].float().cpu().numpy())
+        if result.data is None:
+            raise UsageError(f"{result.source.name}: cannot be protected ({result.reason})")
+        pixels = displayed_rgb(imaging.read(result.data, name=result.source.name))
+        rows.append(opened.hash(pixels).features.float().cpu().numpy())
     return np.stack(rows)

@@ -1,74 +1,153 @@
-"""`bench heatmap`: figure 4 of the paper, Grad-CAM of the original, of what people did before, and of `away`.
+"""Grad-CAM (Selvaraju et al. 2017) of a hash code, and figure 4 of the paper.
 
-Beside the picture stand two figures: how the heat of a changed photo correlates with that of the original, and how
-evenly it is spread, as the paper says that adversarial changes disperse what a network attends to.
+`bench heatmap` shows where codes come from: in the originals, after what people did to photos before, and after `away`.
+Two figures go with the picture: how the heat of a changed photo correlates with that of the original, and how evenly it
+is spread, because the paper says that adversarial changes disperse what a network attends to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from hashshield.bench.draw import sheet
-from hashshield.bench.gradcam import heat, overlaid, spread
-from hashshield.bench.measure import quality
-from hashshield.bench.protecting import run_goal
-from hashshield.bench.results import result
-from hashshield.bench.stage import Asked, set_stage
-from hashshield.bench.traditional import veil_trials
-from hashshield.bench.veils import VEILS
+from hashshield.arrays import Pixels
+from hashshield.bench.config import HeatmapConfig
+from hashshield.bench.distortions import DISTORTIONS, distorted_queries
+from hashshield.bench.evaluation import image_quality
+from hashshield.bench.experiment import open_experiment
+from hashshield.bench.plots import photo_sheet
+from hashshield.bench.protecting import protect_queries
+from hashshield.errors import UsageError
+from hashshield.models.leaky import true_gradients
+from hashshield.models.load import OpenModel
+from hashshield.transforms import pillow_view
 from hashshield.types import Progress
 
-__all__ = ["run"]
+__all__ = ["COLUMNS", "Heat", "evenness", "heat", "overlaid", "run_heatmap"]
 
-_SHOWN = 3
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "heatmap": ("bits", "change", "photos", "correlation_with_original", "spread", "median_psnr_db"),
+}
+
+_PLOTTED = 3
 """Photos in the picture."""
+_WARM = np.array([(0, 0, 128), (0, 96, 255), (64, 255, 191), (255, 191, 0), (128, 0, 0)], np.float32)
+"""RGB colours from cold to warm."""
+
+Heat = NDArray[np.float32]
+"""(h, w) heat in [0, 1]."""
 
 
-def run(asked: Asked, *, progress: Progress) -> list[dict[str, Any]]:
-    """One row per length and change. Raises UsageError, CheckpointError."""
-    stage = set_stage(asked, progress)
-    count = len(stage.picked)
-    progress.start(count * (len(VEILS) + 2 * len(stage.lengths)))
-    photos = [stage.pixels[int(row)] for row in stage.picked]
-    veils = veil_trials(stage, progress)
-    with result("heatmap", stage, asked.output, tau=asked.tau) as to:
-        for length in stage.lengths:
-            opened = stage.model(length)
-            trials = {**veils, "away": run_goal(stage, length, "away", tau=asked.tau, count=count, progress=progress)}
-            original_bits = []
+def run_heatmap(config: HeatmapConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per code length and change. Raise UsageError, CheckpointError."""
+    experiment = open_experiment(config, progress)
+    photos = experiment.photos
+    progress.start(len(photos) * (len(DISTORTIONS) + 2 * len(experiment.lengths)))
+    distortions = distorted_queries(experiment, progress)
+    with experiment.recording("heatmap", tau=config.tau) as result:
+        for length in experiment.lengths:
+            opened = experiment.model(length)
+            away = protect_queries(experiment, length, "away", tau=config.tau, progress=progress)
+            originals = []
             for pixels in photos:
-                original_bits.append(heat(opened, pixels))
+                originals.append(heat(opened, pixels))
                 progress.done(None)
-            even = round(float(np.mean([spread(h) for h in original_bits])), 4)
-            to.rows.append({"bits": length, "change": "original", "photos": count, "spread": even})
-            cells = [
-                [(overlaid(opened, p, h), "original") for p, h in zip(photos[:_SHOWN], original_bits, strict=False)]
-            ]
-            for name, made in trials.items():
-                heats = [heat(opened, trial.pixels) for trial in made]
-                alike = [_correlation(a, b) for a, b in zip(original_bits, heats, strict=True)]
-                to.rows.append(
+            even = round(float(np.mean([evenness(h) for h in originals])), 4)
+            result.rows.append({"bits": length, "change": "original", "photos": len(photos), "spread": even})
+            columns = [_column(opened, photos, originals, "original")]
+            for name, trials in {**distortions, "away": away}.items():
+                heats = [heat(opened, trial.pixels) for trial in trials]
+                correlations = [_correlation(a, b) for a, b in zip(originals, heats, strict=True)]
+                result.rows.append(
                     {
                         "bits": length,
                         "change": name,
-                        "correlation_with_original": round(float(np.mean(alike)), 4),
-                        "spread": round(float(np.mean([spread(h) for h in heats])), 4),
-                        **quality(stage, made),
+                        "correlation_with_original": round(float(np.mean(correlations)), 4),
+                        "spread": round(float(np.mean([evenness(h) for h in heats])), 4),
+                        **image_quality(experiment, trials),
                     }
                 )
-                cells.append(
-                    [(overlaid(opened, trial.pixels, h), name) for trial, h in zip(made[:_SHOWN], heats, strict=False)]
-                )
-        # The last length's: one photo a row.
-        sheet([column[row] for row in range(len(cells[0])) for column in cells], to.picture, across=len(cells))
-    return to.rows
+                columns.append(_column(opened, [trial.pixels for trial in trials], heats, name))
+        # Of the last length only; one photo per row.
+        cells = [cell for row in zip(*columns, strict=True) for cell in row]
+        photo_sheet(cells, result.plot, across=len(columns))
+    return result.rows
 
 
-def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Pearson's, of two heats of one shape; 0 where one is the same everywhere."""
+def _column(opened: OpenModel, photos: Sequence[Pixels], heats: Sequence[Heat], name: str) -> list[tuple[Pixels, str]]:
+    """Return the first photos under their heat."""
+    return [(overlaid(opened, p, h), name) for p, h in zip(photos[:_PLOTTED], heats, strict=False)]
+
+
+def heat(opened: OpenModel, pixels: Pixels) -> Heat:
+    """Return the heat of upright pixels under the card's view: where each bit's sign comes from.
+
+    It is the last activation with more than one place, weighted by the mean gradient of <code, sign(code)>. Raise
+    UsageError for a network that has none.
+    """
+    image = pillow_view(pixels, opened.card.input)[None].to(opened.device).requires_grad_()
+    with _LastActivation(opened.model.trunk) as last, true_gradients(opened.model):
+        code = opened.model(image).code[0]
+    if last.output is None:
+        raise UsageError(f"{opened.name}: its layers keep no picture of more than one place; Grad-CAM needs one")
+    (gradient,) = torch.autograd.grad((code * code.detach().sign()).sum(), last.output)
+    weights = gradient.mean((2, 3), keepdim=True)
+    positive = torch.relu((weights * last.output).sum(1))[0]
+    # A map without any heat stays cold.
+    found: Heat = (positive / positive.amax().clamp_min(1e-12)).detach().float().cpu().numpy()
+    return found
+
+
+def overlaid(opened: OpenModel, pixels: Pixels, warmth: Heat) -> Pixels:
+    """Return the (crop, crop, 3) view of a photo under its heat."""
+    view = pillow_view(pixels, opened.card.input).permute(1, 2, 0).numpy() * 255
+    size = view.shape[:2]
+    wide = torch.nn.functional.interpolate(torch.from_numpy(warmth)[None, None], size, mode="bilinear")[0, 0].numpy()
+    place = wide * (len(_WARM) - 1)
+    below = np.clip(place.astype(int), 0, len(_WARM) - 2)
+    share = (place - below)[..., None]
+    colours = _WARM[below] * (1 - share) + _WARM[below + 1] * share
+    mixed: Pixels = np.clip(0.5 * view + 0.5 * colours, 0, 255).astype(np.uint8)
+    return mixed
+
+
+def evenness(warmth: Heat) -> float:
+    """Return the entropy of the heat as a share of the largest possible: 0 if all is in one place, 1 if it is even."""
+    total = float(warmth.sum())
+    if total == 0:
+        return 1.0
+    shares = warmth.ravel() / total
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum() / np.log(warmth.size))
+
+
+def _correlation(a: Heat, b: Heat) -> float:
+    """Return Pearson's correlation of two heats of one shape; 0 where one is constant."""
     one, other = a.ravel() - a.mean(), b.ravel() - b.mean()
     length = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other) / length if length else 0.0
+
+
+class _LastActivation:
+    """Hooks all modules of a network and keeps the last output of several places."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.output: Tensor | None = None
+        self.network = network
+
+    def __enter__(self) -> _LastActivation:
+        self.hooks = [module.register_forward_hook(self._record) for module in self.network.modules()]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _record(self, _module: nn.Module, _inputs: Sequence[Any], output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+            self.output = output

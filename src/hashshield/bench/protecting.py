@@ -1,83 +1,125 @@
-"""Protecting the picked queries of a stage as `protect` does, goal by goal; what is in the pool is not made again."""
+"""Photos protected in memory, as `protect` does it: lossless copies in, written pixels out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from hashshield import imaging
-from hashshield.bench.photos import protect_each
-from hashshield.bench.pool import Trial
-from hashshield.bench.stage import Stage
-from hashshield.bench.trials import execution_for
+from hashshield.bench.experiment import Experiment
+from hashshield.bench.results import Trial
+from hashshield.bench.searches import execution_for
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.catalog import resolve
 from hashshield.errors import UsageError
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.work import ProtectContext, Result, Source, work
+from hashshield.storage import digest, walk
 from hashshield.types import GoalKind, GoalSpec, Progress, Request
 
-__all__ = ["run_goal"]
+__all__ = ["SECRET", "as_png", "photos_below", "protect_copies", "protect_queries"]
 
-_SECRET = b"bench"
+SECRET = b"bench"
+"""Key of the per-photo randomness of a bench; requests with a seed do not use it."""
 
 
-def run_goal(
-    stage: Stage,
+def photos_below(folder: Path, purpose: str = "") -> list[Path]:
+    """Return the photos of supported formats in a folder, in the order of `storage.walk`.
+
+    Raise UsageError where there are none; `purpose` ends the phrase "holds no photos".
+    """
+
+    def head(path: Path) -> bytes:
+        with path.open("rb") as handle:
+            return handle.read(64)
+
+    found = [path for path in walk(folder) if imaging.sniff(head(path)) in imaging.SUPPORTED]
+    if not found:
+        raise UsageError(f"{folder}: holds no photos{purpose}; name a folder with some")
+    return found
+
+
+def as_png(path: Path) -> bytes:
+    """Return the photo's pixels, upright and in RGB, as a PNG file. Raise PhotoError."""
+    buffer = io.BytesIO()
+    pixels = displayed_rgb(imaging.read(path.read_bytes(), name=str(path)))
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def protect_copies(paths: Iterable[Path], context: ProtectContext, progress: Progress) -> Iterator[tuple[int, Result]]:
+    """Protect PNG copies of `paths`; yield each one's place in them and its result, in the order they finish."""
+    sources = (
+        Source(str(path), data, digest(data), key=index) for index, path in enumerate(paths) if (data := as_png(path))
+    )
+    for result in work(sources, context):
+        assert isinstance(result.source.key, int)
+        progress.done(None)
+        yield result.source.key, result
+
+
+def protect_queries(
+    experiment: Experiment,
     length: int,
     goal: GoalKind,
     *,
     tau: float,
-    count: int,
-    searched: Sequence[OpenModel] = (),
+    search_models: Sequence[OpenModel] = (),
     preset: str = "invisible",
     progress: Progress,
 ) -> list[Trial]:
-    """One trial for each of the first `count` picked queries, as PNG, receipts and later tries included.
+    """Protect each picked query as a PNG file, receipts and later tries included; return a trial for each.
 
-    The search uses `searched`, and where none are given the stage's own network of that length.
+    The search uses `search_models`, or the experiment's own network of that length. Cached trials are not made
+    again. Raise UsageError for a photo that cannot be protected.
     """
-    models = tuple(searched) or (stage.model(length),)
+    models = tuple(search_models) or (experiment.model(length),)
     request = Request(
         models=tuple(opened.name for opened in models),
         goal=GoalSpec(goal),
         preset=preset,
-        steps=stage.asked.steps,
+        steps=experiment.config.steps,
         tau=tau,
-        seed=stage.seed,
-        device=models[0].model.mean.device.type,
+        seed=experiment.seed,
+        device=models[0].device.type,
         witness="none",
     )
+    paths = [experiment.query_path(int(row)) for row in experiment.picked]
     digests = [[digest_of(resolve(opened.name).path), opened.bits] for opened in models]
-    paths = [stage.query_path(int(row)) for row in stage.picked[:count]]
-    known: list[dict[str, Any]] = [
-        {
-            "searched": digests,
-            "photo": [stage.files.name, path.relative_to(stage.files.root).as_posix(), path.stat().st_size],
-            "goal": goal,
-            "preset": preset,
-            "steps": stage.asked.steps,
-            "tau": tau,
-            "seed": stage.seed,
-            "device": request.device,
-        }
-        for path in paths
-    ]
-    trials = {i: trial for i, settings in enumerate(known) if (trial := stage.pool.trial(settings)) is not None}
+    settings = [{"searched": digests, **_settings(experiment, request, path)} for path in paths]
+    trials = {i: trial for i, s in enumerate(settings) if (trial := experiment.cache.trial(s)) is not None}
     for _ in trials:
         progress.done(None)
     missing = [i for i in range(len(paths)) if i not in trials]
     if missing:
         progress.photo(f"{goal}, {preset}, {', '.join(request.models)}")
-        context = make_context(request, _SECRET)
-        context = replace(context, models=models, execution=execution_for(models[0]))
-        for place, result in protect_each([paths[i] for i in missing], context, progress):
+        context = replace(make_context(request, SECRET), models=models, execution=execution_for(models[0]))
+        for place, result in protect_copies([paths[i] for i in missing], context, progress):
             i = missing[place]
             if result.data is None or result.receipt is None:
                 raise UsageError(f"{paths[i]}: cannot be protected ({result.reason}); leave the goal {goal} out")
             record = {"steps": result.steps, "passed": result.receipt.passed}
             pixels = displayed_rgb(imaging.read(result.data, name=str(paths[i])))
-            trials[i] = stage.pool.keep(known[i], pixels, record)
+            trials[i] = experiment.cache.keep(settings[i], pixels, record)
     return [trials[i] for i in range(len(paths))]
+
+
+def _settings(experiment: Experiment, request: Request, path: Path) -> dict[str, Any]:
+    """Return everything but the networks that decides the trial of a photo."""
+    files = experiment.files
+    return {
+        "photo": [files.name, path.relative_to(files.root).as_posix(), path.stat().st_size],
+        "goal": request.goal.kind,
+        "preset": request.preset,
+        "steps": request.steps,
+        "tau": request.tau,
+        "seed": request.seed,
+        "device": request.device,
+    }

@@ -1,52 +1,124 @@
-"""Result files: written whole when a bench has finished, with a note beside the place as long as it has not."""
+"""Trials and code tables, which are never made twice, and result files.
+
+A trial is one photo changed by one method: a PNG file whose text says how it came about. Its name is a digest of
+everything that decides the result, SEARCH_VERSION included, so that an old trial never stands for a new one. An
+interrupted bench takes up its trials again, and benches share the trials they have in common.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hashshield.bench.pool import complete
-from hashshield.bench.stage import Stage
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from hashshield.arrays import Pixels
+from hashshield.attacks.version import SEARCH_VERSION
 from hashshield.errors import UsageError
+from hashshield.storage import digest
 
-__all__ = ["Result", "read_result", "result"]
+__all__ = ["BenchResult", "Trial", "TrialCache", "read_result", "recording", "replacing"]
 
+_TEXT = "hashshield-trial"
 _NOTE = ".unfinished"
 
 
-@dataclass(slots=True)
-class Result:
-    """What a bench found, while it is being put together."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """A changed photo as it was written."""
 
-    bench: str
+    pixels: Pixels
+    """Upright (H, W, 3), read again from the file."""
+    record: dict[str, Any]
+    """Facts noted while it was made: steps, seconds, distances on the way."""
+
+
+class TrialCache:
+    """A folder of trials and code tables, found by the settings under which they were made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def trial(self, settings: dict[str, Any]) -> Trial | None:
+        """Return the trial made under these settings, or None. Raise UsageError for a damaged one."""
+        path = self._path(settings, "png")
+        if not path.exists():
+            return None
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                image.load()
+                return Trial(np.asarray(image), json.loads(image.info[_TEXT]))
+        except (OSError, KeyError, ValueError, SyntaxError) as error:
+            raise UsageError(f"{path}: no readable trial ({error}); remove it, and it is made again") from error
+
+    def keep(self, settings: dict[str, Any], pixels: Pixels, record: dict[str, Any]) -> Trial:
+        """Write a trial and return it as it is read again."""
+        text = PngImagePlugin.PngInfo()
+        text.add_text(_TEXT, json.dumps(record), zip=True)
+        with replacing(self._path(settings, "png")) as partial:
+            Image.fromarray(pixels).save(partial, "PNG", pnginfo=text, compress_level=1)
+        found = self.trial(settings)
+        assert found is not None
+        return found
+
+    def table(self, settings: dict[str, Any]) -> dict[str, NDArray[Any]] | None:
+        """Return the arrays kept under these settings by name, or None. Raise UsageError for damaged ones."""
+        path = self._path(settings, "safetensors")
+        if not path.exists():
+            return None
+        try:
+            found: dict[str, NDArray[Any]] = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"{path}: no readable table of codes ({error}); remove it") from error
+        return found
+
+    def keep_table(self, settings: dict[str, Any], **arrays: NDArray[Any]) -> None:
+        """Write arrays under their names."""
+        with replacing(self._path(settings, "safetensors")) as partial:
+            save_file(arrays, partial)
+
+    def _path(self, settings: dict[str, Any], ending: str) -> Path:
+        text = json.dumps({**settings, "search": SEARCH_VERSION}, sort_keys=True)
+        return self.folder / f"{digest(text.encode())[:32]}.{ending}"
+
+
+@dataclass(slots=True)
+class BenchResult:
+    """The content of a result file while it is put together."""
+
     path: Path
-    """Of the result file."""
-    picture: Path
-    """Where a picture of it belongs."""
-    settings: dict[str, Any]
+    plot: Path
+    """Path of the plot that belongs to it."""
+    environment: dict[str, Any]
+    """Versions, machine and settings of the run."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    more: dict[str, Any] = field(default_factory=dict)
-    """What is no row: curves, lists."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Top-level entries of the file beside the rows: curves, lists."""
 
 
 @contextmanager
-def result(bench: str, stage: Stage, output: Path, **settings: Any) -> Iterator[Result]:
-    """Note that the bench has begun; write what it found once the block has ended well."""
-    path = output / "results" / f"{bench}-{stage.name}.json"
-    found = Result(bench, path, output / "plots" / f"{bench}-{stage.name}.png", stage.settings(**settings))
+def recording(bench: str, checkpoint: str, output: Path, environment: dict[str, Any]) -> Iterator[BenchResult]:
+    """Note that a bench has begun; write its result file once the block has ended without an exception."""
+    path = output / "results" / f"{bench}-{checkpoint}.json"
+    result = BenchResult(path, output / "plots" / f"{bench}-{checkpoint}.png", environment)
     note = path.with_name(path.name + _NOTE)
-    _write(note, {"bench": bench, "environment": found.settings})
-    yield found
-    _write(path, {"bench": bench, "environment": found.settings, "rows": found.rows, **found.more})
+    _write(note, {"bench": bench, "environment": environment})
+    yield result
+    _write(path, {"bench": bench, "environment": environment, "rows": result.rows, **result.extra})
     note.unlink()
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a finished result file. Raises UsageError for one that is missing, unfinished or damaged."""
+    """Read a finished result file. Raise UsageError for one that is missing, unfinished or damaged."""
     if not path.exists():
         if path.with_name(path.name + _NOTE).exists():
             raise UsageError(
@@ -62,6 +134,18 @@ def read_result(path: Path) -> dict[str, Any]:
     return document
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` after the block, or is removed if the block raises."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _write(path: Path, document: dict[str, Any]) -> None:
-    with complete(path) as partial:
+    with replacing(path) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -1,8 +1,11 @@
-"""`bench retrieval`: the three queries of the paper's figure 1, and retrieval as its section 3 defines it.
+"""The MAP of a checkpoint, and the three queries of the paper's figure 1.
 
-The queries are a private photo; the same photo protected; and a carrier, a photo of another kind that was given the
-private photo's code, so that its kind is found without the photo being uploaded. Judged by MAP, by retrieval of all
-that lies within a threshold, by precision within radius 2, and shown as lists of what comes first.
+`bench map` measures the MAP of a checkpoint from its file, by the protocol of its card.
+
+`bench retrieval` asks with a private photo; with the same photo protected; and with a carrier, a photo of another kind
+that was given the private photo's code, so that its kind is found without the photo being uploaded. It judges them by
+MAP, by retrieval of everything within a threshold (section 3 of the paper), by precision within radius 2, and shows
+what comes first.
 """
 
 from __future__ import annotations
@@ -11,104 +14,173 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hashshield import imaging
-from hashshield.bench.draw import Line, Panel, line_chart, sheet
-from hashshield.bench.judge import Judge
-from hashshield.bench.measure import codes_of, quality
-from hashshield.bench.protecting import run_goal
-from hashshield.bench.results import result
-from hashshield.bench.stage import Asked, Stage, set_stage
-from hashshield.bench.targets import own_anchors
-from hashshield.bench.trials import attacks_of, run_searches, units
+from hashshield.arrays import Bits, Distances, Indices, Pixels, Relevance
+from hashshield.bench.config import BenchConfig, MapConfig
+from hashshield.bench.evaluation import RetrievalEvaluator, codes_of, image_quality, pixels_of
+from hashshield.bench.experiment import Experiment, anchor_codes, open_experiment, open_protocol
+from hashshield.bench.plots import Curve, Panel, line_chart, photo_sheet, require_matplotlib
+from hashshield.bench.protecting import protect_queries
+from hashshield.bench.results import Trial
+from hashshield.bench.searches import attacks_of, progress_units, run_searches
 from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import by_threshold, within_radius
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.metrics.retrieval import by_threshold, hamming_map, map_floor, relevance, unseen_map, within_radius
+from hashshield.models.device import choose_device
+from hashshield.models.hash_files import displayed_rgb, hash_files
+from hashshield.models.load import OpenModel, open_models
 from hashshield.types import Progress
 
-__all__ = ["run"]
+__all__ = ["COLUMNS", "carried_rows", "run_map", "run_retrieval"]
 
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "map": ("model", "bits", "split", "queries", "database", "map"),
+    "retrieval": (
+        *("bits", "query", "photos", "map", "map_random", "map_ceiling", "map_unseen", "precision_radius_2"),
+        *("recall_radius_2", "found_radius_2", "median_psnr_db"),
+    ),
+}
+
+_BATCH = 32
 _RADIUS = 2
-_FIRST = 8
-"""Entries of a list that the picture shows."""
-
-Codes = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
+_LISTED = 8
+"""Entries of each list in the picture."""
+_QUERIES = ("original", "protected, away", "carrier")
 
 
-def run(asked: Asked, *, progress: Progress) -> list[dict[str, Any]]:
-    """One row per length and query. Raises UsageError, CheckpointError."""
-    stage = set_stage(asked, progress)
-    private = _private(stage)
-    count = len(stage.picked)
-    (rnm,) = attacks_of(("rnm",), asked)
-    progress.start((units([rnm], count) + count) * len(stage.lengths))
-    with result("retrieval", stage, asked.output, tau=asked.tau, radius=_RADIUS) as to:
-        to.more["by_threshold"] = []
-        panels = []
-        for length in stage.lengths:
-            ceiling = own_anchors(stage, length, count).astype(np.float32)
-            wanted = stage.queries.bits(length)[private]
-            carriers = run_searches(stage, length, rnm, wanted, tau=asked.tau, progress=progress)
-            changed = run_goal(stage, length, "away", tau=asked.tau, count=count, progress=progress)
-            lines = []
-            for name, rows, photos in (
-                ("original", stage.picked, [stage.pixels[int(row)] for row in stage.picked]),
-                ("protected, away", stage.picked, [trial.pixels for trial in changed]),
-                ("carrier", private, [trial.pixels for trial in carriers]),
-            ):
-                codes = codes_of(stage, length, photos)
-                judge = Judge(stage, length, stage.queries.labels[rows])
-                distances = hamming(bits_of(codes), judge.database)
-                table = by_threshold(distances, judge.relevant, length)
-                to.more["by_threshold"].append({"bits": length, "query": name, "table": table})
-                lines.append(_curve(name, table))
-                original_bits = judge.map(ceiling) if name != "carrier" else judge.map(wanted.astype(np.float32))
-                to.rows.append(
-                    {
-                        "bits": length,
-                        "query": name,
-                        "photos": count,
-                        **judge.scores(codes),
-                        "map_ceiling": original_bits,
-                        **_near(distances, judge.relevant),
-                    }
-                )
-            to.rows[-2] |= quality(stage, changed)
-            to.rows[-1] |= quality(stage, carriers)
-            panels.append(Panel(f"{length} bits", lines))
-        line_chart(panels, to.picture, x_label="recall", y_label="precision")
-        lists = to.picture.with_name(to.picture.name.replace("retrieval-", "retrieval-lists-"))
-        displayed = [stage.pixels[int(stage.picked[0])], changed[0].pixels, carriers[_carrier(private, stage)].pixels]
-        sheet(_lists(stage, stage.lengths[-1], displayed), lists, across=_FIRST + 1, side=110)
-    return to.rows
+def run_map(config: MapConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per network: the MAP over the whole database, and over the other queries, which were not trained on.
 
-
-def _private(stage: Stage) -> NDArray[np.int64]:
-    """For each picked query as a carrier, the row of a picked one of another kind whose code it gets; each in turn."""
-    labels = stage.queries.labels[stage.picked]
-    found = []
-    for place, original_bits in enumerate(labels):
-        order = np.roll(np.arange(len(labels)), -place - 1)
-        other_view_bits = [int(i) for i in order if not (labels[i] & original_bits).any()]
-        if not other_view_bits:
-            raise UsageError(
-                f"{stage.query_path(int(stage.picked[place]))}: no other query of another kind was drawn that it could "
-                "carry; take more --queries"
+    Raise UsageError, CheckpointError.
+    """
+    opened = open_models(config.models, device=choose_device(config.device))
+    rows = []
+    for group in _by_checkpoint(opened):
+        files, split = open_protocol(group[0], config.data)
+        progress.start(-(-len(files.paths) // _BATCH))
+        codes = hash_files(
+            [m.model for m in group],
+            group[0].card.input,
+            [files.root / p for p in files.paths],
+            batch_size=_BATCH,
+            tick=lambda _done: progress.done(None),
+        )
+        labels = files.labels[split.queries], files.labels[split.database]
+        floor = map_floor(relevance(*labels))
+        for model, code in zip(group, codes, strict=True):
+            bits = bits_of(code)
+            rows.append(
+                {
+                    "model": model.name,
+                    "bits": model.bits,
+                    "split": f"{files.name}, seed {model.card.split['seed']}",
+                    "queries": len(split.queries),
+                    "database": len(split.database),
+                    "map": round(hamming_map(bits[split.queries], bits[split.database], *labels), 4),
+                    "map_unseen_gallery": round(unseen_map(bits[split.queries], files.labels[split.queries]), 4),
+                    "map_random": round(floor.random, 4),
+                    "map_lowest": round(floor.lowest, 4),
+                }
             )
-        found.append(other_view_bits[0])
-    return np.asarray(stage.picked[found])
+    return rows
 
 
-def _carrier(private: NDArray[np.int64], stage: Stage) -> int:
-    """Place of a carrier of the first picked photo, or the first there is."""
-    places = np.flatnonzero(private == stage.picked[0])
-    return int(places[0]) if len(places) else 0
+def _by_checkpoint(models: Sequence[OpenModel]) -> list[list[OpenModel]]:
+    groups: dict[str, list[OpenModel]] = {}
+    for model in models:
+        groups.setdefault(model.name.rpartition(":")[0], []).append(model)
+    return list(groups.values())
 
 
-def _near(distances: NDArray[np.int64], relevant: NDArray[np.bool_]) -> dict[str, Any]:
+def run_retrieval(config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per code length and query. Raise UsageError, CheckpointError."""
+    require_matplotlib()
+    experiment = open_experiment(config, progress)
+    carried = carried_rows(experiment)
+    count = len(experiment.picked)
+    (rnm,) = attacks_of(("rnm",), config.steps)
+    progress.start((progress_units([rnm], count) + count) * len(experiment.lengths))
+    with experiment.recording("retrieval", tau=config.tau, radius=_RADIUS) as result:
+        result.extra["by_threshold"] = []
+        panels = []
+        for length in experiment.lengths:
+            wanted = experiment.queries.bits(length)[carried]
+            carriers = run_searches(experiment, length, rnm, wanted, tau=config.tau, progress=progress)
+            protected = protect_queries(experiment, length, "away", tau=config.tau, progress=progress)
+            table = _QueryTable(experiment, length)
+            anchors = anchor_codes(experiment, length)
+            original, away, carrier = _QUERIES
+            table.add(original, experiment.picked, experiment.photos, anchors)
+            table.add(away, experiment.picked, pixels_of(protected), anchors)
+            table.add(carrier, carried, pixels_of(carriers), wanted)
+            table.rows[-2] |= image_quality(experiment, protected)
+            table.rows[-1] |= image_quality(experiment, carriers)
+            result.rows += table.rows
+            result.extra["by_threshold"] += table.by_threshold
+            panels.append(Panel(f"{length} bits", table.lines))
+        line_chart(panels, result.plot, x_label="recall", y_label="precision")
+        lists = result.plot.with_name(result.plot.name.replace("retrieval-", "retrieval-lists-"))
+        queries = [experiment.photos[0], protected[0].pixels, _carrier_of_first(experiment, carried, carriers).pixels]
+        photo_sheet(_lists(experiment, experiment.lengths[-1], queries), lists, across=_LISTED + 1, side=110)
+    return result.rows
+
+
+class _QueryTable:
+    """Rows, threshold tables and curves of one code length."""
+
+    def __init__(self, experiment: Experiment, length: int) -> None:
+        self.experiment, self.length = experiment, length
+        self.rows: list[dict[str, Any]] = []
+        self.by_threshold: list[dict[str, Any]] = []
+        self.lines: list[Curve] = []
+
+    def add(self, name: str, rows: Indices, photos: Sequence[Pixels], ceiling: Bits) -> None:
+        """Add a query: photos that should find the kind of the queries `rows`, and the codes that find it best."""
+        codes = codes_of(self.experiment.model(self.length), photos)
+        evaluator = RetrievalEvaluator(self.experiment, self.length, self.experiment.queries.labels[rows])
+        distances = hamming(bits_of(codes), evaluator.database)
+        table = by_threshold(distances, evaluator.relevant, self.length)
+        key = {"bits": self.length, "query": name}
+        self.by_threshold.append({**key, "table": table})
+        self.lines.append(_curve(name, table))
+        self.rows.append(
+            {
+                **key,
+                "photos": len(photos),
+                **evaluator.scores(codes),
+                "map_ceiling": evaluator.map_of_bits(ceiling),
+                **_within_radius(distances, evaluator.relevant),
+            }
+        )
+
+
+def carried_rows(experiment: Experiment) -> Indices:
+    """Return, for each picked query as a carrier, the row of a picked query of another kind whose code it gets.
+
+    Each gets its turn. Raise UsageError where all picked queries are of one kind.
+    """
+    labels = experiment.labels
+    found = []
+    for place, own_labels in enumerate(labels):
+        order = np.roll(np.arange(len(labels)), -place - 1)
+        candidates = [int(i) for i in order if not (labels[i] & own_labels).any()]
+        if not candidates:
+            raise UsageError(
+                f"{experiment.query_path(int(experiment.picked[place]))}: no query of another kind was drawn "
+                "whose code it could carry; take more --queries"
+            )
+        found.append(candidates[0])
+    return np.asarray(experiment.picked[found])
+
+
+def _carrier_of_first(experiment: Experiment, carried: Indices, carriers: Sequence[Trial]) -> Trial:
+    """Return a carrier of the first picked photo, or the first carrier where it has none."""
+    places = np.flatnonzero(carried == experiment.picked[0])
+    return carriers[int(places[0]) if len(places) else 0]
+
+
+def _within_radius(distances: Distances, relevant: Relevance) -> dict[str, Any]:
     precision, recall, found = within_radius(distances, relevant, _RADIUS)
     return {
         "precision_radius_2": round(float(precision.mean()), 4),
@@ -118,23 +190,22 @@ def _near(distances: NDArray[np.int64], relevant: NDArray[np.bool_]) -> dict[str
     }
 
 
-def _curve(name: str, table: Sequence[dict[str, float | None]]) -> Line:
+def _curve(name: str, table: Sequence[dict[str, float | None]]) -> Curve:
     points = [(row["recall"], row["precision"]) for row in table]
     known = [(float(recall), float(p)) for recall, p in points if p is not None and recall is not None]
-    return Line(name, [recall for recall, _ in known], [p for _, p in known])
+    return Curve(name, [recall for recall, _ in known], [p for _, p in known])
 
 
-def _lists(stage: Stage, length: int, queries: Sequence[Pixels]) -> list[tuple[Pixels, str]]:
-    """Each query and the first entries it finds, with their kind and distance."""
-    database, cells = stage.database.bits(length), []
-    names = ("original", "protected, away", "carrier")
-    for name, pixels in zip(names, queries, strict=True):
-        (distances,) = hamming(bits_of(codes_of(stage, length, [pixels])), database)
+def _lists(experiment: Experiment, length: int, queries: Sequence[Pixels]) -> list[tuple[Pixels, str]]:
+    """Return each query and the first entries it finds, with their kind and distance as captions."""
+    database, cells = experiment.database.bits(length), []
+    for name, pixels in zip(_QUERIES, queries, strict=True):
+        (distances,) = hamming(bits_of(codes_of(experiment.model(length), [pixels])), database)
         cells.append((pixels, f"{name}\n"))
-        for place in np.argsort(distances, kind="stable")[:_FIRST]:
-            path = stage.files.root / stage.files.paths[int(stage.split.database[place])]
-            kinds = np.flatnonzero(stage.database.labels[place])
-            kind = stage.files.classes[int(kinds[0])] if len(kinds) else "no label"
-            found = displayed_rgb(imaging.read(path.read_bytes(), name=str(path)))
-            cells.append((found, f"{kind[:16]}\nD = {distances[place]}"))
+        for place in np.argsort(distances, kind="stable")[:_LISTED]:
+            path = experiment.files.root / experiment.files.paths[int(experiment.split.database[place])]
+            kinds = np.flatnonzero(experiment.database.labels[place])
+            kind = experiment.files.classes[int(kinds[0])] if len(kinds) else "no label"
+            entry = displayed_rgb(imaging.read(path.read_bytes(), name=str(path)))
+            cells.append((entry, f"{kind[:16]}\nD = {distances[place]}"))
     return cells

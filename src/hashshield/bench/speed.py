@@ -1,7 +1,7 @@
-"""`bench speed`: what the loop costs over the bare gradient step, and where the time of a whole run goes.
+"""`bench speed`: what the search costs over the bare gradient step, and where the time of a whole run goes.
 
 The bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them,
-shared out over the cores as the loop does it: no method can do with less. Both are measured in turn, in one run,
+shared over the cores as the search shares it: no method can do with less. Both are measured in turn, in one run,
 because machines are noisy.
 """
 
@@ -23,10 +23,9 @@ from hashshield.attacks.methods import METHODS
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.perturbation import apply_perturbation
 from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
-from hashshield.bench.environment import environment, peak_mib
-from hashshield.bench.photos import files_below
-from hashshield.bench.stopwatch import Stopwatch
-from hashshield.errors import UsageError
+from hashshield.bench.config import TAU, SpeedConfig
+from hashshield.bench.environment import Stopwatch, environment, peak_mib
+from hashshield.bench.protecting import SECRET, photos_below
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
@@ -38,84 +37,76 @@ from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.transforms import pillow_view
 from hashshield.types import Outcome, Progress, Request
 
-__all__ = ["run"]
+__all__ = ["COLUMNS", "run_speed"]
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "speed": ("model", "loop_over_floor", "photos", "photos_per_second", "whole_over_floor_decode_encode"),
+}
 
 _STEPS = 5
-_TAU = 0.032
 
 
-def run(
-    *,
-    model: str,
-    photos: Path,
-    batch_size: int = 8,
-    rounds: int = 5,
-    device: str = "auto",
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Floor, loop and whole run over the photos of a folder, which is copied first. Raises UsageError."""
+def run_speed(config: SpeedConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return one row: the bare step, the search, and a whole run over copies of the photos. Raise UsageError."""
     keep_freed_memory()
-    files = files_below(photos)
-    if not files:
-        raise UsageError(f"{photos}: holds no photos to time; name a folder with some")
-    (opened,) = open_models([model], device=choose_device(device))
-    progress.start(rounds + len(files))
-    batch = [files[i % len(files)] for i in range(batch_size)]
-    step = _steps(opened, batch, rounds, progress)
-    whole = _whole(model, files, batch_size, device, progress)
-    stages = _stages(model, files, device)
-    # One pass more than there are steps: the last change is looked at too.
+    files = photos_below(config.photos, " to time")
+    (opened,) = open_models([config.model], device=choose_device(config.device))
+    progress.start(config.rounds + len(files))
+    batch = [files[i % len(files)] for i in range(config.batch_size)]
+    step = _step_times(opened, batch, config.rounds, progress)
+    whole = _whole_run(config, files, progress)
+    stages = _stage_times(config, files)
+    # A search hashes once more than it has steps, because it judges the change at the last step too.
     attack = (whole["steps"] + whole["photos"]) * step["loop_seconds_per_photo"]
     needed = whole["steps"] * step["floor_seconds_per_photo"] + stages["decode"] + stages["encode"]
     return [
         {
             "model": opened.name,
-            "batch_size": batch_size,
+            "batch_size": config.batch_size,
             **step,
             **whole,
             "attack_seconds": round(attack, 6),
             **{f"{name}_seconds": round(seconds, 6) for name, seconds in stages.items()},
             "whole_over_floor_decode_encode": round(whole["seconds"] / needed, 3),
             "peak_memory_mib": round(peak_mib(), 1),
-            "environment": environment(batch_size=batch_size),
+            "environment": environment(batch_size=config.batch_size),
         }
     ]
 
 
-def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Progress) -> dict[str, float]:
-    displayed = [displayed_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
-    inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in displayed]).to(opened.model.mean.device)
+def _step_times(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Progress) -> dict[str, float]:
+    """Return the median seconds that a photo takes per bare step and per step of the search."""
+    photos = [displayed_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
+    inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in photos]).to(opened.device)
     objectives = [Objective(-torch.sign(code)) for code in opened.model(inputs).code]
-    searches = [
-        SearchTask(make_grid(p).to(inputs.device), [objective])
-        for p, objective in zip(displayed, objectives, strict=True)
+    tasks = [
+        SearchTask(make_grid(pixels).to(inputs.device), [objective])
+        for pixels, objective in zip(photos, objectives, strict=True)
     ]
     network = NetworkView(opened)
-
     count = torch.get_num_threads() if inputs.device.type == "cpu" else 1
 
-    def bare(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def gradients(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         ready = torch.stack(list(rows)).requires_grad_()
         return list(torch.autograd.grad(opened.model(ready).code.sum(), ready)[0])
 
-    def floor() -> None:
+    def bare_steps() -> None:
         with cpu_workers(count) as pool:
-            room = AdaptiveBatcher(len(batch), count, pool)
+            batcher = AdaptiveBatcher(len(batch), count, pool)
             for _ in range(_STEPS + 1):
-                room.map(list(inputs), bare)
+                batcher.map(list(inputs), gradients)
 
-    def loop() -> None:
-        for _ in search(
-            iter(searches), [network], METHODS["rnm"], SearchConfig(_TAU, _STEPS), Execution(len(batch), count)
-        ):
+    def whole_search() -> None:
+        config, execution = SearchConfig(TAU, _STEPS), Execution(len(batch), count)
+        for _ in search(iter(tasks), [network], METHODS["rnm"], config, execution):
             pass
 
     ratios, floors, loops = [], [], []
-    floor()
-    loop()
+    bare_steps()
+    whole_search()
     for _ in range(rounds):
-        floors.append(_timed(floor) / ((_STEPS + 1) * len(batch)))
-        loops.append(_timed(loop) / ((_STEPS + 1) * len(batch)))
+        floors.append(_timed(bare_steps) / ((_STEPS + 1) * len(batch)))
+        loops.append(_timed(whole_search) / ((_STEPS + 1) * len(batch)))
         ratios.append(loops[-1] / floors[-1])
         progress.done(None)
     return {
@@ -125,19 +116,19 @@ def _steps(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Prog
     }
 
 
-def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, progress: Progress) -> dict[str, Any]:
-    """Protect copies of the photos in place, as a user would."""
+def _whole_run(config: SpeedConfig, files: Sequence[Path], progress: Progress) -> dict[str, Any]:
+    """Protect copies of the photos in place, as a user would, and return counts and seconds."""
     with tempfile.TemporaryDirectory() as folder:
         copies = Path(folder) / "photos"
         copies.mkdir(mode=0o700)
         for index, path in enumerate(files):
             (copies / f"{index:05d}{path.suffix}").write_bytes(path.read_bytes())
         request = Request(
-            models=(model,),
+            models=(config.model,),
             preset="invisible",
             vault=Path(folder) / "vault",
-            batch_size=batch_size,
-            device=device,
+            batch_size=config.batch_size,
+            device=config.device,
             seed=0,
             witness="none",
         )
@@ -153,11 +144,12 @@ def _whole(model: str, files: Sequence[Path], batch_size: int, device: str, prog
     }
 
 
-def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
-    """Seconds in one thread that all photos take on each stage around the search."""
-    context = make_context(Request(models=(model,), preset="invisible", seed=0, device=device, witness="none"), b"")
+def _stage_times(config: SpeedConfig, files: Sequence[Path]) -> dict[str, float]:
+    """Return the seconds in one thread that all photos take on each stage around the search."""
+    request = Request(models=(config.model,), preset="invisible", seed=0, device=config.device, witness="none")
+    context = make_context(request, SECRET)
+    (opened,) = context.models
     watch = Stopwatch()
-
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "vault") as store:
         photos = Path(folder) / "photos"
         photos.mkdir(mode=0o700)
@@ -174,7 +166,7 @@ def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
                 pixels = apply_perturbation(
                     photo.pixels,
                     delta,
-                    tau=0.032,
+                    tau=TAU,
                     orientation=photo.orientation,
                     generator=generator,
                     alpha=photo.alpha,
@@ -184,7 +176,7 @@ def _stages(model: str, files: Sequence[Path], device: str) -> dict[str, float]:
             with watch.timing("receipt"), torch.inference_mode():
                 again = measure_written(written, photo, context.promised_views, name=path.name)
                 for views in (again.views, *(transformed.views for transformed in again.transformed)):
-                    context.models[0].model(views[0][None].to(context.models[0].model.mean.device))
+                    opened.model(views[0][None].to(opened.device))
             with watch.timing("ledger"):
                 store.replace(read_snapshot(copy, follow=False, within=photos), written, NewRecord(), allow_root=True)
     return {name: sum(seconds) for name, seconds in watch.seconds.items()}

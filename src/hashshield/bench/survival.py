@@ -1,7 +1,7 @@
 """`bench survival`: what is left of a protection after what services do, and what it cost, preset by preset.
 
 The same photos are protected in memory under every preset, in their own format or as PNG. Receipts are made with Pillow
-from the written bytes. Beside each stands uniform noise of the photo's own PSNR, written and served alike.
+from the written bytes. Beside each stands uniform noise of the photo's own PSNR, written and transformed alike.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
 from hashshield import imaging
+from hashshield.arrays import Pixels
 from hashshield.attacks.presets import PRESETS
+from hashshield.bench.config import SurvivalConfig
+from hashshield.bench.distortions import noise_of_psnr
 from hashshield.bench.environment import environment
-from hashshield.bench.photos import as_png, files_below
-from hashshield.bench.veils import VEILS, veiled
+from hashshield.bench.protecting import SECRET, as_png, photos_below
 from hashshield.errors import UsageError
-from hashshield.metrics.image import psnr_db
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.receipt import build_receipt, measure_written
@@ -32,86 +32,75 @@ from hashshield.pipeline.targets import CodeTarget
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest
 from hashshield.transforms import to_image
-from hashshield.types import CodeRow, GoalSpec, Progress, Receipt, Request, SurvivalRow
+from hashshield.types import CodeRow, Progress, Receipt, Request, SurvivalRow
 
-__all__ = ["flat_change", "run"]
+__all__ = ["COLUMNS", "flat_change", "run_survival"]
 
-NEAR = 2
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "survival": (
+        *("preset", "transform", "view", "measured", "goal_met", "goal_met_in_every_view", "within_2"),
+        *("median_to_goal", "median_from_original", "noise_median_from_original", "median_psnr_db"),
+    ),
+}
+
+_NEAR = 2
 """Bits from the wanted code that count as still there; `away` asks for its band in place of a code."""
-FLAT = 2.0
+_FLAT_LUMA = 2.0
 """Standard deviation of luma, in 8-bit levels over 5 x 5 pixels, below which a place is flat."""
 _FILE = "the file"
-_SECRET = b"bench"
-
-Pixels = NDArray[np.uint8]
 
 
-def run(
-    *,
-    photos: Path,
-    model: str,
-    presets: Sequence[str] = (),
-    goal: GoalSpec | None = None,
-    png: bool = False,
-    count: int | None = None,
-    steps: int | None = None,
-    tau: float = 0.032,
-    seed: int = 0,
-    device: str = "auto",
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """One row per preset, what was done to the written photos, and view. Raises UsageError, CheckpointError, GoalError.
+def run_survival(config: SurvivalConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per preset, transform of the written photos, and view.
 
-    At most `count` of the photos below the folder `photos`, evenly over all; copies in memory, as PNG with `png`.
+    Photos are protected as copies in memory. Raise UsageError, CheckpointError, GoalError.
     """
-    files = files_below(photos)
-    if not files:
-        raise UsageError(f"{photos}: holds no photos; name a folder with some")
-    if count is not None and count < len(files):
-        files = [files[i * len(files) // count] for i in range(count)]
-    presets = tuple(presets) or tuple(PRESETS)
+    files = photos_below(config.photos)
+    if config.count is not None and config.count < len(files):
+        files = [files[i * len(files) // config.count] for i in range(config.count)]
+    presets = config.presets or tuple(PRESETS)
     progress.start(len(files) * len(presets))
     rows: list[dict[str, Any]] = []
     for name in presets:
         request = Request(
-            models=(model,),
-            goal=goal or GoalSpec(),
+            models=(config.model,),
+            goal=config.goal,
             preset=name,
-            tau=tau,
-            steps=steps,
-            seed=seed,
-            device=device,
+            tau=config.tau,
+            steps=config.steps,
+            seed=config.seed,
+            device=config.device,
             witness="none",
         )
         progress.photo(f"preset {name}")
-        rows += _Preset(request, files, png, progress).rows()
+        rows += _PresetTrials(request, files, config.png, progress).rows()
     return rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _One:
-    """One photo, before and after, and noise of the same PSNR."""
+class _ProtectedPhoto:
+    """One protected photo, and the original under noise of the same PSNR."""
 
     receipt: Receipt
-    noise: Receipt
+    noise_receipt: Receipt
     target: CodeTarget
-    """Of the first network."""
-    flat: float | None
-    """Mean change of flat pixels in levels; None where none is flat."""
+    """Target of the first network."""
+    flat_change: float | None
+    """Mean change of flat pixels in 8-bit levels; None where none is flat."""
 
 
-class _Preset:
+class _PresetTrials:
     """All photos under one preset."""
 
     def __init__(self, request: Request, files: Sequence[Path], png: bool, progress: Progress) -> None:
-        self.request, self.context = request, make_context(request, _SECRET)
+        self.request, self.context = request, make_context(request, SECRET)
         sources = []
         for path in files:
             data = as_png(path) if png else path.read_bytes()
             sources.append(Source(str(path), data, digest(data), key=data))
         began = time.process_time()
         results = []
-        # Without the survival table, which is made afterwards: what is timed is the protection.
+        # The survival table is made afterwards, so that only the protection is timed.
         for result in work(sources, self.context):
             results.append(result)
             progress.done(None)
@@ -121,10 +110,10 @@ class _Preset:
         self.photos = [_measured(result, self.context, request.seed or 0) for result in worked]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The written file, then each service."""
+        """Yield the rows of the written file, then of each transform."""
         if not self.photos:
             raise UsageError(f"none of the photos could be worked on ({', '.join(self.refused[:3])})")
-        flat = [photo.flat for photo in self.photos if photo.flat is not None]
+        flat = [photo.flat_change for photo in self.photos if photo.flat_change is not None]
         common = {
             "preset": self.request.preset,
             "model": self.request.models[0],
@@ -140,17 +129,17 @@ class _Preset:
             "processor_seconds_per_photo": round(self.seconds, 3),
             "environment": environment(seed=self.request.seed, tau=self.request.tau, steps=self.request.steps),
         }
-        kept, noisy = (
+        protected, noisy = (
             [(*receipt.codes, *receipt.survival) for receipt in receipts]
-            for receipts in ([photo.receipt for photo in self.photos], [photo.noise for photo in self.photos])
+            for receipts in ([photo.receipt for photo in self.photos], [photo.noise_receipt for photo in self.photos])
         )
         targets = [photo.target for photo in self.photos]
         everywhere: dict[str, set[int]] = {}
         summaries = []
         # Receipts of one preset have the same rows in the same order.
-        for same, alike in zip(zip(*kept, strict=True), zip(*noisy, strict=True), strict=True):
-            if any(row.distance_to_goal is not None for row in same):
-                summary, met = _summary(same, alike, targets)
+        for rows, noise_rows in zip(zip(*protected, strict=True), zip(*noisy, strict=True), strict=True):
+            if any(row.distance_to_goal is not None for row in rows):
+                summary, met = _summary(rows, noise_rows, targets)
                 summaries.append(summary)
                 everywhere.setdefault(summary["transform"], met).intersection_update(met)
         for summary in summaries:
@@ -159,45 +148,45 @@ class _Preset:
 
 
 def _summary(
-    same: Sequence[CodeRow | SurvivalRow], noise: Sequence[CodeRow | SurvivalRow], targets: Sequence[CodeTarget]
+    rows: Sequence[CodeRow | SurvivalRow], noise_rows: Sequence[CodeRow | SurvivalRow], targets: Sequence[CodeTarget]
 ) -> tuple[dict[str, Any], set[int]]:
-    """One transform and view, over all photos to which it applies, beside noise after the same; who met the goal."""
-    to_goal, from_own = _distances(same)
+    """Sum up one transform and view over the photos it applies to; return the places of those that met the goal too."""
+    to_goal, from_original = _distances(rows)
     met = {
         number
-        for number, (row, target) in enumerate(zip(same, targets, strict=True))
+        for number, (row, target) in enumerate(zip(rows, targets, strict=True))
         if row.distance_from_original is not None
         and row.distance_to_goal is not None
-        and target.meets(row.distance_from_original, row.distance_to_goal, NEAR)
+        and target.meets(row.distance_from_original, row.distance_to_goal, _NEAR)
     }
     summary = {
-        "transform": getattr(same[0], "transform", _FILE),
-        "view": same[0].view,
+        "transform": getattr(rows[0], "transform", _FILE),
+        "view": rows[0].view,
         "measured": len(to_goal),
         "goal_met": len(met),
-        "within_2": sum(distance <= NEAR for distance in to_goal),
+        "within_2": sum(distance <= _NEAR for distance in to_goal),
         "median_to_goal": statistics.median(to_goal),
-        "median_from_original": statistics.median(from_own),
-        "noise_median_from_original": statistics.median(_distances(noise)[1]),
+        "median_from_original": statistics.median(from_original),
+        "noise_median_from_original": statistics.median(_distances(noise_rows)[1]),
     }
     return summary, met
 
 
 def _distances(rows: Sequence[CodeRow | SurvivalRow]) -> tuple[list[int], list[int]]:
-    """To the goal and from the original, of the rows that were measured."""
+    """Return the distances to the goal and those from the original, of the rows that were measured."""
     return (
         [row.distance_to_goal for row in rows if row.distance_to_goal is not None],
         [row.distance_from_original for row in rows if row.distance_from_original is not None],
     )
 
 
-def _measured(result: Result, context: ProtectContext, seed: int) -> _One:
+def _measured(result: Result, context: ProtectContext, seed: int) -> _ProtectedPhoto:
     assert result.data is not None
     assert isinstance(result.source.key, bytes)
     name = result.source.name
     before = imaging.read(result.source.key, name=name)
     after = imaging.read(result.data, name=name)
-    noisy, _ = veiled(before.pixels, VEILS["noise"][0], psnr_db(after.pixels, before.pixels), seed=seed)
+    noisy = noise_of_psnr(before.pixels, after.pixels, seed=seed)
 
     def receipt(data: bytes) -> Receipt:
         again = measure_written(data, before, context.promised_views, name=name, survival=True)
@@ -211,13 +200,16 @@ def _measured(result: Result, context: ProtectContext, seed: int) -> _One:
         )
 
     flat = flat_change(displayed_rgb(before), displayed_rgb(after))
-    return _One(receipt(result.data), receipt(imaging.write(before, noisy)), result.targets[0], flat)
+    return _ProtectedPhoto(receipt(result.data), receipt(imaging.write(before, noisy)), result.targets[0], flat)
 
 
 def flat_change(before: Pixels, after: Pixels) -> float | None:
-    """Mean absolute change, in 8-bit levels, of the pixels of (H, W, 3) `before` around which luma is flat."""
+    """Return the mean absolute change, in 8-bit levels, of pixels of (H, W, 3) `before` around which luma is flat.
+
+    None where no place is flat.
+    """
     luma = (to_image(before) * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0)[None, None] * 255
     mean, square = (avg_pool2d(plane, 5, stride=1) for plane in (luma, luma.square()))
-    flat = ((square - mean.square()).clamp_min(0).sqrt() < FLAT)[0, 0].numpy()
+    flat = ((square - mean.square()).clamp_min(0).sqrt() < _FLAT_LUMA)[0, 0].numpy()
     change = np.abs(after.astype(np.int16) - before)[2:-2, 2:-2].mean(axis=2)
     return float(change[flat].mean()) if flat.any() else None

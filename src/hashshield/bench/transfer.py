@@ -1,8 +1,8 @@
 """`bench transfer`: what a network that the search never used still finds.
 
 Each checkpoint is held out in turn: photos are protected on all the others together, and the one held out is asked, in
-the ways and after the filters a service may think of. Beside each stands uniform noise of the same PSNR, which is
-what a change that does not transfer amounts to.
+every query mode and after every input defence. Beside each stands uniform noise of the same PSNR, which is what a
+change that does not transfer amounts to.
 """
 
 from __future__ import annotations
@@ -11,49 +11,44 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hashshield.arrays import Pixels
 from hashshield.attacks.presets import PRESETS
-from hashshield.bench.countermeasures import BEFORE
-from hashshield.bench.judge import Judge
-from hashshield.bench.measure import codes_of, quality
-from hashshield.bench.pool import Trial
-from hashshield.bench.protecting import run_goal
-from hashshield.bench.results import result
-from hashshield.bench.service import ASKING
-from hashshield.bench.stage import Asked, Stage, set_stage
-from hashshield.bench.targets import own_anchors
-from hashshield.bench.veils import VEILS, veiled
+from hashshield.bench.config import TransferConfig
+from hashshield.bench.defences import INPUT_DEFENCES
+from hashshield.bench.distortions import noise_of_psnr
+from hashshield.bench.evaluation import RetrievalEvaluator, codes_of, image_quality, pixels_of
+from hashshield.bench.experiment import Experiment, anchor_codes, open_experiment
+from hashshield.bench.protecting import protect_queries
+from hashshield.bench.results import Trial
 from hashshield.errors import UsageError
 from hashshield.metrics.hamming import bits_of
-from hashshield.metrics.image import psnr_db
 from hashshield.models.device import choose_device
 from hashshield.models.load import OpenModel, open_models
-from hashshield.types import GoalKind, Progress
+from hashshield.types import Progress
 
-__all__ = ["GOALS", "run"]
+__all__ = ["COLUMNS", "run_transfer"]
 
-GOALS: tuple[GoalKind, ...] = ("away", "opposite")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "transfer": (
+        *("held_out", "preset", "goal", "photos", "map", "map_random", "map_ceiling", "map_complement"),
+        *("map_jpeg_q75", "mean_distance_from_original", "share_reached_where_searched", "median_psnr_db"),
+    ),
+}
 
-Pixels = NDArray[np.uint8]
 
+def run_transfer(config: TransferConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per network held out, preset and goal; write a result file for each network held out.
 
-def run(
-    asked: Asked, *, presets: Sequence[str] = (), goals: Sequence[GoalKind] = (), progress: Progress
-) -> list[dict[str, Any]]:
-    """One row per network held out, preset and goal; each network at one length, its longest unless another is named.
-
-    Writes a result file for each network held out. Raises UsageError for less than two checkpoints and for those of
-    different datasets, CheckpointError.
+    A checkpoint without a code length takes its longest. Raise UsageError for fewer than two checkpoints and for those
+    of different datasets, CheckpointError.
     """
-    family = open_models(asked.models, device=choose_device(asked.device))
+    family = open_models(config.models, device=choose_device(config.device))
     _check(family)
     rows: list[dict[str, Any]] = []
-    for held in family:
-        stage = set_stage(replace(asked, models=(held.name,)), progress)
-        searched = [opened for opened in family if opened is not held]
-        rows += _held_out(stage, searched, tuple(presets) or tuple(PRESETS), tuple(goals) or GOALS, progress)
+    for held_out in family:
+        experiment = open_experiment(replace(config, models=(held_out.name,)), progress)
+        search_models = [opened for opened in family if opened is not held_out]
+        rows += _held_out_rows(experiment, search_models, config, progress)
     return rows
 
 
@@ -66,76 +61,73 @@ def _check(family: Sequence[OpenModel]) -> None:
         )
     datasets = {opened.card.dataset for opened in family}
     if len(datasets) > 1:
-        raise UsageError(f"these networks know different datasets ({', '.join(sorted(datasets))}); name those of one")
+        raise UsageError(
+            f"these networks are for different datasets ({', '.join(sorted(datasets))}); name those of one"
+        )
 
 
-def _held_out(
-    stage: Stage, searched: Sequence[OpenModel], presets: Sequence[str], goals: Sequence[GoalKind], progress: Progress
+def _held_out_rows(
+    experiment: Experiment, search_models: Sequence[OpenModel], config: TransferConfig, progress: Progress
 ) -> list[dict[str, Any]]:
-    count = len(stage.picked)
-    progress.start(count * len(presets) * len(goals))
-    names = [opened.name for opened in searched]
-    with result(
-        "transfer", stage, stage.asked.output, tau=stage.asked.tau, searched=names, presets=list(presets)
-    ) as to:
-        seen = _HeldOut(stage)
-        to.rows.append({**seen.base, "preset": "none", "goal": "none", **seen.row(seen.clean)})
+    presets = config.presets or tuple(PRESETS)
+    progress.start(len(experiment.picked) * len(presets) * len(config.goals))
+    settings = {"searched": [opened.name for opened in search_models], "presets": list(presets)}
+    with experiment.recording("transfer", tau=config.tau, **settings) as result:
+        table = _HeldOutTable(experiment)
+        result.rows.append({**table.base, "preset": "none", "goal": "none", **table.row(experiment.photos)})
         for preset in presets:
-            for goal in goals:
-                trials = run_goal(
-                    stage,
-                    seen.length,
+            for goal in config.goals:
+                trials = protect_queries(
+                    experiment,
+                    table.length,
                     goal,
-                    tau=stage.asked.tau,
-                    count=count,
-                    searched=searched,
+                    tau=config.tau,
+                    search_models=search_models,
                     preset=preset,
                     progress=progress,
                 )
-                to.rows += seen.rows(preset, goal, trials)
-    return to.rows
+                result.rows += table.changed_rows(preset, goal, trials)
+    return result.rows
 
 
-class _HeldOut:
-    """The network that the search does not use, and what it is asked."""
+class _HeldOutTable:
+    """The rows of the network that the search does not use."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage, (self.length,) = stage, stage.lengths
-        self.clean = [stage.pixels[int(row)] for row in stage.picked]
-        self.judge = Judge(stage, self.length, stage.queries.labels[stage.picked])
-        self.original_bits = stage.queries.bits(self.length)[stage.picked]
-        anchors = own_anchors(stage, self.length, len(self.clean)).astype(np.float32)
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, (self.length,) = experiment, experiment.lengths
+        self.opened = experiment.model(self.length)
+        self.evaluator = RetrievalEvaluator(experiment, self.length, experiment.labels)
+        self.original_bits = experiment.original_bits(self.length)
         self.base = {
-            "held_out": stage.models[0].name,
+            "held_out": self.opened.name,
             "bits": self.length,
-            "photos": len(self.clean),
-            "map_ceiling": self.judge.map(anchors),
+            "photos": len(experiment.photos),
+            "map_ceiling": self.evaluator.map_of_bits(anchor_codes(experiment, self.length)),
         }
 
-    def rows(self, preset: str, goal: str, trials: Sequence[Trial]) -> Iterator[dict[str, Any]]:
-        """The protected photos, and uniform noise of the PSNR that each of them has."""
+    def changed_rows(self, preset: str, goal: str, trials: Sequence[Trial]) -> Iterator[dict[str, Any]]:
+        """Yield the row of the protected photos, and that of uniform noise of the PSNR that each of them has."""
         common = {**self.base, "preset": preset, "goal": goal}
         reached = sum(trial.record["passed"] for trial in trials) / len(trials)
-        changed = self.row([trial.pixels for trial in trials])
-        yield {**common, **changed, **quality(self.stage, trials), "share_reached_where_searched": round(reached, 4)}
-        seed = self.stage.seed
+        scores, quality = self.row(pixels_of(trials)), image_quality(self.experiment, trials)
+        yield {**common, **scores, **quality, "share_reached_where_searched": round(reached, 4)}
         noisy = [
-            Trial(veiled(before, VEILS["noise"][0], psnr_db(trial.pixels, before), seed=seed + i)[0], trial.record)
-            for i, (before, trial) in enumerate(zip(self.clean, trials, strict=True))
+            Trial(noise_of_psnr(before, trial.pixels, seed=self.experiment.seed + i), trial.record)
+            for i, (before, trial) in enumerate(zip(self.experiment.photos, trials, strict=True))
         ]
-        unlike = self.row([trial.pixels for trial in noisy])
-        yield {**common, "preset": f"noise as {preset}", **unlike, **quality(self.stage, noisy)}
+        scores, quality = self.row(pixels_of(noisy)), image_quality(self.experiment, noisy)
+        yield {**common, "preset": f"noise as {preset}", **scores, **quality}
 
     def row(self, photos: Sequence[Pixels]) -> dict[str, Any]:
-        """MAP in every way of asking and after every filter, and how far the codes are from the photos' own."""
-        codes = codes_of(self.stage, self.length, photos)
+        """Return the MAP in every query mode and after every input defence, and distances from the original codes."""
+        codes = codes_of(self.opened, photos)
         distances = (bits_of(codes) != self.original_bits).sum(1)
         return {
-            **self.judge.scores(codes),
-            **{f"map_{way}": self.judge.map(codes, asking=way) for way in ASKING if way != "symmetric"},
+            **self.evaluator.scores(codes),
+            **self.evaluator.modes(codes),
             **{
-                f"map_{name.replace(' ', '_')}": self.judge.map(codes_of(self.stage, self.length, photos, change))
-                for name, change in BEFORE.items()
+                f"map_{name.replace(' ', '_')}": self.evaluator.map(codes_of(self.opened, photos, change))
+                for name, change in INPUT_DEFENCES.items()
             },
             "mean_distance_from_original": round(float(distances.mean()), 2),
             "least_distance_from_original": int(distances.min()),

@@ -1,0 +1,233 @@
+"""Retrieval scores of codes, and the image quality of changed photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hashshield.arrays import Bits, Distances, Features, Indices, Labels, Pixels, RelaxedCodes, Relevance
+from hashshield.attacks.objectives import predicted_flip
+from hashshield.bench.experiment import Experiment
+from hashshield.bench.results import Trial
+from hashshield.metrics.hamming import bits_of, hamming
+from hashshield.metrics.image import linf_levels, psnr_db, ssim
+from hashshield.metrics.retrieval import (
+    average_precision,
+    bootstrap_interval,
+    class_balanced,
+    floor_within,
+    map_floor,
+    mean_average_precision,
+    relevance,
+)
+from hashshield.models.load import OpenModel
+from hashshield.transforms import pillow_view
+
+__all__ = [
+    "QUERY_MODES",
+    "QueryMode",
+    "RetrievalEvaluator",
+    "codes_of",
+    "cosine",
+    "features_of",
+    "image_quality",
+    "pixels_of",
+    "target_distances",
+]
+
+_BATCH = 32
+_INDEX_QUERIES = 300
+_LAST = np.iinfo(np.int16).max
+"""Distance of an entry that is left out of a query's gallery."""
+
+QueryMode = Callable[[RelaxedCodes, Bits], NDArray[Any]]
+"""Relaxed (Q, K) codes and (N, K) database bits -> (Q, N) distances, smallest first."""
+
+
+def _symmetric(codes: RelaxedCodes, database: Bits) -> NDArray[Any]:
+    return hamming(bits_of(codes), database)
+
+
+def _complement(codes: RelaxedCodes, database: Bits) -> NDArray[Any]:
+    return hamming(-bits_of(codes), database)
+
+
+def _predicted_flip(codes: RelaxedCodes, database: Bits) -> NDArray[Any]:
+    guess = predicted_flip(torch.from_numpy(codes)).numpy().astype(np.int8)
+    return hamming(guess, database)
+
+
+def _real_valued(codes: RelaxedCodes, database: Bits) -> NDArray[Any]:
+    """Weigh each bit by how certain the query is of it."""
+    found: NDArray[Any] = -(codes @ database.astype(np.float32).T)
+    return found
+
+
+QUERY_MODES: dict[str, QueryMode] = {
+    "symmetric": _symmetric,
+    "complement": _complement,
+    "predicted_flip": _predicted_flip,
+    "real_valued": _real_valued,
+}
+"""Ways in which a service may rank its database: by Hamming distance of the query's bits, of their complement, of the
+bits with the less certain half flipped, and by the query's real-valued code."""
+
+
+class RetrievalEvaluator:
+    """Scores (n, K) codes of the first n picked queries by the database photos they find.
+
+    `labels` (n, L) say which photos are relevant: the queries' own labels for MAP, those of their targets for t-MAP.
+    """
+
+    def __init__(self, experiment: Experiment, length: int, labels: Labels) -> None:
+        self.experiment, self.labels = experiment, labels
+        self.rows = experiment.picked[: len(labels)]
+        self.database = experiment.database.bits(length)
+        self.queries = experiment.queries.bits(length)
+        self.relevant = relevance(labels, experiment.database.labels)
+
+    def map(self, codes: RelaxedCodes, *, mode: str = "symmetric") -> float:
+        """Return the MAP over the whole database in one of QUERY_MODES, rounded to four places."""
+        return round(mean_average_precision(QUERY_MODES[mode](codes, self.database), self.relevant), 4)
+
+    def map_of_bits(self, bits: Bits) -> float:
+        """Return the MAP of (n, K) bits in {-1, +1}."""
+        return self.map(bits.astype(np.float32))
+
+    def modes(self, codes: RelaxedCodes) -> dict[str, float]:
+        """Return the MAP in every query mode but the symmetric one, as `map_<mode>`."""
+        return {f"map_{mode}": self.map(codes, mode=mode) for mode in QUERY_MODES if mode != "symmetric"}
+
+    def scores(self, codes: RelaxedCodes) -> dict[str, Any]:
+        """Return every MAP of these codes, each beside that of a random ranking and the lowest possible one.
+
+        `map` is over the database, `map_unseen` over the other queries, and `map_index` that of unchanged queries
+        which look for the changed photos in the database.
+        """
+        scores = average_precision(hamming(bits_of(codes), self.database), self.relevant)
+        low, high = bootstrap_interval(scores, np.random.default_rng(self.experiment.seed))
+        floor = map_floor(self.relevant)
+        return {
+            "map": round(float(scores.mean()), 4),
+            "map_low": round(low, 4),
+            "map_high": round(high, 4),
+            "map_random": round(floor.random, 4),
+            "map_lowest": round(floor.lowest, 4),
+            "map_balanced": round(class_balanced(scores, self.labels), 4),
+            **self._unseen(codes),
+            **self._index(codes),
+        }
+
+    def _unseen(self, codes: RelaxedCodes) -> dict[str, Any]:
+        relevant = relevance(self.labels, self.experiment.queries.labels)
+        counted = np.ones_like(relevant)
+        counted[np.arange(len(codes)), self.rows] = False
+        return self._within("unseen", hamming(bits_of(codes), self.queries), relevant & counted, counted)
+
+    def _index(self, codes: RelaxedCodes) -> dict[str, Any]:
+        """Score a service that holds the changed photos: unchanged queries look for their kind, and for the photo."""
+        rows, counted = self._index_queries
+        bits = bits_of(codes)
+        relevant = relevance(self.experiment.queries.labels[rows], self.labels)
+        gallery = np.concatenate([self.database, bits])
+        scores = self._within(
+            "index",
+            hamming(self.queries[rows], gallery),
+            np.concatenate([np.zeros_like(counted), relevant], axis=1),
+            np.concatenate([counted, np.ones_like(relevant)], axis=1),
+        )
+        originals = self.queries[self.rows]
+        to_changed = (originals != bits).sum(axis=1)
+        ranks = 1 + (hamming(originals, self.database) < to_changed[:, None]).sum(axis=1)
+        return {**scores, "rank_by_original": int(np.median(ranks))}
+
+    @cached_property
+    def _index_queries(self) -> tuple[Indices, Relevance]:
+        """Rows of queries that share a label with a changed photo, and for each the database photos that share none."""
+        rows = np.flatnonzero(relevance(self.experiment.queries.labels, self.labels).any(axis=1))
+        rows = np.sort(np.random.default_rng(self.experiment.seed).permutation(rows)[:_INDEX_QUERIES])
+        return rows, ~relevance(self.experiment.queries.labels[rows], self.experiment.database.labels)
+
+    @staticmethod
+    def _within(name: str, distances: Distances, relevant: Relevance, counted: Relevance) -> dict[str, Any]:
+        """Return the MAP within each query's counted entries; None where no query has a relevant one."""
+        rows = relevant.any(axis=1)
+        if not rows.any():
+            return {f"map_{name}": None, f"map_{name}_random": None, f"map_{name}_lowest": None}
+        # Entries behind every relevant one do not count, so those left out are put last. Small integers sort fastest.
+        ranked = np.where(counted, distances, _LAST).astype(np.int16)[rows]
+        floor = floor_within(relevant[rows], counted[rows])
+        return {
+            f"map_{name}": round(mean_average_precision(ranked, relevant[rows]), 4),
+            f"map_{name}_random": round(floor.random, 4),
+            f"map_{name}_lowest": round(floor.lowest, 4),
+        }
+
+
+def codes_of(
+    opened: OpenModel, photos: Sequence[Pixels], change: Callable[[Pixels], Pixels] | None = None
+) -> RelaxedCodes:
+    """Return the relaxed (n, K) codes of upright pixels, after `change` where one is given."""
+    return _batched(opened, photos, change, lambda images: opened.model(images).code)
+
+
+def features_of(opened: OpenModel, photos: Sequence[Pixels]) -> Features:
+    """Return the (n, D) features of upright pixels."""
+    return _batched(opened, photos, None, opened.model.features)
+
+
+@torch.inference_mode()
+def _batched(
+    opened: OpenModel,
+    photos: Sequence[Pixels],
+    change: Callable[[Pixels], Pixels] | None,
+    output: Callable[[Tensor], Tensor],
+) -> NDArray[np.float32]:
+    rows = []
+    for first in range(0, len(photos), _BATCH):
+        batch = photos[first : first + _BATCH]
+        changed = batch if change is None else map(change, batch)
+        images = torch.stack([pillow_view(pixels, opened.card.input) for pixels in changed])
+        rows.append(output(images.to(opened.device)).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def cosine(a: Features, b: Features) -> NDArray[np.float32]:
+    """Return the (Q, N) cosines of (Q, D) and (N, D) features."""
+    found: NDArray[np.float32] = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (
+        b / np.linalg.norm(b, axis=1, keepdims=True)
+    ).T
+    return found
+
+
+def pixels_of(trials: Iterable[Trial]) -> list[Pixels]:
+    """Return the upright pixels of trials."""
+    return [trial.pixels for trial in trials]
+
+
+def image_quality(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return PSNR in dB, SSIM and the largest change in 8-bit levels of trials against the picked queries."""
+    pairs = [(trial.pixels, photo) for trial, photo in zip(trials, experiment.photos, strict=False)]
+    noise = [psnr_db(after, before) for after, before in pairs]
+    return {
+        "photos": len(trials),
+        "median_psnr_db": round(float(np.median(noise)), 2),
+        "lowest_psnr_db": round(min(noise), 2),
+        "median_ssim": round(float(np.median([ssim(after, before) for after, before in pairs])), 5),
+        "largest_levels": max(linf_levels(after, before) for after, before in pairs),
+    }
+
+
+def target_distances(codes: RelaxedCodes, wanted: Bits) -> dict[str, Any]:
+    """Return how near (n, K) codes came to their wanted bits."""
+    distances = (bits_of(codes) != wanted).sum(axis=1)
+    return {
+        "mean_distance_to_target": round(float(distances.mean()), 3),
+        "share_at_target": round(float((distances == 0).mean()), 4),
+    }

@@ -1,0 +1,253 @@
+"""Trials of methods: the picked queries of an experiment, searched towards given bits, each once.
+
+Published methods run by their own rules; `rnm` runs as `protect` runs it. Cached trials are not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hashshield.arrays import Bits, Pixels
+from hashshield.attacks.grid import Grid, make_grid
+from hashshield.attacks.methods import METHODS, Method
+from hashshield.attacks.objectives import Objective
+from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
+from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
+from hashshield.bench.config import PAPER_STEPS
+from hashshield.bench.experiment import Experiment
+from hashshield.bench.results import Trial
+from hashshield.metrics.hamming import to_hex
+from hashshield.models.load import OpenModel
+from hashshield.models.network_views import NetworkView
+from hashshield.transforms import resized, to_image
+from hashshield.types import Progress
+
+__all__ = [
+    "Attack",
+    "attacks_of",
+    "execution_for",
+    "progress_units",
+    "rounding_grid",
+    "run_searches",
+    "seeded_generator",
+    "written_pixels",
+]
+
+_OWN_METHODS = ("rnm", "rnm-first")
+_BATCH, _SMALL_SIDE, _SMALL_BATCH = 8, 64, 16
+"""Networks of small pictures spend their time between operations: 16 at once take a third of the time of two (measured:
+3.5 in place of 10.3 ms a step and photo, VGG-11 at 32 pixels on two cores)."""
+_UNIT = 40
+"""Gradient steps that count as one unit of progress."""
+
+_Made = tuple[int, Pixels, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A method and the rule it runs by."""
+
+    name: str
+    method: Method
+    steps: int
+    min_margin: float = 0.0
+    sees_rounding: bool = False
+    """True if the search sees pixels rounded as they will be written, as `protect` lets it for small photos."""
+    returns_last: bool = True
+    """True if the change at the last step counts, as published rules return it; False for the smallest that reached."""
+
+    @property
+    def units(self) -> int:
+        """Units of progress that one photo takes."""
+        return max(1, -(-self.steps // _UNIT))
+
+
+def attacks_of(names: Iterable[str], steps: int | None, limit: int = PAPER_STEPS) -> list[Attack]:
+    """Return attacks by name of their methods; none takes more than `limit` steps.
+
+    `steps` is for `rnm` and `rnm-first`, which run as `protect` runs them (None: their own number). The others run by
+    their published rules.
+    """
+    return [_attack(METHODS[name], steps, limit) for name in names]
+
+
+def _attack(method: Method, steps: int | None, limit: int) -> Attack:
+    if method.name in _OWN_METHODS:
+        most = min(limit, method.steps if steps is None else steps)
+        return Attack(method.name, method, most, method.min_margin, sees_rounding=True, returns_last=False)
+    return Attack(method.name, method, min(limit, method.steps))
+
+
+def progress_units(attacks: Sequence[Attack], photos: int) -> int:
+    """Return the units of progress that these attacks on so many photos take."""
+    return photos * sum(attack.units for attack in attacks)
+
+
+def run_searches(
+    experiment: Experiment,
+    length: int,
+    attack: Attack,
+    wanted: Bits,
+    *,
+    tau: float,
+    times: int = 1,
+    progress: Progress,
+) -> list[Trial]:
+    """Return one trial for each row of (times * n, K) `wanted`, which go to the first n picked queries, `times` over.
+
+    Several targets for the same photos are searched together, because larger batches take less time per photo.
+    """
+    count = len(wanted) // times
+    run = _Run(experiment, experiment.model(length), attack, wanted, count, tau, progress)
+    settings = [run.settings(i) for i in range(len(wanted))]
+    trials = {i: trial for i, s in enumerate(settings) if (trial := experiment.cache.trial(s)) is not None}
+    for _ in range(len(trials) * attack.units):
+        progress.done(None)
+    missing = [i for i in range(len(wanted)) if i not in trials]
+    if missing:
+        progress.photo(f"{attack.name}, {length} bits, tau {tau}")
+    for i, pixels, record in run.noise(missing) if attack.method.noise else run.search(missing):
+        trials[i] = experiment.cache.keep(settings[i], pixels, record)
+    return [trials[i] for i in range(len(wanted))]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """One attack on some photos; it yields (row of `wanted`, pixels, record)."""
+
+    experiment: Experiment
+    opened: OpenModel
+    attack: Attack
+    wanted: Bits
+    count: int
+    """Photos; row i of `wanted` belongs to photo i modulo `count`."""
+    tau: float
+    progress: Progress
+
+    def settings(self, i: int) -> dict[str, Any]:
+        """Return everything that decides the trial of row i."""
+        path, files, attack = self.experiment.query_path(self._row(i)), self.experiment.files, self.attack
+        return {
+            "checkpoint": self.experiment.digest,
+            "bits": self.opened.bits,
+            "photo": [files.name, path.relative_to(files.root).as_posix(), path.stat().st_size],
+            "method": [attack.method.name, attack.steps, attack.min_margin, attack.sees_rounding, attack.returns_last],
+            "wanted": "" if attack.method.noise else to_hex(self.wanted[i]),
+            "tau": self.tau,
+            "seed": self.experiment.seed,
+            "device": self.opened.device.type,
+        }
+
+    def noise(self, missing: Sequence[int]) -> Iterator[_Made]:
+        """Add uniform noise in place of a search."""
+        for i in missing:
+            pixels = uniform_noise(self._pixels(i), tau=self.tau, generator=self._generator(i))
+            yield i, pixels, {"steps": 0, "first_reached": None, "distances": []}
+            self.progress.done(None)
+
+    def search(self, missing: Sequence[int]) -> Iterator[_Made]:
+        """Search all photos together. Raise InternalError where one photo fails."""
+        lock = Lock()
+
+        def tick(count: int) -> None:
+            with lock:
+                for _ in range(count):
+                    self.progress.done(None)
+
+        watchers = {i: _Watcher(self.wanted[i], tick) for i in missing}
+        config, execution = SearchConfig(self.tau, self.attack.steps), execution_for(self.opened)
+        tasks = (self._task(i, watchers[i]) for i in missing)
+        for found in search(tasks, [NetworkView(self.opened)], self.attack.method, config, execution):
+            if found.error is not None:
+                raise found.error
+            i = found.key
+            assert isinstance(i, int)
+            watchers[i].finish(self.attack.units)
+            change = found.last if self.attack.returns_last else found.delta
+            pixels = written_pixels(self._pixels(i), change, tau=self.tau, generator=self._generator(i))
+            record = {"steps": found.steps, "first_reached": found.first_reached, "distances": watchers[i].distances}
+            yield i, pixels, record
+
+    def _task(self, i: int, watcher: _Watcher) -> SearchTask:
+        pixels, device = self._pixels(i), self.opened.device
+        if self.attack.sees_rounding:
+            grid = rounding_grid(pixels, tau=self.tau, generator=self._generator(i))
+        else:
+            grid = make_grid(pixels)
+        objective = Objective(torch.from_numpy(self.wanted[i]).float().to(device), min_margin=self.attack.min_margin)
+        return SearchTask(grid.to(device), [objective], key=i, watch=watcher)
+
+    def _row(self, i: int) -> int:
+        return int(self.experiment.picked[i % self.count])
+
+    def _pixels(self, i: int) -> Pixels:
+        return self.experiment.photos[i % self.count]
+
+    def _generator(self, i: int) -> torch.Generator:
+        return seeded_generator(self.experiment.seed, self._row(i))
+
+
+def seeded_generator(seed: int, row: int) -> torch.Generator:
+    """Return the generator of one photo's rounding and noise."""
+    return torch.Generator().manual_seed(seed * 100_003 + row)
+
+
+def execution_for(opened: OpenModel) -> Execution:
+    """Return batch size and threads that suit the size of the network's input."""
+    cpu_workers = torch.get_num_threads() if opened.device.type == "cpu" else 1
+    if opened.card.input.crop > _SMALL_SIDE:
+        return Execution(_BATCH, cpu_workers=cpu_workers)
+    return Execution(cpu_workers * _SMALL_BATCH, cpu_workers=cpu_workers, micro_batch=_SMALL_BATCH)
+
+
+class _Watcher:
+    """Receives the code of one photo at every step, in any thread; records distances and reports progress."""
+
+    def __init__(self, wanted: Bits, tick: Callable[[int], None]) -> None:
+        self.wanted = torch.from_numpy(wanted) > 0
+        self.tick = tick
+        self.distances: list[list[int]] = []
+        """[step, distance] wherever the distance changed."""
+        self.ticked = 0
+
+    def __call__(self, step: int, codes: Sequence[Tensor]) -> None:
+        distance = int(((codes[0].cpu() > 0) != self.wanted).sum())
+        if not self.distances or self.distances[-1][1] != distance:
+            self.distances.append([step, distance])
+        if step and step % _UNIT == 0:
+            self.ticked += 1
+            self.tick(1)
+
+    def finish(self, count: int) -> None:
+        """Report the units that a search which ended early left out."""
+        self.tick(count - self.ticked)
+
+
+def rounding_grid(pixels: Pixels, *, tau: float, generator: torch.Generator) -> Grid:
+    """Return the grid of upright (H, W, 3) `pixels` on which the search sees changes rounded to 8 bits, as written."""
+    grid = make_grid(pixels)
+    noise_cache: dict[int, Tensor] = {}
+
+    def written(change: Tensor) -> Tensor:
+        after = written_pixels(pixels, change, tau=tau, generator=generator, noise_cache=noise_cache)
+        return to_image(resized(after, *grid.image.shape[1:])).to(change.device)
+
+    return replace(grid, written=written)
+
+
+def written_pixels(
+    pixels: Pixels,
+    delta: Tensor,
+    *,
+    tau: float,
+    generator: torch.Generator,
+    noise_cache: dict[int, Tensor] | None = None,
+) -> Pixels:
+    """Return upright `pixels` with a change of their grid, as a lossless file will hold them."""
+    return apply_perturbation(pixels, delta, tau=tau, orientation=1, generator=generator, noise_cache=noise_cache)
