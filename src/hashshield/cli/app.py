@@ -17,13 +17,12 @@ from hashshield.cli import (
     options,
     originals,
     protect,
-    restore,
     train,
     verify,
     watch,
 )
-from hashshield.cli.output import Sink
-from hashshield.cli.words import document_of_nothing, empty_word
+from hashshield.cli.command_line import document_of_nothing, empty_word
+from hashshield.cli.output import Report
 
 __all__ = ["app"]
 
@@ -42,7 +41,7 @@ class _Group(TyperGroup):
         if reason is not None:
             raise typer.BadParameter(reason, ctx=ctx)
         ctx.meta[_WORDS] = list(args)
-        Sink.begun = False
+        Report.begun = False
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -50,7 +49,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            if Sink.begun:
+            if Report.begun:
                 # A second Ctrl-C, after the report of the first.
                 raise typer.Exit(130) from None
             document = document_of_nothing(ctx.meta[_WORDS])
@@ -108,7 +107,7 @@ options.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
 options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
 options.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)
-options.register(app, restore.restore, "restore", restore.EXAMPLES, panel=PHOTOS)
+options.register(app, originals.restore, "restore", originals.RESTORE_EXAMPLES, panel=PHOTOS)
 app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
 options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
 app.add_typer(models.app, name="models", rich_help_panel=NETWORKS)

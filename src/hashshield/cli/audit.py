@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Column, Layout, Sink, count
+from hashshield.cli.output import Column, Layout, Report, count
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _neighbours(rows: Sequence[Audit]) -> list[tuple[Audit, Any]]:
     return [(row, neighbour) for row in rows for neighbour in row.nearest_before]
 
 
-def _closing(rows: Sequence[Audit]) -> list[str]:
+def _footer(rows: Sequence[Audit]) -> list[str]:
     lines = []
     for row in rows:
         if row.status != "audited":
@@ -62,9 +62,9 @@ AUDIT = Layout(
         Column("Bits after", lambda line: str(line[1].distance_after), right=True),
         Column("Rank after", lambda line: str(line[1].rank_after), right=True),
     ),
-    spread=_neighbours,
-    closing=_closing,
-    numbers=lambda rows: {
+    expand=_neighbours,
+    footer=_footer,
+    summary=lambda rows: {
         "counts": {
             status: sum(row.status == status for row in rows) for status in ("audited", "unknown", "skipped", "failed")
         }
@@ -117,14 +117,14 @@ def audit(
     photo find each other, and what became of the original's look-alikes. Ranks count how many photos are nearer, so a
     tie goes to the service.
     """
-    with Sink("audit", AUDIT, as_json=as_json, quiet=quiet) as sink:
+    with Report("audit", AUDIT, as_json=as_json, quiet=quiet) as report:
         settings = resolve({"model": model, "device": device, "vault": vault, "exclude": exclude})
-        ensure_available(settings["model"].value, sink, yes=yes)
+        ensure_available(settings["model"].value, report, yes=yes)
 
         from hashshield.pipeline import audit as pipeline
 
-        with PhotoProgress(sink) as progress:
-            sink.finish(
+        with PhotoProgress(report) as progress:
+            report.finish(
                 pipeline.audit(
                     photo,
                     gallery,

@@ -9,9 +9,9 @@ import typer
 
 from hashshield.cli import benching as b
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, keyed
+from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "bench_goals"]
@@ -47,7 +47,7 @@ def bench_goals(
         "map_real_valued",
         "rank_features",
     )
-    with Sink("bench goals", layout, as_json=as_json, quiet=quiet) as sink:
+    with Report("bench goals", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
         wanted = b.words_of("goal", goal or ["away"])
         (preset,) = b.words_of("preset", [preset])

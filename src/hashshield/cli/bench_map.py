@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, keyed
+from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "bench_map"]
@@ -27,7 +27,7 @@ def bench_map(
     yes: o.Yes = False,
 ) -> None:
     """Mean average precision of a network, by the protocol of its card."""
-    with Sink(
+    with Report(
         "bench map", keyed("model", "bits", "split", "queries", "database", "map"), as_json=as_json, quiet=quiet
     ) as sink:
         settings = resolve({"model": model, "device": device})

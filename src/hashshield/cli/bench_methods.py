@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, keyed
+from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "bench_methods"]
@@ -48,7 +48,7 @@ def bench_methods(
         "median_ssim",
         "seconds",
     )
-    with Sink("bench methods", layout, as_json=as_json, quiet=quiet) as sink:
+    with Report("bench methods", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
         ensure_available(settings["model"].value[:1], sink, yes=yes)
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, keyed
+from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "bench_scale"]
@@ -36,7 +36,7 @@ def bench_scale(
 ) -> None:
     """Photos per second of one Ray worker and of several, and how near that is to as many times."""
     layout = keyed("model", "workers", "cores_each", "photos", "photos_per_second", "efficiency")
-    with Sink("bench scale", layout, as_json=as_json, quiet=quiet) as sink:
+    with Report("bench scale", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
         ensure_available(settings["model"].value[:1], sink, yes=yes)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Sink, keyed
+from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.config import resolve
 
@@ -30,7 +30,7 @@ def bench_size(
 ) -> None:
     """Time and memory that a large photo takes more than a small one."""
     layout = keyed("model", "megapixels", "without_ssim_seconds", "ssim_seconds", "whole_seconds", "peak_memory_mib")
-    with Sink("bench size", layout, as_json=as_json, quiet=quiet) as sink:
+    with Report("bench size", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
 
         from hashshield.bench import size as bench

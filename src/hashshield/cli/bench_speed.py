@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, keyed
+from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "bench_speed"]
@@ -29,7 +29,7 @@ def bench_speed(
 ) -> None:
     """Cost of a step over the bare gradient step, and of a whole run over what it cannot do without."""
     layout = keyed("model", "loop_over_floor", "photos", "photos_per_second", "whole_over_floor_decode_encode")
-    with Sink("bench speed", layout, as_json=as_json, quiet=quiet) as sink:
+    with Report("bench speed", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device})
         ensure_available(settings["model"].value[:1], sink, yes=yes)
 

@@ -9,9 +9,9 @@ import typer
 
 from hashshield.cli import benching as b
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, keyed
+from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "bench_survival"]
@@ -57,7 +57,7 @@ def bench_survival(
         "noise_median_from_original",
         "median_psnr_db",
     )
-    with Sink("bench survival", layout, as_json=as_json, quiet=quiet) as sink:
+    with Report("bench survival", layout, as_json=as_json, quiet=quiet) as sink:
         settings = resolve({"model": model, "device": device, "tau": tau})
         presets = b.words_of("preset", preset)
         wanted = None if goal is None else resolve({"goal": goal})["goal"].value

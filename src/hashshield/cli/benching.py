@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Layout, Sink
+from hashshield.cli.output import Layout, Report
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run(
 
     `others` are networks it needs besides.
     """
-    with Sink(command, layout._replace(resume=RESUME), as_json=as_json, quiet=quiet) as sink:
+    with Report(command, layout._replace(resume=RESUME), as_json=as_json, quiet=quiet) as sink:
         from hashshield.checkpoints.catalog import reference
 
         settings = resolve({"model": model, "device": device, "tau": tau})

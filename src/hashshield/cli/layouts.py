@@ -103,7 +103,7 @@ def _written_details(row: Outcome) -> list[str]:
     return lines
 
 
-def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
+def _protect_summary(rows: Sequence[Outcome]) -> dict[str, Any]:
     """The summary; what is measured is over the photos that were written."""
     written = [row for row in rows if row.status in _WRITTEN]
     from_original = [row.distance_from_original for row in written if row.distance_from_original is not None]
@@ -117,7 +117,7 @@ def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
         "planned_seconds": sum(row.seconds or 0 for row in rows if row.status == "planned") or None,
         "witness": _witnessed(written),
         "after_reencoding": {"transform": transform, "passed": passed, "measured": measured},
-        "survival": survival.numbers(written),
+        "survival": survival.summary(written),
     }
 
 
@@ -137,7 +137,7 @@ def _witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
     return found
 
 
-def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
+def _protect_footer(rows: Sequence[Outcome]) -> list[str]:
     """The verdicts in plain words."""
     if not rows:
         return ["No photos were found; nothing was changed."]
@@ -200,7 +200,7 @@ def _left_in_files(written: Sequence[Outcome]) -> list[str]:
     return lines
 
 
-def _verify_closing(rows: Sequence[Verification]) -> list[str]:
+def _verify_footer(rows: Sequence[Verification]) -> list[str]:
     counts = {status: number for status, number in _counts(rows, _VERDICTS).items() if number}
     if not counts:
         return ["No photos were found."]
@@ -213,7 +213,7 @@ def _verify_closing(rows: Sequence[Verification]) -> list[str]:
     return lines
 
 
-def _evaluate_closing(rows: Sequence[Evaluation]) -> list[str]:
+def _evaluate_footer(rows: Sequence[Evaluation]) -> list[str]:
     return [
         f"{row.protected}: {code.model} {code.view}: {code.distance_from_original} of {code.bits} bits differ"
         for row in rows[:_FIRST]
@@ -221,7 +221,7 @@ def _evaluate_closing(rows: Sequence[Evaluation]) -> list[str]:
     ]
 
 
-def _survival_closing(rows: Sequence[Evaluation]) -> list[str]:
+def _survival_footer(rows: Sequence[Evaluation]) -> list[str]:
     """What the table of transforms has no column for."""
     measured = [row for row in rows if row.psnr_db is not None]
     pixels = [
@@ -229,10 +229,10 @@ def _survival_closing(rows: Sequence[Evaluation]) -> list[str]:
         f"{row.linf_levels} levels"
         for row in measured[:_FIRST]
     ]
-    return _evaluate_closing(rows) + pixels + survival.still_matching(rows)
+    return _evaluate_footer(rows) + pixels + survival.still_matching(rows)
 
 
-def _restore_closing(rows: Sequence[Restoration]) -> list[str]:
+def _restore_footer(rows: Sequence[Restoration]) -> list[str]:
     counts = _counts(rows, _RESTORED)
     return (
         [", ".join(f"{number} {status}" for status, number in counts.items() if number) + "."]
@@ -252,10 +252,10 @@ PROTECT = Layout(
         Column("Steps", lambda row: _whole(row.steps or None), right=True),
         Column("Seconds", lambda row: _number(row.seconds or None), right=True),
     ),
-    shown=_first_and_remarkable,
-    closing=_protect_closing,
+    visible=_first_and_remarkable,
+    footer=_protect_footer,
     details=_written_details,
-    numbers=_protect_numbers,
+    summary=_protect_summary,
     resume="every file is either untouched or complete; run the same command again, it passes over what is done",
 )
 
@@ -268,10 +268,10 @@ VERIFY = Layout(
         Column("From own", lambda row: _worst_bits(row) or _whole(row.distance_from_original), right=True),
         Column("To goal", lambda row: _whole(row.distance_to_goal), right=True),
     ),
-    shown=_first_and_remarkable,
-    closing=_verify_closing,
+    visible=_first_and_remarkable,
+    footer=_verify_footer,
     details=lambda row: _measured(row.path, row.codes),
-    numbers=lambda rows: {"counts": _counts(rows, _VERDICTS)},
+    summary=lambda rows: {"counts": _counts(rows, _VERDICTS)},
 )
 
 EVALUATE = Layout(
@@ -285,24 +285,24 @@ EVALUATE = Layout(
         Column("Levels", lambda row: _whole(row.linf_levels), right=True),
         Column("Changed", lambda row: "" if row.changed_pixels is None else f"{row.changed_pixels:.0%}", right=True),
     ),
-    shown=_first_and_remarkable,
-    closing=_evaluate_closing,
+    visible=_first_and_remarkable,
+    footer=_evaluate_footer,
     details=lambda row: _measured(row.protected, row.codes, row.survival),
-    numbers=lambda rows: {
+    summary=lambda rows: {
         "counts": _counts(rows, ("compared", "failed")),
         "median_psnr_db": _median_psnr(rows),
-        "survival": survival.numbers(rows),
+        "survival": survival.summary(rows),
     },
 )
 
 SURVIVAL = EVALUATE._replace(
-    columns=survival.COLUMNS, spread=survival.lines, shown=lambda lines: lines, closing=_survival_closing
+    columns=survival.COLUMNS, expand=survival.lines, visible=lambda lines: lines, footer=_survival_footer
 )
 """`evaluate --survival`: its lines are transforms."""
 
 RESTORE = Layout(
     columns=(Column("File", lambda row: row.path), Column("Status", lambda row: row.status)),
-    shown=_first_and_remarkable,
-    closing=_restore_closing,
-    numbers=lambda rows: {"counts": _counts(rows, _RESTORED)},
+    visible=_first_and_remarkable,
+    footer=_restore_footer,
+    summary=lambda rows: {"counts": _counts(rows, _RESTORED)},
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.config import SETTINGS
-from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
     from hashshield.types import GoalSpec
@@ -54,8 +52,6 @@ __all__ = [
     "Vault",
     "Verbose",
     "Yes",
-    "ask",
-    "confirm",
     "default_note",
     "examples",
     "expanded",
@@ -225,28 +221,3 @@ def goal_of(
     from hashshield.pipeline import request
 
     return request.goal_of(target, target_set, target_class, goal, spelled=lambda key: f"--{key.replace('_', '-')}")
-
-
-def ask(question: str, *, yes: bool) -> None:
-    """Ask a person who is there before something long or large; scripts go on. A no ends the command."""
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        _agreed(question)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before what cannot be undone; off a terminal it needs --yes. Raises UsageError, or ends the command."""
-    if yes:
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question} There is nobody to ask here; add --yes if you mean it")
-    _agreed(question)
-
-
-def _agreed(question: str) -> None:
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
-        # Ctrl-C at the question is an interruption as anywhere else, with its exit code.
-        raise KeyboardInterrupt from None
-    if not agreed:
-        raise typer.Abort

@@ -1,4 +1,4 @@
-"""`hashshield originals`: look after the vault."""
+"""`hashshield restore` and `hashshield originals`: bring originals back, and look after the vault."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import RESTORE
-from hashshield.cli.output import Column, Layout, Sink, count
+from hashshield.cli.output import Column, Layout, Report, count
+from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import confirm
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
     from hashshield.pipeline.originals import Original, Repaired
 
-__all__ = ["app"]
+__all__ = ["RESTORE_EXAMPLES", "app", "restore"]
+
+RESTORE_EXAMPLES = o.examples(
+    "hashshield restore photos/                 # byte for byte as they were",
+    "hashshield restore --last-run --dry-run    # what the last protect changed",
+    "hashshield restore --last-run",
+)
 
 app = typer.Typer(
     help="Look after the originals in the vault.",
@@ -36,7 +44,7 @@ def _total(rows: Sequence[Original]) -> str:
     return f"{count(len(rows), 'original')}, {_size(sum(row.size for row in rows))}"
 
 
-def _numbers(rows: Sequence[Original]) -> dict[str, Any]:
+def _summary(rows: Sequence[Original]) -> dict[str, Any]:
     states = [row.state for row in rows]
     return {"counts": {state: states.count(state) for state in sorted(set(states))}, "bytes": sum(r.size for r in rows)}
 
@@ -49,7 +57,7 @@ _ORIGINALS = (
     Column("Size", lambda row: _size(row.size), right=True),
     Column("SHA-256", lambda row: row.id[:12]),
 )
-_LIST = Layout(columns=_ORIGINALS, closing=lambda rows: [f"{_total(rows)}."], numbers=_numbers)
+_LIST = Layout(columns=_ORIGINALS, footer=lambda rows: [f"{_total(rows)}."], summary=_summary)
 _FORGET = Layout(
     columns=(
         Column("File", lambda row: row.path),
@@ -57,7 +65,7 @@ _FORGET = Layout(
         Column("Originals", lambda row: str(len(row.originals)), right=True),
         Column("Kept for others", lambda row: str(len(row.shared)), right=True),
     ),
-    closing=lambda rows: [
+    footer=lambda rows: [
         f"{path}: holds the same photo and is still there; its records and its original stay."
         for row in rows
         for path in row.kept_for
@@ -71,7 +79,7 @@ _REPAIR = Layout(
         Column("Recovered", lambda row: str(row.recovered), right=True),
         Column("Damaged", lambda row: str(len(row.damaged)), right=True),
     ),
-    closing=lambda rows: [line for row in rows for line in _after_repair(row)],
+    footer=lambda rows: [line for row in rows for line in _after_repair(row)],
 )
 
 
@@ -85,12 +93,59 @@ def _after_repair(row: Repaired) -> list[str]:
     return lines
 
 
+def restore(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", readable=False, help="Protected photos, or folders of them."),
+    ] = None,
+    last_run: Annotated[
+        bool, o.switch("--last-run", text="All that the last protect changed, below PATH if given.", panel=o.FILES)
+    ] = False,
+    force: Annotated[
+        bool,
+        o.switch("--force", text="Also files edited since; the edit goes to the vault.", panel=o.FILES),
+    ] = False,
+    dry_run: Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)] = False,
+    vault: o.Vault = None,
+    break_links: o.BreakLinks = False,
+    allow_root: o.AllowRoot = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.EveryFile = False,
+) -> None:
+    """Bring originals back from the vault, byte for byte.
+
+    A photo is found by its content, so moved, renamed and copied files count. A file that was edited after
+    protection is refused without --force.
+    """
+    with Report("restore", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        if not paths and not last_run:
+            raise UsageError("name the photos or folders to restore, or give --last-run")
+        settings = resolve({"vault": vault})
+
+        from hashshield.pipeline import restore as pipeline
+
+        with PhotoProgress(report) as progress:
+            report.finish(
+                pipeline.restore(
+                    o.expanded(paths or []),
+                    vault=settings["vault"].value,
+                    force=force,
+                    dry_run=dry_run,
+                    last_run=last_run,
+                    break_links=break_links,
+                    allow_root=allow_root,
+                    progress=progress,
+                )
+            )
+
+
 def list_(vault: o.Vault = None, as_json: o.Json = False) -> None:
     """List the originals that are kept, for which files, and whether something still depends on them."""
-    with Sink("originals list", _LIST, as_json=as_json) as sink:
+    with Report("originals list", _LIST, as_json=as_json) as report:
         from hashshield.pipeline import originals
 
-        sink.finish(originals.list_originals(resolve({"vault": vault})["vault"].value))
+        report.finish(originals.list_originals(resolve({"vault": vault})["vault"].value))
 
 
 def prune(
@@ -114,8 +169,8 @@ def prune(
 ) -> None:
     """Delete originals for good, to free space. The files they belong to can no longer be restored."""
     verb = "Would delete" if dry_run else "Deleted"
-    layout = Layout(columns=_ORIGINALS, closing=lambda rows: [f"{verb} {_total(rows)}."], numbers=_numbers)
-    with Sink("originals prune", layout, as_json=as_json, quiet=quiet) as sink:
+    layout = Layout(columns=_ORIGINALS, footer=lambda rows: [f"{verb} {_total(rows)}."], summary=_summary)
+    with Report("originals prune", layout, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
@@ -131,14 +186,14 @@ def prune(
 
         chosen = pruned(dry_run=True)
         if dry_run or not chosen:
-            sink.finish(chosen)
+            report.finish(chosen)
             return
         needed = sum(original.in_use for original in chosen)
         question = f"Delete {_total(chosen)}, for good?"
         if needed:
             question += f" {needed} of them {'is' if needed == 1 else 'are'} the only way back for a protected file."
-        o.confirm(question, yes=yes)
-        sink.finish(pruned(dry_run=False))
+        confirm(question, yes=yes)
+        report.finish(pruned(dry_run=False))
 
 
 def export(
@@ -151,11 +206,11 @@ def export(
     verbose: o.EveryFile = False,
 ) -> None:
     """Write copies of all originals to a folder, under their names; nothing that exists is overwritten."""
-    with Sink("originals export", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
+    with Report("originals export", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
-        sink.finish(originals.export(folder, vault=where, dry_run=dry_run, allow_root=allow_root))
+        report.finish(originals.export(folder, vault=where, dry_run=dry_run, allow_root=allow_root))
 
 
 def forget(
@@ -172,7 +227,7 @@ def forget(
     yes: o.Yes = False,
 ) -> None:
     """Delete for good what is kept and recorded about photos. They can no longer be restored or verified."""
-    with Sink("originals forget", _FORGET, as_json=as_json, quiet=quiet) as sink:
+    with Report("originals forget", _FORGET, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
@@ -182,11 +237,11 @@ def forget(
             what = (
                 "everything in the vault" if not paths else f"the originals and records of {count(len(paths), 'path')}"
             )
-            o.confirm(f"Delete {what}, for good?", yes=yes)
+            confirm(f"Delete {what}, for good?", yes=yes)
         for path in paths or ():
-            sink.add(originals.forget(path, vault=where, dry_run=dry_run))
+            report.add(originals.forget(path, vault=where, dry_run=dry_run))
         if everything:
-            sink.add(originals.forget_all(vault=where, dry_run=dry_run))
+            report.add(originals.forget_all(vault=where, dry_run=dry_run))
 
 
 def repair(
@@ -196,10 +251,10 @@ def repair(
     quiet: o.Quiet = False,
 ) -> None:
     """Rebuild a lost or damaged ledger from the records beside the originals; every original is read back."""
-    with Sink("originals repair", _REPAIR, as_json=as_json, quiet=quiet) as sink:
+    with Report("originals repair", _REPAIR, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
 
-        sink.add(originals.repair(vault=resolve({"vault": vault})["vault"].value, dry_run=dry_run))
+        report.add(originals.repair(vault=resolve({"vault": vault})["vault"].value, dry_run=dry_run))
 
 
 o.register(app, list_, "list", o.examples("hashshield originals list", "hashshield originals list --json"))

@@ -8,8 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from hashshield.cli.output import Sink
-from hashshield.cli.text import clean
+from hashshield.cli.output import Report
+from hashshield.text import clean
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -73,11 +73,11 @@ class _Live:
             text = f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}" if rate else ""
             self._bar.update(self._task, completed=done, rate=text)
 
-    def _tell(self, sink: Sink, text: str) -> None:
+    def _tell(self, report: Report, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(clean(text), markup=False, highlight=False, emoji=False)
         else:
-            sink.note(text)
+            report.note(text)
 
     def _end(self) -> None:
         if self._bar is not None:
@@ -86,11 +86,11 @@ class _Live:
 
 
 class PhotoProgress(_Live):
-    """The pipeline's `Progress`; hands every finished row to the sink, so that an interruption still reports them."""
+    """The pipeline's `Progress`; hands every finished row to the report, so that an interruption still reports them."""
 
-    def __init__(self, sink: Sink, *, unit: str = "photo") -> None:
-        super().__init__(quiet=sink.quiet)
-        self._sink, self._told, self._done, self._unit = sink, set[str](), 0, unit
+    def __init__(self, report: Report, *, unit: str = "photo") -> None:
+        super().__init__(quiet=report.quiet)
+        self._report, self._told, self._done, self._unit = report, set[str](), 0, unit
         self._total = 0
 
     def __enter__(self) -> PhotoProgress:
@@ -115,7 +115,7 @@ class PhotoProgress(_Live):
     def done(self, outcome: object) -> None:
         """Report one finished photo; None for work that has no row of its own."""
         if outcome is not None:
-            self._sink.add(outcome)
+            self._report.add(outcome)
         self._done += 1
         self._update(done=self._done, unit=self._unit)
 
@@ -124,15 +124,15 @@ class PhotoProgress(_Live):
         if text in self._told:
             return
         self._told.add(text)
-        self._tell(self._sink, text)
+        self._tell(self._report, text)
 
 
 class DownloadProgress(_Live):
     """The catalogue's `FetchProgress`: bytes here, rate and time left of one file after the other."""
 
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(quiet=sink.quiet)
-        self._sink = sink
+    def __init__(self, report: Report) -> None:
+        super().__init__(quiet=report.quiet)
+        self._report = report
         self._first: int | None = None
 
     def __enter__(self) -> DownloadProgress:
@@ -163,15 +163,15 @@ class DownloadProgress(_Live):
 
     def notice(self, text: str) -> None:
         """Tell the user something."""
-        self._tell(self._sink, text)
+        self._tell(self._report, text)
 
 
 class EpochProgress(_Live):
     """The trainer's `Reporter`: epochs done, loss and MAP of the last, rate and time left."""
 
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(quiet=sink.quiet)
-        self._sink = sink
+    def __init__(self, report: Report) -> None:
+        super().__init__(quiet=report.quiet)
+        self._report = report
 
     def __enter__(self) -> EpochProgress:
         return self
@@ -181,7 +181,7 @@ class EpochProgress(_Live):
 
     def note(self, text: str) -> None:
         """Say what is being done."""
-        self._tell(self._sink, text)
+        self._tell(self._report, text)
 
     def epoch(self, epoch: Epoch) -> None:
         """Show one finished epoch."""

@@ -12,10 +12,9 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink
-from hashshield.cli.pages import check_report, reported
+from hashshield.cli.output import Report, check_page, with_page
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ask, confirm, ensure_available
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
@@ -141,7 +140,7 @@ def protect(
         ),
     ] = None,
     as_json: o.Json = False,
-    report: o.ReportPage = None,
+    page: o.ReportPage = None,
     redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -154,8 +153,8 @@ def protect(
     """
     piped = Path("-") in paths
     data = sys.stderr if piped else None
-    sink = Sink("protect", PROTECT, as_json=as_json, quiet=quiet, verbose=verbose, data=data)
-    with sink:
+    report = Report("protect", PROTECT, as_json=as_json, quiet=quiet, verbose=verbose, data=data)
+    with report:
         settings = resolve(
             {
                 "model": model,
@@ -185,7 +184,7 @@ def protect(
         _check_engine(engine, ray_address, workers, piped=piped)
         if sample is not None and output is None and not dry_run:
             output = Path(tempfile.mkdtemp(prefix="hashshield-sample-"))
-            sink.note(f"Copies go to {output}; your photos stay as they are.")
+            report.note(f"Copies go to {output}; your photos stay as they are.")
 
         from hashshield.pipeline.request import request_of
 
@@ -201,34 +200,34 @@ def protect(
             seed=seed,
         )
         if piped:
-            if report is not None or redact:
+            if page is not None or redact:
                 raise UsageError("- stands for one photo through a pipe, of which no --report can be made")
-            _through_pipe(paths, request, sink, yes=yes)
+            _through_pipe(paths, request, report, yes=yes)
             return
         if output is not None and output.exists() and not output.is_dir():
             raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
-        if report is not None and (dry_run or (no_backup and output is None)):
+        if page is not None and (dry_run or (no_backup and output is None)):
             raise UsageError(
                 "--report shows photos beside their originals: --dry-run makes none, and --no-backup keeps none unless "
                 "copies are written with --output; leave one of them out"
             )
-        check_report(report, redact=redact)
+        check_page(page, redact=redact)
         if no_backup and output is None and not dry_run:
-            o.confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
+            confirm("Without a backup the originals cannot be restored. Go on?", yes=yes)
         if not dry_run:
-            ensure_available(_networks(request), sink, yes=yes)
+            ensure_available(_networks(request), report, yes=yes)
 
-        with PhotoProgress(sink) as progress, reported(report, sink, progress, redact=redact, vault=request.vault):
+        with PhotoProgress(report) as progress, with_page(page, report, progress, redact=redact, vault=request.vault):
             if engine == "ray":
                 from hashshield.fleet import run as fleet
 
                 found = o.expanded(paths)
-                sink.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
+                report.finish(fleet.protect(found, request, address=ray_address, workers=workers, progress=progress))
             else:
                 from hashshield.pipeline import run
 
-                ask = partial(o.ask, yes=yes)
-                sink.finish(run.protect(o.expanded(paths), request, progress=progress, agree=ask))
+                agree = partial(ask, yes=yes)
+                report.finish(run.protect(o.expanded(paths), request, progress=progress, agree=agree))
 
 
 def _check_engine(engine: str, address: str | None, workers: int | None, *, piped: bool) -> None:
@@ -246,7 +245,7 @@ def _networks(request: Request) -> tuple[str, ...]:
     return request.models if request.witness in ("auto", "none") else (*request.models, request.witness)
 
 
-def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool) -> None:
+def _through_pipe(paths: list[Path], request: Request, report: Report, *, yes: bool) -> None:
     """Read one photo from standard input, write it to standard output; the report goes to standard error."""
     if len(paths) > 1 or request.output is not None or request.dry_run:
         raise UsageError(
@@ -254,12 +253,12 @@ def _through_pipe(paths: list[Path], request: Request, sink: Sink, *, yes: bool)
         )
     if sys.stdout.isatty() or sys.stdin.isatty():
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
-    ensure_available(_networks(request), sink, yes=yes)
+    ensure_available(_networks(request), report, yes=yes)
 
     from hashshield.pipeline import run
 
     data, outcome = run.protect_bytes(sys.stdin.buffer.read(), request, name="-")
-    sink.finish([outcome])
+    report.finish([outcome])
     if data is not None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

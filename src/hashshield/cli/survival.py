@@ -11,7 +11,7 @@ from hashshield.cli.output import Column
 if TYPE_CHECKING:
     from hashshield.types import Evaluation, Outcome
 
-__all__ = ["COLUMNS", "Line", "in_words", "lines", "numbers", "still_matching"]
+__all__ = ["COLUMNS", "Line", "in_words", "lines", "still_matching", "summary"]
 
 _CELLS = 24
 """Characters of a bar: half a bit of 48 each."""
@@ -53,7 +53,7 @@ def lines(rows: Iterable[Outcome | Evaluation]) -> list[Line]:
     return result
 
 
-def numbers(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
+def summary(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
     """The same for a JSON summary."""
     return [
         {
@@ -140,7 +140,7 @@ COLUMNS = (
     Column("After", lambda line: line.transform),
     Column("Network", lambda line: line.model),
     Column("From own", _from_own, right=True),
-    Column("", _bar, style=_style, drawn=True),
+    Column("", _bar, style=_style, is_chart=True),
     Column("To goal", lambda line: _number(_median(line.to_goal)), right=True),
     Column("Kept", _kept, style=_style),
 )

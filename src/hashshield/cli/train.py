@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Sink, properties
+from hashshield.cli.output import Report, properties
 from hashshield.cli.progress import EpochProgress
 from hashshield.config import resolve
 
@@ -49,7 +49,7 @@ def train(
     quiet: o.Quiet = False,
 ) -> None:
     """Train a hash network from a recipe and write it with its card."""
-    with Sink("train", _TRAIN, as_json=as_json, quiet=quiet) as sink:
+    with Report("train", _TRAIN, as_json=as_json, quiet=quiet) as report:
         device = resolve({"device": device})["device"].value
 
         from dataclasses import asdict, replace
@@ -66,8 +66,8 @@ def train(
             plan = replace(plan, name=name)
         if epochs:
             plan = replace(plan, stages=tuple(replace(stage, epochs=epochs) for stage in plan.stages))
-        with EpochProgress(sink) as progress:
+        with EpochProgress(report) as progress:
             card = run_training(
                 plan, data=data, output=output, seed=seed, device=device, resume=resume, reporter=progress
             )
-        sink.finish([asdict(card)])
+        report.finish([asdict(card)])

@@ -13,9 +13,9 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import VERIFY
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink
+from hashshield.cli.output import Report
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
@@ -72,7 +72,7 @@ def verify(
     Without --original the ledger knows what a photo's code was. A photo that neither knows is unknown: its code is
     printed and the exit code is 3.
     """
-    with Sink("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
+    with Report("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as report:
         goal = o.goal_of(target, target_set, target_class, None)
         if goal is not None and original is None:
             raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
@@ -88,11 +88,11 @@ def verify(
         )
         # The ledger names its own networks; a configured default must not take their place.
         models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
-        ensure_available(models or (otherwise if original else ()), sink, yes=yes)
+        ensure_available(models or (otherwise if original else ()), report, yes=yes)
 
         from hashshield.pipeline import verify as pipeline
 
-        with _piped(o.expanded(paths)) as (files, spelled), PhotoProgress(sink) as progress:
+        with _piped(o.expanded(paths)) as (files, spelled), PhotoProgress(report) as progress:
             rows = pipeline.verify(
                 files,
                 models=models,
@@ -106,7 +106,7 @@ def verify(
                 exclude=settings["exclude"].value,
                 progress=progress,
             )
-            sink.finish(map(spelled, rows))
+            report.finish(map(spelled, rows))
 
 
 @contextmanager

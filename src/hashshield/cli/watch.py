@@ -10,11 +10,11 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, count, plain, reasons, say
-from hashshield.cli.text import clean
+from hashshield.cli.output import Report, count, plain, reasons, say
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import SETTINGS, resolve
 from hashshield.errors import HashshieldError
+from hashshield.text import clean
 
 if TYPE_CHECKING:
     from hashshield.types import Outcome
@@ -135,7 +135,7 @@ def watch(
             from hashshield.pipeline.request import request_of
 
             request = request_of(settings, None, options={"break_links": False, "allow_root": allow_root})
-            ensure_available(request.models, Sink("watch", PROTECT, quiet=quiet), yes=yes)
+            ensure_available(request.models, Report("watch", PROTECT, quiet=quiet), yes=yes)
 
             from hashshield.pipeline.watch import watch as run
 
