@@ -117,8 +117,9 @@ def audit(
     photo find each other, and what became of the original's look-alikes. Ranks count how many photos are nearer, so a
     tie goes to the service.
     """
+    given = o.given(locals())
     with Report("audit", AUDIT, as_json=as_json, quiet=quiet) as report:
-        settings = resolve({"model": model, "device": device, "vault": vault, "exclude": exclude})
+        settings = resolve(given)
         ensure_available(settings["model"].value, report, yes=yes)
 
         from hashshield.pipeline import audit as pipeline

@@ -46,8 +46,9 @@ def evaluate(
     sizes, crops and more), and classical perceptual hashes are asked beside the networks. Name the target of photos
     that were aimed at one; of others about half of the bits have to differ from the original's.
     """
+    given = o.given(locals())
     with Report("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        settings = resolve({"model": model, "device": device, "survival": survival or None})
+        settings = resolve(given)
         check_page(page, redact=redact)
         if settings["survival"].value:
             report.layout = SURVIVAL

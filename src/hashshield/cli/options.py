@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,25 +21,36 @@ if TYPE_CHECKING:
     from hashshield.types import GoalSpec
 
 __all__ = [
+    "AcceptBest",
     "AllowRoot",
+    "BatchSize",
     "BreakLinks",
     "Device",
+    "DryRun",
+    "Engine",
     "EveryFile",
     "Exclude",
     "Force",
+    "Jobs",
     "Json",
     "KeepMtime",
     "LossyFormats",
+    "Method",
     "Models",
+    "NoBackup",
     "OptionalGoal",
+    "Output",
     "Paths",
     "Preset",
     "Quiet",
+    "RayAddress",
     "Redact",
     "RemoveCredentials",
     "ReportPage",
+    "Sample",
     "Seed",
     "Steps",
+    "Stop",
     "StripCopies",
     "StripGps",
     "StripMetadata",
@@ -51,10 +62,13 @@ __all__ = [
     "Tolerance",
     "Vault",
     "Verbose",
+    "Witness",
+    "Workers",
     "Yes",
     "default_note",
     "examples",
     "expanded",
+    "given",
     "goal_of",
     "register",
     "setting",
@@ -98,6 +112,15 @@ def examples(*lines: str) -> str:
     return "\n\n".join(("Examples:", *(f"$ {line}" for line in lines)))
 
 
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings among a command's arguments, for `config.resolve`: call it with `locals()` first of all.
+
+    A switch that is off counts as not given, because it has no negative form: environment or file may turn it on.
+    """
+    # By identity: --tolerance 0 equals False.
+    return {k: value for k, value in arguments.items() if k in SETTINGS and value is not None and value is not False}
+
+
 def register(
     app: typer.Typer, function: Callable[..., None], name: str, epilog: str, *, panel: str | None = None
 ) -> None:
@@ -109,7 +132,8 @@ def register(
 
 # Typer would end the whole run over one unreadable file; the pipeline makes it a row and goes on.
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH", readable=False, help="Photos, or folders searched for photos.")
+    list[Path],
+    typer.Argument(metavar="PATH", readable=False, help="Photos, or folders; - for one photo through a pipe."),
 ]
 
 Models = Annotated[
@@ -157,6 +181,7 @@ Exclude = Annotated[
     list[str] | None,
     setting("exclude", "Pass over files and folders of this shell pattern; repeatable.", panel=FILES, metavar="GLOB"),
 ]
+DryRun = Annotated[bool, switch("--dry-run", "-n", text="Say what would be done.", panel=FILES)]
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
 BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
 StripCopies = Annotated[
@@ -200,6 +225,71 @@ ReportPage = Annotated[
 Redact = Annotated[bool, switch("--redact", text="With --report: a page to share, without originals.", panel=REPORT)]
 EveryFile = Annotated[bool, switch("--verbose", "-v", text="Show every file, however many.", panel=REPORT)]
 Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
+
+# Of `protect` alone; here, so that its signature can be read.
+Witness = Annotated[
+    str | None,
+    setting(
+        "witness",
+        "Network never used in the search that is asked about the result: auto, none or NAME.",
+        panel=AIM,
+        metavar="NAME",
+    ),
+]
+AcceptBest = Annotated[bool, switch("--accept-best", text="Write the best found even when it falls short.", panel=AIM)]
+Method = Annotated[str | None, setting("method", f"The search: {words('method')}.", panel=SEARCH, metavar="WORD")]
+Stop = Annotated[
+    str | None,
+    setting(
+        "stop",
+        "Use the whole step budget, or end at the first success: budget or first.",
+        panel=SEARCH,
+        metavar="WORD",
+    ),
+]
+BatchSize = Annotated[
+    str | None,
+    setting("batch_size", "Photos searched at once; auto fits them to the memory.", panel=SEARCH, metavar="N"),
+]
+Jobs = Annotated[int | None, setting("jobs", "Threads that read and write photos.", panel=SEARCH, metavar="N")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Write copies here, not in place.", rich_help_panel=FILES),
+]
+NoBackup = Annotated[bool, switch("--no-backup", text="Keep no originals: no way back.", panel=FILES)]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        metavar="N",
+        min=1,
+        help="Try this many of the photos on copies; yours stay as they are.",
+        rich_help_panel=FILES,
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option("--engine", metavar="WORD", help="Who works: local or ray, with --output.", rich_help_panel=FLEET),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Ray cluster to use, which wants a token; else one of this machine.",
+        rich_help_panel=FLEET,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Ray processes with opened networks; one per GPU, or four cores.",
+        rich_help_panel=FLEET,
+    ),
+]
 
 
 def expanded(paths: Iterable[Path]) -> list[Path]:

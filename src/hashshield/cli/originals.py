@@ -33,8 +33,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-DryRun = Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)]
-
 
 def _size(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
@@ -105,7 +103,7 @@ def restore(
         bool,
         o.switch("--force", text="Also files edited since; the edit goes to the vault.", panel=o.FILES),
     ] = False,
-    dry_run: Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)] = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     break_links: o.BreakLinks = False,
     allow_root: o.AllowRoot = False,
@@ -161,7 +159,7 @@ def prune(
     unrecorded: Annotated[
         bool, o.switch("--unrecorded", text="Instead those that no record refers to.", panel=o.FILES)
     ] = False,
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -198,7 +196,7 @@ def prune(
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write them to.")],
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
@@ -220,7 +218,7 @@ def forget(
     everything: Annotated[
         bool, o.switch("--all", text="Everything in the vault; only its key stays.", panel=o.FILES)
     ] = False,
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -245,7 +243,7 @@ def forget(
 
 
 def repair(
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,

@@ -12,7 +12,7 @@ from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.output import Report, count, plain, reasons, say
 from hashshield.cli.prompts import ensure_available
-from hashshield.config import SETTINGS, resolve
+from hashshield.config import resolve
 from hashshield.errors import HashshieldError
 from hashshield.text import clean
 
@@ -108,33 +108,18 @@ def watch(
     What is there already is protected first. A file is taken when nothing has written to it for some seconds and no
     program has it open for writing. What is protected is left alone, also after a restart.
     """
-    given = {
-        "model": model,
-        "goal": goal,
-        "preset": preset,
-        "tau": tau,
-        "steps": steps,
-        "device": device,
-        "exclude": exclude,
-        "strip_copies": strip_copies or None,
-        "strip_gps": strip_gps or None,
-        "strip_metadata": strip_metadata or None,
-        "remove_credentials": remove_credentials or None,
-        "keep_mtime": keep_mtime or None,
-        "lossy_formats": lossy_formats or None,
-        "vault": vault,
-    }
+    given = o.given(locals())
     lines = _Lines(as_json=as_json, quiet=quiet, verbose=verbose)
 
     from hashshield.pipeline.between import terminable
 
     try:
         with terminable():
-            settings = resolve({**dict.fromkeys(SETTINGS), **given})
+            settings = resolve(given)
 
             from hashshield.pipeline.request import request_of
 
-            request = request_of(settings, None, options={"break_links": False, "allow_root": allow_root})
+            request = request_of(settings, None, allow_root=allow_root)
             ensure_available(request.models, Report("watch", PROTECT, quiet=quiet), yes=yes)
 
             from hashshield.pipeline.watch import watch as run

@@ -25,7 +25,7 @@ from hashshield.pipeline.originals import list_originals
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.run import protect
 from hashshield.storage import Store, cannot_be_written, default_root
-from hashshield.types import Finding, NullProgress, Progress, Request
+from hashshield.types import FileOptions, Finding, NullProgress, Progress, Request
 
 __all__ = ["doctor", "system_finding"]
 
@@ -237,7 +237,7 @@ def _self_test() -> Iterator[Finding]:
             vault=vault,
             seed=0,
             witness="none",
-            options={"allow_root": True},
+            file_options=FileOptions(allow_root=True),
         )
         began = time.monotonic()
         (row,) = protect([photo], request, progress=NullProgress())
