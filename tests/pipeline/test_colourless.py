@@ -54,7 +54,7 @@ def spread(photo: imaging.Photo) -> int:
 SLOW = {"nearly.png", "lossless.webp", "444.jpg", "lossy.webp", "a.avif"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, targets=[pytest.mark.slow] * (n in SLOW)) for n in FILES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in FILES])
 def test_no_colour_comes_in(name: str, tmp_path: Path, protect_now: Protect) -> None:
     data, allowed = FILES[name]
     path = tmp_path / name
