@@ -139,7 +139,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield originals')
-        commands='list prune export forget'
+        commands='list prune export forget repair'
         options='-h --help'
         ;;
     'hashshield originals list')
@@ -163,8 +163,14 @@ __hashshield_case() {
         esac
         ;;
     'hashshield originals forget')
-        options='-n --dry-run --vault --json -q --quiet -y --yes -h --help'
+        options='--all -n --dry-run --vault --json -q --quiet -y --yes -h --help'
         argument=file
+        case $previous in
+            --vault) takes=folder ;;
+        esac
+        ;;
+    'hashshield originals repair')
+        options='-n --dry-run --vault --json -q --quiet -h --help'
         case $previous in
             --vault) takes=folder ;;
         esac

@@ -27,7 +27,7 @@ EXAMPLES = o.examples(
 
 
 def _neighbours(rows: Sequence[Audit]) -> list[tuple[Audit, Any]]:
-    """One line for each photo that a search with the original shows."""
+    """Return one line for each photo that a search with the original shows."""
     return [(row, neighbour) for row in rows for neighbour in row.nearest_before]
 
 
@@ -81,12 +81,14 @@ def audit(
     ],
     original: Annotated[
         Path | None,
-        typer.Option("--original", metavar="FILE", help="The photo before; else the vault's.", rich_help_panel=o.AIM),
+        typer.Option("--original", metavar="FILE", help="The original; otherwise the vault's.", rich_help_panel=o.AIM),
     ] = None,
     model: o.Models = None,
     top: Annotated[
         int,
-        typer.Option("--top", metavar="N", min=1, help="Photos that a search shows.", rich_help_panel=o.SEARCH),
+        typer.Option(
+            "--top", metavar="N", min=1, help="Number of photos that a search shows.", rich_help_panel=o.SEARCH
+        ),
     ] = 10,
     threshold: Annotated[
         int | None,
@@ -94,7 +96,7 @@ def audit(
             "--threshold",
             metavar="N",
             min=0,
-            help="Bits up to which a photo is a match; an eighth of the code.",
+            help="Largest distance in bits of a match; otherwise an eighth of the code.",
             rich_help_panel=o.SEARCH,
         ),
     ] = None,
@@ -113,9 +115,9 @@ def audit(
 ) -> None:
     """Search a folder as a service would, with a photo before and after protection.
 
-    The photos of the folder are hashed and ranked by the bits in which they differ: how far down original and protected
-    photo find each other, and what became of the original's look-alikes. Ranks count how many photos are nearer, so a
-    tie goes to the service.
+    The photos of the folder are hashed and ranked by their distance in bits. The report says at which rank original and
+    protected photo find each other, and at which rank the original's nearest neighbours are afterwards. A rank counts
+    only photos that are strictly nearer, so ties favour the service.
     """
     given = o.given(locals())
     with Report("audit", AUDIT, as_json=as_json, quiet=quiet) as report:

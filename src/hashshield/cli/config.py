@@ -45,7 +45,7 @@ def config() -> None:
 def show(as_json: o.Json = False) -> None:
     """Print every setting, its value and its source: environment, configuration file or default.
 
-    A flag of a command goes before all three.
+    Options of a command take precedence over all three.
     """
     with Report("config show", _SHOW, as_json=as_json) as report:
         for key, found in resolve().items():

@@ -46,14 +46,14 @@ def doctor(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Look at what a run needs: versions, processor, settings, networks, cache, vault; and try one small picture.
+    """Check what a run needs: versions, processor, settings, networks, cache, vault; and protect a small test picture.
 
-    Nothing is changed. Exit code 1 when something would make a run fail; each finding says what to do.
+    Nothing is changed. The exit code is 1 if something would make a run fail; each finding says what to do.
     """
     with Report("doctor", _DOCTOR, as_json=as_json) as report:
         from hashshield.pipeline import doctor as checks
 
         with PhotoProgress(report) as progress:
             found = checks.doctor(vault, thorough=thorough, progress=progress)
-        # What is amiss is the very thing that was asked for, so here quiet leaves out what is well.
+        # Problems are the result of this command, so --quiet leaves out only what is in order.
         report.finish([row for row in found if row.status != "ok"] if quiet else found)

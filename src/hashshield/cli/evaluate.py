@@ -43,8 +43,8 @@ def evaluate(
     """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances.
 
     With --survival, the protected copies are measured again after what services do to photos (JPEG, WebP, smaller
-    sizes, crops and more), and classical perceptual hashes are asked beside the networks. Name the target of photos
-    that were aimed at one; of others about half of the bits have to differ from the original's.
+    sizes, crops and more), and with classical perceptual hashes. If the photos were protected with a target, name it;
+    otherwise about half of the bits have to differ from the original's.
     """
     given = o.given(locals())
     with Report("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as report:

@@ -1,4 +1,4 @@
-"""How the rows about photos are shown and summed up: protect, verify, evaluate, restore."""
+"""Layouts of the rows about photos: protect, verify, evaluate, restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EVALUATE", "PROTECT", "RESTORE", "SURVIVAL", "VERIFY"]
 
 _FIRST = 20
-"""Rows of a folder that are shown whatever their status."""
+"""Rows of a folder that a terminal shows whatever their status."""
 _STATUSES = ("protected", "already", "planned", "skipped", "short", "partial", "failed")
 _WRITTEN = ("protected", "partial")
 _VERDICTS = ("protected", "not_protected", "unknown", "skipped", "failed")
@@ -39,7 +39,7 @@ def _of(value: int | None, bits: int | None) -> str:
 
 
 def _worst_bits(row: Verification | Evaluation) -> str:
-    """The smallest distance from the original over networks and views, with its code length."""
+    """Return the smallest distance from the original over networks and views, as bits of the code length."""
     worst = min(row.codes, key=lambda code: code.distance_from_original / code.bits, default=None)
     return _of(worst.distance_from_original, worst.bits) if worst else ""
 
@@ -61,8 +61,8 @@ def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
 
 
 def _reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
-    """What every receipt answers for, how many written photos keep their goal after it, and of how many measured."""
-    # Late: with Pillow it would be a part of the time of --help.
+    """Return the transform in every receipt, how many written photos keep their goal after it, and of how many."""
+    # Imported late: Pillow would slow down --help.
     from hashshield.imaging.services import JPEG_Q75
 
     measured = [[row.passed for row in outcome.survival if row.transform == JPEG_Q75.name] for outcome in written]
@@ -70,7 +70,7 @@ def _reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
 
 
 def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRow] = ()) -> list[str]:
-    """One line per network, view and transform, for --verbose."""
+    """Return one line per network, view and transform, for --verbose."""
     lines = [
         f"{name}: {code.model} {code.view}: {code.distance_from_original} of {code.bits} bits from its own code, "
         f"{code.distance_to_goal} from the goal, least margin {code.min_margin:.3f}"
@@ -104,7 +104,7 @@ def _written_details(row: Outcome) -> list[str]:
 
 
 def _protect_summary(rows: Sequence[Outcome]) -> dict[str, Any]:
-    """The summary; what is measured is over the photos that were written."""
+    """Return the summary; its measurements cover the photos that were written."""
     written = [row for row in rows if row.status in _WRITTEN]
     from_original = [row.distance_from_original for row in written if row.distance_from_original is not None]
     to_goal = [row.distance_to_goal for row in written if row.distance_to_goal is not None]
@@ -122,7 +122,7 @@ def _protect_summary(rows: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """Per witness how many photos it no longer links, of how many, and the median distance in bits."""
+    """Return for each witness how many photos it no longer links, of how many, and the median distance in bits."""
     from statistics import median
 
     rows = [row for outcome in written for row in outcome.witness]
@@ -138,7 +138,7 @@ def _witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
 
 
 def _protect_footer(rows: Sequence[Outcome]) -> list[str]:
-    """The verdicts in plain words."""
+    """Return the verdicts in plain words."""
     if not rows:
         return ["No photos were found; nothing was changed."]
     counts = {status: number for status, number in _counts(rows, _STATUSES).items() if number}
@@ -177,7 +177,7 @@ def _protect_footer(rows: Sequence[Outcome]) -> list[str]:
 
 
 def _visibly(written: Sequence[Outcome]) -> str:
-    """How visible the changes are, and which photo to look at; empty when nothing was measured."""
+    """Return how visible the changes are, with the most changed photo; empty if nothing was measured."""
     psnr = _median_psnr(written)
     if psnr is None:
         return ""
@@ -187,7 +187,7 @@ def _visibly(written: Sequence[Outcome]) -> str:
 
 
 def _left_in_files(written: Sequence[Outcome]) -> list[str]:
-    """What the files still carry besides the protected pixels."""
+    """Return sentences on unprotected copies and personal data that the files still hold."""
     lines = []
     if copies := [row.unprotected_copies for row in written if row.unprotected_copies]:
         kinds = ", ".join(sorted(set(chain.from_iterable(copies))))
@@ -222,7 +222,7 @@ def _evaluate_footer(rows: Sequence[Evaluation]) -> list[str]:
 
 
 def _survival_footer(rows: Sequence[Evaluation]) -> list[str]:
-    """What the table of transforms has no column for."""
+    """Return the sentences for which the table of transforms has no column."""
     measured = [row for row in rows if row.psnr_db is not None]
     pixels = [
         f"{row.protected}: PSNR {_number(row.psnr_db)} dB, SSIM {_number(row.ssim, '.4f')}, largest change "

@@ -78,7 +78,7 @@ def info(
     ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Say what is known of a network: how it was trained, MAP, classes, licence."""
+    """Describe a network: how it was trained, MAP, classes, licence."""
     with Report("models info", _NAMES if classes else properties(), as_json=as_json) as report:
         wanted = name or resolve()["model"].value[0]
 
@@ -105,7 +105,7 @@ def info(
 
 
 def _range(values: Collection[float]) -> str:
-    """Of the code lengths; all of them on a line, and the summary too, leave no room for names in 80 columns."""
+    """Return least and largest MAP over the code lengths; 80 columns have no room for all of them."""
     return "-".join(f"{value:.3f}" for value in dict.fromkeys((min(values), max(values)))) if values else ""
 
 
@@ -127,7 +127,10 @@ def _file_row(entry: Entry, status: str, **more: Any) -> dict[str, Any]:
 
 
 def _named(names: Iterable[str]) -> list[Entry]:
-    """The networks of these names, each once; NAME:BITS, as completion offers it, means NAME."""
+    """Return the networks of these names, each once; NAME:BITS, as completion offers it, means NAME.
+
+    Raises UnknownNameError, and UsageError for a file.
+    """
     from hashshield.checkpoints import catalog
 
     found: dict[str, Entry] = {}
@@ -140,7 +143,7 @@ def _named(names: Iterable[str]) -> list[Entry]:
 
 
 def _raise_all(errors: list[CheckpointError]) -> None:
-    """One failure as it is; several as one, each on its own terms."""
+    """Raise a single error as it is, and several as one CheckpointError with all their messages."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -155,9 +158,10 @@ def download(
 ) -> None:
     """Download networks of the catalogue into the cache.
 
-    Size and SHA-256 are the catalogue's; where a file comes from does not matter. HASHSHIELD_MIRROR names another
-    address or a folder, HASHSHIELD_OFFLINE=1 forbids the network, HASHSHIELD_CACHE names another cache. The variables
-    http_proxy, https_proxy and no_proxy are honoured. What was cut off is gone on with the next time.
+    Every file is checked against the size and SHA-256 of the catalogue, so its source does not matter.
+    HASHSHIELD_MIRROR names another address or a folder, HASHSHIELD_OFFLINE=1 forbids the network, HASHSHIELD_CACHE
+    names another cache. The variables http_proxy, https_proxy and no_proxy are honoured. An interrupted download
+    continues the next time.
     """
     with Report("models download", _STATUS, as_json=as_json, quiet=quiet) as report:
         if bool(names) == every:
@@ -181,9 +185,9 @@ def download(
 
 
 def verify(names: Names = None, as_json: o.Json = False, quiet: o.Quiet = False) -> None:
-    """Check networks that are here: the digest, and that every code length loads, is finite and reacts to images.
+    """Check networks on this machine: the digest, and that every code length loads, is finite and reacts to images.
 
-    Without a name all that are here.
+    Without a name, all of them are checked.
     """
     with Report("models verify", _STATUS, as_json=as_json, quiet=quiet) as report:
         from hashshield.checkpoints import catalog
@@ -209,7 +213,7 @@ def remove(
     quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
-    """Remove downloaded and imported networks, and what is left of a download that was cut off."""
+    """Remove downloaded and imported networks, and what is left of interrupted downloads."""
     with Report("models remove", _STATUS, as_json=as_json, quiet=quiet) as report:
         from hashshield.checkpoints import cache
 
@@ -239,14 +243,15 @@ def path(
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint, or a hash network in ONNX.")],
     card: Annotated[
-        Path | None, typer.Option("--card", metavar="FILE", help="For ONNX: what the network reads and gives, in TOML.")
+        Path | None,
+        typer.Option("--card", metavar="FILE", help="For ONNX: inputs and outputs of the network, in TOML."),
     ] = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Take a checkpoint of your own into the cache, so that its card's name can stand for it.
+    """Import a checkpoint of your own into the cache, so that commands accept the name in its card.
 
-    It is looked at first, as models verify does. A file of the catalogue, however it came here, counts as downloaded.
+    It is checked first, as models verify does. A file of the catalogue counts as downloaded, wherever it comes from.
     ONNX is translated (needs the extra onnx): data outside the file is refused, and so is a network that does not
     agree with onnxruntime to 1e-4.
     """

@@ -97,11 +97,12 @@ def restore(
         typer.Argument(metavar="PATH", readable=False, help="Protected photos, or folders of them."),
     ] = None,
     last_run: Annotated[
-        bool, o.switch("--last-run", text="All that the last protect changed, below PATH if given.", panel=o.FILES)
+        bool,
+        o.switch("--last-run", text="Restore all that the last protect changed, below PATH if given.", panel=o.FILES),
     ] = False,
     force: Annotated[
         bool,
-        o.switch("--force", text="Also files edited since; the edit goes to the vault.", panel=o.FILES),
+        o.switch("--force", text="Restore files edited since, too; the edited file goes to the vault.", panel=o.FILES),
     ] = False,
     dry_run: o.DryRun = False,
     vault: o.Vault = None,
@@ -113,8 +114,8 @@ def restore(
 ) -> None:
     """Bring originals back from the vault, byte for byte.
 
-    A photo is found by its content, so moved, renamed and copied files count. A file that was edited after
-    protection is refused without --force.
+    Photos are recognised by their content, so moved, renamed and copied files are restored too. A file that was edited
+    after protection is refused without --force.
     """
     with Report("restore", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
         if not paths and not last_run:
@@ -150,14 +151,18 @@ def prune(
     older_than: Annotated[
         float | None,
         typer.Option(
-            "--older-than", metavar="DAYS", min=0, help="Only those kept longer ago.", rich_help_panel=o.FILES
+            "--older-than",
+            metavar="DAYS",
+            min=0,
+            help="Only those stored longer ago than this.",
+            rich_help_panel=o.FILES,
         ),
     ] = None,
     restored_only: Annotated[
-        bool, o.switch("--restored-only", text="Only those whose every file was restored.", panel=o.FILES)
+        bool, o.switch("--restored-only", text="Only those whose files have all been restored.", panel=o.FILES)
     ] = False,
     unrecorded: Annotated[
-        bool, o.switch("--unrecorded", text="Instead those that no record refers to.", panel=o.FILES)
+        bool, o.switch("--unrecorded", text="Only those that no record refers to.", panel=o.FILES)
     ] = False,
     dry_run: o.DryRun = False,
     vault: o.Vault = None,
@@ -203,7 +208,7 @@ def export(
     quiet: o.Quiet = False,
     verbose: o.EveryFile = False,
 ) -> None:
-    """Write copies of all originals to a folder, under their names; nothing that exists is overwritten."""
+    """Write copies of all originals to a folder, under their names; existing files are never overwritten."""
     with Report("originals export", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
         from hashshield.pipeline import originals
 
@@ -213,7 +218,7 @@ def export(
 
 def forget(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos; they stay as they are.")
+        list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos; the files stay as they are.")
     ] = None,
     everything: Annotated[
         bool, o.switch("--all", text="Everything in the vault; only its key stays.", panel=o.FILES)
@@ -224,7 +229,7 @@ def forget(
     quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
-    """Delete for good what is kept and recorded about photos. They can no longer be restored or verified."""
+    """Delete the originals and records of photos for good. They can no longer be restored or verified."""
     with Report("originals forget", _FORGET, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
 

@@ -88,7 +88,7 @@ def _no_summary(rows: Sequence[Any]) -> dict[str, Any]:
 
 
 class Layout(NamedTuple):
-    """How the rows of one command are shown to people and summarised for programs."""
+    """The presentation of one command's rows: a table for people, a summary for programs."""
 
     columns: tuple[Column, ...]
     expand: Callable[[Sequence[Any]], Sequence[Any]] = _all
@@ -102,7 +102,7 @@ class Layout(NamedTuple):
     summary: Callable[[Sequence[Any]], dict[str, Any]] = _no_summary
     """Returns the keys of the JSON summary besides count and seconds."""
     resume: str = "nothing was left half done; run the same command again"
-    """How to continue after an interruption."""
+    """Advice after an interruption, as the end of a sentence."""
 
 
 def keyed(*keys: str) -> Layout:

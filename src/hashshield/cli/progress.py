@@ -1,4 +1,4 @@
-"""What is going on, on standard error: photos done, the current one, rate and time left; nothing off a terminal."""
+"""Progress bars on standard error: photos done, the current one, rate and time left. Without a terminal, no bar."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["DownloadProgress", "EpochProgress", "PhotoProgress", "live_terminal"
 
 
 def live_terminal() -> bool:
-    """Whether standard error can show something that moves."""
-    # FORCE_COLOR makes rich call a pipe a terminal; a bar in a log file is nobody's wish.
+    """Return True if standard error can show something that moves."""
+    # FORCE_COLOR makes rich call a pipe a terminal; nobody wants a bar in a log file.
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 class _Live:
-    """A bar that exists on a terminal only; `what` is the text column after the time left."""
+    """A bar that exists on a terminal only; `what` is the text after the time left."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._shown = live_terminal() and not quiet
@@ -86,7 +86,7 @@ class _Live:
 
 
 class PhotoProgress(_Live):
-    """The pipeline's `Progress`; hands every finished row to the report, so that an interruption still reports them."""
+    """The pipeline's `Progress`; adds every finished row to the report, so that an interruption still reports it."""
 
     def __init__(self, report: Report, *, unit: str = "photo") -> None:
         super().__init__(quiet=report.quiet)
@@ -100,7 +100,7 @@ class PhotoProgress(_Live):
         self._end()
 
     def start(self, total: int) -> None:
-        """Announce how many photos will be worked on; said again, so many more."""
+        """Announce that `total` photos will be worked on; called again, that many more."""
         self._total += total
         self._begin(total)
         # Loading the networks takes seconds in which no photo has begun.
@@ -113,14 +113,14 @@ class PhotoProgress(_Live):
         self._update(what=path)
 
     def done(self, outcome: object) -> None:
-        """Report one finished photo; None for work that has no row of its own."""
+        """Count one finished photo and add its row; None for work that has no row of its own."""
         if outcome is not None:
             self._report.add(outcome)
         self._done += 1
         self._update(done=self._done, unit=self._unit)
 
     def notice(self, text: str) -> None:
-        """Tell the user something, once however often it comes."""
+        """Print a line on standard error, but the same text only once."""
         if text in self._told:
             return
         self._told.add(text)
@@ -128,7 +128,7 @@ class PhotoProgress(_Live):
 
 
 class DownloadProgress(_Live):
-    """The catalogue's `FetchProgress`: bytes here, rate and time left of one file after the other."""
+    """The `FetchProgress` of downloads: bytes present, rate and time left, one file after the other."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(quiet=report.quiet)
@@ -154,7 +154,7 @@ class DownloadProgress(_Live):
         self._update(what=name)
 
     def at(self, done: int) -> None:
-        """Report how many bytes are here; those that were here before the first report do not count for the rate."""
+        """Report how many bytes are here; those present at the first call do not count towards the rate."""
         if self._first is None or done < self._first:
             self._first = done
         if self._bar is not None and self._task is not None:
@@ -162,7 +162,7 @@ class DownloadProgress(_Live):
             self._bar.update(self._task, completed=done, rate=f"{rate / 1e6:.1f} MB/s")
 
     def notice(self, text: str) -> None:
-        """Tell the user something."""
+        """Print a line on standard error."""
         self._tell(self._report, text)
 
 
@@ -180,7 +180,7 @@ class EpochProgress(_Live):
         self._end()
 
     def note(self, text: str) -> None:
-        """Say what is being done."""
+        """Print a line on standard error."""
         self._tell(self._report, text)
 
     def epoch(self, epoch: Epoch) -> None:

@@ -19,7 +19,7 @@ EXAMPLES = (
         "hashshield protect photos/                # in place; originals are kept",
         "hashshield protect a.jpg --output out/    # a protected copy",
         "hashshield protect a.png --target-class sunflower",
-        "hashshield protect photos/ --dry-run      # what would be done, and how long it takes",
+        "hashshield protect photos/ --dry-run      # shows what would be done, and how long it takes",
         "hashshield protect photos/ --sample 20    # try 20 of them on copies",
         "hashshield protect photos/ --report report.html    # before and after, to look at",
         "hashshield protect - < a.jpg > b.jpg      # one photo through a pipe",
@@ -78,8 +78,8 @@ def protect(
 ) -> None:
     """Change photos, in place, so that their image-hash codes no longer match.
 
-    The change is searched on the networks named and measured on the written file. Originals go to the vault;
-    `hashshield restore` brings them back. A file that is already protected is left alone.
+    The change is found by a search on the named networks, and its effect is measured on the written file. Originals go
+    to the vault; `hashshield restore` brings them back. A file that is already protected is left alone.
     """
     given, piped = o.given(locals()), Path("-") in paths
     # Through a pipe, standard output is the photo's.

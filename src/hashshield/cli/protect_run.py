@@ -1,4 +1,4 @@
-"""How `hashshield protect` runs a request: on this machine, on a Ray cluster, or on one photo through a pipe."""
+"""Run the request of `hashshield protect`: on this machine, on a Ray cluster, or for one photo through a pipe."""
 
 from __future__ import annotations
 

@@ -35,16 +35,16 @@ def train(
         int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of each stage, for a trial.")
     ] = None,
     queries: Annotated[
-        int | None, typer.Option("--queries", metavar="N", min=1, help="Photos kept apart to measure with.")
+        int | None, typer.Option("--queries", metavar="N", min=1, help="Photos held out for evaluation.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="TEXT", help="Of the checkpoint; otherwise the recipe's.")
+        str | None, typer.Option("--name", metavar="TEXT", help="Name of the checkpoint; otherwise the recipe's.")
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Of the training; the split is the recipe's.")
+        int, typer.Option("--seed", metavar="N", min=0, help="Seed of the training; the recipe has that of the split.")
     ] = 0,
     device: o.Device = None,
-    resume: Annotated[bool, o.switch("--resume", text="Go on after an interruption.", panel=o.SEARCH)] = False,
+    resume: Annotated[bool, o.switch("--resume", text="Continue after an interruption.", panel=o.SEARCH)] = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:

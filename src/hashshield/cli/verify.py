@@ -41,7 +41,7 @@ def verify(
         typer.Option(
             "--original",
             metavar="FILE",
-            help="Compare with this photo; a protected one stands for what it was.",
+            help="Compare with this photo, or with the original of a protected one.",
             rich_help_panel=o.AIM,
         ),
     ] = None,
@@ -53,7 +53,7 @@ def verify(
         typer.Option(
             "--model",
             metavar="NAME",
-            help="Network to hash with; repeatable. Otherwise those it was protected against.",
+            help="Network to hash with; repeatable. Otherwise those that the photo was protected against.",
             rich_help_panel=o.AIM,
         ),
     ] = None,
@@ -69,8 +69,8 @@ def verify(
 ) -> None:
     """Hash photos again and say whether they are still protected.
 
-    Without --original the ledger knows what a photo's code was. A photo that neither knows is unknown: its code is
-    printed and the exit code is 3.
+    Without --original, photos are compared with the codes in the ledger. A photo that neither knows is unknown: its
+    code is printed and the exit code is 3.
     """
     given = o.given(locals())
     with Report("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as report:
@@ -103,7 +103,10 @@ def verify(
 
 @contextmanager
 def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], Callable[[Verification], Verification]]]:
-    """The paths with a private file in the place of -, and what calls that file - again in a row."""
+    """Yield the paths with a private file in place of -, and a function that calls that file - in a row.
+
+    Raises UsageError if standard input is a terminal.
+    """
     if Path("-") not in paths:
         yield paths, lambda row: row
         return
