@@ -36,9 +36,9 @@ ROWS = [
 
 def test_one_line_for_each_transform_and_network() -> None:
     assert survival.lines(ROWS) == [
-        survival.Line("flip", "m:48", 48, (24, 20, 2), (12, 10, 1), 1),
-        survival.Line("flip", "n:16", 16, (8, 7, 6), (4, 3, 3), 2),
-        survival.Line("tiny", "m:48", 48, (6,), (3,), 0),
+        survival.SurvivalLine("flip", "m:48", 48, (24, 20, 2), (12, 10, 1), 1),
+        survival.SurvivalLine("flip", "n:16", 16, (8, 7, 6), (4, 3, 3), 2),
+        survival.SurvivalLine("tiny", "m:48", 48, (6,), (3,), 0),
     ]
     assert survival.in_words(ROWS) == "flip 1/3, tiny 0/1"
     assert survival.summary(ROWS)[0] == {
@@ -75,8 +75,8 @@ def test_a_terminal_gets_bars(encoding: str, bar: str, monkeypatch: pytest.Monke
 def test_colours_tell_kept_from_lost() -> None:
     style: Any = survival.COLUMNS[-1].style
     assert [style(line) for line in survival.lines(ROWS)] == ["yellow", "yellow", "red"]
-    assert style(survival.Line("flip", "m", 48, (24,), (0,), 1)) == "green"
-    assert style(survival.Line("flip", "m", 48, (), (), 0)) == "dim"
+    assert style(survival.SurvivalLine("flip", "m", 48, (24,), (0,), 1)) == "green"
+    assert style(survival.SurvivalLine("flip", "m", 48, (), (), 0)) == "dim"
 
 
 def test_classical_hashes_of_several_photos() -> None:

@@ -73,6 +73,7 @@ AUDIT = Layout(
 )
 
 
+# Over 60 lines, because Typer reads one parameter for each option.
 def audit(
     photo: Annotated[Path, typer.Argument(metavar="PATH", readable=False, help="A protected photo.")],
     gallery: Annotated[

@@ -11,13 +11,13 @@ from hashshield.cli.output import Column
 if TYPE_CHECKING:
     from hashshield.types import Evaluation, Outcome
 
-__all__ = ["COLUMNS", "Line", "in_words", "lines", "still_matching", "summary"]
+__all__ = ["COLUMNS", "SurvivalLine", "in_words", "lines", "still_matching", "summary"]
 
 _CELLS = 24
 """Characters of a bar; with 48 bits, one for two bits."""
 
 
-class Line(NamedTuple):
+class SurvivalLine(NamedTuple):
     """One transform and network, over all photos."""
 
     transform: str
@@ -29,7 +29,7 @@ class Line(NamedTuple):
     kept_count: int
 
 
-def lines(rows: Iterable[Outcome | Evaluation]) -> list[Line]:
+def lines(rows: Iterable[Outcome | Evaluation]) -> list[SurvivalLine]:
     """Return one line per transform and network of all rows, in the order of the first row."""
     found: dict[tuple[str, str], list[Any]] = {}
     bits: dict[str, int] = {}
@@ -41,7 +41,7 @@ def lines(rows: Iterable[Outcome | Evaluation]) -> list[Line]:
     for (transform, model), group in found.items():
         measured = [row for row in group if row.reason is None]
         result.append(
-            Line(
+            SurvivalLine(
                 transform,
                 model,
                 bits[model],
@@ -70,7 +70,7 @@ def summary(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
 
 def in_words(rows: Iterable[Outcome | Evaluation]) -> str:
     """Return how many photos keep their goal after each transform, on the network that loses most."""
-    least: dict[str, Line] = {}
+    least: dict[str, SurvivalLine] = {}
     for line in lines(rows):
         if line.distances and (line.transform not in least or line.kept_count < least[line.transform].kept_count):
             least[line.transform] = line
@@ -108,11 +108,11 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _from_own(line: Line) -> str:
+def _from_own(line: SurvivalLine) -> str:
     return f"{_number(_median(line.distances))}/{line.bits}" if line.distances else ""
 
 
-def _bar(line: Line) -> str:
+def _bar(line: SurvivalLine) -> str:
     """Return a bar of the distance from the photo's own code as a share of all bits; unrelated photos fill half."""
     middle = _median(line.distances)
     if middle is None:
@@ -122,7 +122,7 @@ def _bar(line: Line) -> str:
     return full * filled + empty * (_CELLS - filled)
 
 
-def _kept_text(line: Line) -> str:
+def _kept_text(line: SurvivalLine) -> str:
     if not line.distances:
         return "not applicable"
     if len(line.distances) == 1:
@@ -130,7 +130,7 @@ def _kept_text(line: Line) -> str:
     return f"{line.kept_count} of {len(line.distances)}"
 
 
-def _style(line: Line) -> str:
+def _style(line: SurvivalLine) -> str:
     if not line.distances:
         return "dim"
     return "green" if line.kept_count == len(line.distances) else "yellow" if line.kept_count else "red"

@@ -31,6 +31,7 @@ EXAMPLES = o.examples(
 )
 
 
+# Over 60 lines, because Typer reads one parameter for each option.
 def verify(
     paths: Annotated[
         list[Path],

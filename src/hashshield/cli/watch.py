@@ -71,6 +71,7 @@ class _Lines:
         sys.stdout.flush()
 
 
+# Over 60 lines, because Typer reads one parameter for each option.
 def watch(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder in which photos arrive, with all folders below it.")
