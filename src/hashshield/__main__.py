@@ -23,7 +23,7 @@ def main() -> None:
 
         app(prog_name="hashshield")
     except KeyboardInterrupt:
-        from hashshield.cli.words import document_of_nothing
+        from hashshield.cli.command_line import document_of_nothing
 
         document = document_of_nothing(sys.argv[1:])
         if document is not None:

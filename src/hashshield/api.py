@@ -135,7 +135,6 @@ def protect(
     request = request_of(
         _settings(model=model, goal=goal, **settings),
         goal_of(_path(target), _path(target_set), target_class, goal),
-        options={"break_links": False, "allow_root": False},
         output=_path(output),
         backup=backup,
         dry_run=False,

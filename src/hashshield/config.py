@@ -86,7 +86,8 @@ class Value(NamedTuple):
 
 Settings = dict[str, Value]
 
-# The defaults are those of `types.Request`, repeated because importing its classes would take a tenth of --help's time.
+# The defaults are those of `types.Request`, repeated because importing its classes would take a tenth of --help's time;
+# tests/cli/test_protect.py holds the two against each other.
 SETTINGS: dict[str, Setting] = {
     setting.key: setting
     for setting in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +15,7 @@ __all__ = [
     "CodeRow",
     "Codes",
     "Evaluation",
+    "FileOptions",
     "Finding",
     "GoalKind",
     "GoalSpec",
@@ -87,8 +88,30 @@ class GoalSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FileOptions:
+    """What a protected file keeps of the original, and which files are taken at all."""
+
+    strip_copies: bool = False
+    """Remove thumbnails and other copies of the picture that are not protected."""
+    strip_gps: bool = False
+    """Remove the position."""
+    strip_metadata: bool = False
+    """Remove all metadata but orientation and colour profile."""
+    remove_credentials: bool = False
+    """Remove content credentials (C2PA), which no longer match."""
+    keep_mtime: bool = False
+    """Keep the modification time."""
+    lossy_formats: bool = False
+    """Accept HEIC and AVIF, which lose a little each time they are written."""
+    break_links: bool = False
+    """Accept files with several hard links; the other names keep the original."""
+    allow_root: bool = False
+    """Write as root in folders where other users can write too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """Everything `protect` was asked, resolved from flags, environment and configuration."""
+    """Everything that `protect` is to do, resolved from flags, environment and configuration."""
 
     models: tuple[str, ...] = ("lite0-caltech101:48",)
     goal: GoalSpec = GoalSpec()
@@ -122,9 +145,7 @@ class Request:
     """Photos searched at once; None: as many as the device's memory is good for."""
     jobs: int | None = None
     seed: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    """File handling switches by name: strip_copies, strip_gps, strip_metadata, remove_credentials, keep_mtime,
-    lossy_formats, break_links, allow_root."""
+    file_options: FileOptions = FileOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,9 +297,9 @@ def test_a_terminal_shows_the_first_files_of_many_and_verbose_all(
 ) -> None:
     rows = [Restoration(f"{i:02}.jpg", "restored") for i in range(30)]
     stand_in("hashshield.pipeline.restore", restore=Asked(rows))
-    monkeypatch.setattr("hashshield.cli.output.Sink._write", lambda *_: pytest.fail("a terminal has tables"))
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda stream: stream is sys.stdout, raising=False)
     some, every = run("restore", "photos/"), run("restore", "photos/", "--verbose")
+    assert all("File" in ended.out.splitlines()[0] and "\t" not in ended.out for ended in (some, every)), "tables"
     assert ("19.jpg" in some.out, "20.jpg" in some.out) == (True, False)
     assert "... and 10 more; --verbose lists all." in some.err
     assert ("29.jpg" in every.out, "more" in every.err) == (True, False)
@@ -371,6 +371,7 @@ def test_export_and_forget(run: Run, stand_in: StandIn) -> None:
         rows: int = 2
         originals: tuple[str, ...] = ("x",)
         shared: tuple[str, ...] = ()
+        kept_for: tuple[str, ...] = ()
 
     export, forget = Asked([Row("out/a.jpg"), Row("out/b.jpg", "failed", "disk full")]), Asked(Row("a.jpg"))
     stand_in("hashshield.pipeline.originals", export=export, forget=forget)

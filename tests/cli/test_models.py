@@ -17,7 +17,6 @@ import pytest
 from file_server import FileServer, running, status
 from hashshield.checkpoints import cache, catalog
 from hashshield.checkpoints.card import entry_of
-from hashshield.cli import networks
 from hashshield.types import Evaluation, Verification
 from tiny_net import encoded, picture, write_tiny
 
@@ -251,7 +250,7 @@ def test_on_a_terminal_it_asks(
 
     stand_in("hashshield.pipeline.evaluate", evaluate=lambda *_, **__: [Evaluation("a", "b", "compared")])
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
-    monkeypatch.setattr(networks.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "dumb")
     ended = run("evaluate", "a", "b", "--model", "tiny-a", "--model", "tiny-b")
     assert re.search(r"Not here yet: tiny-a \(\d\.\d MB\), tiny-b \(\d\.\d MB\)\. Download\?", ended.err)

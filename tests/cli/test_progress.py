@@ -10,7 +10,7 @@ import pytest
 
 from hashshield.checkpoints.fetch import FetchProgress
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.output import Sink
+from hashshield.cli.output import Report
 from hashshield.cli.progress import DownloadProgress, EpochProgress, PhotoProgress, live_terminal
 from hashshield.training.trainer import Epoch, Reporter
 from hashshield.types import Outcome, Progress
@@ -47,19 +47,19 @@ def test_nothing_moves_off_a_terminal(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    sink = Sink("protect", PROTECT)
-    with PhotoProgress(sink) as progress:
+    report = Report("protect", PROTECT)
+    with PhotoProgress(report) as progress:
         work(progress, outcome)
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == "no GPU was found; using the CPU\n"
-    assert [row.path for row in sink.rows] == ["a.jpg", "b.jpg"]
+    assert [row.path for row in report.rows] == ["a.jpg", "b.jpg"]
 
 
 def test_a_terminal_shows_done_current_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
     stream = terminal(monkeypatch)
-    sink = Sink("protect", PROTECT, data=io.StringIO())
-    with PhotoProgress(sink) as progress:
+    report = Report("protect", PROTECT, data=io.StringIO())
+    with PhotoProgress(report) as progress:
         work(progress, outcome, "photos/[red]\x1b[31m.jpg")
         progress._bar.refresh()  # type: ignore[union-attr] # what the timer would do
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
@@ -68,7 +68,7 @@ def test_a_terminal_shows_done_current_rate_and_time_left(monkeypatch: pytest.Mo
     assert re.search(r"\d:\d\d", text)
     assert r"photos/[red]\x1b[31m.jpg" in text
     assert text.count("no GPU was found") == 1
-    assert len(sink.rows) == 2
+    assert len(report.rows) == 2
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
@@ -81,7 +81,7 @@ def test_a_dumb_terminal_gets_no_bar(monkeypatch: pytest.MonkeyPatch, term: str)
 
 def test_quiet_shows_nothing_on_a_terminal(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
     stream = terminal(monkeypatch)
-    with PhotoProgress(Sink("protect", PROTECT, quiet=True, data=io.StringIO())) as progress:
+    with PhotoProgress(Report("protect", PROTECT, quiet=True, data=io.StringIO())) as progress:
         work(progress, outcome)
     assert stream.getvalue() == ""
 
@@ -90,7 +90,7 @@ def test_the_bar_goes_when_work_is_interrupted(monkeypatch: pytest.MonkeyPatch, 
     stream = terminal(monkeypatch)
 
     def interrupted() -> None:
-        with PhotoProgress(Sink("protect", PROTECT, data=io.StringIO())) as progress:
+        with PhotoProgress(Report("protect", PROTECT, data=io.StringIO())) as progress:
             work(progress, outcome)
             raise KeyboardInterrupt
 
@@ -102,7 +102,7 @@ def test_the_bar_goes_when_work_is_interrupted(monkeypatch: pytest.MonkeyPatch, 
 
 def test_training_shows_epochs_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminal(monkeypatch)
-    with EpochProgress(Sink("train", PROTECT, data=io.StringIO())) as progress:
+    with EpochProgress(Report("train", PROTECT, data=io.StringIO())) as progress:
         reporter: Reporter = progress
         reporter.note("stage 1 of 1")
         reporter.epoch(Epoch(0, 1, 60, 1.23456, 0.9, 2.0))
@@ -115,7 +115,7 @@ def test_training_shows_epochs_and_numbers(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_downloads_show_bytes_and_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminal(monkeypatch)
-    with DownloadProgress(Sink("models download", PROTECT, data=io.StringIO())) as progress:
+    with DownloadProgress(Report("models download", PROTECT, data=io.StringIO())) as progress:
         reporter: FetchProgress = progress
         for name in ("first", "second"):
             reporter.start(name, 4_000_000)
@@ -134,7 +134,7 @@ def test_downloads_show_bytes_and_their_rate(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_downloads_off_a_terminal_say_only_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet in (False, True):
-        with DownloadProgress(Sink("models download", PROTECT, quiet=quiet)) as progress:
+        with DownloadProgress(Report("models download", PROTECT, quiet=quiet)) as progress:
             progress.start("net", 10)
             progress.at(10)
             progress.notice("asking again")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from hashshield.cli.options import given
+from hashshield.config import SETTINGS, resolve
 from hashshield.errors import CheckpointError, UnknownNameError
-from hashshield.types import GoalSpec, Outcome, Progress, Request
+from hashshield.pipeline.request import request_of
+from hashshield.types import FileOptions, GoalSpec, Outcome, Progress, Request
 
 Run = Callable[..., Any]
 Make = Callable[..., Outcome]
@@ -40,18 +44,25 @@ def test_without_options_the_request_is_the_default_one(run: Run, asked: list[An
     assert ended.code == 0
     ((paths, request),) = asked
     assert paths == [Path("a.jpg"), Path("folder")]
-    switches = (
-        "strip_copies",
-        "strip_gps",
-        "strip_metadata",
-        "remove_credentials",
-        "keep_mtime",
-        "lossy_formats",
-        "break_links",
-        "allow_root",
-    )
-    assert request == Request(options=dict.fromkeys(switches, False))
+    assert request == Request()
     assert "Protected 2 of 2 photos" in ended.err
+
+
+def test_the_defaults_of_the_settings_are_those_of_the_request(own_settings: Path) -> None:
+    request, settings = Request(), resolve()
+    fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(Request)}
+    fields |= dataclasses.asdict(request.file_options)
+    shared = fields.keys() & SETTINGS.keys() - {"goal"}
+    assert {key: SETTINGS[key].default for key in shared} == {key: fields[key] for key in shared}
+    assert SETTINGS["model"].default == request.models
+    assert GoalSpec(SETTINGS["goal"].default) == request.goal
+    assert SETTINGS.keys() - shared == {"model", "goal", "cache", "mirror", "offline"}, "no field for these"
+    assert request_of(settings, None) == request
+
+
+def test_a_switch_that_is_off_was_not_given_and_a_zero_was() -> None:
+    words = {"tolerance": 0, "strip_gps": False, "keep_mtime": True, "tau": None, "force": True}
+    assert given(words) == {"tolerance": 0, "keep_mtime": True}
 
 
 def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: Path) -> None:
@@ -89,16 +100,16 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         batch_size=4,
         jobs=2,
         seed=9,
-        options={
-            "strip_copies": True,
-            "strip_gps": True,
-            "strip_metadata": True,
-            "remove_credentials": True,
-            "keep_mtime": True,
-            "lossy_formats": True,
-            "break_links": True,
-            "allow_root": True,
-        },
+        file_options=FileOptions(
+            strip_copies=True,
+            strip_gps=True,
+            strip_metadata=True,
+            remove_credentials=True,
+            keep_mtime=True,
+            lossy_formats=True,
+            break_links=True,
+            allow_root=True,
+        ),
     )
 
 
@@ -126,8 +137,8 @@ def test_settings_come_from_file_and_environment(
     assert run("protect", "a.jpg", "--tau", "0.01").code == 0
     request = asked[0][1]
     assert (request.goal, request.tau, request.steps) == (GoalSpec("opposite"), 0.01, 11)
-    assert request.options["strip_gps"] is True
-    assert request.options["keep_mtime"] is False
+    assert request.file_options.strip_gps is True
+    assert request.file_options.keep_mtime is False
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import typer
 
 from hashshield.cli import survival
 from hashshield.cli.layouts import PROTECT, SURVIVAL
-from hashshield.cli.output import Sink
+from hashshield.cli.output import Report
 from hashshield.types import CodeRow, Evaluation, Outcome, PerceptualRow, SurvivalRow
 
 Make = Callable[..., Outcome]
@@ -37,12 +36,12 @@ ROWS = [
 
 def test_one_line_for_each_transform_and_network() -> None:
     assert survival.lines(ROWS) == [
-        survival.Line("flip", "m:48", 48, (24, 20, 2), (12, 10, 1), 1),
-        survival.Line("flip", "n:16", 16, (8, 7, 6), (4, 3, 3), 2),
-        survival.Line("tiny", "m:48", 48, (6,), (3,), 0),
+        survival.SurvivalLine("flip", "m:48", 48, (24, 20, 2), (12, 10, 1), 1),
+        survival.SurvivalLine("flip", "n:16", 16, (8, 7, 6), (4, 3, 3), 2),
+        survival.SurvivalLine("tiny", "m:48", 48, (6,), (3,), 0),
     ]
     assert survival.in_words(ROWS) == "flip 1/3, tiny 0/1"
-    assert survival.numbers(ROWS)[0] == {
+    assert survival.summary(ROWS)[0] == {
         "transform": "flip",
         "model": "m:48",
         "kept": 1,
@@ -66,8 +65,8 @@ def test_a_terminal_gets_bars(encoding: str, bar: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
-    with pytest.raises(typer.Exit), Sink("evaluate", SURVIVAL, data=out) as sink:
-        sink.finish(ROWS)
+    with Report("evaluate", SURVIVAL, data=out) as report:
+        report.finish(ROWS)
     shown = out.getvalue().splitlines()
     assert shown[1].split() == ["flip", "m:48", "20/48", bar, "10", "1", "of", "3"]
     assert shown[3].split()[-1] == "no"
@@ -76,8 +75,8 @@ def test_a_terminal_gets_bars(encoding: str, bar: str, monkeypatch: pytest.Monke
 def test_colours_tell_kept_from_lost() -> None:
     style: Any = survival.COLUMNS[-1].style
     assert [style(line) for line in survival.lines(ROWS)] == ["yellow", "yellow", "red"]
-    assert style(survival.Line("flip", "m", 48, (24,), (0,), 1)) == "green"
-    assert style(survival.Line("flip", "m", 48, (), (), 0)) == "dim"
+    assert style(survival.SurvivalLine("flip", "m", 48, (24,), (0,), 1)) == "green"
+    assert style(survival.SurvivalLine("flip", "m", 48, (), (), 0)) == "dim"
 
 
 def test_classical_hashes_of_several_photos() -> None:
@@ -98,8 +97,8 @@ def test_protect_sums_up_what_survives(outcome: Make) -> None:
         outcome("a", codes=(code,), survival=(kept("jpeg q75", 24, True), kept("flip", 2, False)), perceptual=(near,)),
         outcome("b", codes=(code,), survival=(kept("jpeg q75", 24, True), kept("flip", 24, True)), perceptual=(near,)),
     ]
-    said = PROTECT.closing(rows)
+    said = PROTECT.footer(rows)
     assert "Kept after what services do: jpeg q75 2/2, flip 1/2." in said
     assert "HashShield does not hide photos from classical perceptual hashes." in said
-    assert [line["kept"] for line in PROTECT.numbers(rows)["survival"]] == [2, 1]
-    assert not any("services" in line for line in PROTECT.closing([outcome()]))
+    assert [line["kept"] for line in PROTECT.summary(rows)["survival"]] == [2, 1]
+    assert not any("services" in line for line in PROTECT.footer([outcome()]))

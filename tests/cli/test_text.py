@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hashshield.cli.text import clean, literal
+from hashshield.cli.output import literal
+from hashshield.text import clean
 
 HOSTILE = [
     ("\x1b[31mred\x1b[0m.jpg", r"\x1b[31mred\x1b[0m.jpg"),

@@ -35,7 +35,7 @@ def held_against_the_files(photos: Path, output: Path, names: list[Path]) -> Non
     assert {path.suffix for path in manifest.iterdir()} == {".parquet", ""}
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(500, targets=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [24, pytest.param(500, marks=pytest.mark.slow)])
 def test_a_killed_worker_loses_nothing_and_doubles_nothing(tmp_path: Path, tiny: Path, count: int) -> None:
     photos, output = tmp_path / "photos", tmp_path / "out"
     names = put_photos(photos, count)

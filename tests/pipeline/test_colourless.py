@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.types import Outcome
+from hashshield.types import FileOptions, Outcome
 from tiny_net import encoded, picture
 
 Protect = Callable[..., list[Outcome]]
@@ -54,12 +54,12 @@ def spread(photo: imaging.Photo) -> int:
 SLOW = {"nearly.png", "lossless.webp", "444.jpg", "lossy.webp", "a.avif"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, targets=[pytest.mark.slow] * (n in SLOW)) for n in FILES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in FILES])
 def test_no_colour_comes_in(name: str, tmp_path: Path, protect_now: Protect) -> None:
     data, allowed = FILES[name]
     path = tmp_path / name
     path.write_bytes(data)
-    (row,) = protect_now(path, steps=90, tau=0.05, options={"lossy_formats": True})
+    (row,) = protect_now(path, steps=90, tau=0.05, file_options=FileOptions(lossy_formats=True))
     assert row.status == "protected", row.reason
     written = imaging.read(path.read_bytes(), name=name)
     assert spread(written) <= allowed

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.verify import verify
-from hashshield.types import Outcome, Request
+from hashshield.types import FileOptions, Outcome, Request
 from tiny_net import encoded, picture
 
 Protect = Callable[..., list[Outcome]]
@@ -41,7 +41,7 @@ def test_asked_for_and_back(
     assert "--lossy-formats" in str(row.reason)
     assert path.read_bytes() == before
     # Their coders, run on several threads, do not give the same bytes twice: asked is what any of them can carry.
-    (row,) = protect_now(path, tolerance=4, tau=0.1, steps=80, options={"lossy_formats": True})
+    (row,) = protect_now(path, tolerance=4, tau=0.1, steps=80, file_options=FileOptions(lossy_formats=True))
     assert row.status == "protected", row.reason
     assert any("lose a little" in text for text in told.notices)
     assert path.read_bytes() != before

@@ -19,7 +19,7 @@ from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.verify import verify
 from hashshield.storage import Store, read_snapshot
-from hashshield.types import Request
+from hashshield.types import FileOptions, Request
 from tiny_net import encoded, picture, write_tiny
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users and modes")
@@ -68,7 +68,7 @@ class Place:
         write_tiny(self.net)
         self.request = Request(
             models=(f"{self.net}:16",), preset="invisible", steps=4, accept_best=True, vault=self.vault, device="cpu",
-            seed=1, witness="none", tau=0.05, options={"allow_root": True},
+            seed=1, witness="none", tau=0.05, file_options=FileOptions(allow_root=True),
         )  # fmt: skip
         protect([self.photos], self.request, progress=self.told)
         # What is imported late may not be found by the other user.

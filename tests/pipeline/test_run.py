@@ -27,7 +27,7 @@ from hashshield.pipeline import execute
 from hashshield.pipeline.protect import protect, protect_bytes
 from hashshield.pipeline.restore import restore
 from hashshield.storage import Store
-from hashshield.types import GoalSpec, Outcome, Request
+from hashshield.types import FileOptions, GoalSpec, Outcome, Request
 from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 
 Protect = Callable[..., list[Outcome]]
@@ -618,8 +618,8 @@ def test_credentials_are_told_of_once_and_before_anything_is_written(
     assert "--remove-credentials" in told.notices[0]
     assert all(b"c2pa" in path.read_bytes() for path in photos)
 
-    options = {"remove_credentials": True}
+    options = FileOptions(remove_credentials=True)
     told = Told()
-    protect(photos, request_for(steps=4, accept_best=True, force=True, options=options), progress=told)
+    protect(photos, request_for(steps=4, accept_best=True, force=True, file_options=options), progress=told)
     assert told.notices == ()
     assert not any(b"c2pa" in path.read_bytes() for path in photos)

@@ -1,4 +1,4 @@
-"""The application: every command is a thin file of its own, registered here."""
+"""The application, in which every command is registered. To add one, write its module and register it here."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from hashshield.cli import (
     options,
     originals,
     protect,
-    restore,
     train,
     verify,
     watch,
 )
-from hashshield.cli.output import Sink
-from hashshield.cli.words import document_of_nothing, empty_word
+from hashshield.cli.command_line import document_of_nothing, empty_word
+from hashshield.cli.output import Report
 
 __all__ = ["app"]
 
@@ -34,23 +33,23 @@ _WORDS = "hashshield.words"
 
 
 class _Group(TyperGroup):
-    """All commands; none of them takes an empty word."""
+    """The group of all commands, which refuses empty words and reports early interruptions."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an empty word before any command makes the current folder of it. Raises BadParameter."""
+        """Raise BadParameter for an empty word, before a command takes it for the current folder."""
         reason = empty_word(args)
         if reason is not None:
             raise typer.BadParameter(reason, ctx=ctx)
         ctx.meta[_WORDS] = list(args)
-        Sink.begun = False
+        Report.begun = False
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an interruption that it has no report for yet, and Typer's own `Aborted!`, end with 130."""
+        """Run the command; end with 130 if it is interrupted before its report begins."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            if Sink.begun:
+            if Report.begun:
                 # A second Ctrl-C, after the report of the first.
                 raise typer.Exit(130) from None
             document = document_of_nothing(ctx.meta[_WORDS])
@@ -86,8 +85,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback(
     help="Keep photos out of image-hash search (experimental).\n\n"
-    "Photos are changed in place, by an amount nobody sees, so that deep image-hash codes no longer match. The result "
-    "is measured on the written file, for the networks named; it is no promise about others.",
+    "Photos are changed in place, too little to be seen, so that deep image-hash codes no longer match. The result "
+    "is measured on the written file, for the named networks; it is no promise about others.",
     epilog=options.examples(
         "hashshield protect photos/",
         "hashshield verify photos/",
@@ -100,7 +99,7 @@ def hashshield(
         typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Take the options that need no command."""
+    """Accept the options that need no command."""
 
 
 options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
@@ -108,7 +107,7 @@ options.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
 options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
 options.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)
-options.register(app, restore.restore, "restore", restore.EXAMPLES, panel=PHOTOS)
+options.register(app, originals.restore, "restore", originals.RESTORE_EXAMPLES, panel=PHOTOS)
 app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
 options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
 app.add_typer(models.app, name="models", rich_help_panel=NETWORKS)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Column, Layout, Sink, count
+from hashshield.cli.output import Column, Layout, Report, count
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ EXAMPLES = o.examples(
 
 
 def _neighbours(rows: Sequence[Audit]) -> list[tuple[Audit, Any]]:
-    """One line for each photo that a search with the original shows."""
+    """Return one line for each photo that a search with the original shows."""
     return [(row, neighbour) for row in rows for neighbour in row.nearest_before]
 
 
-def _closing(rows: Sequence[Audit]) -> list[str]:
+def _footer(rows: Sequence[Audit]) -> list[str]:
     lines = []
     for row in rows:
         if row.status != "audited":
@@ -62,9 +62,9 @@ AUDIT = Layout(
         Column("Bits after", lambda line: str(line[1].distance_after), right=True),
         Column("Rank after", lambda line: str(line[1].rank_after), right=True),
     ),
-    spread=_neighbours,
-    closing=_closing,
-    numbers=lambda rows: {
+    expand=_neighbours,
+    footer=_footer,
+    summary=lambda rows: {
         "counts": {
             status: sum(row.status == status for row in rows) for status in ("audited", "unknown", "skipped", "failed")
         }
@@ -73,6 +73,7 @@ AUDIT = Layout(
 )
 
 
+# Over 60 lines, because Typer reads one parameter for each option.
 def audit(
     photo: Annotated[Path, typer.Argument(metavar="PATH", readable=False, help="A protected photo.")],
     gallery: Annotated[
@@ -81,12 +82,14 @@ def audit(
     ],
     original: Annotated[
         Path | None,
-        typer.Option("--original", metavar="FILE", help="The photo before; else the vault's.", rich_help_panel=o.AIM),
+        typer.Option("--original", metavar="FILE", help="The original; otherwise the vault's.", rich_help_panel=o.AIM),
     ] = None,
     model: o.Models = None,
     top: Annotated[
         int,
-        typer.Option("--top", metavar="N", min=1, help="Photos that a search shows.", rich_help_panel=o.SEARCH),
+        typer.Option(
+            "--top", metavar="N", min=1, help="Number of photos that a search shows.", rich_help_panel=o.SEARCH
+        ),
     ] = 10,
     threshold: Annotated[
         int | None,
@@ -94,7 +97,7 @@ def audit(
             "--threshold",
             metavar="N",
             min=0,
-            help="Bits up to which a photo is a match; an eighth of the code.",
+            help="Largest distance in bits of a match; otherwise an eighth of the code.",
             rich_help_panel=o.SEARCH,
         ),
     ] = None,
@@ -113,18 +116,19 @@ def audit(
 ) -> None:
     """Search a folder as a service would, with a photo before and after protection.
 
-    The photos of the folder are hashed and ranked by the bits in which they differ: how far down original and protected
-    photo find each other, and what became of the original's look-alikes. Ranks count how many photos are nearer, so a
-    tie goes to the service.
+    The photos of the folder are hashed and ranked by their distance in bits. The report says at which rank original and
+    protected photo find each other, and at which rank the original's nearest neighbours are afterwards. A rank counts
+    only photos that are strictly nearer, so ties favour the service.
     """
-    with Sink("audit", AUDIT, as_json=as_json, quiet=quiet) as sink:
-        settings = resolve({"model": model, "device": device, "vault": vault, "exclude": exclude})
-        ensure_available(settings["model"].value, sink, yes=yes)
+    given = o.given(locals())
+    with Report("audit", AUDIT, as_json=as_json, quiet=quiet) as report:
+        settings = resolve(given)
+        ensure_available(settings["model"].value, report, yes=yes)
 
         from hashshield.pipeline import audit as pipeline
 
-        with PhotoProgress(sink) as progress:
-            sink.finish(
+        with PhotoProgress(report) as progress:
+            report.finish(
                 pipeline.audit(
                     photo,
                     gallery,

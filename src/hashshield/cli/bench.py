@@ -34,9 +34,9 @@ from hashshield.bench.config import (
     TransferConfig,
 )
 from hashshield.cli import options as o
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Layout, Sink, keyed
+from hashshield.cli.output import Layout, Report, keyed
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["app"]
@@ -351,16 +351,16 @@ def _run(command: _Command, given: dict[str, Any]) -> None:
     as_json, quiet, yes = given.pop("as_json"), given.pop("quiet"), given.pop("yes", False)
     writes = issubclass(command.config, BenchConfig)
     layout = Layout((), resume=_RESUME) if writes else Layout(())
-    with Sink(f"bench {command.name}", layout, as_json=as_json, quiet=quiet) as sink:
+    with Report(f"bench {command.name}", layout, as_json=as_json, quiet=quiet) as report:
         config = _configured(command, given)
         if command.asks:
-            ensure_available(config.networks, sink, yes=yes)
+            ensure_available(config.networks, report, yes=yes)
         module = import_module(f"hashshield.bench.{command.module or command.name}")
-        sink.layout = layout._replace(columns=keyed(*module.COLUMNS[command.name]).columns)
-        with PhotoProgress(sink, unit="unit") if writes else PhotoProgress(sink) as progress:
-            sink.finish(getattr(module, f"run_{command.name}")(config, progress))
+        report.layout = layout._replace(columns=keyed(*module.COLUMNS[command.name]).columns)
+        with PhotoProgress(report, unit="unit") if writes else PhotoProgress(report) as progress:
+            report.finish(getattr(module, f"run_{command.name}")(config, progress))
         if writes:
-            sink.note(f"Written to {config.output}.")
+            report.note(f"Written to {config.output}.")
 
 
 def _configured(command: _Command, given: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Sink
+from hashshield.cli.output import Column, Layout, Report
 from hashshield.config import config_path, resolve, unknown_variables
 
 __all__ = ["app"]
@@ -33,7 +33,7 @@ _SHOW = Layout(
         Column("Value", lambda row: _text(row["value"])),
         Column("From", lambda row: row["where"]),
     ),
-    closing=lambda rows: [f"Configuration file: {config_path()}", *unknown_variables()],
+    footer=lambda rows: [f"Configuration file: {config_path()}", *unknown_variables()],
 )
 
 
@@ -45,11 +45,11 @@ def config() -> None:
 def show(as_json: o.Json = False) -> None:
     """Print every setting, its value and its source: environment, configuration file or default.
 
-    A flag of a command goes before all three.
+    Options of a command take precedence over all three.
     """
-    with Sink("config show", _SHOW, as_json=as_json) as sink:
+    with Report("config show", _SHOW, as_json=as_json) as report:
         for key, found in resolve().items():
-            sink.add({"key": key, "value": found.value, "source": found.source, "where": found.where})
+            report.add({"key": key, "value": found.value, "source": found.source, "where": found.where})
 
 
 o.register(app, show, "show", o.examples("hashshield config show", "HASHSHIELD_TAU=0.02 hashshield config show --json"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Sink, count
+from hashshield.cli.output import Column, Layout, Report, count
 from hashshield.cli.progress import PhotoProgress
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["EXAMPLES", "doctor"]
 EXAMPLES = o.examples("hashshield doctor", "hashshield doctor --thorough --json   # reads every original back")
 
 
-def _closing(rows: Sequence[Finding]) -> list[str]:
+def _footer(rows: Sequence[Finding]) -> list[str]:
     failed, warned = (sum(row.status == status for row in rows) for status in ("failed", "warning"))
     if not rows:
         return []
@@ -33,8 +33,8 @@ _DOCTOR = Layout(
         Column("Found", lambda row: row.found),
         Column("What to do", lambda row: row.advice or ""),
     ),
-    closing=_closing,
-    numbers=lambda rows: {"counts": {s: sum(r.status == s for r in rows) for s in ("ok", "warning", "failed")}},
+    footer=_footer,
+    summary=lambda rows: {"counts": {s: sum(r.status == s for r in rows) for s in ("ok", "warning", "failed")}},
 )
 
 
@@ -46,14 +46,14 @@ def doctor(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Look at what a run needs: versions, processor, settings, networks, cache, vault; and try one small picture.
+    """Check what a run needs: versions, processor, settings, networks, cache, vault; and protect a small test picture.
 
-    Nothing is changed. Exit code 1 when something would make a run fail; each finding says what to do.
+    Nothing is changed. The exit code is 1 if something would make a run fail; each finding says what to do.
     """
-    with Sink("doctor", _DOCTOR, as_json=as_json) as sink:
+    with Report("doctor", _DOCTOR, as_json=as_json) as report:
         from hashshield.pipeline import doctor as checks
 
-        with PhotoProgress(sink) as progress:
+        with PhotoProgress(report) as progress:
             found = checks.doctor(vault, thorough=thorough, progress=progress)
-        # What is amiss is the very thing that was asked for, so here quiet leaves out what is well.
-        sink.finish([row for row in found if row.status != "ok"] if quiet else found)
+        # Problems are the result of this command, so --quiet leaves out only what is in order.
+        report.finish([row for row in found if row.status != "ok"] if quiet else found)

@@ -9,10 +9,9 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import EVALUATE, SURVIVAL
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink
-from hashshield.cli.pages import check_report, write_report
+from hashshield.cli.output import Report, check_page, write_page
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "evaluate"]
@@ -35,7 +34,7 @@ def evaluate(
     device: o.Device = None,
     survival: o.Survival = False,
     as_json: o.Json = False,
-    report: o.ReportPage = None,
+    page: o.ReportPage = None,
     redact: o.Redact = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -44,19 +43,20 @@ def evaluate(
     """Compare photos with their protected copies: PSNR, SSIM, largest change, Hamming distances.
 
     With --survival, the protected copies are measured again after what services do to photos (JPEG, WebP, smaller
-    sizes, crops and more), and classical perceptual hashes are asked beside the networks. Name the target of photos
-    that were aimed at one; of others about half of the bits have to differ from the original's.
+    sizes, crops and more), and with classical perceptual hashes. If the photos were protected with a target, name it;
+    otherwise about half of the bits have to differ from the original's.
     """
-    with Sink("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
-        settings = resolve({"model": model, "device": device, "survival": survival or None})
-        check_report(report, redact=redact)
+    given = o.given(locals())
+    with Report("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        settings = resolve(given)
+        check_page(page, redact=redact)
         if settings["survival"].value:
-            sink.layout = SURVIVAL
-        ensure_available(settings["model"].value, sink, yes=yes)
+            report.layout = SURVIVAL
+        ensure_available(settings["model"].value, report, yes=yes)
 
         from hashshield.pipeline import evaluate as pipeline
 
-        with PhotoProgress(sink) as progress:
+        with PhotoProgress(report) as progress:
             rows = pipeline.evaluate(
                 original,
                 protected,
@@ -66,5 +66,5 @@ def evaluate(
                 device=settings["device"].value,
                 progress=progress,
             )
-            sink.finish(rows)
-            write_report(report, rows, sink, progress, redact=redact)
+            report.finish(rows)
+            write_page(page, rows, report, progress, redact=redact)

@@ -1,4 +1,4 @@
-"""How the rows about photos are shown and summed up: protect, verify, evaluate, restore."""
+"""Layouts of the rows about photos: protect, verify, evaluate, restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EVALUATE", "PROTECT", "RESTORE", "SURVIVAL", "VERIFY"]
 
 _FIRST = 20
-"""Rows of a folder that are shown whatever their status."""
+"""Rows of a folder that a terminal shows whatever their status."""
 _STATUSES = ("protected", "already", "planned", "skipped", "short", "partial", "failed")
 _WRITTEN = ("protected", "partial")
 _VERDICTS = ("protected", "not_protected", "unknown", "skipped", "failed")
@@ -39,7 +39,7 @@ def _of(value: int | None, bits: int | None) -> str:
 
 
 def _worst_bits(row: Verification | Evaluation) -> str:
-    """The smallest distance from the original over networks and views, with its code length."""
+    """Return the smallest distance from the original over networks and views, as bits of the code length."""
     worst = min(row.codes, key=lambda code: code.distance_from_original / code.bits, default=None)
     return _of(worst.distance_from_original, worst.bits) if worst else ""
 
@@ -61,8 +61,8 @@ def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
 
 
 def _reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
-    """What every receipt answers for, how many written photos keep their goal after it, and of how many measured."""
-    # Late: with Pillow it would be a part of the time of --help.
+    """Return the transform in every receipt, how many written photos keep their goal after it, and of how many."""
+    # Imported late: Pillow would slow down --help.
     from hashshield.transforms.pillow import JPEG_Q75
 
     measured = [[row.passed for row in outcome.survival if row.transform == JPEG_Q75.name] for outcome in written]
@@ -70,7 +70,7 @@ def _reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
 
 
 def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRow] = ()) -> list[str]:
-    """One line per network, view and transform, for --verbose."""
+    """Return one line per network, view and transform, for --verbose."""
     lines = [
         f"{name}: {code.model} {code.view}: {code.distance_from_original} of {code.bits} bits from its own code, "
         f"{code.distance_to_goal} from the goal, least margin {code.min_margin:.3f}"
@@ -103,8 +103,8 @@ def _written_details(row: Outcome) -> list[str]:
     return lines
 
 
-def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
-    """The summary; what is measured is over the photos that were written."""
+def _protect_summary(rows: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the summary; its measurements cover the photos that were written."""
     written = [row for row in rows if row.status in _WRITTEN]
     from_original = [row.distance_from_original for row in written if row.distance_from_original is not None]
     to_goal = [row.distance_to_goal for row in written if row.distance_to_goal is not None]
@@ -117,12 +117,12 @@ def _protect_numbers(rows: Sequence[Outcome]) -> dict[str, Any]:
         "planned_seconds": sum(row.seconds or 0 for row in rows if row.status == "planned") or None,
         "witness": _witnessed(written),
         "after_reencoding": {"transform": transform, "passed": passed, "measured": measured},
-        "survival": survival.numbers(written),
+        "survival": survival.summary(written),
     }
 
 
 def _witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """Per witness how many photos it no longer links, of how many, and the median distance in bits."""
+    """Return for each witness how many photos it no longer links, of how many, and the median distance in bits."""
     from statistics import median
 
     rows = [row for outcome in written for row in outcome.witness]
@@ -137,8 +137,8 @@ def _witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
     return found
 
 
-def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
-    """The verdicts in plain words."""
+def _protect_footer(rows: Sequence[Outcome]) -> list[str]:
+    """Return the verdicts in plain words."""
     if not rows:
         return ["No photos were found; nothing was changed."]
     counts = {status: number for status, number in _counts(rows, _STATUSES).items() if number}
@@ -177,7 +177,7 @@ def _protect_closing(rows: Sequence[Outcome]) -> list[str]:
 
 
 def _visibly(written: Sequence[Outcome]) -> str:
-    """How visible the changes are, and which photo to look at; empty when nothing was measured."""
+    """Return how visible the changes are, with the most changed photo; empty if nothing was measured."""
     psnr = _median_psnr(written)
     if psnr is None:
         return ""
@@ -187,7 +187,7 @@ def _visibly(written: Sequence[Outcome]) -> str:
 
 
 def _left_in_files(written: Sequence[Outcome]) -> list[str]:
-    """What the files still carry besides the protected pixels."""
+    """Return sentences on unprotected copies and personal data that the files still hold."""
     lines = []
     if copies := [row.unprotected_copies for row in written if row.unprotected_copies]:
         kinds = ", ".join(sorted(set(chain.from_iterable(copies))))
@@ -200,7 +200,7 @@ def _left_in_files(written: Sequence[Outcome]) -> list[str]:
     return lines
 
 
-def _verify_closing(rows: Sequence[Verification]) -> list[str]:
+def _verify_footer(rows: Sequence[Verification]) -> list[str]:
     counts = {status: number for status, number in _counts(rows, _VERDICTS).items() if number}
     if not counts:
         return ["No photos were found."]
@@ -213,7 +213,7 @@ def _verify_closing(rows: Sequence[Verification]) -> list[str]:
     return lines
 
 
-def _evaluate_closing(rows: Sequence[Evaluation]) -> list[str]:
+def _evaluate_footer(rows: Sequence[Evaluation]) -> list[str]:
     return [
         f"{row.protected}: {code.model} {code.view}: {code.distance_from_original} of {code.bits} bits differ"
         for row in rows[:_FIRST]
@@ -221,18 +221,18 @@ def _evaluate_closing(rows: Sequence[Evaluation]) -> list[str]:
     ]
 
 
-def _survival_closing(rows: Sequence[Evaluation]) -> list[str]:
-    """What the table of transforms has no column for."""
+def _survival_footer(rows: Sequence[Evaluation]) -> list[str]:
+    """Return the sentences for which the table of transforms has no column."""
     measured = [row for row in rows if row.psnr_db is not None]
     pixels = [
         f"{row.protected}: PSNR {_number(row.psnr_db)} dB, SSIM {_number(row.ssim, '.4f')}, largest change "
         f"{row.linf_levels} levels"
         for row in measured[:_FIRST]
     ]
-    return _evaluate_closing(rows) + pixels + survival.still_matching(rows)
+    return _evaluate_footer(rows) + pixels + survival.still_matching(rows)
 
 
-def _restore_closing(rows: Sequence[Restoration]) -> list[str]:
+def _restore_footer(rows: Sequence[Restoration]) -> list[str]:
     counts = _counts(rows, _RESTORED)
     return (
         [", ".join(f"{number} {status}" for status, number in counts.items() if number) + "."]
@@ -252,10 +252,10 @@ PROTECT = Layout(
         Column("Steps", lambda row: _whole(row.steps or None), right=True),
         Column("Seconds", lambda row: _number(row.seconds or None), right=True),
     ),
-    shown=_first_and_remarkable,
-    closing=_protect_closing,
+    visible=_first_and_remarkable,
+    footer=_protect_footer,
     details=_written_details,
-    numbers=_protect_numbers,
+    summary=_protect_summary,
     resume="every file is either untouched or complete; run the same command again, it passes over what is done",
 )
 
@@ -268,10 +268,10 @@ VERIFY = Layout(
         Column("From own", lambda row: _worst_bits(row) or _whole(row.distance_from_original), right=True),
         Column("To goal", lambda row: _whole(row.distance_to_goal), right=True),
     ),
-    shown=_first_and_remarkable,
-    closing=_verify_closing,
+    visible=_first_and_remarkable,
+    footer=_verify_footer,
     details=lambda row: _measured(row.path, row.codes),
-    numbers=lambda rows: {"counts": _counts(rows, _VERDICTS)},
+    summary=lambda rows: {"counts": _counts(rows, _VERDICTS)},
 )
 
 EVALUATE = Layout(
@@ -285,24 +285,24 @@ EVALUATE = Layout(
         Column("Levels", lambda row: _whole(row.linf_levels), right=True),
         Column("Changed", lambda row: "" if row.changed_pixels is None else f"{row.changed_pixels:.0%}", right=True),
     ),
-    shown=_first_and_remarkable,
-    closing=_evaluate_closing,
+    visible=_first_and_remarkable,
+    footer=_evaluate_footer,
     details=lambda row: _measured(row.protected, row.codes, row.survival),
-    numbers=lambda rows: {
+    summary=lambda rows: {
         "counts": _counts(rows, ("compared", "failed")),
         "median_psnr_db": _median_psnr(rows),
-        "survival": survival.numbers(rows),
+        "survival": survival.summary(rows),
     },
 )
 
 SURVIVAL = EVALUATE._replace(
-    columns=survival.COLUMNS, spread=survival.lines, shown=lambda lines: lines, closing=_survival_closing
+    columns=survival.COLUMNS, expand=survival.lines, visible=lambda lines: lines, footer=_survival_footer
 )
 """`evaluate --survival`: its lines are transforms."""
 
 RESTORE = Layout(
     columns=(Column("File", lambda row: row.path), Column("Status", lambda row: row.status)),
-    shown=_first_and_remarkable,
-    closing=_restore_closing,
-    numbers=lambda rows: {"counts": _counts(rows, _RESTORED)},
+    visible=_first_and_remarkable,
+    footer=_restore_footer,
+    summary=lambda rows: {"counts": _counts(rows, _RESTORED)},
 )

@@ -1,16 +1,20 @@
-"""`hashshield models`: what is known of networks; what is done with their files is in `models_files`."""
+"""`hashshield models`: list, describe, download, check, remove and import networks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashshield.cli import models_files
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Sink, properties
+from hashshield.cli.output import Column, Layout, Report, keyed, properties
+from hashshield.cli.progress import DownloadProgress
+from hashshield.cli.prompts import confirm, download_entry
 from hashshield.config import resolve
+from hashshield.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from hashshield.checkpoints.entry import Entry
@@ -32,9 +36,18 @@ _LIST = Layout(
         Column("Licence", lambda row: row["licence"]),
         Column("State", lambda row: row["state"]),
     ),
-    closing=lambda rows: ["hashshield models info NAME tells how a network was trained, and its MAP per code length."],
+    footer=lambda rows: ["hashshield models info NAME tells how a network was trained, and its MAP per code length."],
 )
 _NAMES = Layout(columns=(Column("", str),))
+_STATUS = Layout(
+    columns=(
+        Column("Name", lambda row: row["name"]),
+        Column("Status", lambda row: row["status"]),
+        Column("MB", lambda row: f"{row['size'] / 1e6:.1f}", right=True),
+        Column("File", lambda row: str(row["path"] or "")),
+    )
+)
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Networks, by name.")]
 
 
 def list_(
@@ -46,14 +59,14 @@ def list_(
     Embedded ones come with the package, downloaded and imported ones are in the cache, available ones can be
     downloaded.
     """
-    with Sink("models list", _NAMES if names else _LIST, as_json=as_json) as sink:
+    with Report("models list", _NAMES if names else _LIST, as_json=as_json) as report:
         from hashshield.checkpoints import catalog
 
         entries = catalog.known()
         if names:
-            sink.finish(name for entry in entries for name in _spellings(entry))
+            report.finish(name for entry in entries for name in _spellings(entry))
         else:
-            sink.finish({**_row(entry), "state": catalog.state(entry)} for entry in entries)
+            report.finish({**_row(entry), "state": catalog.state(entry)} for entry in entries)
 
 
 def info(
@@ -65,19 +78,19 @@ def info(
     ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Say what is known of a network: how it was trained, MAP, classes, licence."""
-    with Sink("models info", _NAMES if classes else properties(), as_json=as_json) as sink:
+    """Describe a network: how it was trained, MAP, classes, licence."""
+    with Report("models info", _NAMES if classes else properties(), as_json=as_json) as report:
         wanted = name or resolve()["model"].value[0]
 
         from hashshield.checkpoints import catalog
 
         lacking = catalog.absent([wanted])
         if lacking and not classes:
-            sink.finish([{**_row(lacking[0]), "state": "available", "mirrors": lacking[0].mirrors}])
+            report.finish([{**_row(lacking[0]), "state": "available", "mirrors": lacking[0].mirrors}])
             return
         reference = catalog.resolve(wanted)
         if classes and reference.entry is not None and reference.entry.classes:
-            sink.finish(reference.entry.classes)
+            report.finish(reference.entry.classes)
             return
 
         from dataclasses import asdict
@@ -88,11 +101,11 @@ def info(
         entry: dict[str, Any] = {}
         if reference.entry is not None:
             entry = {**asdict(reference.entry), "state": catalog.state(reference.entry)}
-        sink.finish(card.classes if classes else [{**entry, **asdict(card)}])
+        report.finish(card.classes if classes else [{**entry, **asdict(card)}])
 
 
 def _range(values: Collection[float]) -> str:
-    """Of the code lengths; all of them on a line, and the summary too, leave no room for names in 80 columns."""
+    """Return least and largest MAP over the code lengths; 80 columns have no room for all of them."""
     return "-".join(f"{value:.3f}" for value in dict.fromkeys((min(values), max(values)))) if values else ""
 
 
@@ -105,6 +118,172 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {key: getattr(entry, key) for key in keys}
 
 
+def _file_row(entry: Entry, status: str, **more: Any) -> dict[str, Any]:
+    from hashshield.checkpoints import cache, catalog
+
+    where = catalog.file_of(entry)
+    path = where if cache.is_here(where) else None
+    return {"name": entry.name, "status": status, "size": entry.size, "sha256": entry.sha256, "path": path, **more}
+
+
+def _named(names: Iterable[str]) -> list[Entry]:
+    """Return the networks of these names, each once; NAME:BITS, as completion offers it, means NAME.
+
+    Raises UnknownNameError, and UsageError for a file.
+    """
+    from hashshield.checkpoints import catalog
+
+    found: dict[str, Entry] = {}
+    for name in names:
+        entry = catalog.reference(name).entry
+        if entry is None:
+            raise UsageError(f"{name} is a file; name networks of `hashshield models list`, or import it first")
+        found[entry.name] = entry
+    return list(found.values())
+
+
+def _raise_all(errors: list[CheckpointError]) -> None:
+    """Raise a single error as it is, and several as one CheckpointError with all their messages."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise CheckpointError("; ".join(map(str, errors)))
+
+
+def download(
+    names: Names = None,
+    every: Annotated[bool, o.switch("--all", text="Every network of the catalogue.", panel=o.FILES)] = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Download networks of the catalogue into the cache.
+
+    Every file is checked against the size and SHA-256 of the catalogue, so its source does not matter.
+    HASHSHIELD_MIRROR names another address or a folder, HASHSHIELD_OFFLINE=1 forbids the network, HASHSHIELD_CACHE
+    names another cache. The variables http_proxy, https_proxy and no_proxy are honoured. An interrupted download
+    continues the next time.
+    """
+    with Report("models download", _STATUS, as_json=as_json, quiet=quiet) as report:
+        if bool(names) == every:
+            raise UsageError("name the networks to download, or give --all; `hashshield models list` shows them")
+
+        from hashshield.checkpoints import catalog
+
+        entries = catalog.entries() if every else _named(names or ())
+        errors: list[CheckpointError] = []
+        with DownloadProgress(report) as progress:
+            for entry in entries:
+                began = time.monotonic()
+                try:
+                    status = "downloaded" if download_entry(entry, progress) else "already"
+                except CheckpointError as error:
+                    errors.append(error)
+                    report.add(_file_row(entry, "failed", reason=str(error)))
+                    continue
+                report.add(_file_row(entry, status, reason=None, seconds=round(time.monotonic() - began, 3)))
+        _raise_all(errors)
+
+
+def verify(names: Names = None, as_json: o.Json = False, quiet: o.Quiet = False) -> None:
+    """Check networks on this machine: the digest, and that every code length loads, is finite and reacts to images.
+
+    Without a name, all of them are checked.
+    """
+    with Report("models verify", _STATUS, as_json=as_json, quiet=quiet) as report:
+        from hashshield.checkpoints import catalog
+        from hashshield.models.own import look_at
+
+        here = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
+        entries = _named(names) if names else here
+        errors: list[CheckpointError] = []
+        for entry in entries:
+            try:
+                look_at(entry)
+            except CheckpointError as error:
+                errors.append(error)
+                report.add(_file_row(entry, "failed", reason=str(error)))
+            else:
+                report.add(_file_row(entry, "ok", reason=None))
+        _raise_all(errors)
+
+
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Networks, by name.")],
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    yes: o.Yes = False,
+) -> None:
+    """Remove downloaded and imported networks, and what is left of interrupted downloads."""
+    with Report("models remove", _STATUS, as_json=as_json, quiet=quiet) as report:
+        from hashshield.checkpoints import cache
+
+        entries = _named(names)
+        for entry in entries:
+            if entry.embedded:
+                raise UsageError(f"{entry.name} is part of the package and stays; name downloaded or imported networks")
+        own = [entry.name for entry in entries if entry.imported]
+        if own:
+            confirm(f"Remove {', '.join(own)}, which no catalogue can bring back?", yes=yes)
+        for entry in entries:
+            report.add(_file_row(entry, "removed" if cache.remove(entry) else "absent"))
+
+
+def path(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A network that is here.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Print the path of a network's file; without a name, the folder of the cache."""
+    with Report("models path", keyed("path"), as_json=as_json) as report:
+        from hashshield.checkpoints import cache, catalog
+
+        where = cache.folder() if name is None else catalog.resolve(name).path
+        report.finish([{"name": name, "path": str(where.absolute())}])
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint, or a hash network in ONNX.")],
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", metavar="FILE", help="For ONNX: inputs and outputs of the network, in TOML."),
+    ] = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Import a checkpoint of your own into the cache, so that commands accept the name in its card.
+
+    It is checked first, as models verify does. A file of the catalogue counts as downloaded, wherever it comes from.
+    ONNX is translated (needs the extra onnx): data outside the file is refused, and so is a network that does not
+    agree with onnxruntime to 1e-4.
+    """
+    with Report("models import", _STATUS, as_json=as_json, quiet=quiet) as report:
+        from hashshield.checkpoints import catalog
+        from hashshield.models.own import import_model
+
+        entry = import_model(file, card=card)
+        report.finish([_file_row(entry, catalog.state(entry))])
+
+
 o.register(app, list_, "list", o.examples("hashshield models list", "hashshield models list --json"))
 o.register(app, info, "info", o.examples("hashshield models info lite0-caltech101"))
-models_files.register(app)
+o.register(
+    app,
+    download,
+    "download",
+    o.examples(
+        "hashshield models download lite2-caltech101",
+        "hashshield models download --all",
+        "HASHSHIELD_MIRROR=checkpoints/ hashshield models download --all   # from a clone",
+    ),
+)
+o.register(app, verify, "verify", o.examples("hashshield models verify"))
+o.register(app, remove, "remove", o.examples("hashshield models remove lite2-caltech101"))
+o.register(app, path, "path", o.examples("hashshield models path lite0-caltech101"))
+o.register(
+    app,
+    import_,
+    "import",
+    o.examples(
+        "hashshield models import mine.safetensors",
+        "hashshield models import model.onnx --card card.toml",
+    ),
+)

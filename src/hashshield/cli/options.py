@@ -1,7 +1,8 @@
-"""Options that several commands share, and how a command turns them into a goal.
+"""Options of the commands, and helpers that turn their values into settings and a goal.
 
-An option whose name is a key of `config.SETTINGS` has no default here: None means "not given", and the
-environment, the configuration file and the default are asked in that order.
+An option whose name is a key of `config.SETTINGS` has no default here: None means "not given", and the environment, the
+configuration file and the default follow in that order. To add an option to a command, add a type alias here and a
+parameter of that type there.
 """
 
 from __future__ import annotations
@@ -9,39 +10,48 @@ from __future__ import annotations
 import glob
 import inspect
 import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hashshield.config import SETTINGS
-from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
     from hashshield.types import GoalSpec
 
 __all__ = [
+    "AcceptBest",
     "AllowRoot",
+    "BatchSize",
     "BreakLinks",
     "Device",
+    "DryRun",
+    "Engine",
     "EveryFile",
     "Exclude",
     "Force",
+    "Jobs",
     "Json",
     "KeepMtime",
     "LossyFormats",
+    "Method",
     "Models",
+    "NoBackup",
     "OptionalGoal",
+    "Output",
     "Paths",
     "Preset",
     "Quiet",
+    "RayAddress",
     "Redact",
     "RemoveCredentials",
     "ReportPage",
+    "Sample",
     "Seed",
     "Steps",
+    "Stop",
     "StripCopies",
     "StripGps",
     "StripMetadata",
@@ -53,12 +63,13 @@ __all__ = [
     "Tolerance",
     "Vault",
     "Verbose",
+    "Witness",
+    "Workers",
     "Yes",
-    "ask",
-    "confirm",
     "default_note",
     "examples",
     "expanded",
+    "given",
     "goal_of",
     "register",
     "setting",
@@ -70,19 +81,19 @@ AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many m
 
 
 def default_note(key: str) -> str:
-    """What `--help` adds to a setting's own line; the bracket is escaped for rich."""
+    """Return the default as `--help` shows it after the text of a setting; the bracket is escaped for rich."""
     text = SETTINGS[key].default_text
     return f" \\[default: {text}]" if text and SETTINGS[key].kind != "switch" else ""
 
 
 def words(key: str) -> str:
-    """The words a setting may be, as a sentence lists them."""
+    """Return the choices of a setting as a sentence lists them: `a, b or c`."""
     *most, last = SETTINGS[key].choices
     return f"{', '.join(most)} or {last}"
 
 
 def setting(key: str, text: str, *, panel: str, metavar: str | None = None) -> Any:
-    """An option for a key of the configuration."""
+    """Return the option that sets a key of the configuration."""
     return typer.Option(
         SETTINGS[key].option,
         help=text + default_note(key),
@@ -93,19 +104,28 @@ def setting(key: str, text: str, *, panel: str, metavar: str | None = None) -> A
 
 
 def switch(*names: str, text: str, panel: str) -> Any:
-    """An option without a value. It has no negative form: for a switch of the configuration the environment says 0."""
+    """Return an option without a value and without a negative form; a setting is switched off in the environment."""
     return typer.Option(*names, help=text, metavar="", rich_help_panel=panel)
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a command: lines a shell would run, comments included."""
+    """Return the epilog of a command: lines for a shell, comments included."""
     return "\n\n".join(("Examples:", *(f"$ {line}" for line in lines)))
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings among a command's arguments, for `config.resolve`: call it with `locals()` first of all.
+
+    A switch that is off counts as not given, because it has no negative form: environment or file may turn it on.
+    """
+    # By identity: --tolerance 0 equals False.
+    return {k: value for k, value in arguments.items() if k in SETTINGS and value is not None and value is not False}
 
 
 def register(
     app: typer.Typer, function: Callable[..., None], name: str, epilog: str, *, panel: str | None = None
 ) -> None:
-    """Add a command; the paragraphs of its docstring are its help."""
+    """Add a command to an application, with the paragraphs of its docstring as help."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
     app.command(name, help=text, epilog=epilog, rich_help_panel=panel)(function)
@@ -113,7 +133,8 @@ def register(
 
 # Typer would end the whole run over one unreadable file; the pipeline makes it a row and goes on.
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH", readable=False, help="Photos, or folders searched for photos.")
+    list[Path],
+    typer.Argument(metavar="PATH", readable=False, help="Photos, or folders; - for one photo through a pipe."),
 ]
 
 Models = Annotated[
@@ -133,11 +154,11 @@ TargetClass = Annotated[
 ]
 OptionalGoal = Annotated[
     str | None,
-    setting("goal", f"What the bits become without a target: {words('goal')}.", panel=AIM, metavar="WORD"),
+    setting("goal", f"Goal without a target: {words('goal')}.", panel=AIM, metavar="WORD"),
 ]
 Tolerance = Annotated[
     int | None,
-    setting("tolerance", "Bits a targeted code may be off; 0 when lossless, else K/16.", panel=AIM, metavar="N"),
+    setting("tolerance", "Bits by which a targeted code may miss; 0 if lossless, else K/16.", panel=AIM, metavar="N"),
 ]
 Preset = Annotated[
     str | None,
@@ -154,13 +175,18 @@ Device = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", min=0, help="Repeatable codes; for benches only.", rich_help_panel=SEARCH),
+    typer.Option(
+        "--seed", metavar="N", min=0, help="Make results repeatable; for benchmarks only.", rich_help_panel=SEARCH
+    ),
 ]
-Vault = Annotated[Path | None, setting("vault", "Folder of originals and ledger.", panel=FILES, metavar="DIR")]
+Vault = Annotated[Path | None, setting("vault", "Folder of the originals and the ledger.", panel=FILES, metavar="DIR")]
 Exclude = Annotated[
     list[str] | None,
-    setting("exclude", "Pass over files and folders of this shell pattern; repeatable.", panel=FILES, metavar="GLOB"),
+    setting(
+        "exclude", "Skip files and folders that match this shell pattern; repeatable.", panel=FILES, metavar="GLOB"
+    ),
 ]
+DryRun = Annotated[bool, switch("--dry-run", "-n", text="Show what would be done, and do nothing.", panel=FILES)]
 Force = Annotated[bool, switch("--force", text="Start again from the vault's original.", panel=FILES)]
 BreakLinks = Annotated[bool, switch("--break-links", text="Accept files with several hard links.", panel=FILES)]
 StripCopies = Annotated[
@@ -168,7 +194,7 @@ StripCopies = Annotated[
 ]
 StripGps = Annotated[bool, switch("--strip-gps", text="Remove the position.", panel=FILES)]
 StripMetadata = Annotated[
-    bool, switch("--strip-metadata", text="Remove metadata; keep orientation, colour.", panel=FILES)
+    bool, switch("--strip-metadata", text="Remove all metadata but orientation and colour profile.", panel=FILES)
 ]
 RemoveCredentials = Annotated[
     bool,
@@ -176,40 +202,124 @@ RemoveCredentials = Annotated[
 ]
 KeepMtime = Annotated[bool, switch("--keep-mtime", text="Keep the modification time.", panel=FILES)]
 LossyFormats = Annotated[
-    bool, switch("--lossy-formats", text="Accept HEIC and AVIF, which lose a little with each writing.", panel=FILES)
+    bool,
+    switch(
+        "--lossy-formats", text="Accept HEIC and AVIF, which lose a little each time they are written.", panel=FILES
+    ),
 ]
 Tau = Annotated[
     float | None, setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=SEARCH, metavar="NUMBER")
 ]
 Steps = Annotated[int | None, setting("steps", "Gradient steps per photo.", panel=SEARCH, metavar="N")]
-AllowRoot = Annotated[bool, switch("--allow-root", text="As root, write where others can too.", panel=FILES)]
+AllowRoot = Annotated[
+    bool, switch("--allow-root", text="As root, write to folders that others can write to.", panel=FILES)
+]
 Survival = Annotated[
-    bool, switch("--survival", text="Measure too what is left after what services do to photos.", panel=REPORT)
+    bool, switch("--survival", text="Also measure what survives the processing that services apply.", panel=REPORT)
 ]
 Json = Annotated[bool, switch("--json", text="Print one JSON document.", panel=REPORT)]
-Quiet = Annotated[bool, switch("--quiet", "-q", text="Say only what went wrong.", panel=REPORT)]
+Quiet = Annotated[bool, switch("--quiet", "-q", text="Print only what went wrong.", panel=REPORT)]
 Verbose = Annotated[
     bool,
     switch(
         "--verbose",
         "-v",
-        text="Show every file, all that was measured of it, and tracebacks of internal errors.",
+        text="Show every file and all its measurements, and tracebacks of internal errors.",
         panel=REPORT,
     ),
 ]
 ReportPage = Annotated[
     Path | None,
-    typer.Option("--report", metavar="FILE", help="Write a page of pictures and receipts.", rich_help_panel=REPORT),
+    typer.Option(
+        "--report", metavar="FILE", help="Write an HTML page with pictures and receipts.", rich_help_panel=REPORT
+    ),
 ]
-Redact = Annotated[bool, switch("--redact", text="With --report: a page to share, without originals.", panel=REPORT)]
+Redact = Annotated[
+    bool, switch("--redact", text="Leave originals out of the --report page, for sharing.", panel=REPORT)
+]
 EveryFile = Annotated[bool, switch("--verbose", "-v", text="Show every file, however many.", panel=REPORT)]
-Yes = Annotated[bool, switch("--yes", "-y", text="Do not ask.", panel=REPORT)]
+Yes = Annotated[bool, switch("--yes", "-y", text="Answer yes to all questions.", panel=REPORT)]
+
+# Used by `protect` alone; they stand here so that its signature stays readable.
+Witness = Annotated[
+    str | None,
+    setting(
+        "witness",
+        "Network kept out of the search, to check the result with: auto, none or NAME.",
+        panel=AIM,
+        metavar="NAME",
+    ),
+]
+AcceptBest = Annotated[
+    bool, switch("--accept-best", text="Write the best result even if it misses the goal.", panel=AIM)
+]
+Method = Annotated[str | None, setting("method", f"The search: {words('method')}.", panel=SEARCH, metavar="WORD")]
+Stop = Annotated[
+    str | None,
+    setting(
+        "stop",
+        "When to stop: budget (after all steps) or first (at the first success).",
+        panel=SEARCH,
+        metavar="WORD",
+    ),
+]
+BatchSize = Annotated[
+    str | None,
+    setting("batch_size", "Photos searched at once; auto: as many as suit the memory.", panel=SEARCH, metavar="N"),
+]
+Jobs = Annotated[int | None, setting("jobs", "Threads that read and write photos.", panel=SEARCH, metavar="N")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Write copies here instead of changing photos in place.",
+        rich_help_panel=FILES,
+    ),
+]
+NoBackup = Annotated[bool, switch("--no-backup", text="Keep no originals; nothing can be restored.", panel=FILES)]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        metavar="N",
+        min=1,
+        help="Try this many of the photos on copies; the photos stay as they are.",
+        rich_help_panel=FILES,
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine", metavar="WORD", help="Where the work is done: local or ray (with --output).", rich_help_panel=FLEET
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Ray cluster to use, which needs a token; otherwise one is started here.",
+        rich_help_panel=FLEET,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Ray worker processes; by default one per GPU, or per four cores.",
+        rich_help_panel=FLEET,
+    ),
+]
 
 
 def expanded(paths: Iterable[Path]) -> list[Path]:
-    """Paths with the patterns among them replaced by what they match, for shells and scripts that leave that to us.
+    """Return the paths with patterns replaced by what they match, for shells and scripts that do not expand them.
 
-    A path that exists is never a pattern, and a pattern that matches nothing stays: it is reported as missing.
+    A path that exists is never a pattern, and a pattern without a match stays, to be reported as missing.
     """
     found: list[Path] = []
     for path in paths:
@@ -221,32 +331,7 @@ def expanded(paths: Iterable[Path]) -> list[Path]:
 def goal_of(
     target: Path | None, target_set: Path | None, target_class: str | None, goal: str | None
 ) -> GoalSpec | None:
-    """The goal the flags spell, or None when none was given. Raises UsageError when they exclude each other."""
+    """Return the goal that the options name, or None. Raises UsageError if they name more than one."""
     from hashshield.pipeline import request
 
     return request.goal_of(target, target_set, target_class, goal, spelled=lambda key: f"--{key.replace('_', '-')}")
-
-
-def ask(question: str, *, yes: bool) -> None:
-    """Ask a person who is there before something long or large; scripts go on. A no ends the command."""
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        _agreed(question)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before what cannot be undone; off a terminal it needs --yes. Raises UsageError, or ends the command."""
-    if yes:
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question} There is nobody to ask here; add --yes if you mean it")
-    _agreed(question)
-
-
-def _agreed(question: str) -> None:
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
-        # Ctrl-C at the question is an interruption as anywhere else, with its exit code.
-        raise KeyboardInterrupt from None
-    if not agreed:
-        raise typer.Abort

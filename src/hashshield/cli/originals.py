@@ -1,4 +1,4 @@
-"""`hashshield originals`: look after the vault."""
+"""`hashshield restore` and `hashshield originals`: bring originals back, and look after the vault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import RESTORE
-from hashshield.cli.output import Column, Layout, Sink, count
+from hashshield.cli.output import Column, Layout, Report, count
+from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import confirm
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
@@ -19,15 +21,19 @@ if TYPE_CHECKING:
     from hashshield.pipeline.originals import Forgotten, Original
     from hashshield.types import Repaired
 
-__all__ = ["app"]
+__all__ = ["RESTORE_EXAMPLES", "app", "restore"]
+
+RESTORE_EXAMPLES = o.examples(
+    "hashshield restore photos/                 # byte for byte as they were",
+    "hashshield restore --last-run --dry-run    # what the last protect changed",
+    "hashshield restore --last-run",
+)
 
 app = typer.Typer(
     help="Look after the originals in the vault.",
     epilog=o.examples("hashshield originals list", "hashshield originals export backup/"),
     no_args_is_help=True,
 )
-
-DryRun = Annotated[bool, o.switch("--dry-run", "-n", text="Say what would be done.", panel=o.FILES)]
 
 
 def _size(size: int) -> str:
@@ -38,7 +44,7 @@ def _total(rows: Sequence[Original]) -> str:
     return f"{count(len(rows), 'original')}, {_size(sum(row.size for row in rows))}"
 
 
-def _numbers(rows: Sequence[Original]) -> dict[str, Any]:
+def _summary(rows: Sequence[Original]) -> dict[str, Any]:
     states = [row.state for row in rows]
     return {"counts": {state: states.count(state) for state in sorted(set(states))}, "bytes": sum(r.size for r in rows)}
 
@@ -65,7 +71,7 @@ _ORIGINALS = (
     Column("Size", lambda row: _size(row.size), right=True),
     Column("SHA-256", lambda row: row.id[:12]),
 )
-_LIST = Layout(columns=_ORIGINALS, closing=lambda rows: [f"{_total(rows)}."], numbers=_numbers)
+_LIST = Layout(columns=_ORIGINALS, footer=lambda rows: [f"{_total(rows)}."], summary=_summary)
 _FORGET = Layout(
     columns=(
         Column("File", lambda row: row.path),
@@ -73,7 +79,7 @@ _FORGET = Layout(
         Column("Originals", lambda row: str(len(row.originals)), right=True),
         Column("Kept for others", lambda row: str(len(row.shared)), right=True),
     ),
-    closing=_forget_closing,
+    footer=_forget_closing,
 )
 _REPAIR = Layout(
     columns=(
@@ -82,35 +88,87 @@ _REPAIR = Layout(
         Column("SHA-256", lambda row: (row.id or "")[:12]),
         Column("Reason", lambda row: row.reason or ""),
     ),
-    shown=lambda rows: [row for row in rows if row.status != "kept"],
-    closing=_repair_closing,
-    numbers=lambda rows: {"counts": _counts(row.status for row in rows)},
+    visible=lambda rows: [row for row in rows if row.status != "kept"],
+    footer=_repair_closing,
+    summary=lambda rows: {"counts": _counts(row.status for row in rows)},
     resume="the damaged ledger and all it is rebuilt from are still there; run the same command again, it goes on",
 )
 
 
+def restore(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", readable=False, help="Protected photos, or folders of them."),
+    ] = None,
+    last_run: Annotated[
+        bool,
+        o.switch("--last-run", text="Restore all that the last protect changed, below PATH if given.", panel=o.FILES),
+    ] = False,
+    force: Annotated[
+        bool,
+        o.switch("--force", text="Restore files edited since, too; the edited file goes to the vault.", panel=o.FILES),
+    ] = False,
+    dry_run: o.DryRun = False,
+    vault: o.Vault = None,
+    break_links: o.BreakLinks = False,
+    allow_root: o.AllowRoot = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.EveryFile = False,
+) -> None:
+    """Bring originals back from the vault, byte for byte.
+
+    Photos are recognised by their content, so moved, renamed and copied files are restored too. A file that was edited
+    after protection is refused without --force.
+    """
+    with Report("restore", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        if not paths and not last_run:
+            raise UsageError("name the photos or folders to restore, or give --last-run")
+        settings = resolve({"vault": vault})
+
+        from hashshield.pipeline import restore as pipeline
+
+        with PhotoProgress(report) as progress:
+            report.finish(
+                pipeline.restore(
+                    o.expanded(paths or []),
+                    vault=settings["vault"].value,
+                    force=force,
+                    dry_run=dry_run,
+                    last_run=last_run,
+                    break_links=break_links,
+                    allow_root=allow_root,
+                    progress=progress,
+                )
+            )
+
+
 def list_(vault: o.Vault = None, as_json: o.Json = False) -> None:
     """List the originals that are kept, for which files, and whether something still depends on them."""
-    with Sink("originals list", _LIST, as_json=as_json) as sink:
+    with Report("originals list", _LIST, as_json=as_json) as report:
         from hashshield.pipeline import originals
 
-        sink.finish(originals.list_originals(resolve({"vault": vault})["vault"].value))
+        report.finish(originals.list_originals(resolve({"vault": vault})["vault"].value))
 
 
 def prune(
     older_than: Annotated[
         float | None,
         typer.Option(
-            "--older-than", metavar="DAYS", min=0, help="Only those kept longer ago.", rich_help_panel=o.FILES
+            "--older-than",
+            metavar="DAYS",
+            min=0,
+            help="Only those stored longer ago than this.",
+            rich_help_panel=o.FILES,
         ),
     ] = None,
     restored_only: Annotated[
-        bool, o.switch("--restored-only", text="Only those whose every file was restored.", panel=o.FILES)
+        bool, o.switch("--restored-only", text="Only those whose files have all been restored.", panel=o.FILES)
     ] = False,
     unrecorded: Annotated[
-        bool, o.switch("--unrecorded", text="Instead those that no record refers to.", panel=o.FILES)
+        bool, o.switch("--unrecorded", text="Only those that no record refers to.", panel=o.FILES)
     ] = False,
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -118,8 +176,8 @@ def prune(
 ) -> None:
     """Delete originals for good, to free space. The files they belong to can no longer be restored."""
     verb = "Would delete" if dry_run else "Deleted"
-    layout = Layout(columns=_ORIGINALS, closing=lambda rows: [f"{verb} {_total(rows)}."], numbers=_numbers)
-    with Sink("originals prune", layout, as_json=as_json, quiet=quiet) as sink:
+    layout = Layout(columns=_ORIGINALS, footer=lambda rows: [f"{verb} {_total(rows)}."], summary=_summary)
+    with Report("originals prune", layout, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
@@ -135,39 +193,39 @@ def prune(
 
         chosen = pruned(dry_run=True)
         if dry_run or not chosen:
-            sink.finish(chosen)
+            report.finish(chosen)
             return
         needed = sum(original.in_use for original in chosen)
         question = f"Delete {_total(chosen)}, for good?"
         if needed:
             question += f" {needed} of them {'is' if needed == 1 else 'are'} the only way back for a protected file."
-        o.confirm(question, yes=yes)
-        sink.finish(pruned(dry_run=False))
+        confirm(question, yes=yes)
+        report.finish(pruned(dry_run=False))
 
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write them to.")],
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     allow_root: o.AllowRoot = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.EveryFile = False,
 ) -> None:
-    """Write copies of all originals to a folder, under their names; nothing that exists is overwritten."""
-    with Sink("originals export", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
+    """Write copies of all originals to a folder, under their names; existing files are never overwritten."""
+    with Report("originals export", RESTORE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
-        sink.finish(originals.export(folder, vault=where, dry_run=dry_run, allow_root=allow_root))
+        report.finish(originals.export(folder, vault=where, dry_run=dry_run, allow_root=allow_root))
 
 
 def forget(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos; they stay as they are.")
+        list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos; the files stay as they are.")
     ] = None,
     everything: Annotated[bool, o.switch("--all", text="All that is kept and recorded.", panel=o.FILES)] = False,
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -177,7 +235,7 @@ def forget(
 
     Records, backups of the ledger and logs go with it. Other files that hold the same photo keep theirs, and are named.
     """
-    with Sink("originals forget", _FORGET, as_json=as_json, quiet=quiet) as sink:
+    with Report("originals forget", _FORGET, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
 
         where = resolve({"vault": vault})["vault"].value
@@ -186,18 +244,18 @@ def forget(
         if everything:
             if not dry_run:
                 kept = originals.forget_all(vault=where, dry_run=True)
-                o.confirm(f"Delete all {count(len(kept.originals), 'original')} and all records, for good?", yes=yes)
-            sink.add(originals.forget_all(vault=where, dry_run=dry_run))
+                confirm(f"Delete all {count(len(kept.originals), 'original')} and all records, for good?", yes=yes)
+            report.add(originals.forget_all(vault=where, dry_run=dry_run))
             return
         named = paths or []
         if not dry_run:
-            o.confirm(f"Delete the originals and records of {count(len(named), 'path')}, for good?", yes=yes)
+            confirm(f"Delete the originals and records of {count(len(named), 'path')}, for good?", yes=yes)
         for path in named:
-            sink.add(originals.forget(path, vault=where, dry_run=dry_run))
+            report.add(originals.forget(path, vault=where, dry_run=dry_run))
 
 
 def repair(
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -207,10 +265,10 @@ def repair(
     Every original is read back and its digest compared. Nothing that is good is lost: the damaged ledger is kept until
     the new one is complete. Exit code 1 when something is damaged, missing or lost.
     """
-    with Sink("originals repair", _REPAIR, as_json=as_json, quiet=quiet) as sink:
+    with Report("originals repair", _REPAIR, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
 
-        sink.finish(originals.repair(resolve({"vault": vault})["vault"].value, dry_run=dry_run))
+        report.finish(originals.repair(resolve({"vault": vault})["vault"].value, dry_run=dry_run))
 
 
 o.register(app, list_, "list", o.examples("hashshield originals list", "hashshield originals list --json"))

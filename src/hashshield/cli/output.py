@@ -1,6 +1,7 @@
-"""One sink for all commands: a table on a terminal, lines off it, or one JSON document; and the exit code.
+"""The report every command ends with: a table on a terminal, lines off it or one JSON document; and the exit code.
 
-Data goes to standard output, everything else to standard error.
+Data goes to standard output, everything else to standard error. Start with `Report`, which a command enters around its
+work, and with `Layout`, which says how the rows of that command are shown.
 """
 
 from __future__ import annotations
@@ -9,30 +10,41 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TextIO
 
 import typer
 
 from hashshield.boundary import LogFormatter, logger
-from hashshield.cli.text import clean, literal
-from hashshield.errors import HashshieldError
+from hashshield.errors import HashshieldError, UsageError
+from hashshield.text import clean
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from hashshield.types import Progress
 
 __all__ = [
     "INTERRUPTED",
     "SCHEMA_VERSION",
     "Column",
     "Layout",
-    "Sink",
+    "Report",
+    "check_page",
     "combine",
     "count",
     "exit_code",
     "keyed",
+    "literal",
     "plain",
+    "properties",
     "reasons",
     "say",
+    "with_page",
+    "write_page",
 ]
 
 SCHEMA_VERSION = 1
@@ -49,15 +61,17 @@ def _no_style(row: Any) -> str:
 
 
 class Column(NamedTuple):
-    """One column of a report; `cell` turns a row into text, empty when there is nothing to say."""
+    """One column of a report."""
 
     header: str
     cell: Callable[[Any], str]
+    """Returns the text of a row's cell, empty if there is nothing to show."""
     right: bool = False
+    """True for numbers, which are aligned to the right."""
     style: Callable[[Any], str] = _no_style
-    """rich's style of a cell, as a function of the row."""
-    drawn: bool = False
-    """Part of a chart: for terminals only, because it tells programs nothing new."""
+    """Returns the rich style of a row's cell."""
+    is_chart: bool = False
+    """True for a bar drawn with characters: shown on terminals only, because it tells programs nothing new."""
 
 
 def _all(rows: Sequence[Any]) -> Sequence[Any]:
@@ -72,68 +86,68 @@ def _no_details(row: Any) -> list[str]:
     return []
 
 
-def _no_numbers(rows: Sequence[Any]) -> dict[str, Any]:
+def _no_summary(rows: Sequence[Any]) -> dict[str, Any]:
     return {}
 
 
 class Layout(NamedTuple):
-    """How the rows of one command are shown to people, and summed up for programs."""
+    """The presentation of one command's rows: a table for people, a summary for programs."""
 
     columns: tuple[Column, ...]
-    spread: Callable[[Sequence[Any]], Sequence[Any]] = _all
-    """The lines to show of the rows, where they are not the rows themselves."""
-    shown: Callable[[Sequence[Any]], Sequence[Any]] = _all
-    """The rows worth a line of a table on a terminal."""
-    closing: Callable[[Sequence[Any]], list[str]] = _no_lines
-    """Sentences after the table, on standard error."""
+    expand: Callable[[Sequence[Any]], Sequence[Any]] = _all
+    """Returns the lines to show for the rows, if they are not the rows themselves."""
+    visible: Callable[[Sequence[Any]], Sequence[Any]] = _all
+    """Returns the lines of the table that a terminal shows without --verbose."""
+    footer: Callable[[Sequence[Any]], list[str]] = _no_lines
+    """Returns the sentences below the table, for standard error."""
     details: Callable[[Any], list[str]] = _no_details
-    """What --verbose adds about a row, on standard error."""
-    numbers: Callable[[Sequence[Any]], dict[str, Any]] = _no_numbers
-    """What the JSON summary holds besides count and seconds."""
+    """Returns the lines that --verbose adds for a row, for standard error."""
+    summary: Callable[[Sequence[Any]], dict[str, Any]] = _no_summary
+    """Returns the keys of the JSON summary besides count and seconds."""
     resume: str = "nothing was left half done; run the same command again"
-    """What to do after an interruption."""
+    """Advice after an interruption, as the end of a sentence."""
 
 
 def keyed(*keys: str) -> Layout:
-    """The layout of rows that are mappings: one column per key, in this order."""
+    """Return the layout of rows that are mappings: one column per key, in this order."""
 
     def column(key: str) -> Column:
-        return Column(key, lambda row: _shown(row.get(key)))
+        return Column(key, lambda row: _cell(row.get(key)))
 
     return Layout(columns=tuple(column(key) for key in keys))
 
 
 def properties() -> Layout:
-    """The layout of mappings with many keys: one line per key."""
+    """Return the layout of mappings with many keys: one line per key."""
 
     def pairs(rows: Sequence[Any]) -> Sequence[Any]:
         return [{"key": key, "value": value} for row in rows for key, value in row.items()]
 
-    return Layout(columns=keyed("key", "value").columns, spread=pairs)
+    return Layout(columns=keyed("key", "value").columns, expand=pairs)
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
-    return ", ".join(map(_shown, value)) if isinstance(value, (list, tuple)) else str(value)
+        return ", ".join(f"{key}: {_cell(item)}" for key, item in value.items())
+    return ", ".join(map(_cell, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def combine(codes: Iterable[int]) -> int:
-    """The exit code that speaks for several: 130, then 4, 2, 1, 3, 0."""
+    """Return the exit code that stands for several: the first of 130, 4, 2, 1, 3 among them, else 0."""
     return min(codes, key=_PRECEDENCE.index, default=0)
 
 
 def exit_code(statuses: Iterable[str]) -> int:
-    """The exit code of a command whose rows ended with these statuses."""
+    """Return the exit code of a command whose rows have these statuses."""
     return combine(_CODES.get(status, 0) for status in statuses)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: dataclasses become objects; infinite and NaN become null."""
+    """Return a value as JSON can hold it: a dataclass as an object, a path as a string, infinity and NaN as null."""
     from dataclasses import fields, is_dataclass
 
     if is_dataclass(value) and not isinstance(value, type):
@@ -147,15 +161,17 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
-class Sink:
-    """Collects the rows of one command and reports them once, however the command ends.
+class Report:
+    """Collects the rows of one command and prints them once, however the command ends.
 
-    A context manager: an expected failure becomes one line on standard error and its exit code, an interruption
-    130 with a line how to go on; both still report the rows that were finished. A bug stays a traceback.
+    Enter it around the work. Leaving it prints the report and, unless the exit code is 0, raises `typer.Exit` with that
+    code. A HashshieldError ends as one line on standard error and its exit code, an interruption as a line on how to
+    continue and 130; both still report the rows finished before. Any other exception passes through unreported: it is a
+    bug and keeps its traceback.
     """
 
     begun: ClassVar[bool] = False
-    """Whether a report of the command that runs is on its way, or done."""
+    """True once the running command has entered its report."""
 
     def __init__(
         self,
@@ -173,10 +189,10 @@ class Sink:
         self._data = sys.stdout if data is None else data
         self._started = time.monotonic()
         self._tracebacks: logging.Handler | None = None
-        """Where --verbose shows the tracebacks of internal errors."""
+        """Shows the tracebacks of internal errors with --verbose."""
 
-    def __enter__(self) -> Sink:
-        Sink.begun = True
+    def __enter__(self) -> Report:
+        Report.begun = True
         if self.verbose:
             self._tracebacks = logging.StreamHandler(sys.stderr)
             self._tracebacks.setFormatter(LogFormatter(names=True))
@@ -188,25 +204,27 @@ class Sink:
         if self._tracebacks is not None:
             logger.removeHandler(self._tracebacks)
             logger.setLevel(logging.NOTSET)
-        if error is None:
-            raise typer.Exit(self._report())
-        if isinstance(error, (HashshieldError, KeyboardInterrupt)):
-            raise typer.Exit(self._report(error)) from None
+        if error is not None and not isinstance(error, (HashshieldError, KeyboardInterrupt)):
+            return
+        code = self._print(error)
+        if code:
+            raise typer.Exit(code) from None
 
     def add(self, row: object) -> None:
-        """Take one finished row, so that it is reported even when the rest is not."""
+        """Add one finished row, which is then reported even if the command fails or is interrupted later."""
         self.rows.append(row)
 
     def finish(self, rows: Iterable[object]) -> None:
-        """Set the final rows, in place of those added on the way."""
+        """Set the final rows in place of those added so far."""
         self.rows = list(rows)
 
     def note(self, text: str) -> None:
-        """Tell the user something on standard error, unless quiet."""
+        """Print a line on standard error, unless quiet."""
         if not self.quiet:
             say(text)
 
-    def _report(self, error: HashshieldError | KeyboardInterrupt | None = None) -> int:
+    def _print(self, error: HashshieldError | KeyboardInterrupt | None) -> int:
+        """Print the rows and the error; return the exit code of the command."""
         codes = [exit_code(getattr(row, "status", "") for row in self.rows)]
         if isinstance(error, HashshieldError):
             codes.append(error.exit_code)
@@ -226,7 +244,7 @@ class Sink:
         return code
 
     def _document(self, code: int, error: HashshieldError | KeyboardInterrupt | None) -> dict[str, Any]:
-        summary = {"count": len(self.rows), **self.layout.numbers(self.rows)}
+        summary = {"count": len(self.rows), **self.layout.summary(self.rows)}
         summary["seconds"] = round(time.monotonic() - self._started, 3)
         document: dict[str, Any] = {
             "version": SCHEMA_VERSION,
@@ -244,8 +262,8 @@ class Sink:
             if self._data.isatty():
                 self._table()
             else:
-                columns = [column for column in self.layout.columns if not column.drawn]
-                for row in self.layout.spread(self.rows):
+                columns = [column for column in self.layout.columns if not column.is_chart]
+                for row in self.layout.expand(self.rows):
                     self._write("\t".join(clean(column.cell(row)) for column in columns))
         if self.verbose:
             for row in self.rows:
@@ -254,15 +272,15 @@ class Sink:
         for line in reasons(self.rows, only_bad=self.quiet):
             say(line)
         if not self.quiet and (self.rows or error is None):
-            for line in self.layout.closing(self.rows):
+            for line in self.layout.footer(self.rows):
                 say(line)
 
     def _table(self) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        rows = self.layout.spread(self.rows)
-        shown = rows if self.verbose else self.layout.shown(rows)
+        rows = self.layout.expand(self.rows)
+        shown = rows if self.verbose else self.layout.visible(rows)
         columns = [column for column in self.layout.columns if any(column.cell(row) for row in shown)]
         if not columns:
             return
@@ -281,9 +299,9 @@ class Sink:
 
 
 def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
-    """Why rows are as they are: one line for each failed one, one for all others that share a status and a reason.
+    """Return why rows have their status: a line for each failed row, and one for all others with the same reason.
 
-    With `only_bad` the table is not shown, so each bad row is named.
+    With `only_bad`, for a report without a table, only rows with an exit code other than 0 count, and each gets a line.
     """
     lines: list[str] = []
     shared: dict[str, list[str]] = {}
@@ -303,7 +321,7 @@ def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
 
 
 def say(text: str) -> None:
-    """One harmless line on standard error, broken between words on a terminal that is narrower."""
+    """Print one line on standard error, made harmless, and wrapped between words to the width of a terminal."""
     line = clean(text)
     if sys.stderr.isatty():
         from shutil import get_terminal_size
@@ -315,5 +333,56 @@ def say(text: str) -> None:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 photo`, `2 photos`."""
+    """Return the number with its noun: `1 photo`, `2 photos`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def literal(text: str, style: str = "") -> Text:
+    """Return text for rich, made harmless and never read as markup, link or emoji code."""
+    from rich.text import Text
+
+    return Text(clean(text), style=style)
+
+
+def check_page(path: Path | None, *, redact: bool) -> None:
+    """Check before the work that the page of --report can be written. Raises UsageError, StorageError."""
+    if path is None:
+        if redact:
+            raise UsageError("--redact says what --report leaves out; give --report FILE.html too")
+        return
+    from hashshield.report.html import check_place
+
+    check_place(path)
+
+
+def write_page(
+    path: Path | None, rows: Sequence[Any], report: Report, progress: Progress, *, redact: bool, **rest: Any
+) -> None:
+    """Write the page of --report, if any; `rest` as in `report.html.write`. Raises UsageError, StorageError."""
+    if path is None:
+        return
+    from hashshield.report.html import write
+
+    write(path, rows, command=report.command, redact=redact, tell=progress.photo, **rest)
+    private = "" if redact else "; it holds originals, so keep it to yourself"
+    progress.notice(f"Report: {path}{private}.")
+
+
+@contextmanager
+def with_page(path: Path | None, report: Report, progress: Progress, *, redact: bool, **rest: Any) -> Iterator[None]:
+    """Write the page of --report after the work, with the rows so far if that failed or was interrupted.
+
+    `rest` as in `write_page`, which raises the same.
+    """
+
+    def write() -> None:
+        rows = report.rows
+        write_page(path, rows, report, progress, redact=redact, said=report.layout.footer(rows), **rest)
+
+    try:
+        yield
+    except (HashshieldError, KeyboardInterrupt):
+        if report.rows:
+            write()
+        raise
+    write()

@@ -1,4 +1,4 @@
-"""What is going on, on standard error: photos done, the current one, rate and time left; nothing off a terminal."""
+"""Progress bars on standard error: photos done, the current one, rate and time left. Without a terminal, no bar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from hashshield.cli.output import Sink
-from hashshield.cli.text import clean
+from hashshield.cli.output import Report
+from hashshield.text import clean
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -21,13 +21,13 @@ __all__ = ["DownloadProgress", "EpochProgress", "PhotoProgress", "live_terminal"
 
 
 def live_terminal() -> bool:
-    """Whether standard error can show something that moves."""
-    # FORCE_COLOR makes rich call a pipe a terminal; a bar in a log file is nobody's wish.
+    """Return True if standard error can show something that moves."""
+    # FORCE_COLOR makes rich call a pipe a terminal; nobody wants a bar in a log file.
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 class _Live:
-    """A bar that exists on a terminal only; `what` is the text column after the time left."""
+    """A bar that exists on a terminal only; `what` is the text after the time left."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._shown = live_terminal() and not quiet
@@ -73,11 +73,11 @@ class _Live:
             text = f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}" if rate else ""
             self._bar.update(self._task, completed=done, rate=text)
 
-    def _tell(self, sink: Sink, text: str) -> None:
+    def _tell(self, report: Report, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(clean(text), markup=False, highlight=False, emoji=False)
         else:
-            sink.note(text)
+            report.note(text)
 
     def _end(self) -> None:
         if self._bar is not None:
@@ -86,11 +86,11 @@ class _Live:
 
 
 class PhotoProgress(_Live):
-    """The pipeline's `Progress`; hands every finished row to the sink, so that an interruption still reports them."""
+    """The pipeline's `Progress`; adds every finished row to the report, so that an interruption still reports it."""
 
-    def __init__(self, sink: Sink, *, unit: str = "photo") -> None:
-        super().__init__(quiet=sink.quiet)
-        self._sink, self._told, self._done, self._unit = sink, set[str](), 0, unit
+    def __init__(self, report: Report, *, unit: str = "photo") -> None:
+        super().__init__(quiet=report.quiet)
+        self._report, self._told, self._done, self._unit = report, set[str](), 0, unit
         self._total = 0
 
     def __enter__(self) -> PhotoProgress:
@@ -100,7 +100,7 @@ class PhotoProgress(_Live):
         self._end()
 
     def start(self, total: int) -> None:
-        """Announce how many photos will be worked on; said again, so many more."""
+        """Announce that `total` photos will be worked on; called again, that many more."""
         self._total += total
         self._begin(total)
         # Loading the networks takes seconds in which no photo has begun.
@@ -113,26 +113,26 @@ class PhotoProgress(_Live):
         self._update(what=path)
 
     def done(self, outcome: object) -> None:
-        """Report one finished photo; None for work that has no row of its own."""
+        """Count one finished photo and add its row; None for work that has no row of its own."""
         if outcome is not None:
-            self._sink.add(outcome)
+            self._report.add(outcome)
         self._done += 1
         self._update(done=self._done, unit=self._unit)
 
     def notice(self, text: str) -> None:
-        """Tell the user something, once however often it comes."""
+        """Print a line on standard error, but the same text only once."""
         if text in self._told:
             return
         self._told.add(text)
-        self._tell(self._sink, text)
+        self._tell(self._report, text)
 
 
 class DownloadProgress(_Live):
-    """The catalogue's `FetchProgress`: bytes here, rate and time left of one file after the other."""
+    """The `FetchProgress` of downloads: bytes present, rate and time left, one file after the other."""
 
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(quiet=sink.quiet)
-        self._sink = sink
+    def __init__(self, report: Report) -> None:
+        super().__init__(quiet=report.quiet)
+        self._report = report
         self._first: int | None = None
 
     def __enter__(self) -> DownloadProgress:
@@ -154,7 +154,7 @@ class DownloadProgress(_Live):
         self._update(what=name)
 
     def at(self, done: int) -> None:
-        """Report how many bytes are here; those that were here before the first report do not count for the rate."""
+        """Report how many bytes are here; those present at the first call do not count towards the rate."""
         if self._first is None or done < self._first:
             self._first = done
         if self._bar is not None and self._task is not None:
@@ -162,16 +162,16 @@ class DownloadProgress(_Live):
             self._bar.update(self._task, completed=done, rate=f"{rate / 1e6:.1f} MB/s")
 
     def notice(self, text: str) -> None:
-        """Tell the user something."""
-        self._tell(self._sink, text)
+        """Print a line on standard error."""
+        self._tell(self._report, text)
 
 
 class EpochProgress(_Live):
     """The trainer's `Reporter`: epochs done, loss and MAP of the last, rate and time left."""
 
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(quiet=sink.quiet)
-        self._sink = sink
+    def __init__(self, report: Report) -> None:
+        super().__init__(quiet=report.quiet)
+        self._report = report
 
     def __enter__(self) -> EpochProgress:
         return self
@@ -180,8 +180,8 @@ class EpochProgress(_Live):
         self._end()
 
     def note(self, text: str) -> None:
-        """Say what is being done."""
-        self._tell(self._sink, text)
+        """Print a line on standard error."""
+        self._tell(self._report, text)
 
     def epoch(self, epoch: Epoch) -> None:
         """Show one finished epoch."""

@@ -1,4 +1,4 @@
-"""How survival is shown: one line per transform and network, over all photos, with a bar; and the classical hashes."""
+"""Tables of survival: one line per transform and network over all photos, with a bar; and the classical hashes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from hashshield.cli.output import Column
 if TYPE_CHECKING:
     from hashshield.types import Evaluation, Outcome
 
-__all__ = ["COLUMNS", "Line", "in_words", "lines", "numbers", "still_matching"]
+__all__ = ["COLUMNS", "SurvivalLine", "in_words", "lines", "still_matching", "summary"]
 
 _CELLS = 24
-"""Characters of a bar: half a bit of 48 each."""
+"""Characters of a bar; with 48 bits, one for two bits."""
 
 
-class Line(NamedTuple):
-    """One transform and network over all photos."""
+class SurvivalLine(NamedTuple):
+    """One transform and network, over all photos."""
 
     transform: str
     model: str
     bits: int
     distances: tuple[int, ...]
-    """From the photo's own code, one per photo that it applies to; perhaps none."""
+    """Bits from the photo's own code, one for each photo that the transform applies to."""
     to_goal: tuple[int, ...]
-    kept: int
+    kept_count: int
 
 
-def lines(rows: Iterable[Outcome | Evaluation]) -> list[Line]:
-    """What `survival` of all rows comes to, in the order of the first."""
+def lines(rows: Iterable[Outcome | Evaluation]) -> list[SurvivalLine]:
+    """Return one line per transform and network of all rows, in the order of the first row."""
     found: dict[tuple[str, str], list[Any]] = {}
     bits: dict[str, int] = {}
     for row in rows:
@@ -41,7 +41,7 @@ def lines(rows: Iterable[Outcome | Evaluation]) -> list[Line]:
     for (transform, model), group in found.items():
         measured = [row for row in group if row.reason is None]
         result.append(
-            Line(
+            SurvivalLine(
                 transform,
                 model,
                 bits[model],
@@ -53,13 +53,13 @@ def lines(rows: Iterable[Outcome | Evaluation]) -> list[Line]:
     return result
 
 
-def numbers(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
-    """The same for a JSON summary."""
+def summary(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
+    """Return the lines for the JSON summary, with medians in bits."""
     return [
         {
             "transform": line.transform,
             "model": line.model,
-            "kept": line.kept,
+            "kept": line.kept_count,
             "of": len(line.distances),
             "median_distance_from_original": _median(line.distances),
             "median_distance_to_goal": _median(line.to_goal),
@@ -69,16 +69,16 @@ def numbers(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
 
 
 def in_words(rows: Iterable[Outcome | Evaluation]) -> str:
-    """How many photos keep it after each transform, on the network that loses most."""
-    least: dict[str, Line] = {}
+    """Return how many photos keep their goal after each transform, on the network that loses most."""
+    least: dict[str, SurvivalLine] = {}
     for line in lines(rows):
-        if line.distances and (line.transform not in least or line.kept < least[line.transform].kept):
+        if line.distances and (line.transform not in least or line.kept_count < least[line.transform].kept_count):
             least[line.transform] = line
-    return ", ".join(f"{line.transform} {line.kept}/{len(line.distances)}" for line in least.values())
+    return ", ".join(f"{line.transform} {line.kept_count}/{len(line.distances)}" for line in least.values())
 
 
 def still_matching(rows: Sequence[Outcome | Evaluation]) -> list[str]:
-    """What classical perceptual hashes say, in one sentence each, and what that means."""
+    """Return one sentence for each classical perceptual hash, and one on what they mean; empty if none was measured."""
     found: dict[str, list[Any]] = {}
     for row in rows:
         for kind in row.perceptual:
@@ -108,12 +108,12 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _from_own(line: Line) -> str:
+def _from_own(line: SurvivalLine) -> str:
     return f"{_number(_median(line.distances))}/{line.bits}" if line.distances else ""
 
 
-def _bar(line: Line) -> str:
-    """The distance from the photo's own code as a share of all bits; half is where strangers are."""
+def _bar(line: SurvivalLine) -> str:
+    """Return a bar of the distance from the photo's own code as a share of all bits; unrelated photos fill half."""
     middle = _median(line.distances)
     if middle is None:
         return ""
@@ -122,25 +122,25 @@ def _bar(line: Line) -> str:
     return full * filled + empty * (_CELLS - filled)
 
 
-def _kept(line: Line) -> str:
+def _kept_text(line: SurvivalLine) -> str:
     if not line.distances:
         return "not applicable"
     if len(line.distances) == 1:
-        return "yes" if line.kept else "no"
-    return f"{line.kept} of {len(line.distances)}"
+        return "yes" if line.kept_count else "no"
+    return f"{line.kept_count} of {len(line.distances)}"
 
 
-def _style(line: Line) -> str:
+def _style(line: SurvivalLine) -> str:
     if not line.distances:
         return "dim"
-    return "green" if line.kept == len(line.distances) else "yellow" if line.kept else "red"
+    return "green" if line.kept_count == len(line.distances) else "yellow" if line.kept_count else "red"
 
 
 COLUMNS = (
     Column("After", lambda line: line.transform),
     Column("Network", lambda line: line.model),
     Column("From own", _from_own, right=True),
-    Column("", _bar, style=_style, drawn=True),
+    Column("", _bar, style=_style, is_chart=True),
     Column("To goal", lambda line: _number(_median(line.to_goal)), right=True),
-    Column("Kept", _kept, style=_style),
+    Column("Kept", _kept_text, style=_style),
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Sink, properties
+from hashshield.cli.output import Report, properties
 from hashshield.cli.progress import EpochProgress
 from hashshield.config import resolve
 
@@ -35,21 +35,21 @@ def train(
         int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of each stage, for a trial.")
     ] = None,
     queries: Annotated[
-        int | None, typer.Option("--queries", metavar="N", min=1, help="Photos kept apart to measure with.")
+        int | None, typer.Option("--queries", metavar="N", min=1, help="Photos held out for evaluation.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="TEXT", help="Of the checkpoint; otherwise the recipe's.")
+        str | None, typer.Option("--name", metavar="TEXT", help="Name of the checkpoint; otherwise the recipe's.")
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Of the training; the split is the recipe's.")
+        int, typer.Option("--seed", metavar="N", min=0, help="Seed of the training; the recipe has that of the split.")
     ] = 0,
     device: o.Device = None,
-    resume: Annotated[bool, o.switch("--resume", text="Go on after an interruption.", panel=o.SEARCH)] = False,
+    resume: Annotated[bool, o.switch("--resume", text="Continue after an interruption.", panel=o.SEARCH)] = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Train a hash network from a recipe and write it with its card."""
-    with Sink("train", _TRAIN, as_json=as_json, quiet=quiet) as sink:
+    with Report("train", _TRAIN, as_json=as_json, quiet=quiet) as report:
         device = resolve({"device": device})["device"].value
 
         from dataclasses import asdict, replace
@@ -66,8 +66,8 @@ def train(
             plan = replace(plan, name=name)
         if epochs:
             plan = replace(plan, stages=tuple(replace(stage, epochs=epochs) for stage in plan.stages))
-        with EpochProgress(sink) as progress:
+        with EpochProgress(report) as progress:
             card = run_training(
                 plan, data=data, output=output, seed=seed, device=device, resume=resume, reporter=progress
             )
-        sink.finish([asdict(card)])
+        report.finish([asdict(card)])

@@ -13,9 +13,9 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import VERIFY
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink
+from hashshield.cli.output import Report
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
@@ -31,6 +31,7 @@ EXAMPLES = o.examples(
 )
 
 
+# Over 60 lines, because Typer reads one parameter for each option.
 def verify(
     paths: Annotated[
         list[Path],
@@ -41,7 +42,7 @@ def verify(
         typer.Option(
             "--original",
             metavar="FILE",
-            help="Compare with this photo; a protected one stands for what it was.",
+            help="Compare with this photo, or with the original of a protected one.",
             rich_help_panel=o.AIM,
         ),
     ] = None,
@@ -53,7 +54,7 @@ def verify(
         typer.Option(
             "--model",
             metavar="NAME",
-            help="Network to hash with; repeatable. Otherwise those it was protected against.",
+            help="Network to hash with; repeatable. Otherwise those that the photo was protected against.",
             rich_help_panel=o.AIM,
         ),
     ] = None,
@@ -69,30 +70,22 @@ def verify(
 ) -> None:
     """Hash photos again and say whether they are still protected.
 
-    Without --original the ledger knows what a photo's code was. A photo that neither knows is unknown: its code is
-    printed and the exit code is 3.
+    Without --original, photos are compared with the codes in the ledger. A photo that neither knows is unknown: its
+    code is printed and the exit code is 3.
     """
-    with Sink("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as sink:
+    given = o.given(locals())
+    with Report("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as report:
         goal = o.goal_of(target, target_set, target_class, None)
         if goal is not None and original is None:
             raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
-        settings = resolve(
-            {
-                "model": model,
-                "tolerance": tolerance,
-                "preset": preset,
-                "device": device,
-                "vault": vault,
-                "exclude": exclude,
-            }
-        )
+        settings = resolve(given)
         # The ledger names its own networks; a configured default must not take their place.
         models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
-        ensure_available(models or (otherwise if original else ()), sink, yes=yes)
+        ensure_available(models or (otherwise if original else ()), report, yes=yes)
 
         from hashshield.pipeline import verify as pipeline
 
-        with _piped(o.expanded(paths)) as (files, spelled), PhotoProgress(sink) as progress:
+        with _piped(o.expanded(paths)) as (files, spelled), PhotoProgress(report) as progress:
             rows = pipeline.verify(
                 files,
                 models=models,
@@ -106,12 +99,15 @@ def verify(
                 exclude=settings["exclude"].value,
                 progress=progress,
             )
-            sink.finish(map(spelled, rows))
+            report.finish(map(spelled, rows))
 
 
 @contextmanager
 def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], Callable[[Verification], Verification]]]:
-    """The paths with a private file in the place of -, and what calls that file - again in a row."""
+    """Yield the paths with a private file in place of -, and a function that calls that file - in a row.
+
+    Raises UsageError if standard input is a terminal.
+    """
     if Path("-") not in paths:
         yield paths, lambda row: row
         return

@@ -10,11 +10,11 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.networks import ensure_available
-from hashshield.cli.output import Sink, count, plain, reasons, say
-from hashshield.cli.text import clean
-from hashshield.config import SETTINGS, resolve
+from hashshield.cli.output import Report, count, plain, reasons, say
+from hashshield.cli.prompts import ensure_available
+from hashshield.config import resolve
 from hashshield.errors import HashshieldError
+from hashshield.text import clean
 
 if TYPE_CHECKING:
     from hashshield.types import Outcome
@@ -27,11 +27,11 @@ EXAMPLES = o.examples(
 )
 
 _QUIET = {"already", "skipped"}
-"""Rows about files that are left alone; they are counted, and shown with --verbose."""
+"""Statuses of files that are left alone; their rows are shown with --verbose only."""
 
 
 class _Lines:
-    """The pipeline's `Progress` of a service: one line on standard output for each photo, at once."""
+    """The `Progress` of a service: prints one line on standard output for each photo as it finishes."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
         self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
@@ -39,13 +39,13 @@ class _Lines:
         self.handled = 0
 
     def start(self, total: int) -> None:
-        """Say nothing: lines come as photos finish."""
+        """Print nothing: lines come as photos finish."""
 
     def photo(self, path: str) -> None:
-        """Say nothing, as for `start`."""
+        """Print nothing, as for `start`."""
 
     def done(self, outcome: object) -> None:
-        """Print the line of a photo that something was done to."""
+        """Print the line of a photo, unless it was left alone."""
         row: Outcome = outcome  # type: ignore[assignment]
         if row.status in _QUIET and not self._verbose:
             return
@@ -60,7 +60,7 @@ class _Lines:
             say(line)
 
     def notice(self, text: str) -> None:
-        """Tell the user something, once however often it comes."""
+        """Print a line on standard error, but the same text only once."""
         if text not in self._said and not self._quiet:
             say(text)
         self._said.add(text)
@@ -71,8 +71,11 @@ class _Lines:
         sys.stdout.flush()
 
 
+# Over 60 lines, because Typer reads one parameter for each option.
 def watch(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder photos arrive in, and all below it.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder in which photos arrive, with all folders below it.")
+    ],
     model: o.Models = None,
     goal: o.OptionalGoal = None,
     preset: o.Preset = None,
@@ -85,7 +88,7 @@ def watch(
             "--settle",
             metavar="SECONDS",
             min=0.1,
-            help="How long nothing may have written to a file before it is complete.",
+            help="Time without a write after which a file counts as complete.",
             rich_help_panel=o.FILES,
         ),
     ] = 2.0,
@@ -105,37 +108,22 @@ def watch(
 ) -> None:
     """Protect photos in place as they arrive in a folder, until Ctrl-C or SIGTERM.
 
-    What is there already is protected first. A file is taken when nothing has written to it for some seconds and no
-    program has it open for writing. What is protected is left alone, also after a restart.
+    Photos that are there already are protected first. A file is protected when nothing has written to it for some
+    seconds and no program has it open for writing. Protected photos are left alone, also after a restart.
     """
-    given = {
-        "model": model,
-        "goal": goal,
-        "preset": preset,
-        "tau": tau,
-        "steps": steps,
-        "device": device,
-        "exclude": exclude,
-        "strip_copies": strip_copies or None,
-        "strip_gps": strip_gps or None,
-        "strip_metadata": strip_metadata or None,
-        "remove_credentials": remove_credentials or None,
-        "keep_mtime": keep_mtime or None,
-        "lossy_formats": lossy_formats or None,
-        "vault": vault,
-    }
+    given = o.given(locals())
     lines = _Lines(as_json=as_json, quiet=quiet, verbose=verbose)
 
     from hashshield.pipeline.interrupts import terminable
 
     try:
         with terminable():
-            settings = resolve({**dict.fromkeys(SETTINGS), **given})
+            settings = resolve(given)
 
             from hashshield.pipeline.request import request_of
 
-            request = request_of(settings, None, options={"break_links": False, "allow_root": allow_root})
-            ensure_available(request.models, Sink("watch", PROTECT, quiet=quiet), yes=yes)
+            request = request_of(settings, None, allow_root=allow_root)
+            ensure_available(request.models, Report("watch", PROTECT, quiet=quiet), yes=yes)
 
             from hashshield.pipeline.watch import watch as run
 

@@ -101,12 +101,11 @@ def _checked(request: Request) -> Path:
     check(request)
     if request.output is None:
         raise UsageError("--engine ray: needs --output DIR, because many machines never work in place")
-    options = request.options
     in_place = {
         "--no-backup": not request.backup,
         "--force": request.force,
-        "--break-links": bool(options.get("break_links")),
-        "--allow-root": bool(options.get("allow_root")),
+        "--break-links": request.file_options.break_links,
+        "--allow-root": request.file_options.allow_root,
     }
     given = [name for name, is_given in in_place.items() if is_given]
     if given:

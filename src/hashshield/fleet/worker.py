@@ -120,7 +120,7 @@ class Worker:
         if row.status not in ("protected", "partial") or result.data is None:
             return row
         assert job.output is not None
-        kept = snapshot.mtime_ns if self._request.options.get("keep_mtime") else None
+        kept = snapshot.mtime_ns if self._request.file_options.keep_mtime else None
         try:
             write_copy(job.output, result.data, mode=snapshot.mode, mtime_ns=kept)
         except HashshieldError as error:

@@ -26,7 +26,7 @@ from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
 from hashshield.storage import Store, cannot_be_written, default_root, volume_encryption
 from hashshield.storage.schema import REPAIR
-from hashshield.types import Finding, NullProgress, Progress, Request
+from hashshield.types import FileOptions, Finding, NullProgress, Progress, Request
 
 __all__ = ["doctor", "system_finding"]
 
@@ -257,7 +257,7 @@ def _self_test() -> Iterator[Finding]:
             vault=vault,
             seed=0,
             witness="none",
-            options={"allow_root": True},
+            file_options=FileOptions(allow_root=True),
         )
         began = time.monotonic()
         (row,) = protect([photo], request, progress=NullProgress())

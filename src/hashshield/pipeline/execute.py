@@ -52,12 +52,12 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
         tolerance=request.tolerance,
         survival=request.survival,
         strip=imaging.StripOptions(
-            copies=bool(request.options.get("strip_copies")),
-            gps=bool(request.options.get("strip_gps")),
-            metadata=bool(request.options.get("strip_metadata")),
-            credentials=bool(request.options.get("remove_credentials")),
+            copies=request.file_options.strip_copies,
+            gps=request.file_options.strip_gps,
+            metadata=request.file_options.strip_metadata,
+            credentials=request.file_options.remove_credentials,
         ),
-        lossy_formats=bool(request.options.get("lossy_formats")),
+        lossy_formats=request.file_options.lossy_formats,
         jobs=request.jobs or 2,
         notice=notice,
     )
@@ -160,7 +160,7 @@ def _source(job: Job, request: Request, store: Store, results: Results) -> Sourc
 
 
 def _removes_credentials(request: Request) -> bool:
-    return bool(request.options.get("remove_credentials") or request.options.get("strip_metadata"))
+    return request.file_options.remove_credentials or request.file_options.strip_metadata
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
@@ -181,16 +181,16 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
         if current.sha256 != snapshot.sha256:
             raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")
         record = NewRecord(result.pixels_after, details_of(result, row, request), job.again)
-        options = request.options
+        options = request.file_options
         if job.output is None:
             store.replace(
                 current,
                 result.data,
                 record,
                 backup=request.backup,
-                keep_mtime=bool(options.get("keep_mtime")),
-                break_links=bool(options.get("break_links")),
-                allow_root=bool(options.get("allow_root")),
+                keep_mtime=options.keep_mtime,
+                break_links=options.break_links,
+                allow_root=options.allow_root,
             )
         else:
             store.write_new(
@@ -198,9 +198,9 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
                 result.data,
                 like=current,
                 record=record,
-                keep_mtime=bool(options.get("keep_mtime")),
+                keep_mtime=options.keep_mtime,
                 overwrite=request.force,
-                allow_root=bool(options.get("allow_root")),
+                allow_root=options.allow_root,
             )
     except HashshieldError as error:
         return replace(row, status="failed", reason=str(error), sha256_after=None)

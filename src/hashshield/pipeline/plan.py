@@ -232,7 +232,7 @@ def _resolved_row(job: Job, request: Request, store: Store, results: Results) ->
     except HashshieldError as error:
         return Outcome(str(job.path), "failed", reason=str(error))
     try:
-        lossy_formats = bool(request.options.get("lossy_formats"))
+        lossy_formats = request.file_options.lossy_formats
         with boundary("decode", str(job.path)):
             photo = open_photo(snapshot.data, name=str(job.path), lossy_formats=lossy_formats)
     except HashshieldError as error:

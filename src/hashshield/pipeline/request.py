@@ -1,20 +1,22 @@
-"""From resolved settings and a target to the request: one way for the command line and for Python."""
+"""The request of resolved settings and a target, the same for the command line and for Python."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from hashshield.config import Settings
+from hashshield.config import SETTINGS, Settings
 from hashshield.errors import UsageError
 from hashshield.pipeline.networks import models_to_search
-from hashshield.types import GoalKind, GoalSpec, Request
+from hashshield.types import FileOptions, GoalKind, GoalSpec, Request
 
 __all__ = ["goal_of", "request_of"]
 
-_OPTIONS = ("strip_copies", "strip_gps", "strip_metadata", "remove_credentials", "keep_mtime", "lossy_formats")
-"""Settings that travel in `Request.options`."""
+_SETTINGS = {item.name for item in fields(Request)} & (SETTINGS.keys() - {"goal"})
+_FILE_SETTINGS = {item.name for item in fields(FileOptions)} & SETTINGS.keys()
+"""Settings that are a field of the same name; `model` and `goal` are resolved further."""
 
 
 def goal_of(
@@ -25,9 +27,9 @@ def goal_of(
     *,
     spelled: Callable[[str], str] = str,
 ) -> GoalSpec | None:
-    """The goal that was given, or None when none was; `goal` is a word that `config.resolve` has checked.
+    """Return the goal that the arguments name, or None; `goal` is a word that `config.resolve` has checked.
 
-    `spelled` turns a name into what a message calls it. Raises UsageError when several exclude each other.
+    `spelled` returns what a message calls an argument. Raises UsageError if more than one goal is named.
     """
     given = {
         "target": None if target is None else GoalSpec("image", str(target)),
@@ -41,31 +43,30 @@ def goal_of(
     return next(iter(found.values()), None)
 
 
-def request_of(settings: Settings, goal: GoalSpec | None, *, options: Mapping[str, bool], **rest: Any) -> Request:
-    """The request: resolved settings, the goal asked for, and what has no setting (`output`, `force`, ...)."""
+def request_of(
+    settings: Settings,
+    goal: GoalSpec | None,
+    *,
+    break_links: bool = False,
+    allow_root: bool = False,
+    **rest: Any,
+) -> Request:
+    """Return the request of these settings; `goal` replaces theirs, and `rest` are fields that no setting has.
+
+    A setting reaches the field of its name in `Request` or `FileOptions`. Raises UsageError, UnknownNameError.
+    """
     value = {key: found.value for key, found in settings.items()}
     return Request(
         models=models_to_search(settings),
         goal=goal or _named(value["goal"]),
-        method=value["method"],
-        preset=value["preset"],
-        tau=value["tau"],
-        steps=value["steps"],
-        stop=value["stop"],
-        tolerance=value["tolerance"],
-        accept_best=value["accept_best"],
-        vault=value["vault"],
-        device=value["device"],
-        batch_size=value["batch_size"],
-        jobs=value["jobs"],
-        exclude=value["exclude"],
-        witness=value["witness"],
-        survival=value["survival"],
-        options={**{key: value[key] for key in _OPTIONS}, **options},
+        file_options=FileOptions(
+            **{key: value[key] for key in _FILE_SETTINGS}, break_links=break_links, allow_root=allow_root
+        ),
+        **{key: value[key] for key in _SETTINGS},
         **rest,
     )
 
 
 def _named(name: str) -> GoalSpec:
-    """A goal without a value, by a word that `config.resolve` has checked."""
+    """Return a goal without a value; `name` is a word that `config.resolve` has checked."""
     return GoalSpec(cast(GoalKind, name))

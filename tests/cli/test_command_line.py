@@ -21,7 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def installed_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with a photo in it, which nothing changes."""
     folder = tmp_path / "here"
     folder.mkdir()
@@ -64,17 +64,17 @@ def installed_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=" ".join,
 )
-def test_it_is_a_usage_error_everywhere(words: list[str], run: Run, installed_models: Path, tmp_path: Path) -> None:
-    before = {path: path.read_bytes() for path in installed_models.iterdir()}
+def test_it_is_a_usage_error_everywhere(words: list[str], run: Run, working_folder: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in working_folder.iterdir()}
     code, out, err = run(*words)
     assert code == 2
     assert out == ""
     assert "is empty" in err
-    assert {path: path.read_bytes() for path in installed_models.iterdir()} == before
+    assert {path: path.read_bytes() for path in working_folder.iterdir()} == before
     assert not (tmp_path / "vault").exists()
 
 
-def test_the_current_folder_is_meant_when_it_is_written(run: Run, installed_models: Path) -> None:
+def test_the_current_folder_is_meant_when_it_is_written(run: Run, working_folder: Path) -> None:
     code, out, _ = run("protect", ".", "--dry-run")
     assert code == 0
     assert "a.png\tplanned" in out
@@ -105,7 +105,7 @@ def test_an_interruption_before_the_work_still_prints_one_document(
     def interrupt(*given: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output.Sink, "__init__", interrupt)
+    monkeypatch.setattr(output.Report, "__init__", interrupt)
     code, out, err = run("originals", "list", *(["--json"] if as_json else []))
     assert code == 130
     assert "Interrupted before anything was done" in err

@@ -1,4 +1,4 @@
-"""A look at the words of a command line before they are parsed."""
+"""Checks of a command line before it is parsed. Imports nothing heavy: `__main__` may need it before all is loaded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _GROUPS = ("bench", "config", "models", "originals")
 
 
 def empty_word(words: Sequence[str]) -> str | None:
-    """Return why a command line cannot be meant as it stands, for an empty word in it; None where there is none.
+    """Return the error message for the first empty word of a command line, or None if no word is empty.
 
-    An empty path would be taken for the current folder, and `protect "$UNSET"` would change what lies there.
+    An empty path would be taken for the current folder, and `protect "$UNSET"` would change the photos there.
     """
     for index, word in enumerate(words):
         option, equals, value = word.partition("=")
@@ -27,9 +27,9 @@ def empty_word(words: Sequence[str]) -> str | None:
 
 
 def document_of_nothing(words: Sequence[str]) -> str | None:
-    """Return the JSON document of a command that was interrupted before it began; None where none was asked for.
+    """Return the JSON document of a command interrupted before it began, or None without --json.
 
-    `watch` has no document: it prints one object a line.
+    `watch` has no document: it prints one object per line.
     """
     import json
 
