@@ -14,7 +14,7 @@ import pytest
 from hashshield.pipeline.attempts import asked_now
 from hashshield.pipeline.originals import forget, list_originals, prune
 from hashshield.storage import Store
-from hashshield.types import GoalSpec, Outcome, Request
+from hashshield.types import FileOptions, GoalSpec, Outcome, Request
 from tiny_net import encoded, picture, write_tiny
 
 Protect = Callable[..., list[Outcome]]
@@ -89,7 +89,7 @@ def test_every_setting_that_matters_makes_another_attempt(request_for: Callable[
         {"force": True},
         {"output": tmp_path},
         {"backup": False},
-        {"options": {"strip_gps": 1}},
+        {"file_options": FileOptions(strip_gps=True)},
     ):
         assert asked_now(request_for(**change), b"key") == asked_now(request_for(), b"key")
 

@@ -31,6 +31,10 @@ def stop_at(step: str, *, after: int = 0) -> None:
     calls.observe(observer)
 
 
+ORIGINAL, PROTECTED = (b"\x89PNG\r\n\x1a\n" + text for text in (b"original", b"protected"))
+"""An image by its first bytes; nothing here decodes it."""
+
+
 @pytest.fixture
 def vault(tmp_path: Path) -> Path:
     return tmp_path / "vault"
@@ -41,12 +45,12 @@ def photo(tmp_path: Path, vault: Path) -> Path:
     """A photo that holds its result, while the ledger has only its intent; moved since."""
     path = tmp_path / "photos" / "a.png"
     path.parent.mkdir()
-    path.write_bytes(b"original")
+    path.write_bytes(ORIGINAL)
     stop_at("ledger.commit")
     with pytest.raises(Killed), Store.open(vault) as store:
-        store.replace(read_snapshot(path, follow=True), b"protected", NewRecord(), allow_root=True)
+        store.replace(read_snapshot(path, follow=True), PROTECTED, NewRecord(), allow_root=True)
     calls.observe(None)
-    assert path.read_bytes() == b"protected"
+    assert path.read_bytes() == PROTECTED
     (tmp_path / "elsewhere").mkdir()
     return path.rename(tmp_path / "elsewhere" / "b.png")
 
@@ -64,7 +68,7 @@ def test_a_photo_moved_after_a_kill_is_protected_already(photo: Path, vault: Pat
 
 def test_a_photo_moved_after_a_kill_is_restored(photo: Path, vault: Path) -> None:
     assert restore([photo], vault=vault, allow_root=True)[0].status == "restored"
-    assert photo.read_bytes() == b"original"
+    assert photo.read_bytes() == ORIGINAL
     with Store.open(vault) as store:
         assert store.ledger.open_intents() == []
 
@@ -72,7 +76,7 @@ def test_a_photo_moved_after_a_kill_is_restored(photo: Path, vault: Path) -> Non
 def test_the_original_comes_back_under_the_old_path_too(photo: Path, vault: Path, tmp_path: Path) -> None:
     old = tmp_path / "photos" / "a.png"
     assert restore([old], vault=vault, allow_root=True)[0].status == "restored"
-    assert old.read_bytes() == b"original"
+    assert old.read_bytes() == ORIGINAL
 
 
 @pytest.fixture
