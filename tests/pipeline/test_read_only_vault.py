@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from first_format import FIRST_FORMAT
 from hashshield.errors import StorageError
 from hashshield.pipeline import doctor
 from hashshield.pipeline.originals import export, forget, list_originals, prune
@@ -19,6 +20,7 @@ from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.verify import verify
 from hashshield.storage import Store, read_snapshot
+from hashshield.storage.ledger import Ledger
 from hashshield.types import FileOptions, Request
 from tiny_net import encoded, picture, write_tiny
 
@@ -193,11 +195,10 @@ def test_what_writes_says_so_in_one_line(closed: Place) -> None:
 def test_what_a_log_still_holds_is_read_too(place: Place) -> None:
     # As a crash leaves it: what was written last is in the log and not in the file.
     ledger, log = place.vault / "ledger.sqlite", place.vault / "ledger.sqlite-wal"
-    database = sqlite3.connect(ledger)
-    database.execute("UPDATE originals SET pruned = '2026' WHERE id = (SELECT min(id) FROM originals)")
-    database.commit()
+    written = Ledger(place.vault, wal=True)
+    written.mark_pruned([min(row.original or "" for row in written.every())], "2026-01-01T00:00:00+00:00")
     left = {file: file.read_bytes() for file in (ledger, log)}
-    database.close()
+    written.close()
     for file, data in left.items():
         file.write_bytes(data)
     place.give_away()
@@ -210,8 +211,8 @@ def test_what_a_log_still_holds_is_read_too(place: Place) -> None:
 
 def test_an_older_format_is_read_too(place: Place) -> None:
     database = sqlite3.connect(place.vault / "ledger.sqlite")
-    database.execute("DROP TABLE attempts")
-    database.execute("PRAGMA user_version = 1")
+    for statement in FIRST_FORMAT:
+        database.execute(statement)
     database.close()
     place.close()
     before = place.held()

@@ -9,21 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from first_format import FIRST_FORMAT
 from hashshield.storage import Store, attempts
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.schema import MIGRATIONS
 
 DETAILS = {"reason": "3 of 48 bits from the goal", "psnr_db": math.inf, "bits": 48}
-
-FIRST_FORMAT = (
-    "DROP TABLE attempts",
-    "DROP TABLE deletions",
-    "ALTER TABLE records DROP COLUMN seal",
-    "ALTER TABLE originals DROP COLUMN seal",
-    "PRAGMA application_id = 0",
-    "PRAGMA user_version = 1",
-)
-"""What takes a ledger back to how the first version wrote it."""
 
 
 @pytest.fixture

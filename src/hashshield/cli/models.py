@@ -191,7 +191,7 @@ def verify(names: Names = None, as_json: o.Json = False, quiet: o.Quiet = False)
     """
     with Report("models verify", _STATUS, as_json=as_json, quiet=quiet) as report:
         from hashshield.checkpoints import catalog
-        from hashshield.models.own import look_at
+        from hashshield.models.importing import look_at
 
         here = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
         entries = _named(names) if names else here
@@ -257,7 +257,7 @@ def import_(
     """
     with Report("models import", _STATUS, as_json=as_json, quiet=quiet) as report:
         from hashshield.checkpoints import catalog
-        from hashshield.models.own import import_model
+        from hashshield.models.importing import import_model
 
         entry = import_model(file, card=card)
         report.finish([_file_row(entry, catalog.state(entry))])

@@ -78,9 +78,9 @@ def protect_folders(
             address, workers = engine.address, engine.workers
             report.finish(fleet.protect(found, request, address=address, workers=workers, progress=progress))
         else:
-            from hashshield.pipeline import run
+            from hashshield.pipeline import protect as pipeline
 
-            report.finish(run.protect(found, request, progress=progress, agree=partial(ask, yes=yes)))
+            report.finish(pipeline.protect(found, request, progress=progress, agree=partial(ask, yes=yes)))
 
 
 def protect_piped(paths: list[Path], request: Request, report: Report, *, page: Page, yes: bool) -> None:
@@ -99,9 +99,9 @@ def protect_piped(paths: list[Path], request: Request, report: Report, *, page: 
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
     ensure_available(_named_networks(request), report, yes=yes)
 
-    from hashshield.pipeline import run
+    from hashshield.pipeline import protect as pipeline
 
-    data, outcome = run.protect_bytes(sys.stdin.buffer.read(), request, name="-")
+    data, outcome = pipeline.protect_bytes(sys.stdin.buffer.read(), request, name="-")
     report.finish([outcome])
     if data is not None:
         sys.stdout.buffer.write(data)

@@ -36,7 +36,7 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
     such a twin keeps its rows and its original, and is named. It can be interrupted anywhere; the next command finishes
     it. Raises StorageError, LedgerError.
     """
-    with Store.open(vault) as store, store.lock:
+    with Store.open(vault, reading=dry_run) as store, store.lock:
         sha256 = read_snapshot(path, follow=True).sha256 if path.is_file() else None
         real = Path(os.path.realpath(path))
         rows, twins, contents = _about(store, real, sha256)
@@ -69,7 +69,7 @@ def forget_all(*, vault: Path | None = None, dry_run: bool = False) -> Forgotten
 
     It can be interrupted anywhere; the next command finishes it. Raises StorageError, LedgerError.
     """
-    with Store.open(vault) as store, store.lock:
+    with Store.open(vault, reading=dry_run) as store, store.lock:
         store.require_sound()
         rows = len(store.ledger.every()) + store.ledger.attempts.count()
         originals = tuple(name for name, _ in store.vault.sizes())
