@@ -205,7 +205,7 @@ def test_what_a_log_still_holds_is_read_too(place: Place) -> None:
     place.close()
     before = place.held()
     with unprivileged():
-        assert sorted(original.state for original in list_originals(place.vault)) == ["kept", "pruned"]
+        assert sorted(original.state for original in list_originals(place.vault)) == ["kept", "marked"]
     assert place.held() == before
 
 
