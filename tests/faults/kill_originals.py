@@ -330,7 +330,7 @@ def main(folder: Path, trials: int, seed: int) -> None:
         name = generator.choice(list(COMMANDS))
         number = generator.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT))
         plans.append((name, None, generator.uniform(0, durations[name]), number))
-    counts = {"trials": 0, "steps": at_steps // 2, "came": 0, "lost": 0, "half_done": 0}
+    counts = {"trials": 0, "steps": at_steps // 2, "came": 0}
     for name, step, seconds, number in plans:
         command = COMMANDS[name]
         again(base, kept)

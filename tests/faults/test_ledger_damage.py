@@ -16,7 +16,7 @@ from hashshield.pipeline.originals import export, list_originals
 from hashshield.pipeline.plan import plan
 from hashshield.pipeline.restore import restore
 from hashshield.storage import NewRecord, Store, read_snapshot, repair
-from hashshield.types import Outcome, Request
+from hashshield.types import FileOptions, Outcome, Request
 
 PHOTOS = {f"{number}.jpg": f"\xff\xd8\xff original {number} ".encode("latin-1") * 40 for number in range(9)}
 FLIPS, MANY_FLIPS = 40, 500
@@ -55,9 +55,9 @@ def photos(quick: Path, vault: Path) -> Path:
 def planned(photos: Path, vault: Path) -> list[Outcome]:
     """What `protect` decides; nothing is left to do, since every file is a result, or an original put back."""
     with Store.open(vault) as store:
-        todo = plan([photos], Request(models=(), vault=vault, options={"allow_root": True}), store)
+        todo = plan([photos], Request(models=(), vault=vault, file_options=FileOptions(allow_root=True)), store)
         assert [job.path.name for job in todo.jobs] == ["3.jpg"], "changed on top of a change"
-        return list(todo.settled)
+        return list(todo.resolved)
 
 
 def assert_all_come_back(photos: Path, vault: Path) -> None:
