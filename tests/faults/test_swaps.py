@@ -63,7 +63,8 @@ def write_many(photos: Path, outside: Path, vault: Path, *, writes: int) -> None
                 try:
                     source = read_snapshot(path, follow=False, within=photos)
                     data = b"written %d" % written
-                    store.replace(source, data, NewRecord(), backup=False, allow_root=True)
+                    new = NewRecord(again=store.ledger.result(source.sha256))
+                    store.replace(source, data, new, backup=False, allow_root=True)
                 except HashshieldError:
                     refused += 1
                 else:
