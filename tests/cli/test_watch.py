@@ -27,7 +27,10 @@ class Watching:
     """`hashshield watch` on a folder, and what it prints."""
 
     def __init__(self, tmp_path: Path, tiny: Path, *more: str) -> None:
-        words = ["watch", str(tmp_path / "photos"), "--model", f"{tiny}:16", "--tau", "0.2", "--settle", "0.4", *more]
+        words = ["watch", str(tmp_path / "photos"), "--model", f"{tiny}:16", "--tau", "0.2", "--settle", "0.4"]
+        # With the default steps one of these photos fell short on another processor; at 150 all of 60 pass under
+        # three instruction sets. What is tested is the watching, not the search.
+        words += ["--steps", "150", *more]
         environment = {**os.environ, "HASHSHIELD_VAULT": str(tmp_path / "vault"), "HASHSHIELD_WITNESS": "none"}
         environment["HASHSHIELD_PRESET"] = "invisible"
         self.process = subprocess.Popen(
