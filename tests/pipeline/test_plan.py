@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from hashshield.errors import StorageError
 from hashshield.pipeline.plan import model_names, plan
 from hashshield.storage import NewRecord, Store, read_snapshot
-from hashshield.types import GoalSpec, Request
+from hashshield.storage.folder import Folder
+from hashshield.types import FileOptions, GoalSpec, Request
 from tiny_net import encoded, picture
 
 PHOTO = encoded(picture(40, 40))
@@ -51,7 +53,9 @@ def test_copies_keep_their_place_below_the_folder(photos: Path, store: Store, tm
 def test_one_file_by_several_names_is_one_job(photos: Path, store: Store) -> None:
     os.link(photos / "a.png", photos / "hard.png")
     (photos / "soft.png").symlink_to(photos / "b.png")
-    found = plan([photos / "soft.png", photos, photos / "sub" / ".." / "a.png", photos / "a.png"], Request(), store)
+    # Without this a photo with two names is refused.
+    request = Request(file_options=FileOptions(break_links=True))
+    found = plan([photos / "soft.png", photos, photos / "sub" / ".." / "a.png", photos / "a.png"], request, store)
     assert [j.path.name for j in found.jobs] == ["soft.png", "a.png", "c.png"]
     assert {(Path(r.path).name, r.status) for r in found.resolved} == {
         ("b.png", "skipped"),
@@ -131,3 +135,40 @@ def test_networks_are_named_in_full(tiny: Path) -> None:
 def test_planning_waits_for_neither_torch_nor_pillow() -> None:
     code = "import sys, hashshield.pipeline.plan; assert not {'torch', 'PIL'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("made", ["read-only file", "file of another", "read-only folder"])
+def test_a_photo_that_may_not_be_replaced_is_refused_before_any_search(
+    made: str, photos: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everything, so what the file system would say is said in its place."""
+    photo = photos / "a.png"
+    if made == "read-only file":
+        photo.chmod(0o444)
+    elif made == "file of another":
+        monkeypatch.setattr(Folder, "may_write", lambda folder, name: name != "a.png")
+    else:
+        monkeypatch.setattr(Folder, "may_add", lambda folder: folder.path != photos)
+    words = {"read-only file": "is read-only", "file of another": "as its owner", "read-only folder": "folder writable"}
+    refused = {photos / "a.png"} if made != "read-only folder" else {photos / "a.png", photos / "b.png"}
+    for within in (None, photos):
+        named = [photos] if within is None else sorted(photos.rglob("*.png"))
+        found = plan(named, Request(), store, within=within)
+        assert {row.path: row.status for row in found.resolved} == dict.fromkeys(map(str, refused), "failed")
+        assert all(words[made] in str(row.reason) for row in found.resolved)
+        assert {job.path for job in found.jobs} == set(photos.rglob("*.png")) - refused
+    copies = plan([photos], Request(output=tmp_path / "out"), store)
+    assert (len(copies.jobs), copies.resolved) == (3, ())
+    store.require_replaceable(read_snapshot(photos / "sub" / "c.png", follow=True))
+    with pytest.raises(StorageError, match=words[made]):
+        store.replace(read_snapshot(photo, follow=True), b"protected", NewRecord(), allow_root=True)
+
+
+def test_a_read_only_photo_that_is_protected_already_is_left_alone(photos: Path, store: Store) -> None:
+    photo = photos / "a.png"
+    store.replace(read_snapshot(photo, follow=True), encoded(picture(40, 40, seed=3)), NewRecord(), allow_root=True)
+    photo.chmod(0o444)
+    (row,) = plan([photo], Request(), store).resolved
+    assert row.status == "already"
+    (row,) = plan([photo], Request(force=True), store).resolved
+    assert (row.status, "is read-only" in str(row.reason)) == ("failed", True)

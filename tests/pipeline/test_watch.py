@@ -177,3 +177,20 @@ def test_a_photo_that_stays_broken_is_told_once(folder: Path, request_for: Make,
     watcher.on = {"cut.png failed": late, "late.png written": stop}
     run(folder, request_for(steps=4, accept_best=True, tau=2 / 255), watcher)
     assert sorted(watcher.rows) == [("a.png", "written"), ("cut.png", "failed"), ("late.png", "written")]
+
+
+def test_a_read_only_photo_is_refused_without_a_search_and_taken_when_it_is_writable(
+    folder: Path, request_for: Make, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.png").chmod(0o444)
+    searched: list[str] = []
+    watcher.photo = searched.append  # type: ignore[method-assign]
+
+    def allow() -> None:
+        assert searched == []
+        (folder / "a.png").chmod(0o644)
+
+    watcher.on = {"a.png failed": allow, "a.png written": stop}
+    watcher.pace = 20
+    run(folder, request_for(steps=4, accept_best=True, tau=2 / 255), watcher)
+    assert watcher.rows == [("a.png", "failed"), ("a.png", "written")]

@@ -64,8 +64,8 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     Folders are walked without following links, and what is excluded has no row. What is no image and was met in a
     folder is `skipped`; a named file that cannot be read is `failed`; a photo that fell short before under the same
     settings is `short` again, unless `force` or `accept_best` asks for a new try. A copy that would take the place of a
-    photo of the run, or of another copy, is `failed`. Nothing is decoded here. Raises UsageError, UnknownNameError,
-    CheckpointError.
+    photo of the run, or of another copy, is `failed`, and so is a photo that may not be replaced where it lies; only
+    such a one is decoded here. Raises UsageError, UnknownNameError, CheckpointError.
     """
     store.require_sound()
     attempts = Attempts(request, store)
@@ -101,10 +101,32 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
             asked = base_fields(path, output, snapshot.sha256, request)
             resolved.append(Outcome(status="short", **asked, **short))
             continue
-        jobs.append(Job(path, within, snapshot.size, output, again=record))
+        job = Job(path, within, snapshot.size, output, again=record)
+        refused = _refused(job, snapshot, request, store)
+        if refused is None:
+            jobs.append(job)
+        else:
+            resolved.append(refused)
     if copies is not None:
         jobs = [job for job in jobs if may_copy(job, copies, resolved)]
     return Plan(tuple(jobs), tuple(resolved))
+
+
+def _refused(job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome | None:
+    """The row of a photo that may not be replaced where it lies (read-only, say); None where there is no such reason.
+
+    An earlier result of which only the metadata was edited need not be replaced, and has its usual row.
+    """
+    if job.output is not None:
+        return None
+    options = request.file_options
+    try:
+        store.require_replaceable(snapshot, break_links=options.break_links, allow_root=options.allow_root)
+    except HashshieldError as error:
+        usual = None if request.force else _resolved_row(job, request, store, results_of(store))
+        asked = base_fields(job.path, None, snapshot.sha256, request)
+        return usual or Outcome(status="failed", reason=str(error), **asked)
+    return None
 
 
 def may_copy(job: Job, copies: CopyPlaces, resolved: list[Outcome]) -> bool:

@@ -111,6 +111,11 @@ class Folder:
         effective = os.access in os.supports_effective_ids
         return os.access(self._name(name), os.W_OK, dir_fd=self.descriptor, effective_ids=effective)
 
+    def may_add(self) -> bool:
+        """Whether this process, as who it acts, may make and rename files in this folder."""
+        effective = os.access in os.supports_effective_ids
+        return os.access(self._name("."), os.W_OK | os.X_OK, dir_fd=self.descriptor, effective_ids=effective)
+
     def open_file(self, name: str) -> int:
         """Open a file for reading without following a link and without waiting; returns a descriptor."""
         return os.open(self._name(name), _READ, dir_fd=self.descriptor)

@@ -18,7 +18,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def require_replaceable(
     folder: Folder, name: str, status: os.stat_result, *, break_links: bool, allow_root: bool
 ) -> None:
-    """Refuse read-only files, hard links, and root's work in folders of others; raises StorageError."""
+    """Refuse read-only files and folders, hard links, root's work in folders of others; raises StorageError."""
     path = folder.path / name
     if status.st_nlink > 1 and not break_links:
         raise StorageError(
@@ -29,6 +29,11 @@ def require_replaceable(
         raise StorageError(f"{path}: is read-only, which is respected; make it writable to have it changed")
     if not folder.may_write(name):
         raise StorageError(f"{path}: may not be written by this user; run as its owner")
+    if not folder.may_add():
+        raise StorageError(
+            f"{path}: this user may make no files in its folder, so it cannot be replaced; "
+            "make the folder writable, or write a copy with --output"
+        )
     if not allow_root:
         require_ours(folder)
 

@@ -25,7 +25,7 @@ from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.records import NewRecord, Record
 from hashshield.storage.schema import REPAIR
 from hashshield.storage.snapshot import Accept, Snapshot, digest, read_snapshot
-from hashshield.storage.target import Permissions
+from hashshield.storage.target import Permissions, require_replaceable
 from hashshield.storage.vault import Vault
 from hashshield.storage.volumes import is_local, volume_notices
 from hashshield.storage.writer import Writer
@@ -210,6 +210,13 @@ class Store:
         if record.pruned and not self.vault.holds(record.original):
             raise StorageError(f"{record.path}: its original was pruned from the vault at your wish")
         return self.vault.get(record.original)
+
+    def require_replaceable(self, source: Snapshot, *, break_links: bool = False, allow_root: bool = False) -> None:
+        """Refuse what `replace` would refuse of a file that was read, before anything is worked out for it.
+
+        Raises ChangedError, StorageError.
+        """
+        require_replaceable(source, Permissions(break_links=break_links, allow_root=allow_root), root=self.root)
 
     def replace(
         self,

@@ -15,7 +15,7 @@ from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import explain, storage_errors
 from hashshield.storage.snapshot import LIMIT_BYTES, Snapshot, digest, read_file
 
-__all__ = ["Permissions", "Target", "opened"]
+__all__ = ["Permissions", "Target", "opened", "require_replaceable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,31 @@ class Target:
             raise ChangedError(f"{path}: changed while it was being replaced; it was left as it is, run again")
 
 
+def require_replaceable(source: Snapshot, allowed: Permissions, *, root: Path) -> None:
+    """Refuse what `opened` would refuse by policy, without reading the file again; raises as it does."""
+    with _held(source, root) as folder:
+        try:
+            status = folder.stat(source.path.name)
+        except OSError as error:
+            raise ChangedError(f"{source.path}: cannot be opened as when it was read: {explain(error)}") from error
+        _require_allowed(folder, source.path.name, status, allowed)
+
+
 @contextmanager
 def opened(source: Snapshot, allowed: Permissions, *, root: Path) -> Iterator[Target]:
     """Open the folder again, prove it and the file the same as when read, and refuse what policy refuses.
 
     `root` is the vault, whose own files are no targets. Raises ChangedError, StorageError.
     """
+    with _held(source, root) as folder:
+        target = _confirmed(folder, source)
+        _require_allowed(folder, target.name, target.status, allowed)
+        yield target
+
+
+@contextmanager
+def _held(source: Snapshot, root: Path) -> Iterator[Folder]:
+    """Hold the folder the file was read from; raises ChangedError for another one in its place, StorageError."""
     path = source.path
     policy.require_outside(path, root)
     with storage_errors(f"writing {path}"):
@@ -65,15 +84,11 @@ def opened(source: Snapshot, allowed: Permissions, *, root: Path) -> Iterator[Ta
             held = folder.status()
             if (held.st_dev, held.st_ino) != (source.folder_dev, source.folder_inode):
                 raise ChangedError(f"{path}: its folder is another one now than when it was read")
-            target = _confirmed(folder, source)
-            policy.require_replaceable(
-                folder,
-                path.name,
-                target.status,
-                break_links=allowed.break_links,
-                allow_root=allowed.allow_root,
-            )
-            yield target
+            yield folder
+
+
+def _require_allowed(folder: Folder, name: str, status: os.stat_result, allowed: Permissions) -> None:
+    policy.require_replaceable(folder, name, status, break_links=allowed.break_links, allow_root=allowed.allow_root)
 
 
 def _confirmed(folder: Folder, source: Snapshot) -> Target:
