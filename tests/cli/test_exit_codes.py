@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -146,3 +148,21 @@ main()
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Interrupted before anything was done.\n")
+
+
+def test_a_ledger_that_could_not_be_backed_up_is_one_line(run: Run, quick: Path) -> None:
+    photo("a.png")
+
+    def full(name: str, arguments: tuple[object, ...]) -> None:
+        if name == "ledger.backup":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    calls.observe(full)
+    try:
+        ended = run("protect", "a.png", "--accept-best", "--tau", "0.5", "--quiet")
+    finally:
+        calls.observe(None)
+    assert ended.code in (0, 3)
+    (line,) = [line for line in ended.err.splitlines() if "backing up" in line]
+    assert line.startswith("warning: backing up the ledger")
+    assert run("restore", "a.png").code == 0

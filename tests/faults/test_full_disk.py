@@ -138,3 +138,38 @@ def test_a_full_disk_under_the_ledger_is_one_line(vault: Path, quick: Path) -> N
         with pytest.raises(StorageError, match=r"ledger cannot be used .*full.*make sure its disk has space"):
             store.replace(read_snapshot(photo, follow=True), b"protected", NewRecord(details=details))
     assert {path: contents(vault)[path] for path in before} == before
+
+
+def test_a_backup_that_fails_is_said_once_and_the_work_stays(
+    vault: Path, quick: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo = quick / "photos" / "b.jpg"
+    fill_the_backup()
+    try:
+        with Store.open(vault) as store:
+            store.replace(read_snapshot(photo, follow=True), b"protected anew", NewRecord())
+            store.close()
+    finally:
+        calls.observe(None)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "backing up the ledger" in said
+    assert "the disk is full" in said
+    assert "\n" not in said
+    with Store.open(vault) as store:
+        assert photo.read_bytes() == b"protected anew"
+        assert store.known(read_snapshot(photo, follow=True).sha256) is not None
+        assert not store.backup_is_current()
+        photo.write_bytes(b"edited again")
+        store.replace(read_snapshot(photo, follow=True), b"protected again", NewRecord())
+    with Store.open(vault) as store:
+        assert store.backup_is_current()
+
+
+def fill_the_backup() -> None:
+    """Let the disk be full when the ledger is backed up, and at no other time."""
+
+    def observer(name: str, arguments: tuple[object, ...]) -> None:
+        if name == BACKUP:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    calls.observe(observer)

@@ -204,3 +204,13 @@ def test_it_says_where_it_was_tested(system: str, machine: str, status: str, say
     found = system_finding(system, machine)
     assert found.status == status
     assert says in found.found
+
+
+def test_a_backup_that_fell_behind_is_found(vault: Path, told: Any) -> None:
+    assert "backup" not in prefilter(told, vault)
+    newest = vault / "ledger.backup.sqlite"
+    newest.write_bytes(newest.read_bytes()[:4096])
+    found = prefilter(told, vault)["backup"]
+    assert (found.status, "lacks" in found.found) == ("warning", True)
+    newest.unlink()
+    assert prefilter(told, vault)["backup"].status == "warning"

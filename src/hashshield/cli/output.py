@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TextIO
@@ -43,6 +43,7 @@ __all__ = [
     "properties",
     "reasons",
     "say",
+    "shown_warnings",
     "with_page",
     "write_page",
 ]
@@ -161,6 +162,35 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
+class _Warnings(logging.Handler):
+    """Shows the warnings of this package's logger on standard error, each text once; tracebacks are others' work."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        text = record.getMessage()
+        if record.exc_info is None and text not in self._said:
+            self._said.add(text)
+            say(f"warning: {text}")
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Show the warnings of this package's logger for as long; what is within another such block shows them once."""
+    if any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        yield
+        return
+    handler = _Warnings()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 class Report:
     """Collects the rows of one command and prints them once, however the command ends.
 
@@ -188,19 +218,23 @@ class Report:
         self.rows: list[Any] = []
         self._data = sys.stdout if data is None else data
         self._started = time.monotonic()
+        self._warnings = ExitStack()
         self._tracebacks: logging.Handler | None = None
         """Shows the tracebacks of internal errors with --verbose."""
 
     def __enter__(self) -> Report:
         Report.begun = True
+        self._warnings.enter_context(shown_warnings())
         if self.verbose:
             self._tracebacks = logging.StreamHandler(sys.stderr)
+            self._tracebacks.addFilter(lambda record: record.exc_info is not None)
             self._tracebacks.setFormatter(LogFormatter(names=True))
             logger.addHandler(self._tracebacks)
             logger.setLevel(logging.DEBUG)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._warnings.close()
         if self._tracebacks is not None:
             logger.removeHandler(self._tracebacks)
             logger.setLevel(logging.NOTSET)

@@ -10,7 +10,7 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.output import Report, count, plain, reasons, say
+from hashshield.cli.output import Report, count, plain, reasons, say, shown_warnings
 from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 from hashshield.errors import HashshieldError
@@ -117,7 +117,7 @@ def watch(
     from hashshield.pipeline.interrupts import terminable
 
     try:
-        with terminable():
+        with terminable(), shown_warnings():
             settings = resolve(given)
 
             from hashshield.pipeline.request import request_of

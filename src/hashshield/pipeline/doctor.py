@@ -192,10 +192,19 @@ def _vault(root: Path) -> Iterator[Finding]:
             yield Finding("vault", "warning", notice)
         faults = store.faults()
         rows = 0 if faults else len(store.ledger.every())
+        backed_up = bool(faults) or store.backup_is_current()
     if faults:
         yield Finding("ledger", "failed", "; ".join(faults[:3]), REPAIR)
     else:
         yield Finding("ledger", "ok", f"{rows} records, sound")
+    if not backed_up:
+        yield Finding(
+            "backup",
+            "warning",
+            f"{root}: the newest backup of the ledger lacks what later runs recorded",
+            "the next run that changes something makes a new one; see that the disk has space and the folder can be "
+            "written",
+        )
 
 
 def _encryption(root: Path) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from hashshield.storage.ledger_file import BACKUPS
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.temporaries import temporary_name
 
-__all__ = ["make", "remove"]
+__all__ = ["is_current", "make", "remove"]
 
 
 def make(root: Path, ledger: Ledger) -> None:
@@ -21,9 +21,9 @@ def make(root: Path, ledger: Ledger) -> None:
     Only to be called under the lock. Raises StorageError.
     """
     newest, older = BACKUPS
-    calls.step("ledger.backup", ledger.path)
     temporary = temporary_name()
     with storage_errors(f"backing up the ledger {ledger.path}"), Folder.open(root) as folder:
+        calls.step("ledger.backup", ledger.path)
         try:
             # Made here and not by SQLite, which would use the umask.
             os.close(folder.create(temporary))
@@ -41,6 +41,12 @@ def make(root: Path, ledger: Ledger) -> None:
             raise
         folder.sync()
     calls.step("ledger.backup.done", ledger.path)
+
+
+def is_current(root: Path, ledger: Ledger) -> bool:
+    """Whether the newest copy holds what the ledger does; without a copy, whether it holds nothing yet."""
+    newest = root / BACKUPS[0]
+    return ledger.same_rows(newest) if newest.exists() else not ledger.every()
 
 
 def remove(folder: Folder) -> None:

@@ -6,10 +6,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hashshield.errors import LedgerError, StorageError
 from hashshield.storage import calls, ledger_file, reading
@@ -229,6 +230,15 @@ class Ledger:
             finally:
                 copy.close()
 
+    def same_rows(self, place: Path) -> bool:
+        """Whether the ledger at `place`, a backup, holds the rows this one holds; raises StorageError for this one."""
+        with self._errors():
+            for table in ("records", "originals", "attempts"):
+                query = f"SELECT * FROM {table} ORDER BY 1"
+                if self._db.execute(query).fetchall() != _rows_of(place, query):
+                    return False
+        return True
+
     # -- reading ------------------------------------------------------------------------------------------------
 
     def find(self, number: int) -> Record | None:
@@ -416,3 +426,12 @@ class Ledger:
                 yield
             except ledger_file.ERRORS as error:
                 raise ledger_file.explained(error, self.path) from error
+
+
+def _rows_of(place: Path, query: str) -> list[tuple[Any, ...]] | None:
+    """Rows of the ledger at `place`, left as it is; None where it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"{place.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            return db.execute(query).fetchall()
+    except ledger_file.ERRORS:
+        return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hashshield.boundary import logger
 from hashshield.errors import LedgerError, NotAPhotoError, StorageError
 from hashshield.storage import backup, forgetting, recover, restoring, secret, soundness, vault_folder
 from hashshield.storage.attributes import Attributes
@@ -115,19 +116,28 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Finish deletions that were cut short, back up the ledger if it changed, and let go; may be called twice."""
+        """Finish deletions that were cut short, back up the ledger if it changed, and let go; may be called twice.
+
+        What fails here takes nothing back of what is done and recorded; it is said as a warning of this package's
+        logger, which the command line shows.
+        """
+        failure = None
         try:
             if self._open and not self.ledger.read_only:
                 self._open = False
                 with self.lock:
                     self._tidy()
-        except StorageError:
+        except StorageError as error:
             # The work is done and recorded. The backups there are stay, and the next run tries again.
-            pass
+            failure = error
         finally:
             self._error_log.close()
             self.ledger.close()
             self.lock.close()
+        if failure is not None:
+            logger.warning(
+                "%s; what was done is recorded, and the next run that changes something tries again", failure
+            )
 
     def _tidy(self) -> None:
         left = any(self.ledger.deletions.marked().values()) or forgetting.left_to_prune(self.vault, self.ledger)
@@ -142,6 +152,11 @@ class Store:
         """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
         with self.lock:
             return soundness.faults(self.ledger, self.files)
+
+    def backup_is_current(self) -> bool:
+        """Whether the newest backup of the ledger holds what the ledger does. Reads all of both."""
+        with self.lock:
+            return backup.is_current(self.root, self.ledger)
 
     def require_sound(self) -> None:
         """Make sure, once, that nothing is changed on the word of a damaged ledger; finish what was cut short.
