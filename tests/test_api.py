@@ -15,7 +15,8 @@ from PIL import Image
 
 import hashshield
 from hashshield.errors import CheckpointError, HashshieldError, PhotoError, UsageError
-from tiny_net import picture, write_tiny
+from hashshield.imaging.png_chunks import chunk
+from tiny_net import encoded, picture, write_tiny
 
 
 @pytest.fixture
@@ -177,3 +178,14 @@ def test_bytes_are_encoded_as_they_came(net: str, photo: Path) -> None:
         image.save(out, "WEBP", lossless=True)
     done = hashshield.protect(out.getvalue(), model=net)
     assert done.image.format == "WEBP"
+
+
+def test_content_credentials_that_no_longer_match_are_in_the_outcome(net: str, photo: Path, tmp_path: Path) -> None:
+    plain = encoded(picture(72, 96))
+    photo.write_bytes(plain[:33] + chunk(b"caBX", b"jumb c2pa").data + plain[33:])
+    assert hashshield.protect(photo, model=net, accept_best=True).outcome.broken_credentials
+    assert hashshield.protect(photo, model=net, accept_best=True, output=tmp_path / "out").outcome.broken_credentials
+    removed = hashshield.protect(photo, model=net, accept_best=True, remove_credentials=True)
+    assert not removed.outcome.broken_credentials
+    assert removed.data is not None
+    assert b"c2pa" not in removed.data

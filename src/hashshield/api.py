@@ -150,7 +150,7 @@ def protect(
         written = path if row.output is None else Path(row.output)
         return Protected(row, written.read_bytes() if row.status in ("protected", "partial", "already") else None)
     name, data = _encoded(photo)
-    protected, row = _protect.protect_bytes(data, request, name=name)
+    protected, row = _protect.protect_bytes(data, request, name=name, notice=_log.info)
     _raise_failed(row)
     return Protected(row, protected)
 

@@ -256,6 +256,8 @@ class Outcome:
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
     """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers."""
+    broken_credentials: bool = False
+    """Whether the result holds content credentials (C2PA), whose signature matches the original only."""
 
 
 @dataclass(frozen=True, slots=True)

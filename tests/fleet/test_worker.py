@@ -14,11 +14,13 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra ray)")
 from fleet_runs import put_photos, sha256
 
 from hashshield.fleet import manifest
+from hashshield.fleet import run as fleet
 from hashshield.fleet.batch import Batch
 from hashshield.fleet.worker import Worker
+from hashshield.imaging.png_chunks import chunk
 from hashshield.pipeline.plan import Job
 from hashshield.pipeline.protect import protect
-from hashshield.types import Outcome, Request
+from hashshield.types import NullProgress, Outcome, Request
 
 KEY = bytes(range(32))
 
@@ -162,3 +164,34 @@ def test_a_photo_that_ends_its_worker_each_time_is_given_up_and_the_others_are_n
     # The next run tries it again.
     again = {entry.photo: entry.outcome.status for entry in worker_of("r2").do(batch)}
     assert again["0002.png"] in ("protected", "partial")
+
+
+def test_credentials_that_no_longer_match_are_told_of_once(
+    photos: Path, request_: Request, worker_of: Callable[[str], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers say it in their rows, and the process that the user sees says it aloud."""
+    signed = sorted(photos.rglob("*.png"))[1:3]
+    for path in signed:
+        plain = path.read_bytes()
+        path.write_bytes(plain[:33] + chunk(b"caBX", b"jumb c2pa").data + plain[33:])
+
+    def carry_out(jobs: Sequence[Job], *rest: object) -> Iterator[manifest.Entry]:
+        assert request_.output is not None
+        entries = worker_of("one").do(Batch("part-1.parquet", tuple(jobs)))
+        yield from manifest.entries_of(manifest.table_of(entries))
+
+    monkeypatch.setattr(fleet, "_carry_out", carry_out)
+    monkeypatch.setattr(fleet, "require_ray", lambda: None)
+    monkeypatch.setattr(fleet, "cluster", lambda address, cores: None)
+
+    class Told(NullProgress):
+        notices: tuple[str, ...] = ()
+
+        def notice(self, text: str) -> None:
+            if "C2PA" in text:
+                self.notices += (text,)
+
+    told = Told()
+    rows = fleet.protect([photos], request_, progress=told)
+    assert {row.path for row in rows if row.broken_credentials} == set(map(str, signed))
+    assert len(told.notices) == 1

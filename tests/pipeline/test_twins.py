@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import md5
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,35 @@ def test_they_are_in_the_row(tmp_path: Path, request_for: Callable[..., Request]
 @pytest.mark.parametrize("gone", ["nowhere", "nowhere/deep"])
 def test_what_cannot_be_listed_has_none(tmp_path: Path, gone: str) -> None:
     assert twins(tmp_path / gone / "a.jpg") == ()
+
+
+def test_thumbnails_of_file_managers_are_found_by_the_digest_of_the_uri(
+    tmp_path: Path, request_for: Callable[..., Request], told: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example of the freedesktop specification first; its digest is given there."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    cache = tmp_path / "home" / ".cache" / "thumbnails"
+    touch(cache, "normal/c6ee772d9e49320e97ec29a7eb5b1697.png", "fail/c6ee772d9e49320e97ec29a7eb5b1697.png")
+    found = twins(Path("/home/jens/photos/me.png"))
+    assert found == ("thumbnails in ~/.cache/thumbnails: normal/c6ee772d9e49320e97ec29a7eb5b1697.png",)
+    assert twins(Path("/home/jens/photos/you.png")) == ()
+
+    # As GLib quotes it; a folder of this run has no character that it would quote.
+    photo = tmp_path / "photos" / "sommer (1) ü#.png"
+    name = md5(f"file://{tmp_path}/photos/sommer%20(1)%20%C3%BC%23.png".encode()).hexdigest()
+    shared = md5(b"sommer%20(1)%20%C3%BC%23.png").hexdigest()
+    photo.parent.mkdir()
+    photo.write_bytes(encoded(picture(40, 40)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    touch(tmp_path, f"cache/thumbnails/large/{name}.png", f"cache/thumbnails/xx-large/{name}.png")
+    touch(tmp_path, f"photos/.sh_thumbnails/normal/{shared}.png")
+    thumbnail = tmp_path / "cache" / "thumbnails" / "large" / f"{name}.png"
+    before = thumbnail.read_bytes()
+    monkeypatch.chdir(photo.parent)
+    (row,) = protect([Path(photo.name)], request_for(steps=4, accept_best=True), progress=told)
+    assert row.unprotected_copies == (
+        f"thumbnails in .sh_thumbnails: normal/{shared}.png",
+        f"thumbnails in {tmp_path / 'cache' / 'thumbnails'}: large/{name}.png, xx-large/{name}.png",
+    )
+    assert thumbnail.read_bytes() == before, "told, and left to whom it belongs"

@@ -101,7 +101,7 @@ def protect_piped(paths: list[Path], request: Request, report: Report, *, page: 
 
     from hashshield.pipeline import protect as pipeline
 
-    data, outcome = pipeline.protect_bytes(sys.stdin.buffer.read(), request, name="-")
+    data, outcome = pipeline.protect_bytes(sys.stdin.buffer.read(), request, name="-", notice=report.note)
     report.finish([outcome])
     if data is not None:
         sys.stdout.buffer.write(data)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hashshield.errors import FleetError, HashshieldError, UsageError
 from hashshield.fleet.cluster import cluster, require_ray
-from hashshield.pipeline.plan import Job, text_of
+from hashshield.pipeline.plan import CREDENTIALS, Job, text_of
 from hashshield.pipeline.protect import check, check_names
 from hashshield.pipeline.turning import Results, results_of
 from hashshield.storage import Store
@@ -87,7 +87,12 @@ def protect(
         elif left:
             errand = WorkerConfig(request, store.key(), results_of(store), uuid.uuid4().hex)
             progress.start(len(left))
+            signed = False
             for entry in _carry_out(left, known, errand, workers, cluster(address, cores)):
+                if entry.outcome.broken_credentials and not signed:
+                    # Only copies are written, and only workers read photos.
+                    signed = True
+                    progress.notice(CREDENTIALS.format(entry.outcome.path))
                 rows[entry.outcome.path] = entry.outcome
                 progress.done(entry.outcome)
             for place in {job.output.parent for job in left if job.output is not None} | {folder}:

@@ -13,12 +13,12 @@ from hashshield.attacks.presets import preset
 from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.boundary import boundary
 from hashshield.errors import ChangedError, HashshieldError
-from hashshield.imaging.formats import has_credentials, read_photo_file
+from hashshield.imaging.formats import read_photo_file
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.attempts import asked_now, kept_of
 from hashshield.pipeline.interrupts import defer_interrupts
-from hashshield.pipeline.plan import Job, already_row, base_fields
+from hashshield.pipeline.plan import Job, already_row, base_fields, credentials_notice
 from hashshield.pipeline.rows import details_of, method_of, row_of
 from hashshield.pipeline.targets import goal_for
 from hashshield.pipeline.turning import Results, earlier_record, results_of
@@ -132,12 +132,10 @@ def _sources(
         if isinstance(source, Outcome):
             trouble.append(source)
             continue
-        if not signed and not _removes_credentials(request) and has_credentials(source.data):
+        said = None if signed else credentials_notice(str(job.path), source.data, request)
+        if said is not None:
             signed = True
-            progress.notice(
-                f"{job.path}: has content credentials (C2PA), whose signature no longer matches a changed photo; "
-                "--remove-credentials takes them out, here and of all others"
-            )
+            progress.notice(said)
         yield source
 
 
@@ -157,10 +155,6 @@ def _source(job: Job, request: Request, store: Store, results: Results) -> Sourc
     if again is not None:
         data, sha256 = store.original(again), again.sha256_before
     return Source(str(job.path), data, sha256, Origin(job, replace(snapshot, data=b"")))
-
-
-def _removes_credentials(request: Request) -> bool:
-    return request.file_options.remove_credentials or request.file_options.strip_metadata
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:

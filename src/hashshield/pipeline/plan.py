@@ -12,7 +12,7 @@ from hashshield import imaging
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError, NotAPhotoError, UnsupportedError
-from hashshield.imaging.formats import read_photo_file
+from hashshield.imaging.formats import has_credentials, read_photo_file
 from hashshield.pipeline.attempts import Attempts
 from hashshield.pipeline.copy_places import CopyPlaces, copy_place
 from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of
@@ -20,10 +20,12 @@ from hashshield.storage import FOREIGN, Record, Snapshot, Store, named
 from hashshield.types import Outcome, Request
 
 __all__ = [
+    "CREDENTIALS",
     "Job",
     "Plan",
     "already_row",
     "base_fields",
+    "credentials_notice",
     "files",
     "may_copy",
     "model_names",
@@ -200,6 +202,20 @@ def base_fields(path: Path, output: Path | None, sha256: str, request: Request) 
         "tau": request.tau,
         "sha256_before": sha256,
     }
+
+
+def credentials_notice(name: str, data: bytes, request: Request) -> str | None:
+    """What to say before a photo with content credentials is changed; None where there is nothing to say."""
+    options = request.file_options
+    if options.remove_credentials or options.strip_metadata or not has_credentials(data):
+        return None
+    return CREDENTIALS.format(name)
+
+
+CREDENTIALS = (
+    "{}: has content credentials (C2PA), whose signature no longer matches a changed photo; "
+    "--remove-credentials takes them out, here and of all others"
+)
 
 
 def text_of(path: Path | None) -> str | None:

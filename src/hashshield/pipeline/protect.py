@@ -10,7 +10,7 @@ from pathlib import Path
 from hashshield import imaging
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import GoalError, PhotoError, StorageError, UsageError
-from hashshield.pipeline.plan import Job, already_row, plan, prefilter, text_of
+from hashshield.pipeline.plan import Job, already_row, credentials_notice, plan, prefilter, text_of
 from hashshield.pipeline.turning import results_of
 from hashshield.storage import SpaceReport, Store, digest, preflight
 from hashshield.types import Outcome, Progress, Request
@@ -64,8 +64,12 @@ def protect(
         return sorted(rows.values(), key=lambda row: row.path)
 
 
-def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | None, Outcome]:
+def protect_bytes(
+    data: bytes, request: Request, *, name: str, notice: Callable[[str], None] = lambda text: None
+) -> tuple[bytes | None, Outcome]:
     """Protect one photo's bytes without touching a file; None for bytes that were not protected.
+
+    `notice` is told, before the work, what the user should know.
 
     Bytes that are some earlier run's result come back as they are, or with `force` start from the vault's original;
     a result that was turned since is `short`, or with `force` starts from there too. Raises UsageError,
@@ -87,10 +91,13 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
 
         if known is None and request.force:
             data = _original_of(data, store, name)
-        tools = make_context(request, store.key())
+        tools = make_context(request, store.key(), notice)
         if not request.force:
             tools = replace(tools, results_before=results_of(store))
         source = Source(name, data, digest(data))
+        said = credentials_notice(name, data, request)
+        if said is not None:
+            notice(said)
         (result,) = work([source], tools)
         if result.earlier_result is not None and not result.reoriented:
             known = store.known(source.sha256, result.earlier_result)

@@ -8,6 +8,7 @@ from typing import Any
 from hashshield.attacks.methods import Method, method
 from hashshield.attacks.perturbation import levels_of
 from hashshield.attacks.presets import preset
+from hashshield.imaging.formats import has_credentials
 from hashshield.pipeline.plan import base_fields
 from hashshield.pipeline.task import Result
 from hashshield.pipeline.turning import TURNED
@@ -58,6 +59,7 @@ def row_of(result: Result, path: Path, output: Path | None, request: Request) ->
         # A photo from a pipe has no folder.
         unprotected_copies=result.unprotected_copies + (() if path == Path("-") else twins(path)),
         links_to_owner=result.links_to_owner,
+        broken_credentials=status != "short" and has_credentials(result.data),
         **common,
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from glob import escape
+from hashlib import md5
 from pathlib import Path
+from urllib.parse import quote
 
 __all__ = ["twins"]
 
@@ -16,6 +20,10 @@ _RAW = re.compile(
 _HEIF = re.compile(r"\.(heic|heif|hif|avif)", re.IGNORECASE)
 _FILM = re.compile(r"\.(mov|mp4|m4v|avi|3gp|mp|mts|insv|lrv|thm)", re.IGNORECASE)
 _KINDS = ((_RAW, "raw"), (_HEIF, "HEIF"), (_FILM, "film"))
+_SIZES = ("normal", "large", "x-large", "xx-large")
+"""Folders of the freedesktop scheme."""
+_SAFE = "!$&'()*+,-./:=@_~"
+"""Characters that GLib leaves as they are in a file's URI."""
 _FEW = 3
 """Files named of each place; an old version a day would fill a page."""
 
@@ -24,7 +32,8 @@ def twins(path: Path) -> tuple[str, ...]:
     """Return what lies beside a photo and shows it unprotected, in words, each with its file's name.
 
     That is a raw, HEIF or film file of the same stem, thumbnails of network drives and albums that are named after it,
-    and old versions of it. Nothing is opened, and what cannot be listed is passed over.
+    those that file managers keep by the freedesktop scheme, and old versions of it. Nothing is opened, and what cannot
+    be listed is passed over.
     """
     found = [f"{kind} {file.name} beside it" for file, kind in _beside(path)]
     for place, pattern, what in _kept_by_others(path):
@@ -32,7 +41,50 @@ def twins(path: Path) -> tuple[str, ...]:
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
         if names:
             found.append(f"{what}: {', '.join(names[:_FEW])}{more}")
+    shared = _named_by_digest(path.absolute().parent / ".sh_thumbnails", {quote(path.name, safe=_SAFE)})
+    if shared:
+        found.append(f"thumbnails in .sh_thumbnails: {', '.join(shared)}")
+    for root in _caches():
+        kept = _named_by_digest(root, _addresses(path))
+        if kept:
+            found.append(f"thumbnails in {_from_home(root)}: {', '.join(kept)}")
     return tuple(found)
+
+
+def _caches() -> Iterator[Path]:
+    """Yield where the thumbnails of this user's file managers lie, now and formerly."""
+    home: Path | None = None
+    with suppress(RuntimeError):
+        home = Path.home()
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # By the specification a relative path is invalid and passed over.
+    if cache.is_absolute():
+        yield cache / "thumbnails"
+    elif home is not None:
+        yield home / ".cache" / "thumbnails"
+    if home is not None:
+        yield home / ".thumbnails"
+
+
+def _addresses(path: Path) -> set[str]:
+    """URIs that file managers may know a photo by: its path as given and without links, quoted in two ways."""
+    places = {str(path.absolute()), os.path.realpath(path)}
+    return {f"file://{quote(os.fsencode(place), safe=safe)}" for place in places for safe in (_SAFE, "/")}
+
+
+def _named_by_digest(root: Path, addresses: set[str]) -> list[str]:
+    """Names below `root`, with their folder, of thumbnails of these addresses: the MD5 of each, in a folder a size."""
+    names = {f"{md5(address.encode(), usedforsecurity=False).hexdigest()}.png" for address in addresses}
+    found = (f"{size}/{name}" for size in _SIZES for name in names if os.path.lexists(root / size / name))
+    return sorted(found, key=lambda name: _SIZES.index(name.partition("/")[0]))
+
+
+def _from_home(path: Path) -> str:
+    """A path as users write it."""
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (RuntimeError, ValueError):
+        return str(path)
 
 
 def _beside(path: Path) -> Iterator[tuple[Path, str]]:
