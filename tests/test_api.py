@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from PIL import Image
 
 import hashshield
+from hashshield import imaging
+from hashshield.boundary import observe_stages
 from hashshield.errors import CheckpointError, HashshieldError, PhotoError, UsageError
 from hashshield.imaging.png_chunks import chunk
 from tiny_net import encoded, picture, write_tiny
@@ -189,3 +192,72 @@ def test_content_credentials_that_no_longer_match_are_in_the_outcome(net: str, p
     assert not removed.outcome.broken_credentials
     assert removed.data is not None
     assert b"c2pa" not in removed.data
+
+
+def test_what_nobody_foresaw_ends_one_photo_and_no_folder(
+    net: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault points inside the pipeline's boundaries and outside of them: each call raises PhotoError and says why."""
+    done = hashshield.protect(photo, model=net, method="noise", accept_best=True)
+    network = hashshield.load_model(net)
+
+    def broken(*given: object, **named: object) -> object:
+        raise ZeroDivisionError("at my fault point")
+
+    def refused(call: Callable[[], object]) -> None:
+        with pytest.raises(PhotoError, match="internal error: ZeroDivisionError: at my fault point; please"):
+            call()
+
+    before = photo.read_bytes()
+    for place in ("protect.digest", "work.prepare", "plan.imaging.read", "rows.row_of", "execute.make_context"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"hashshield.pipeline.{place}", broken)
+            if place != "plan.imaging.read":
+                refused(lambda: hashshield.protect(before, model=net))
+            if place not in ("protect.digest", "rows.row_of"):
+                refused(lambda: hashshield.protect(photo, model=net, in_place=True))
+    with monkeypatch.context() as patch:
+        patch.setattr("hashshield.pipeline.verify.open_models", broken)
+        refused(lambda: hashshield.verify(photo, original=photo, model=net))
+    with monkeypatch.context() as patch:
+        patch.setattr("hashshield.pipeline.evaluate.open_models", broken)
+        refused(lambda: hashshield.evaluate(photo, done.data or b"", model=net))
+    with monkeypatch.context() as patch:
+        patch.setattr(imaging, "read", broken)
+        refused(lambda: network.code(photo))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", broken)
+        refused(lambda: hashshield.protect(Image.open(photo), model=net))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", broken)
+        refused(lambda: done.image)
+    with monkeypatch.context() as patch:
+        patch.setattr("hashshield.storage.store.Store.restore", broken)
+        (row,) = hashshield.restore(photo)
+        assert (row.status, "please report it" in str(row.reason)) == ("failed", True)
+    assert photo.read_bytes() == before
+    with pytest.raises(UsageError, match="no_such_setting"):
+        hashshield.protect(photo, model=net, no_such_setting=1)
+
+
+def test_a_folder_goes_on_after_a_photo_that_raises(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(encoded(picture(48, 48, seed=seed)))
+    before = observe_stages(None)
+
+    def fault(stage: str, photo: str) -> None:
+        if stage == "judge" and photo == str(paths[1]):
+            raise ZeroDivisionError("at my fault point")
+
+    observe_stages(fault)
+    failed = []
+    try:
+        for path in paths:
+            try:
+                hashshield.protect(path, model=net, method="noise", accept_best=True, in_place=True)
+            except PhotoError as error:
+                failed.append((path, str(error)))
+    finally:
+        observe_stages(before)
+    assert failed == [(paths[1], f"{paths[1]}: internal error: ZeroDivisionError: at my fault point; please report it")]

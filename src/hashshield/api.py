@@ -23,8 +23,9 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield import imaging
+from hashshield.boundary import boundary
 from hashshield.config import resolve
-from hashshield.errors import PhotoError, UsageError
+from hashshield.errors import InternalError, PhotoError, UsageError
 from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.device import choose_device
@@ -61,9 +62,11 @@ class Protected:
     @property
     def image(self) -> Image.Image:
         """The protected pixels, decoded. Raises PhotoError when there are none."""
-        image = Image.open(io.BytesIO(self._bytes()))
-        image.load()
-        return image
+        data = self._bytes()
+        with _photo_errors(self.outcome.path):
+            image = Image.open(io.BytesIO(data))
+            image.load()
+            return image
 
     @property
     def tensor(self) -> Tensor:
@@ -95,15 +98,17 @@ class Network:
 
     def view(self, photo: Photo) -> Tensor:
         """(3, s, s) in [0, 1]: what the network sees of a photo, by Pillow's resizing. Raises PhotoError."""
-        name, data = _encoded(photo)
-        return self._view(displayed_rgb(imaging.read(data, name=name)))  # type: ignore[no-any-return]
+        with _photo_errors(photo):
+            name, data = _encoded(photo)
+            return self._view(displayed_rgb(imaging.read(data, name=name)))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def code(self, photo: Photo) -> NDArray[np.int8]:
         """(K,) in {-1, +1}. Raises PhotoError."""
         image = self.view(photo)[None].to(self.module.mean.device)
-        relaxed = self.module(image).code[0].float().cpu().numpy()
-        return bits_of(relaxed)
+        with _photo_errors(photo):
+            relaxed = self.module(image).code[0].float().cpu().numpy()
+            return bits_of(relaxed)
 
 
 def protect(
@@ -145,14 +150,17 @@ def protect(
         path = _named(photo)  # type: ignore[arg-type]
         if not path.is_file():
             raise UsageError(f"{path}: no such photo; a call protects one, hashshield protect a folder")
-        (row,) = _protect.protect([path], request, progress=_Log())
+        with _photo_errors(photo):
+            (row,) = _protect.protect([path], request, progress=_Log())
+            _raise_failed(row)
+            written = path if row.output is None else Path(row.output)
+            there = row.status in ("protected", "partial", "already")
+            return Protected(row, read_photo_file(written, follow=True).data if there else None)
+    with _photo_errors(photo):
+        name, data = _encoded(photo)
+        protected, row = _protect.protect_bytes(data, request, name=name, notice=_log.info)
         _raise_failed(row)
-        written = path if row.output is None else Path(row.output)
-        return Protected(row, written.read_bytes() if row.status in ("protected", "partial", "already") else None)
-    name, data = _encoded(photo)
-    protected, row = _protect.protect_bytes(data, request, name=name, notice=_log.info)
-    _raise_failed(row)
-    return Protected(row, protected)
+        return Protected(row, protected)
 
 
 def verify(
@@ -175,7 +183,7 @@ def verify(
     if goal is not None and original is None:
         raise UsageError("a target needs original too; without it the ledger says what each photo was aimed at")
     found = _settings(model=model, **settings)
-    with _as_file(photo) as path, _as_file(original) as before:
+    with _photo_errors(photo), _as_file(photo) as path, _as_file(original) as before:
         (row,) = _verify.verify(
             [path],
             models=() if model is None else found["model"].value,
@@ -210,7 +218,7 @@ def evaluate(
     Raises UsageError, PhotoError (sizes that differ among them), CheckpointError.
     """
     found = _settings(model=model, device=device, survival=survival)
-    with _as_file(original) as before, _as_file(protected) as after:
+    with _photo_errors(protected), _as_file(original) as before, _as_file(protected) as after:
         if before.is_dir() or after.is_dir():
             raise UsageError(f"{before if before.is_dir() else after}: is a folder; a call compares two photos")
         (row,) = _evaluate.evaluate(
@@ -257,6 +265,21 @@ class _Log:
 
     def notice(self, text: str) -> None:
         _log.info(text)
+
+
+@contextmanager
+def _photo_errors(photo: Photo) -> Iterator[None]:
+    """Raise PhotoError for whatever nobody foresaw, so that a loop over photos goes on with the next one.
+
+    Its message asks for a report, and its cause is the exception itself.
+    """
+    kinds = ((bytes, "the photo"), (Image.Image, "the image"), (Tensor, "the tensor"))
+    name = next((words for kind, words in kinds if isinstance(photo, kind)), str(photo))
+    try:
+        with boundary("row", name):
+            yield
+    except InternalError as error:
+        raise PhotoError(str(error)) from error.__cause__
 
 
 def _settings(**arguments: Any) -> Any:
