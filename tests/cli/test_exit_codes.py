@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from hashshield.cli.layouts import PROTECT
+from hashshield.cli.output import Report
+from hashshield.errors import StorageError
 from hashshield.storage import calls
+from hashshield.types import Outcome
 from tiny_net import encoded, picture, write_tiny
 
 Run = Callable[..., Any]
@@ -166,3 +173,71 @@ def test_a_ledger_that_could_not_be_backed_up_is_one_line(run: Run, quick: Path)
     (line,) = [line for line in ended.err.splitlines() if "backing up" in line]
     assert line.startswith("warning: backing up the ledger")
     assert run("restore", "a.png").code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("how", ["> /dev/full", ">&-", "| true"])
+@pytest.mark.parametrize("words", ["config show", "config show --json", "models list", "--version", "--help"])
+def test_an_output_that_takes_nothing_is_one_line_and_1(how: str, words: str, tmp_path: Path) -> None:
+    script = f'set -o pipefail; "$0" -m hashshield {words} {how}'
+    ended = subprocess.run(
+        ["bash", "-c", script, sys.executable], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert "Traceback" not in ended.stderr
+    if how == "| true":
+        # Whether the reader is gone before or after the program has written is not ours to say.
+        assert ended.returncode in (0, 1)
+        return
+    assert ended.returncode == 1
+    said = [line for line in ended.stderr.splitlines() if "standard output cannot be written" in line]
+    assert len(said) == 1
+    assert ("it is closed" if how == ">&-" else "the disk is full") in said[0]
+
+
+class Full(io.StringIO):
+    """An output on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_can_be_said_is_said_beside_a_full_output(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Outcome("a.png", "protected"), Outcome("b.png", "short", reason="try more steps")]
+    with pytest.raises(typer.Exit) as ended, Report("protect", PROTECT, as_json=as_json, data=Full()) as report:
+        report.finish(rows)
+    assert ended.value.exit_code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert sum("standard output cannot be written: the disk is full" in line for line in said) == 1
+    assert any("try more steps" in line for line in said) == (not as_json)
+    report = Report("protect", PROTECT, as_json=as_json, data=Full())
+    report.finish(rows)
+    with pytest.raises(typer.Exit) as ended, report:
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
+
+
+@pytest.mark.parametrize("ends", ["full", "bug", "interrupted"])
+def test_a_report_page_that_cannot_be_written_leaves_the_results(
+    ends: str, run: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    photo("a.png")
+
+    def fail(*given: object, **named: object) -> None:
+        raise ZeroDivisionError("page") if ends == "bug" else StorageError("page.html: the disk is full")
+
+    monkeypatch.setattr("hashshield.report.html.put_page", fail)
+    if ends == "interrupted":
+
+        def protect(paths: Any, request: Any, *, progress: Any, **rest: Any) -> Any:
+            progress.done(Outcome("a.png", "protected"))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("hashshield.pipeline.protect.protect", protect)
+    ended = run("protect", "a.png", "--accept-best", "--tau", "0.5", "--report", "page.html", "--json")
+    assert ended.code == (130 if ends == "interrupted" else 1)
+    document = json.loads(ended.out)
+    assert [Path(row["path"]).name for row in document["results"]] == ["a.png"]
+    assert ("internal error" if ends == "bug" else "the disk is full") in ended.err
+    assert "Traceback" not in ended.err

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -166,3 +167,27 @@ def test_a_run_that_cannot_begin_says_why(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert "is no folder" in process.stderr
     assert not (tmp_path / "vault").exists()
+
+
+def test_photos_are_protected_when_nobody_reads_the_lines(
+    tmp_path: Path, tiny: Path, watching: Callable[..., Watching]
+) -> None:
+    data = [encoded(picture(seed=number)) for number in range(2)]
+    watch = watching()
+    assert watch.process.stdout is not None
+    descriptor = watch.process.stdout.fileno()
+    # The reader's thread is at it: what it holds becomes the end of another pipe.
+    reader, writer = os.pipe()
+    os.dup2(reader, descriptor)
+    os.close(reader)
+    os.close(writer)
+    for number, name in enumerate(("a.png", "b.png")):
+        # One after the other: the first line may still be on its way to the reader.
+        (tmp_path / "photos" / name).write_bytes(data[number])
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while (tmp_path / "photos" / name).read_bytes() == data[number]:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    assert "photos are protected as before" in watch.notes.get(timeout=_WAIT_SECONDS)
+    code, said = watch.stopped(signal.SIGTERM)
+    assert (code, said) == (1, "Stopped after 2 photos; every file is either untouched or complete.\n")

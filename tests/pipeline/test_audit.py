@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hashshield.errors import PhotoError, UsageError
+from hashshield.boundary import observe_stages
+from hashshield.errors import HashshieldError, PhotoError, UsageError
 from hashshield.metrics.hamming import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.audit import audit
@@ -212,3 +214,49 @@ def test_the_ledger_is_not_written(
     search(pair, gallery, tiny, tmp_path, told)
     with Store.open(tmp_path / "vault") as store:
         assert store.known(read_snapshot(pair[1], follow=True).sha256) is None
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_a_photo_that_one_network_cannot_have_shifts_no_code(
+    time: int, pair: tuple[Path, Path], gallery: Path, tiny: Path, tmp_path: Path, told: Any
+) -> None:
+    """The gallery is hashed once per way of looking at it; a photo may fail the second time only."""
+    other = write_tiny(tmp_path / "other.safetensors", input=replace(SIZE, resize=40))
+    names = [f"{tiny}:16", f"{other}:24", f"{tiny}:24"]
+    seen: list[str] = []
+
+    def fault(stage: str, photo: str) -> None:
+        if stage == "decode" and photo == str(gallery / "3.png"):
+            seen.append(photo)
+            if len(seen) == time:
+                raise ZeroDivisionError("at my fault point")
+
+    before = observe_stages(fault)
+    try:
+        *rows, failed = search(pair, gallery, tiny, tmp_path, told, models=names)
+    finally:
+        observe_stages(before)
+    assert (failed.path, failed.status) == (str(gallery / "3.png"), "failed")
+    assert "internal error" in str(failed.reason)
+    assert rows == search(pair, gallery, tiny, tmp_path, told, models=names, exclude=["3.png"])
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ZeroDivisionError("at my fault point")])
+def test_the_rows_are_told_before_a_sheet_that_cannot_be_written(
+    error: Exception,
+    pair: tuple[Path, Path],
+    gallery: Path,
+    tiny: Path,
+    tmp_path: Path,
+    told: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hashshield.pipeline.audit.contact_sheet", fail)
+    found: list[Audit] = []
+    with pytest.raises(HashshieldError, match="please report it"):
+        search(pair, gallery, tiny, tmp_path, told, sheet=tmp_path / "found.png", found=found.extend)
+    assert [row.status for row in found] == ["audited"]
+    assert found == search(pair, gallery, tiny, tmp_path, told)

@@ -141,5 +141,6 @@ def audit(
                     device=settings["device"].value,
                     exclude=settings["exclude"].value,
                     progress=progress,
+                    found=report.finish,
                 )
             )

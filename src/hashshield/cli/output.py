@@ -6,20 +6,22 @@ work, and with `Layout`, which says how the rows of that command are shown.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TextIO
 
 import typer
 
-from hashshield.boundary import LogFormatter, logger
-from hashshield.errors import HashshieldError, UsageError
+from hashshield.boundary import LogFormatter, boundary, logger
+from hashshield.errors import HashshieldError, StorageError, UsageError
 from hashshield.text import clean
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = [
     "exit_code",
     "keyed",
     "literal",
+    "output_errors",
     "plain",
     "properties",
     "reasons",
@@ -265,12 +268,17 @@ class Report:
         elif error is not None:
             codes.append(INTERRUPTED)
         code = combine(codes)
-        if self.as_json:
-            import json
-
-            self._write(json.dumps(self._document(code, error), indent=2))
-        else:
-            self._show(error)
+        unprinted = None
+        try:
+            with output_errors(self._data):
+                self._print_data(code, error)
+        except StorageError as trouble:
+            unprinted = trouble
+            code = combine([code, trouble.exit_code])
+        if not self.as_json:
+            self._tell(error)
+        if unprinted is not None:
+            say(f"hashshield {self.command}: {unprinted}")
         if isinstance(error, HashshieldError):
             say(f"hashshield {self.command}: {error}")
         elif error is not None:
@@ -291,14 +299,22 @@ class Report:
             document["error"] = {"type": name, "message": str(error) or self.layout.resume, "exit_code": code}
         return document
 
-    def _show(self, error: HashshieldError | KeyboardInterrupt | None) -> None:
-        if not self.quiet:
+    def _print_data(self, code: int, error: HashshieldError | KeyboardInterrupt | None) -> None:
+        """Print what goes to standard output."""
+        if self.as_json:
+            import json
+
+            self._write(json.dumps(self._document(code, error), indent=2))
+        elif not self.quiet:
             if self._data.isatty():
                 self._table()
             else:
                 columns = [column for column in self.layout.columns if not column.is_chart]
                 for row in self.layout.expand(self.rows):
                     self._write("\t".join(clean(column.cell(row)) for column in columns))
+
+    def _tell(self, error: HashshieldError | KeyboardInterrupt | None) -> None:
+        """Print what is said beside the rows, on standard error."""
         if self.verbose:
             for row in self.rows:
                 for line in self.layout.details(row):
@@ -354,6 +370,29 @@ def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
     return lines
 
 
+@contextmanager
+def output_errors(stream: Any) -> Iterator[None]:
+    """Raise StorageError for a standard output that takes no more because it is full or closed.
+
+    What is left in its buffer is given up, so that the end of the program does not stumble over it again. A reader that
+    went away is no failure to speak of: its BrokenPipeError passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        from hashshield.storage.os_errors import explain
+
+        with suppress(OSError, ValueError):
+            if stream in (sys.stdout, getattr(sys.stdout, "buffer", None)):
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, stream.fileno())
+                os.close(nothing)
+        if isinstance(error, BrokenPipeError):
+            raise
+        what = "it is closed" if error.errno == errno.EBADF else explain(error)
+        raise StorageError(f"standard output cannot be written: {what}; what was done stays done") from error
+
+
 def say(text: str) -> None:
     """Print one line on standard error, made harmless, and wrapped between words to the width of a terminal."""
     line = clean(text)
@@ -362,8 +401,10 @@ def say(text: str) -> None:
         from textwrap import fill
 
         line = fill(line, get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    # There is no other place to say that this one is closed or full.
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def count(number: int, noun: str) -> str:
@@ -397,7 +438,8 @@ def write_page(
         return
     from hashshield.report.html import write
 
-    write(path, rows, command=report.command, redact=redact, tell=progress.photo, **rest)
+    with boundary("row", str(path)):
+        write(path, rows, command=report.command, redact=redact, tell=progress.photo, **rest)
     private = "" if redact else "; it holds originals, so keep it to yourself"
     progress.notice(f"Report: {path}{private}.")
 
@@ -417,6 +459,10 @@ def with_page(path: Path | None, report: Report, progress: Progress, *, redact: 
         yield
     except (HashshieldError, KeyboardInterrupt):
         if report.rows:
-            write()
+            try:
+                write()
+            except HashshieldError as error:
+                # Why the command ended matters more, and decides its exit code.
+                say(f"hashshield {report.command}: {error}")
         raise
     write()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashshield.cli.options import expanded
-from hashshield.cli.output import Report, check_page, with_page
+from hashshield.cli.output import Report, check_page, output_errors, with_page
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import ask, confirm, ensure_available
 from hashshield.errors import UsageError
@@ -104,8 +104,9 @@ def protect_piped(paths: list[Path], request: Request, report: Report, *, page: 
     data, outcome = pipeline.protect_bytes(sys.stdin.buffer.read(), request, name="-", notice=report.note)
     report.finish([outcome])
     if data is not None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with output_errors(sys.stdout.buffer):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
 
 def _named_networks(request: Request) -> tuple[str, ...]:

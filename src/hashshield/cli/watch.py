@@ -10,10 +10,10 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.output import Report, count, plain, reasons, say, shown_warnings
+from hashshield.cli.output import Report, count, output_errors, plain, reasons, say, shown_warnings
 from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
-from hashshield.errors import HashshieldError
+from hashshield.errors import HashshieldError, StorageError
 from hashshield.text import clean
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class _Lines:
         self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
         self._said: set[str] = set()
         self.handled = 0
+        self.code = 0
+        """Exit code of the command."""
 
     def start(self, total: int) -> None:
         """Print nothing: lines come as photos finish."""
@@ -65,10 +67,16 @@ class _Lines:
             say(text)
         self._said.add(text)
 
-    @staticmethod
-    def _print(text: str) -> None:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+    def _print(self, text: str) -> None:
+        try:
+            with output_errors(sys.stdout):
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
+        except (StorageError, BrokenPipeError) as error:
+            # Photos matter more than lines about them.
+            if not self.code:
+                say(f"hashshield watch: {error}; photos are protected as before")
+            self.code = 1
 
 
 # Over 60 lines, because Typer reads one parameter for each option.
@@ -132,6 +140,8 @@ def watch(
     except KeyboardInterrupt:
         if not quiet:
             say(f"Stopped after {count(lines.handled, 'photo')}; every file is either untouched or complete.")
+        if lines.code:
+            raise typer.Exit(lines.code) from None
     except HashshieldError as error:
         say(f"hashshield watch: {error}")
         raise typer.Exit(error.exit_code) from None

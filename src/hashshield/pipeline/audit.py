@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, StorageError, UsageError
 from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of, hamming
@@ -128,12 +129,14 @@ def audit(
     device: str = "auto",
     exclude: Sequence[str] = (),
     progress: Progress,
+    found: Callable[[Sequence[Audit]], None] = lambda rows: None,
 ) -> list[Audit]:
     """One row per network on what a search among the photos of `gallery` finds, then one per file that has no code.
 
     `path` is a protected photo; its original is `original`, or what the vault holds of it. `top` photos count as what a
     search shows, `threshold` bits or fewer as a match (default: an eighth of the code). With `sheet` a picture of both
-    searches is written there. Raises UsageError, PhotoError for the two photos, CheckpointError, StorageError.
+    searches is written there, after `found` was told the rows. Raises UsageError, PhotoError for the two photos,
+    CheckpointError, StorageError.
     """
     kind = None if sheet is None else sheet_kind(sheet)
     if sheet is not None:
@@ -146,9 +149,10 @@ def audit(
         if isinstance(before, Audit):
             return [before]
         root = store.root
-    shown = [Image.fromarray(displayed_rgb(imaging.read(data, name=str(path)))) for data in (before, after.data)]
+    with boundary("decode", str(path)):
+        shown = [Image.fromarray(displayed_rgb(imaging.read(data, name=str(path)))) for data in (before, after.data)]
     opened = open_models(models, device=choose_device(device))
-    with torch.inference_mode():
+    with boundary("compare", str(path)), torch.inference_mode():
         pairs = list(zip(*(codes_of(card_views(image, opened), opened) for image in shown), strict=True))
     rest: list[Audit] = []
     files = list(_files(gallery, root, exclude, (before, after.data), rest))
@@ -163,7 +167,9 @@ def audit(
         rows.append(row)
         strips += search.sheet_rows(row, shown)
     if sheet is not None and kind is not None:
-        put_page(sheet, contact_sheet(strips, kind=kind))
+        found([*rows, *rest])
+        with boundary("row", str(sheet)):
+            put_page(sheet, contact_sheet(strips, kind=kind))
     return rows + rest
 
 
@@ -228,17 +234,22 @@ def _index(files: Sequence[Path], models: Sequence[OpenModel], rest: list[Audit]
         progress.done(None)
 
     codes: dict[int, NDArray[np.float32]] = {}
+    hashed: dict[int, list[Path]] = {}
     for group in groups:
+        asked = [file for file in files if file not in broken]
         found = hash_files(
             [models[i].model for i in group],
             models[group[0]].card.input,
-            [file for file in files if file not in broken],
+            asked,
             tick=_counted(progress),
             failed=failed,
         )
         codes |= dict(zip(group, found, strict=True))
+        hashed |= {i: [file for file in asked if file not in broken] for i in group}
     rest += [Audit(str(path), "failed", reason=reason) for path, reason in broken.items()]
-    return _Index([file for file in files if file not in broken], [codes[i] for i in range(len(models))])
+    # A file may fail for a later group only: the codes that earlier ones have of it go, and no other takes its place.
+    sound = [[file not in broken for file in hashed[i]] for i in range(len(models))]
+    return _Index([file for file in files if file not in broken], [codes[i][kept] for i, kept in enumerate(sound)])
 
 
 def _counted(progress: Progress) -> Callable[[int], None]:

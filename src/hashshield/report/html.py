@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
 from hashshield.report.cards import photo_card
 from hashshield.report.pictures import AMPLIFIED, Pictures, pictures, read_pair
@@ -115,12 +116,14 @@ def _pictured(rows: Sequence[Outcome | Evaluation]) -> frozenset[int]:
 def _pictures(
     row: Outcome | Evaluation, store: Store | None, room: int, redact: bool, tell: Callable[[str], None]
 ) -> tuple[Pictures | None, str | None]:
-    tell(row.path if isinstance(row, Outcome) else row.protected)
+    name = row.path if isinstance(row, Outcome) else row.protected
+    tell(name)
     try:
-        before, after = read_pair(row, store)
+        with boundary("row", name):
+            before, after = read_pair(row, store)
+            return pictures(before, after, room=room, redact=redact), None
     except HashshieldError as error:
         return None, "Its files could not be read." if redact else str(error)
-    return pictures(before, after, room=room, redact=redact), None
 
 
 def _environment() -> jinja2.Environment:
