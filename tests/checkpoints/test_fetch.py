@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,10 +32,12 @@ from file_server import (
 )
 from hashshield.checkpoints.entry import Entry
 from hashshield.checkpoints.fetch import FetchProgress, RetryPolicy, fetch, sources
-from hashshield.errors import CheckpointError, DownloadError, UsageError
+from hashshield.errors import CheckpointError, DownloadError, HashshieldError, UsageError
+from hashshield.storage import calls
 
 BODY = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
+WRITING = ("create", "reopen", "truncate", "write", "sync", "sync_folder", "rename", "link", "make_folder")
 EAGER = RetryPolicy(tries=3, first_wait_seconds=0.01, timeout_seconds=5)
 
 CHILD = """
@@ -385,3 +389,53 @@ def test_proxy_variables_are_honoured(entry: Entry, server: FileServer, monkeypa
     monkeypatch.setenv("no_proxy", "no-such-host.invalid")
     with pytest.raises(DownloadError, match="does not answer"):
         get(replace(entry, sha256="0" * 64))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_full_disk_at_each_step(begun: bool, code: int, entry: Entry, server: FileServer, own_cache: Path) -> None:
+    """One clear line wherever it is full, nothing false in the cache, and the next call brings the file."""
+    number = 0
+    while True:
+        shutil.rmtree(own_cache, ignore_errors=True)
+        if begun:
+            # What a cut download left, to be gone on with.
+            server.answers = [cut(100_000)]
+            with pytest.raises(DownloadError):
+                get(entry, retry_policy=replace(EAGER, tries=1))
+            server.answers = []
+        made: list[str] = []
+
+        def full(name: str, arguments: tuple[object, ...], made: list[str] = made, number: int = number) -> None:
+            if name in WRITING:
+                made.append(name)
+                if len(made) > number:
+                    raise OSError(code, os.strerror(code))
+
+        calls.observe(full)
+        said = None
+        try:
+            get(entry)
+        except HashshieldError as error:
+            said = str(error)
+        finally:
+            calls.observe(None)
+        target = own_cache / entry.file
+        if len(made) <= number:
+            assert said is None
+            assert target.read_bytes() == BODY
+            break
+        assert said is not None, f"full at {number} ({made[-1]}), and not a word"
+        assert "\n" not in said
+        assert ("the disk is full" if code == errno.ENOSPC else "quota is used up") in said
+        assert str(own_cache) in said
+        for path in own_cache.glob("*") if own_cache.exists() else ():
+            assert path.name == f".{entry.file}.lock" or path.name.endswith(".part") or path.read_bytes() == BODY
+        assert not target.exists() or target.read_bytes() == BODY
+        whole = target.exists()
+        assert get(entry) != whole
+        assert target.read_bytes() == BODY
+        assert sorted(path.name for path in own_cache.iterdir()) == sorted([entry.file, f".{entry.file}.lock"])
+        number += 1
+    assert {"write", "sync", "rename", "sync_folder"} <= set(made)
+    assert number > 8

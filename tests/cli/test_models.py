@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ import pytest
 from file_server import FileServer, running, status
 from hashshield.checkpoints import cache, catalog
 from hashshield.checkpoints.card import entry_of
+from hashshield.storage import calls
 from hashshield.types import Evaluation, Verification
 from tiny_net import encoded, picture, write_tiny
 
@@ -287,3 +290,24 @@ def test_mirror_may_be_a_folder(run: Run, released: Path, monkeypatch: pytest.Mo
     assert run("models", "download", "--all").code == 0
     shutil.rmtree(released)
     assert run("models", "verify").code == 0
+
+
+def test_a_full_disk_ends_a_download_in_one_line_and_the_next_goes_on(run: Run, server: FileServer) -> None:
+    def full(name: str, arguments: tuple[object, ...]) -> None:
+        if name == "write":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    calls.observe(full)
+    try:
+        ended = run("models", "download", "--all", "--json")
+    finally:
+        calls.observe(None)
+    assert ended.code == 4
+    document = json.loads(ended.out)
+    assert {row["name"]: row["status"] for row in document["results"] if "tiny" in row["name"]} == dict.fromkeys(
+        ("tiny-a", "tiny-b"), "failed"
+    )
+    assert len([line for line in ended.err.splitlines() if "tiny-a" in line and "the disk is full" in line]) == 1
+    assert "Traceback" not in ended.err
+    again = statuses(run("models", "download", "--all", "--json").out)
+    assert again == {"lite0-caltech101": "already", "tiny-a": "downloaded", "tiny-b": "downloaded"}
