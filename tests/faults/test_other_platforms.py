@@ -43,6 +43,7 @@ def test_the_session_runs_without_modes(quick: Path, monkeypatch: pytest.MonkeyP
     scenario.lay_out(quick)
     scenario.act(quick)
     scenario.check(quick)
+    scenario.finish(quick)
 
 
 def test_the_session_runs_as_on_windows_with_python_3_13(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +61,43 @@ def test_the_session_runs_as_on_windows_with_python_3_13(quick: Path, monkeypatc
     monkeypatch.setattr(calls, "DIR_FD", False)
     scenario.lay_out(quick)
     scenario.act(quick)
+    scenario.check(quick)
+    # All restored, with the times they had.
+    scenario.finish(quick)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_restore_keeps_time_and_mode_as_on_windows(
+    version: str, deleted: bool, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open file can be given neither there; by its name it can."""
+    utime = os.utime
+
+    def of_paths_only(path: object, *rest: object, **named: object) -> None:
+        assert not isinstance(path, int)
+        utime(path, *rest, **named)  # type: ignore[arg-type]
+
+    if version == "3.12":
+        monkeypatch.delattr(os, "fchmod")
+    monkeypatch.setattr(os, "utime", of_paths_only)
+    monkeypatch.setattr(calls, "DIR_FD", False)
+    photo = quick / "a.jpg"
+    photo.write_bytes(b"original")
+    photo.chmod(0o640)
+    utime(photo, ns=(scenario.MTIME_NS, scenario.MTIME_NS))
+    with Store.open(quick / "vault") as store:
+        source = read_snapshot(photo, follow=True)
+        store.replace(source, b"protected", NewRecord(), allow_root=True)
+        assert photo.stat().st_mtime_ns != scenario.MTIME_NS
+        store.write_new(quick / "copy.jpg", b"copy", like=source, keep_mtime=True, allow_root=True)
+        if deleted:
+            photo.unlink()
+        assert store.restore(photo, allow_root=True).status == "restored"
+    for path, data in ((photo, b"original"), (quick / "copy.jpg", b"copy")):
+        assert path.read_bytes() == data
+        assert path.stat().st_mtime_ns == scenario.MTIME_NS
+        assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_photo_that_is_open_elsewhere_is_tried_again(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:

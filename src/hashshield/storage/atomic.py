@@ -36,6 +36,7 @@ def put(
     """
     try:
         made = _fill(folder, temporary, data, attributes, what=str(folder.path / name))
+        attributes.apply_by_name(folder.path / temporary)
         if check is not None:
             check()
         now = folder.stat(temporary)

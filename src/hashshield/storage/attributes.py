@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 
 from hashshield.errors import StorageError
 from hashshield.storage import calls
@@ -45,10 +46,9 @@ class Attributes:
     def apply(self, descriptor: int, *, what: str) -> None:
         """Give an open, complete file these attributes; raises OSError, or StorageError where they cannot be kept.
 
-        Where an open file cannot be given them (Windows), it keeps those of a new file.
+        Where an open file cannot be given them (Windows), `apply_by_name` is to follow.
         """
-        # Not fchmod alone: Windows has that since Python 3.13, where it means something else, and utime for paths only.
-        if not hasattr(os, "fchmod") or os.utime not in os.supports_fd:
+        if not _open_files_take_them():
             return
         self._apply_owner(descriptor, what)
         if _XATTRS:
@@ -57,6 +57,17 @@ class Attributes:
         calls.change_mode(descriptor, self.mode)
         if self.mtime_ns is not None:
             calls.set_times(descriptor, os.fstat(descriptor).st_atime_ns, self.mtime_ns)
+
+    def apply_by_name(self, path: Path) -> None:
+        """Give a closed file mode and time where an open one cannot be given them; raises OSError.
+
+        On Windows the mode is no more than whether the file is read-only. Time last: a change of mode may touch it.
+        """
+        if _open_files_take_them():
+            return
+        calls.change_mode_of(path, self.mode)
+        if self.mtime_ns is not None:
+            calls.set_times_of(path, path.stat().st_atime_ns, self.mtime_ns)
 
     def _apply_owner(self, descriptor: int, what: str) -> None:
         status = os.fstat(descriptor)
@@ -87,6 +98,11 @@ class Attributes:
                         f"{what}: its extended attribute {name} could not be kept ({error.strerror}); "
                         "remove the attribute or run as the file's owner"
                     ) from error
+
+
+def _open_files_take_them() -> bool:
+    # Not fchmod alone: Windows has that since Python 3.13, where it means something else, and utime for paths only.
+    return hasattr(os, "fchmod") and os.utime in os.supports_fd
 
 
 def _names(descriptor: int) -> list[str]:

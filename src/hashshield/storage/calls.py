@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 __all__ = [
     "CHUNK_BYTES",
@@ -20,6 +21,7 @@ __all__ = [
     "Observer",
     "change_group",
     "change_mode",
+    "change_mode_of",
     "change_owner",
     "create",
     "link",
@@ -31,6 +33,7 @@ __all__ = [
     "reopen",
     "set_attribute",
     "set_times",
+    "set_times_of",
     "step",
     "sync",
     "sync_folder",
@@ -171,6 +174,12 @@ def change_mode(descriptor: int, mode: int) -> None:
     os.fchmod(descriptor, mode)
 
 
+def change_mode_of(path: Path, mode: int) -> None:
+    """Set the permission bits of a file by its name."""
+    step("change_mode", path, mode)
+    path.chmod(mode)
+
+
 def change_owner(descriptor: int, uid: int) -> None:
     """Set the owner."""
     step("change_owner", descriptor, uid)
@@ -187,6 +196,12 @@ def set_times(descriptor: int, atime_ns: int, mtime_ns: int) -> None:
     """Set the times of last access and modification."""
     step("set_times", descriptor, mtime_ns)
     os.utime(descriptor, ns=(atime_ns, mtime_ns))
+
+
+def set_times_of(path: Path, atime_ns: int, mtime_ns: int) -> None:
+    """Set the times of last access and modification of a file by its name."""
+    step("set_times", path, mtime_ns)
+    os.utime(path, ns=(atime_ns, mtime_ns))
 
 
 def set_attribute(descriptor: int, name: str, value: bytes) -> None:
