@@ -112,7 +112,7 @@ def test_the_vault_knows_the_original(
     photo = tmp_path / "a.png"
     photo.write_bytes(encoded(picture(seed=5)))
     before = photo.read_bytes()
-    assert protect_now(photo, tau=0.1)[0].status == "protected"
+    assert protect_now(photo, tau=0.1, steps=150)[0].status == "protected"
     (row,) = audit(photo, gallery, models=[f"{tiny}:16"], vault=tmp_path / "vault", device="cpu", progress=told)
     (tmp_path / "before.png").write_bytes(before)
     (model,) = open_models([f"{tiny}:16"])

@@ -76,13 +76,13 @@ def test_a_receipt_holds_every_service_and_the_classical_hashes(
 
 
 def test_what_does_not_survive_never_withholds_protection(photo: Path, tmp_path: Path, protect_now: Protect) -> None:
-    (row,) = protect_now(photo, output=tmp_path / "out", tau=0.1, survival=True)
+    (row,) = protect_now(photo, output=tmp_path / "out", tau=0.1, survival=True, steps=150)
     assert row.status == "protected"
     assert not all(kept.passed for kept in row.survival if kept.reason is None)
 
 
 def test_evaluate_measures_the_same(photo: Path, tiny: Path, tmp_path: Path, protect_now: Protect, told: Any) -> None:
-    (row,) = protect_now(photo, output=tmp_path / "out", tau=0.1, survival=True)
+    (row,) = protect_now(photo, output=tmp_path / "out", tau=0.1, survival=True, steps=150)
     copy = tmp_path / "out" / "a.png"
     (found,) = evaluate(photo, copy, models=[f"{tiny}:16"], survival=True, progress=told)
     (plain,) = evaluate(photo, copy, models=[f"{tiny}:16"], progress=told)

@@ -57,7 +57,7 @@ def test_a_result_without_its_orientation_is_not_already(
 ) -> None:
     path, before = tmp_path / "a.jpg", oriented(6, "JPEG")
     path.write_bytes(before)
-    (row,) = protect_now(path)
+    (row,) = protect_now(path, steps=150)
     assert row.status == "protected", row.reason
     edited = without_orientation(path.read_bytes())
     path.write_bytes(edited)
@@ -76,7 +76,7 @@ def test_beside_others_it_is_told_too(tmp_path: Path, protect_now: Protect) -> N
     """The first photo that needs the networks ends the look; what follows is told by the work."""
     path, other = tmp_path / "b.png", tmp_path / "a.png"
     path.write_bytes(encoded(picture(60, 80, seed=6)))
-    protect_now(path)
+    protect_now(path, steps=150)
     path.write_bytes(turned(path.read_bytes(), 8))
     other.write_bytes(encoded(picture(60, 80, seed=7)))
     rows = {Path(row.path).name: row for row in protect_now(other, path)}
@@ -89,13 +89,13 @@ def test_no_turn_of_a_lossless_result_is_searched_again(
 ) -> None:
     path, before = tmp_path / "a.png", encoded(picture(60, 80, seed=6))
     path.write_bytes(before)
-    (row,) = protect_now(path)
+    (row,) = protect_now(path, steps=150)
     assert row.status == "protected"
     result = path.read_bytes()
     for turn in range(2, 9):
         copy = turned(result, turn)
         path.write_bytes(copy)
-        (row,) = protect_now(path)
+        (row,) = protect_now(path, steps=150)
         assert (row.status, row.reason) == ("short", TURNED), turn
         assert path.read_bytes() == copy
         assert protect_bytes(copy, request_for(), name="a")[0] is None
@@ -114,16 +114,16 @@ def test_turned_in_pixels_and_orientation_alike_it_shows_the_same_and_is_already
 ) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(oriented(orientation))
-    (row,) = protect_now(path)
+    (row,) = protect_now(path, steps=150)
     assert row.status == "protected", row.reason
     upright = turned(path.read_bytes(), orientation)
     path.write_bytes(upright)
-    (row,) = protect_now(path)
+    (row,) = protect_now(path, steps=150)
     assert row.status == "already"
     assert checked(path, request_for(), told).status == "protected"
     assert protect_bytes(upright, request_for(), name="a") == (upright, replace(row, path="a"))
     path.write_bytes(turned(upright, 1, orientation))
-    (row,) = protect_now(path)
+    (row,) = protect_now(path, steps=150)
     assert (row.status, row.reason) == ("short", TURNED), "the orientation twice"
 
 
@@ -131,7 +131,7 @@ def test_a_photo_of_its_own_is_not_taken_for_a_turned_one(tmp_path: Path, protec
     path = tmp_path / "a.png"
     before = encoded(picture(60, 80, seed=6))
     path.write_bytes(before)
-    protect_now(path)
+    protect_now(path, steps=150)
     other = tmp_path / "b.png"
     other.write_bytes(turned(before, 6))
     (row,) = protect_now(other)
