@@ -175,7 +175,7 @@ def test_credentials_that_no_longer_match_are_told_of_once(
         plain = path.read_bytes()
         path.write_bytes(plain[:33] + chunk(b"caBX", b"jumb c2pa").data + plain[33:])
 
-    def carry_out(jobs: Sequence[Job], *rest: object) -> Iterator[manifest.Entry]:
+    def carry_out(jobs: Sequence[Job], *rest: object) -> Iterator[manifest.ManifestRow]:
         assert request_.output is not None
         entries = worker_of("one").do(Batch("part-1.parquet", tuple(jobs)))
         yield from manifest.entries_of(manifest.table_of(entries))

@@ -43,7 +43,7 @@ class Attributes:
             mtime_ns=status.st_mtime_ns,
         )
 
-    def apply(self, descriptor: int, *, what: str) -> None:
+    def give_to(self, descriptor: int, *, what: str) -> None:
         """Give an open, complete file these attributes; raises OSError, or StorageError where they cannot be kept.
 
         Where an open file cannot be given them (Windows), `apply_by_name` is to follow.
