@@ -27,7 +27,7 @@ from hashshield.boundary import boundary
 from hashshield.config import resolve
 from hashshield.errors import InternalError, PhotoError, UsageError
 from hashshield.imaging.formats import read_photo_file
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.hashing import FrozenHash

@@ -15,7 +15,7 @@ from fleet_runs import put_photos, sha256
 
 from hashshield.fleet import manifest
 from hashshield.fleet import run as fleet
-from hashshield.fleet.batch import Batch
+from hashshield.fleet.manifest import Batch
 from hashshield.fleet.worker import Worker
 from hashshield.imaging.png_chunks import chunk
 from hashshield.pipeline.plan import Job

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hashshield.boundary import observe_stages
 from hashshield.errors import HashshieldError, PhotoError, UsageError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.audit import audit
 from hashshield.storage import Store, read_snapshot
