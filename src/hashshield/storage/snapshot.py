@@ -20,6 +20,7 @@ __all__ = [
     "Permissions",
     "Snapshot",
     "Target",
+    "check_replaceable",
     "digest",
     "opened_target",
     "read_file",
@@ -247,7 +248,7 @@ class Target:
             raise ChangedError(f"{path}: changed while it was being replaced; it was left as it is, run again")
 
 
-def require_replaceable(source: Snapshot, allowed: Permissions, *, root: Path) -> None:
+def check_replaceable(source: Snapshot, allowed: Permissions, *, root: Path) -> None:
     """Refuse what `opened` would refuse by policy, without reading the file again; raises as it does."""
     with _held(source, root) as folder:
         try:

@@ -22,7 +22,7 @@ from hashshield.storage.ledger_file import cannot_be_written
 from hashshield.storage.os_errors import ErrorLog, storage_errors
 from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.schema import REPAIR, NewRecord, Record
-from hashshield.storage.snapshot import Accept, Permissions, Snapshot, digest, read_snapshot, require_replaceable
+from hashshield.storage.snapshot import Accept, Permissions, Snapshot, check_replaceable, digest, read_snapshot
 from hashshield.storage.vault import Vault, default_root, load_key, open_folder_read_only, prepare_folder
 from hashshield.storage.volumes import is_local, volume_notices
 from hashshield.storage.writer import Writer
@@ -227,7 +227,7 @@ class Store:
 
         Raises ChangedError, StorageError.
         """
-        require_replaceable(source, Permissions(break_links=break_links, allow_root=allow_root), root=self.root)
+        check_replaceable(source, Permissions(break_links=break_links, allow_root=allow_root), root=self.root)
 
     def replace(
         self,
