@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from hashshield.checkpoints.entry import Entry
+from hashshield.checkpoints.entry import CatalogEntry
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -144,7 +144,7 @@ def slow(pieces: int, seconds: float) -> Answer:
     return answer
 
 
-def entry_for(data: bytes, *mirrors: str, name: str = "small", **changes: Any) -> Entry:
+def entry_for(data: bytes, *mirrors: str, name: str = "small", **changes: Any) -> CatalogEntry:
     values: dict[str, Any] = {
         "name": name,
         "file": f"{name}.safetensors",
@@ -155,4 +155,4 @@ def entry_for(data: bytes, *mirrors: str, name: str = "small", **changes: Any) -
         "bits": (16, 24),
         "mirrors": mirrors,
     }
-    return Entry(**{**values, **changes})
+    return CatalogEntry(**{**values, **changes})

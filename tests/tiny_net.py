@@ -72,7 +72,7 @@ def _tiny(seed: int) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
     """Weights whose codes are centred and spread like a trained network's; untrained batch norms pass nothing on."""
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    network = HashNet(ARCH, CARD.bits, hidden=0, mean=SIZE.mean, std=SIZE.std)
+    network = HashNet(ARCH, CARD.bits, hidden_width=0, mean=SIZE.mean, std=SIZE.std)
     images = torch.stack(
         [torch.from_numpy(picture(32, 32, seed=1000 + i)).permute(2, 0, 1).float() / 255 for i in range(64)]
     )

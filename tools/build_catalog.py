@@ -15,7 +15,7 @@ from pathlib import Path
 import tomli_w
 
 from hashshield.checkpoints.card import entry_of
-from hashshield.checkpoints.entry import Entry, read_entries, write_entry
+from hashshield.checkpoints.entry import CatalogEntry, read_entries, write_entry
 from hashshield.errors import HashshieldError, UsageError
 
 __all__ = ["CATALOG", "catalog_text", "main"]
@@ -32,7 +32,7 @@ def catalog_text(current: Path, files: Iterable[Path]) -> str:
     """
     address, before = read_entries(current)
     old = {entry.name: entry for entry in before}
-    new: dict[str, Entry] = {}
+    new: dict[str, CatalogEntry] = {}
     for path in sorted(files, key=lambda path: path.name):
         entry = entry_of(path, embedded=path.parent.name == "bundled")
         if path.name != entry.file or entry.name in new:

@@ -17,13 +17,24 @@ from typing import Literal
 from hashshield.errors import HashshieldError, InternalError
 from hashshield.text import clean
 
-__all__ = ["STAGES", "LogFormatter", "Stage", "boundary", "logger", "observe_stages", "reach"]
+__all__ = ["STAGES", "LogFormatter", "PhotoStage", "boundary", "logger", "observe_stages", "reach"]
 
-Stage = Literal["read", "decode", "aim", "search", "write", "hash", "judge", "store", "compare", "row"]
-STAGES: tuple[Stage, ...] = ("read", "decode", "aim", "search", "write", "hash", "judge", "store", "compare", "row")
+PhotoStage = Literal["read", "decode", "aim", "search", "write", "hash", "judge", "store", "compare", "row"]
+STAGES: tuple[PhotoStage, ...] = (
+    "read",
+    "decode",
+    "aim",
+    "search",
+    "write",
+    "hash",
+    "judge",
+    "store",
+    "compare",
+    "row",
+)
 """The stages of a photo's way, in order, for those who watch them."""
 
-Observer = Callable[[Stage, str], None]
+StageObserver = Callable[[PhotoStage, str], None]
 
 logger = logging.getLogger("hashshield")
 logger.addHandler(logging.NullHandler())
@@ -31,10 +42,10 @@ logger.addHandler(logging.NullHandler())
 _LONGEST_MESSAGE = 200
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
 
-_observer: Observer | None = None
+_observer: StageObserver | None = None
 
 
-def observe_stages(observer: Observer | None) -> Observer | None:
+def observe_stages(observer: StageObserver | None) -> StageObserver | None:
     """Call `observer` with (stage, photo) whenever a photo reaches a stage; return the one before. What it raises, the
     stage raises: tests put faults there.
     """
@@ -43,14 +54,14 @@ def observe_stages(observer: Observer | None) -> Observer | None:
     return before
 
 
-def reach(stage: Stage, photo: str) -> None:
+def reach(stage: PhotoStage, photo: str) -> None:
     """Tell the observer that a photo reached a stage."""
     if _observer is not None:
         _observer(stage, photo)
 
 
 @contextmanager
-def boundary(stage: Stage, photo: str, *, passes: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def boundary(stage: PhotoStage, photo: str, *, passes: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Run one stage of one photo; raise InternalError for whatever it raises that is no HashshieldError.
 
     `photo` is the path or name that rows show. Exceptions of `passes` are let through, for callers that know what to

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Source = Literal["flag", "argument", "environment", "file", "default"]
-Kind = Literal["number", "integer", "text", "names", "switch", "path"]
+ValueKind = Literal["number", "integer", "text", "names", "switch", "path"]
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _LARGEST_FILE = 64 * 1024
@@ -41,7 +41,7 @@ class Setting(NamedTuple):
     """One key of the configuration file, and the rules for its values."""
 
     key: str
-    kind: Kind
+    kind: ValueKind
     default: Any
     help: str
     choices: tuple[str, ...] = ()
@@ -229,7 +229,7 @@ def resolve(
             raise UsageError(f"unknown argument {key!r}; {nearest(key, tuple(SETTINGS))}")
     environ = os.environ if environ is None else environ
     path = config_path() if path is None else path
-    stored = read_file(path)
+    from_file = read_file(path)
     found: Settings = {}
     for key, setting in SETTINGS.items():
         text = environ.get(setting.env, "")
@@ -242,8 +242,8 @@ def resolve(
         elif text:
             where = setting.env
             found[key] = Value(_checked(setting, _from_text(setting, text, where), where), "environment", where)
-        elif key in stored:
-            found[key] = Value(stored[key], "file", str(path))
+        elif key in from_file:
+            found[key] = Value(from_file[key], "file", str(path))
         else:
             found[key] = Value(setting.default, "default", "default")
     return found
@@ -297,7 +297,7 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
     """Return the value if its type is one that the setting accepts. Raises UsageError."""
     if setting.unset and value == setting.unset:
         return None
-    expected: dict[Kind, tuple[str, tuple[type, ...]]] = {
+    expected: dict[ValueKind, tuple[str, tuple[type, ...]]] = {
         "number": ("a number", (int, float)),
         "integer": ("a whole number", (int,)),
         "switch": ("true or false", (bool,)),
@@ -320,8 +320,8 @@ def _checked(setting: Setting, value: Any, where: str) -> Any:
         return None
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
     if setting.choices and value not in setting.choices:
-        hint = did_you_mean(str(value), setting.choices, quoted=True)
-        choose = f"{hint} choose one of" if hint else "choose one of"
+        suggestion = did_you_mean(str(value), setting.choices, quoted=True)
+        choose = f"{suggestion} choose one of" if suggestion else "choose one of"
         raise UsageError(f"{label} is {value!r}, which is unknown; {choose} {', '.join(setting.choices)}")
     if setting.kind in ("number", "integer") and not setting.low <= value <= setting.high:
         raise UsageError(

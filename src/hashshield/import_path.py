@@ -36,10 +36,10 @@ def trusted(entries: Iterable[str]) -> list[str]:
     The folder that holds this package stays, wherever one stands.
     """
     resolved = os.path.realpath
-    own = os.path.dirname(os.path.dirname(resolved(__file__)))  # noqa: PTH120 - pathlib is not loaded yet
+    package_home = os.path.dirname(os.path.dirname(resolved(__file__)))  # noqa: PTH120 - pathlib is not loaded yet
     try:
-        here = resolved(os.getcwd())  # noqa: PTH109
+        working_folder = resolved(os.getcwd())  # noqa: PTH109
     except OSError:
-        here = ""  # a folder that was removed holds no modules
+        working_folder = ""  # a folder that was removed holds no modules
     absolute = [entry for entry in entries if os.path.isabs(entry)]  # noqa: PTH117
-    return [entry for entry in absolute if here == own or resolved(entry) != here]
+    return [entry for entry in absolute if working_folder == package_home or resolved(entry) != working_folder]

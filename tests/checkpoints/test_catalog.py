@@ -18,7 +18,7 @@ EMBEDDED = [entry for entry in entries() if entry.embedded]
 
 
 @pytest.mark.parametrize("entry", EMBEDDED, ids=lambda entry: entry.name)
-def test_an_embedded_file_is_what_the_catalogue_says(entry: catalog.Entry) -> None:
+def test_an_embedded_file_is_what_the_catalogue_says(entry: catalog.CatalogEntry) -> None:
     path = resolve(entry.name).path
     data = path.read_bytes()
     assert hashlib.sha256(data).hexdigest() == entry.sha256
@@ -79,14 +79,14 @@ def test_find_gives_the_entry() -> None:
 
 
 @pytest.fixture
-def available(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
+def available(monkeypatch: pytest.MonkeyPatch) -> catalog.CatalogEntry:
     """A network of the catalogue that is not downloaded yet."""
     entry = entry_for(b"body", name="net")
     monkeypatch.setattr(catalog, "entries", lambda: (*EMBEDDED, entry))
     return entry
 
 
-def test_a_network_that_is_not_downloaded(available: catalog.Entry, own_cache: Path) -> None:
+def test_a_network_that_is_not_downloaded(available: catalog.CatalogEntry, own_cache: Path) -> None:
     assert catalog.state(available) == "available"
     assert catalog.absent(["net", "net:16", "lite0-caltech101", "zzz", "a.safetensors"]) == (available,)
     assert full_name("net") == "net:24", "naming it needs no file"
@@ -102,7 +102,7 @@ def test_a_network_that_is_not_downloaded(available: catalog.Entry, own_cache: P
     assert catalog.absent(["net"]) == ()
 
 
-def test_an_imported_network_is_found_by_name(available: catalog.Entry, tmp_path: Path) -> None:
+def test_an_imported_network_is_found_by_name(available: catalog.CatalogEntry, tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"mine")
     own = entry_for(b"mine", name="mine", imported=True)
     path = cache.install(tmp_path / "mine", own)

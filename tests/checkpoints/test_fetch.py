@@ -28,7 +28,7 @@ from file_server import (
     unsized,
     without_ranges,
 )
-from hashshield.checkpoints.entry import Entry
+from hashshield.checkpoints.entry import CatalogEntry
 from hashshield.checkpoints.fetch import FetchProgress, RetryPolicy, fetch, sources
 from hashshield.errors import CheckpointError, DownloadError, UsageError
 
@@ -38,14 +38,14 @@ EAGER = RetryPolicy(tries=3, first_wait_seconds=0.01, timeout_seconds=5)
 
 CHILD = """
 import json, sys
-from hashshield.checkpoints.entry import Entry
+from hashshield.checkpoints.entry import CatalogEntry
 from hashshield.checkpoints.fetch import fetch
 from hashshield.errors import HashshieldError
 class Deaf:
     def start(self, name, total): pass
     def at(self, done): pass
     def notice(self, text): pass
-entry = Entry(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(sys.argv[1]).items()})
+entry = CatalogEntry(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(sys.argv[1]).items()})
 try:
     print(fetch(entry, progress=Deaf()))
 except HashshieldError as error:
@@ -71,12 +71,12 @@ class Heard:
         self.notices.append(text)
 
 
-def get(entry: Entry, heard: Heard | None = None, retry_policy: RetryPolicy = EAGER) -> bool:
+def get(entry: CatalogEntry, heard: Heard | None = None, retry_policy: RetryPolicy = EAGER) -> bool:
     progress: FetchProgress = heard or Heard()
     return fetch(entry, progress=progress, retry_policy=retry_policy)
 
 
-def child(entry: Entry, *, before: str = "") -> subprocess.Popen[str]:
+def child(entry: CatalogEntry, *, before: str = "") -> subprocess.Popen[str]:
     arguments = [sys.executable, "-c", before + CHILD, json.dumps(asdict(entry))]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
@@ -90,12 +90,12 @@ def parts(cache: Path) -> list[Path]:
 
 
 @pytest.fixture
-def entry(server: FileServer) -> Entry:
+def entry(server: FileServer) -> CatalogEntry:
     server.files["small.safetensors"] = BODY
     return entry_for(BODY, server.address)
 
 
-def test_a_file_is_fetched_once(entry: Entry, server: FileServer, own_cache: Path) -> None:
+def test_a_file_is_fetched_once(entry: CatalogEntry, server: FileServer, own_cache: Path) -> None:
     heard = Heard()
     assert get(entry, heard) is True
     assert (own_cache / "small.safetensors").read_bytes() == BODY
@@ -108,7 +108,7 @@ def test_a_file_is_fetched_once(entry: Entry, server: FileServer, own_cache: Pat
     assert len(server.asked) == 1, "what is here is not asked for"
 
 
-def test_a_damaged_file_is_fetched_again(entry: Entry, own_cache: Path) -> None:
+def test_a_damaged_file_is_fetched_again(entry: CatalogEntry, own_cache: Path) -> None:
     own_cache.mkdir()
     (own_cache / "small.safetensors").write_bytes(OTHER)
     assert get(entry) is True
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_fetched_again(entry: Entry, own_cache: Path) -> None:
     ],
 )
 def test_what_is_not_the_file_is_refused(
-    answer: Answer, says: str, entry: Entry, server: FileServer, own_cache: Path
+    answer: Answer, says: str, entry: CatalogEntry, server: FileServer, own_cache: Path
 ) -> None:
     server.answers = [answer] * 3
     with pytest.raises(DownloadError, match=says) as caught:
@@ -154,7 +154,7 @@ def test_what_is_not_the_file_is_refused(
         [other(b"", 206, Content_Range="bytes 5-9/300000")],
     ],
 )
-def test_a_server_that_falters_is_asked_again(answers: list[Answer], entry: Entry, server: FileServer) -> None:
+def test_a_server_that_falters_is_asked_again(answers: list[Answer], entry: CatalogEntry, server: FileServer) -> None:
     server.answers = list(answers)
     heard = Heard()
     assert get(entry, heard)
@@ -163,20 +163,20 @@ def test_a_server_that_falters_is_asked_again(answers: list[Answer], entry: Entr
     assert "asking again in 0.01 s" in heard.notices[0]
 
 
-def test_patience_ends(entry: Entry, server: FileServer) -> None:
+def test_patience_ends(entry: CatalogEntry, server: FileServer) -> None:
     server.answers = [status(500)] * 10
     with pytest.raises(DownloadError, match=r"HTTP 500 Internal Server Error \(3 tries\)"):
         get(entry)
     assert len(server.asked) == 3
 
 
-def test_a_silent_server_is_given_up(entry: Entry, server: FileServer) -> None:
+def test_a_silent_server_is_given_up(entry: CatalogEntry, server: FileServer) -> None:
     server.answers = [lambda handler: time.sleep(0.5)] * 2
     with pytest.raises(DownloadError, match=r"timed out \(2 tries\)"):
         get(entry, retry_policy=RetryPolicy(tries=2, first_wait_seconds=0.01, timeout_seconds=0.1))
 
 
-def test_redirects_are_followed(entry: Entry, server: FileServer) -> None:
+def test_redirects_are_followed(entry: CatalogEntry, server: FileServer) -> None:
     server.answers = [redirect(f"{server.address}elsewhere/small.safetensors"), redirect("/small.safetensors", 307)]
     assert get(entry)
     assert [path for path, _ in server.asked] == [
@@ -189,7 +189,7 @@ def test_redirects_are_followed(entry: Entry, server: FileServer) -> None:
         get(replace(entry, sha256="0" * 64))
 
 
-def test_no_more_than_the_size_is_read(entry: Entry, server: FileServer, own_cache: Path) -> None:
+def test_no_more_than_the_size_is_read(entry: CatalogEntry, server: FileServer, own_cache: Path) -> None:
     sent = []
 
     def endless(handler: object) -> None:
@@ -204,7 +204,9 @@ def test_no_more_than_the_size_is_read(entry: Entry, server: FileServer, own_cac
     assert parts(own_cache) == []
 
 
-def test_a_cut_download_is_gone_on_with_by_the_next_call(entry: Entry, server: FileServer, own_cache: Path) -> None:
+def test_a_cut_download_is_gone_on_with_by_the_next_call(
+    entry: CatalogEntry, server: FileServer, own_cache: Path
+) -> None:
     server.answers = [cut(200_000), cut(0), cut(0)]
     with pytest.raises(DownloadError, match="the connection"):
         get(entry, retry_policy=replace(EAGER, tries=1))
@@ -222,7 +224,7 @@ def test_a_cut_download_is_gone_on_with_by_the_next_call(entry: Entry, server: F
 
 @pytest.mark.parametrize("answer", [without_ranges, status(416), other(b"", 206, Content_Range="bytes 0-9/300000")])
 def test_servers_that_cannot_go_on_start_again(
-    answer: Answer, entry: Entry, server: FileServer, own_cache: Path
+    answer: Answer, entry: CatalogEntry, server: FileServer, own_cache: Path
 ) -> None:
     server.answers = [cut(200_000), answer]
     assert get(entry)
@@ -230,7 +232,7 @@ def test_servers_that_cannot_go_on_start_again(
 
 
 @pytest.mark.parametrize("stale", [OTHER[:100_000], OTHER, OTHER + b"more"])
-def test_a_part_that_is_not_of_this_file_costs_one_try(stale: bytes, entry: Entry, own_cache: Path) -> None:
+def test_a_part_that_is_not_of_this_file_costs_one_try(stale: bytes, entry: CatalogEntry, own_cache: Path) -> None:
     own_cache.mkdir()
     (own_cache / f".small.safetensors.{entry.sha256[:12]}.part").write_bytes(stale)
     (own_cache / ".small.safetensors.000000000000.part").write_bytes(b"of an earlier release")
@@ -240,7 +242,7 @@ def test_a_part_that_is_not_of_this_file_costs_one_try(stale: bytes, entry: Entr
 
 
 def test_a_killed_download_leaves_nothing_false_and_the_next_call_completes(
-    entry: Entry, server: FileServer, own_cache: Path
+    entry: CatalogEntry, server: FileServer, own_cache: Path
 ) -> None:
     server.answers = [slow(20, 0.1)]
     process = child(entry)
@@ -257,14 +259,14 @@ def test_a_killed_download_leaves_nothing_false_and_the_next_call_completes(
     assert parts(own_cache) == []
 
 
-def test_of_two_downloads_at_once_one_waits(entry: Entry, server: FileServer) -> None:
+def test_of_two_downloads_at_once_one_waits(entry: CatalogEntry, server: FileServer) -> None:
     server.answers = [slow(10, 0.1)]
     processes = [child(entry), child(entry)]
     assert sorted(process.communicate(timeout=30)[0] for process in processes) == ["False\n", "True\n"]
     assert len(server.asked) == 1
 
 
-def test_a_full_disk(entry: Entry, own_cache: Path) -> None:
+def test_a_full_disk(entry: CatalogEntry, own_cache: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
     process = child(entry, before=limit)
     said, _ = process.communicate(timeout=30)
@@ -275,13 +277,13 @@ def test_a_full_disk(entry: Entry, own_cache: Path) -> None:
     assert parts(own_cache) == [], "the disk is not left full"
 
 
-def test_too_little_space_is_found_before_byte_one(entry: Entry, server: FileServer) -> None:
+def test_too_little_space_is_found_before_byte_one(entry: CatalogEntry, server: FileServer) -> None:
     with pytest.raises(DownloadError, match=r"needs 1,000,000,000\.0 MB .* are free; free some space"):
         get(replace(entry, size=10**15))
     assert server.asked == []
 
 
-def test_a_cache_that_cannot_be_written(entry: Entry, own_cache: Path) -> None:
+def test_a_cache_that_cannot_be_written(entry: CatalogEntry, own_cache: Path) -> None:
     own_cache.write_bytes(b"a file where the folder should be")
     with pytest.raises(
         CheckpointError, match=r"cache: small.safetensors cannot be kept there: .*HASHSHIELD_CACHE"
@@ -290,7 +292,7 @@ def test_a_cache_that_cannot_be_written(entry: Entry, own_cache: Path) -> None:
     assert e.value.exit_code == 4
 
 
-def test_mirrors_are_asked_in_order(entry: Entry, server: FileServer) -> None:
+def test_mirrors_are_asked_in_order(entry: CatalogEntry, server: FileServer) -> None:
     with running() as second:
         second.files = server.files
         server.answers = [status(404)]
@@ -298,7 +300,7 @@ def test_mirrors_are_asked_in_order(entry: Entry, server: FileServer) -> None:
         assert (len(server.asked), len(second.asked)) == (1, 1)
 
 
-def test_every_source_says_why_not(entry: Entry, server: FileServer) -> None:
+def test_every_source_says_why_not(entry: CatalogEntry, server: FileServer) -> None:
     with running() as gone:
         refusing = gone.address
     server.answers = [status(404)]
@@ -311,7 +313,7 @@ def test_every_source_says_why_not(entry: Entry, server: FileServer) -> None:
 
 
 def test_the_mirror_of_the_settings_is_the_only_one_asked(
-    entry: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    entry: CatalogEntry, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running() as mirror:
         mirror.files = server.files
@@ -335,7 +337,7 @@ def in_folder(folder: Path, data: bytes) -> None:
     ],
 )
 def test_a_folder_can_be_the_mirror(
-    fill: Callable[[Path], None], says: str, entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fill: Callable[[Path], None], says: str, entry: CatalogEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "mirror"
     folder.mkdir()
@@ -351,7 +353,7 @@ def test_a_folder_can_be_the_mirror(
 
 
 def test_a_mirror_cannot_change_what_is_true(
-    entry: Entry, server: FileServer, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    entry: CatalogEntry, server: FileServer, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A forged catalogue beside a file that matches it: the catalogue is never asked for, and the file is refused."""
     forged = replace(entry_for(OTHER, server.address), size=len(OTHER))
@@ -363,7 +365,7 @@ def test_a_mirror_cannot_change_what_is_true(
     assert visible(own_cache) == []
 
 
-def test_offline_means_no_request(entry: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_means_no_request(entry: CatalogEntry, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HASHSHIELD_OFFLINE", "1")
     with pytest.raises(DownloadError, match="HASHSHIELD_OFFLINE says to stay offline; unset it, or set"):
         get(entry)
@@ -371,13 +373,13 @@ def test_offline_means_no_request(entry: Entry, server: FileServer, monkeypatch:
 
 
 @pytest.mark.parametrize("mirror", ["ftp://host/", "https://", "file:///tmp", "http://name:secret@host/"])
-def test_a_mirror_that_cannot_be_meant(mirror: str, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_cannot_be_meant(mirror: str, entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HASHSHIELD_MIRROR", mirror)
     with pytest.raises(UsageError, match="HASHSHIELD_MIRROR: a mirror is an http or https address"):
         sources(entry)
 
 
-def test_proxy_variables_are_honoured(entry: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_variables_are_honoured(entry: CatalogEntry, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = replace(entry, mirrors=("http://no-such-host.invalid/checkpoints/",))
     monkeypatch.setenv("http_proxy", server.address)
     assert get(entry)

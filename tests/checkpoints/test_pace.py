@@ -11,7 +11,7 @@ import pytest
 
 from file_server import Answer, FileServer, Handler, cut, entry_for, redirect, running, serve, status
 from hashshield.checkpoints.cache import held
-from hashshield.checkpoints.entry import Entry
+from hashshield.checkpoints.entry import CatalogEntry
 from hashshield.checkpoints.fetch import fetch
 from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
 from hashshield.errors import DownloadError
@@ -133,14 +133,14 @@ CASES: list[tuple[str, Answer | list[Answer], str]] = [
 
 
 @pytest.fixture
-def entry(server: FileServer) -> Entry:
+def entry(server: FileServer) -> CatalogEntry:
     server.files["small.safetensors"] = BODY
     return entry_for(BODY, server.address)
 
 
 @pytest.mark.parametrize(("answer", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_the_next_mirror_is_asked(
-    answer: Answer | list[Answer], says: str, entry: Entry, server: FileServer, own_cache: Path
+    answer: Answer | list[Answer], says: str, entry: CatalogEntry, server: FileServer, own_cache: Path
 ) -> None:
     server.answers = list(answer) if isinstance(answer, list) else [answer]
     with running() as second:
@@ -159,7 +159,7 @@ def test_the_next_mirror_is_asked(
     assert (own_cache / entry.file).read_bytes() == BODY
 
 
-def test_what_a_slow_mirror_sent_is_gone_on_with(entry: Entry, server: FileServer) -> None:
+def test_what_a_slow_mirror_sent_is_gone_on_with(entry: CatalogEntry, server: FileServer) -> None:
     server.answers = [trickling_after_a_start]
     with running() as second:
         second.files = server.files
@@ -169,7 +169,7 @@ def test_what_a_slow_mirror_sent_is_gone_on_with(entry: Entry, server: FileServe
     assert int(asked.removeprefix("bytes=").rstrip("-")) >= 50_000
 
 
-def test_all_tries_of_a_source_share_its_longest_time(entry: Entry, server: FileServer) -> None:
+def test_all_tries_of_a_source_share_its_longest_time(entry: CatalogEntry, server: FileServer) -> None:
     def late_cut(handler: Handler) -> None:
         time.sleep(0.3)
         cut(1000)(handler)
@@ -182,7 +182,7 @@ def test_all_tries_of_a_source_share_its_longest_time(entry: Entry, server: File
     assert time.monotonic() - began < 3
 
 
-def test_a_line_that_is_slow_but_steady_is_borne_with(entry: Entry, server: FileServer) -> None:
+def test_a_line_that_is_slow_but_steady_is_borne_with(entry: CatalogEntry, server: FileServer) -> None:
     def steady(handler: Handler) -> None:
         handler.head(200, Content_Length=str(len(BODY)))
         drip(handler, BODY, each=10_000, seconds=0.1)
@@ -192,7 +192,7 @@ def test_a_line_that_is_slow_but_steady_is_borne_with(entry: Entry, server: File
 
 
 @pytest.mark.parametrize("answer", [serve, cut(0)])
-def test_the_defaults_leave_honest_servers_alone(answer: Answer, entry: Entry, server: FileServer) -> None:
+def test_the_defaults_leave_honest_servers_alone(answer: Answer, entry: CatalogEntry, server: FileServer) -> None:
     server.answers = [answer]
     assert fetch(entry, progress=Silent(), retry_policy=RetryPolicy(first_wait_seconds=0.01))
 

@@ -604,9 +604,9 @@ def test_an_interrupted_bench_says_that_it_goes_on_and_prints_no_half_table(run:
 
 
 @pytest.fixture
-def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
+def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.CatalogEntry:
     """The catalogue holds this one network."""
-    one = catalog.Entry(
+    one = catalog.CatalogEntry(
         name="lite0-caltech101",
         file="lite0.safetensors",
         size=8_000_000,
@@ -622,7 +622,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
     return one
 
 
-def test_models_list_and_names(run: Run, entry: catalog.Entry) -> None:
+def test_models_list_and_names(run: Run, entry: catalog.CatalogEntry) -> None:
     assert run("models", "list").out == "lite0-caltech101\t16, 48\t0.900-0.956\t8.0\tApache-2.0\tembedded\n"
     document = json.loads(run("models", "list", "--json").out)
     assert document["results"][0]["map"] == {"16": 0.9, "48": 0.956}
@@ -632,11 +632,11 @@ def test_models_list_and_names(run: Run, entry: catalog.Entry) -> None:
 
 
 @pytest.mark.parametrize("name", [[], ["lite0-caltech101"], ["lite0-caltech101:16"]])
-def test_class_names_come_from_the_catalogue(run: Run, entry: catalog.Entry, name: list[str]) -> None:
+def test_class_names_come_from_the_catalogue(run: Run, entry: catalog.CatalogEntry, name: list[str]) -> None:
     assert run("models", "info", *name, "--classes").out == "airplanes\nsunflower\n"
 
 
-def test_models_info_names_the_nearest(run: Run, entry: catalog.Entry) -> None:
+def test_models_info_names_the_nearest(run: Run, entry: catalog.CatalogEntry) -> None:
     ended = run("models", "info", "lite0-caltec")
     assert ended.code == 2
     assert "did you mean lite0-caltech101?" in ended.err

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from hashshield.boundary import Stage, logger, observe_stages
+from hashshield.boundary import PhotoStage, logger, observe_stages
 from hashshield.storage import digest
 from tiny_net import encoded, picture, write_tiny
 
@@ -51,7 +51,7 @@ def fault(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     stage, error = request.param
     raised: list[str] = []
 
-    def observer(at: Stage, photo: str) -> None:
+    def observer(at: PhotoStage, photo: str) -> None:
         if at == stage and Path(photo).name in BAD:
             raised.append(Path(photo).name)
             raise error
@@ -194,7 +194,7 @@ class OutOfMemoryAt:
     def __init__(self, calls: set[int]) -> None:
         self.calls, self.count = calls, 0
 
-    def __call__(self, stage: Stage, photo: str) -> None:
+    def __call__(self, stage: PhotoStage, photo: str) -> None:
         if stage == "search":
             self.count += 1
             if self.count in self.calls:

@@ -242,7 +242,7 @@ def check_repaired(base: Path) -> None:
     rows = repair(base / "vault")
     assert {row.status for row in rows} <= {"kept", "recovered"}, rows
     with Store.open(base / "vault") as store:
-        assert store.faults() == []
+        assert store.integrity_errors() == []
         assert len(store.ledger.every()) == 6
     left = [path.name for path in (base / "vault").glob("ledger.*") if "backup" not in path.name]
     assert left == ["ledger.sqlite"], left

@@ -10,7 +10,7 @@ import pytest
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra ray)")
 
 from hashshield.errors import StorageError  # noqa: E402
-from hashshield.fleet.manifest import Entry, entries_of, part_name, read_all, read_part, table_of, write_part  # noqa: E402
+from hashshield.fleet.manifest import ManifestRow, entries_of, part_name, read_all, read_part, table_of, write_part  # noqa: E402
 from hashshield.types import CodeRow, Outcome, SurvivalRow, WitnessRow  # noqa: E402
 
 FULL = Outcome(
@@ -39,8 +39,8 @@ FULL = Outcome(
     links_to_owner=("GPS", "serial number"),
 )
 ENTRIES = [
-    Entry("a.jpg", "r1", FULL),
-    Entry("below/b.jpg", "r1", Outcome("in/below/b.jpg", "failed", reason="no photo")),
+    ManifestRow("a.jpg", "r1", FULL),
+    ManifestRow("below/b.jpg", "r1", Outcome("in/below/b.jpg", "failed", reason="no photo")),
 ]
 
 

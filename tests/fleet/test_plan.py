@@ -12,7 +12,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra ray)")
 from fleet_runs import put_photos
 
 from hashshield.errors import UsageError
-from hashshield.fleet.manifest import FOLDER, Entry
+from hashshield.fleet.manifest import FOLDER, ManifestRow
 from hashshield.fleet.plan import batches_of, check_places, listed, settled_before
 from hashshield.pipeline.plan import Job
 from hashshield.storage import Store
@@ -85,9 +85,12 @@ def test_what_failed_goes_back_to_the_part_that_has_its_row(tmp_path: Path) -> N
     plain = request_to(tmp_path, tmp_path)
     done = Outcome("in/0000.png", "protected", model="lite0-caltech101:48", goal="away", tau=0.032, method="rnm")
     rows = {
-        "0000.png": ("part-1.parquet", Entry("0000.png", "r", done)),
-        "0001.png": ("part-1.parquet", Entry("0001.png", "r", Outcome("in/0001.png", "failed", reason="no photo"))),
-        "0002.png": ("part-2.parquet", Entry("0002.png", "r", Outcome("in/0002.png", "short", reason="3 bits"))),
+        "0000.png": ("part-1.parquet", ManifestRow("0000.png", "r", done)),
+        "0001.png": (
+            "part-1.parquet",
+            ManifestRow("0001.png", "r", Outcome("in/0001.png", "failed", reason="no photo")),
+        ),
+        "0002.png": ("part-2.parquet", ManifestRow("0002.png", "r", Outcome("in/0002.png", "short", reason="3 bits"))),
     }
     settled = settled_before(jobs, rows, plain)
     assert {path.name: row.status for path, row in settled.items()} == {"0000.png": "already", "0002.png": "short"}

@@ -11,7 +11,7 @@ from tiny_net import ARCH, SIZE
 @pytest.fixture(scope="module")
 def network() -> HashNet:
     torch.manual_seed(0)
-    return HashNet(ARCH, (16, 24), hidden=20, mean=SIZE.mean, std=SIZE.std).eval()
+    return HashNet(ARCH, (16, 24), hidden_width=20, mean=SIZE.mean, std=SIZE.std).eval()
 
 
 def test_a_frozen_network_says_what_the_trained_one_says(network: HashNet) -> None:

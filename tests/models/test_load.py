@@ -32,7 +32,7 @@ from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 )
 def test_any_classifier_becomes_a_hash_network(arch: str, size: InputSpec, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = HashNet(arch, (16, 32), hidden=0, mean=size.mean, std=size.std)
+    network = HashNet(arch, (16, 32), hidden_width=0, mean=size.mean, std=size.std)
     weights = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     path = tmp_path / "net.safetensors"
     write_checkpoint(path, replace(CARD, arch=arch, bits=(16, 32), input=size), weights, {})

@@ -29,7 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def catalogued(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
+def catalogued(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> catalog.CatalogEntry:
     """The tiny network is in the catalogue."""
     entry = entry_of(tiny)
     known = catalog.entries()
@@ -48,14 +48,16 @@ def test_an_imported_network_is_used_by_its_name(tmp_path: Path, own_cache: Path
     assert import_model(own_cache / "imported" / "mine.safetensors") == entry, "again is as good as once"
 
 
-def test_a_file_of_the_catalogue_counts_as_downloaded(catalogued: catalog.Entry, tiny: Path, own_cache: Path) -> None:
+def test_a_file_of_the_catalogue_counts_as_downloaded(
+    catalogued: catalog.CatalogEntry, tiny: Path, own_cache: Path
+) -> None:
     assert import_model(tiny) == catalogued
     assert (own_cache / "tiny.safetensors").read_bytes() == tiny.read_bytes()
     assert catalog.state(catalogued) == "downloaded"
     look_at(catalogued)
 
 
-def test_a_name_that_is_taken(catalogued: catalog.Entry, tmp_path: Path) -> None:
+def test_a_name_that_is_taken(catalogued: catalog.CatalogEntry, tmp_path: Path) -> None:
     other = write_tiny(tmp_path / "a.safetensors", seed=1)
     with pytest.raises(CheckpointError, match="tiny is another checkpoint's name already; use this file by its path"):
         import_model(other)
@@ -126,7 +128,7 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_was_damaged_here(
-    imported: bool, remedy: str, catalogued: catalog.Entry, tiny: Path, tmp_path: Path
+    imported: bool, remedy: str, catalogued: catalog.CatalogEntry, tiny: Path, tmp_path: Path
 ) -> None:
     source = write_tiny(tmp_path / "mine.safetensors", name="mine") if imported else tiny
     entry = import_model(source)

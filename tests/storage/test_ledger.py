@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hashshield.errors import StorageError
 from hashshield.storage import calls
 from hashshield.storage.ledger import Ledger
-from hashshield.storage.records import Entry
+from hashshield.storage.records import PendingRecord
 
 
 @pytest.fixture(params=[True, False], ids=["wal", "rollback"])
@@ -23,7 +23,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def entry(name: str = "a", **given: object) -> Entry:
+def entry(name: str = "a", **given: object) -> PendingRecord:
     fields: dict[str, object] = {
         "kind": "protect",
         "path": Path("/photos") / name,
@@ -34,7 +34,7 @@ def entry(name: str = "a", **given: object) -> Entry:
         "tool": "1",
         "run": "run",
     }
-    return Entry(**{**fields, **given})  # type: ignore[arg-type]
+    return PendingRecord(**{**fields, **given})  # type: ignore[arg-type]
 
 
 def intend(ledger: Ledger, name: str = "a", **given: object) -> int:

@@ -212,7 +212,7 @@ def test_three_thousand_rows_are_checked_well_within_a_second(root: Path, photos
             files[-1].write_bytes(encode(record))
     with Store.open(root) as store:
         began = time.process_time()
-        assert store.faults() == []
+        assert store.integrity_errors() == []
         seconds = time.process_time() - began
     print(f"{seconds:.3f} s")
     assert seconds < 1

@@ -7,7 +7,7 @@ import pytest
 
 from hashshield.errors import StorageError
 from hashshield.storage import NewRecord, Store, read_snapshot
-from hashshield.storage.records import Entry
+from hashshield.storage.records import PendingRecord
 from hashshield.storage.temporaries import temporary_name
 
 
@@ -27,7 +27,7 @@ def leave_open(root: Path, path: Path, *, replaced: bytes | None, kind: str = "p
         original = store.vault.put(b"before")
         temporary = path.with_name(temporary_name())
         store.ledger.intend(
-            Entry(
+            PendingRecord(
                 kind=kind,  # type: ignore[arg-type]
                 path=path,
                 sha256_before=digest(b"before"),

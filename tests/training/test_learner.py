@@ -11,7 +11,7 @@ from tiny_net import ARCH
 
 def learner(hidden: int = 0, multilabel: bool = False, **loss: float) -> Learner:
     torch.manual_seed(0)
-    return Learner(HashNet(ARCH, (8, 12), hidden=hidden), 3, LossWeights(**loss), multilabel=multilabel).eval()
+    return Learner(HashNet(ARCH, (8, 12), hidden_width=hidden), 3, LossWeights(**loss), multilabel=multilabel).eval()
 
 
 @pytest.mark.parametrize("hidden", [0, 10])

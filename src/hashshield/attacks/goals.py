@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hashshield.arrays import Bits
 from hashshield.errors import GoalError
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "photo_generator",
 ]
 
-Bits = NDArray[np.int8]
 
 _MOST_DRAWS = 20_000
 
@@ -201,14 +200,15 @@ def draw_away(
     low, high = away_band(length)
     best, best_gap = original_bits, length + 1
     for _ in range(_MOST_DRAWS):
-        drawn = original_bits.copy()
-        drawn[generator.permutation(length)[: length // 2]] *= -1
-        gap = 0 if anchor is None else _outside(int(np.count_nonzero(drawn != anchor)), low, high)
+        candidate = original_bits.copy()
+        candidate[generator.permutation(length)[: length // 2]] *= -1
+        gap = 0 if anchor is None else _outside(int(np.count_nonzero(candidate != anchor)), low, high)
         gap += sum(
-            _outside(int(np.count_nonzero(drawn != bits)), length // 2 - 1, length // 2 + 1) for bits in other_view_bits
+            _outside(int(np.count_nonzero(candidate != bits)), length // 2 - 1, length // 2 + 1)
+            for bits in other_view_bits
         )
         if gap < best_gap:
-            best, best_gap = drawn, gap
+            best, best_gap = candidate, gap
         if gap == 0:
             break
     return best

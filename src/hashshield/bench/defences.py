@@ -47,9 +47,9 @@ def _bilateral(pixels: Pixels) -> Pixels:
     for down in range(5):
         for across in range(5):
             near = padded[down : down + len(values), across : across + values.shape[1]]
-            place = ((down - 2) ** 2 + (across - 2) ** 2) / (2 * 1.5**2)
+            distance = ((down - 2) ** 2 + (across - 2) ** 2) / (2 * 1.5**2)
             colour = np.square(near - values).sum(axis=2, keepdims=True) / (2 * 25.0**2)
-            weight = np.exp(-place - colour)
+            weight = np.exp(-distance - colour)
             total += weight * near
             weights += weight
     filtered: Pixels = np.rint(total / weights).astype(np.uint8)

@@ -108,9 +108,9 @@ def overlaid(opened: OpenModel, pixels: Pixels, warmth: Heat) -> Pixels:
     view = pillow_view(pixels, opened.card.input).permute(1, 2, 0).numpy() * 255
     size = view.shape[:2]
     wide = torch.nn.functional.interpolate(torch.from_numpy(warmth)[None, None], size, mode="bilinear")[0, 0].numpy()
-    place = wide * (len(_WARM) - 1)
-    below = np.clip(place.astype(int), 0, len(_WARM) - 2)
-    share = (place - below)[..., None]
+    position = wide * (len(_WARM) - 1)
+    below = np.clip(position.astype(int), 0, len(_WARM) - 2)
+    share = (position - below)[..., None]
     colours = _WARM[below] * (1 - share) + _WARM[below + 1] * share
     mixed: Pixels = np.clip(0.5 * view + 0.5 * colours, 0, 255).astype(np.uint8)
     return mixed

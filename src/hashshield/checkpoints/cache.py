@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hashshield.checkpoints.entry import Entry, is_name, read_entries, write_entry
+from hashshield.checkpoints.entry import CatalogEntry, is_name, read_entries, write_entry
 from hashshield.config import resolve
 from hashshield.errors import CheckpointError, StorageError
 from hashshield.storage.atomic import put
@@ -84,13 +84,13 @@ def held(path: Path) -> Iterator[Folder]:
         raise CheckpointError(str(error)) from error
 
 
-def imported() -> tuple[Entry, ...]:
+def imported() -> tuple[CatalogEntry, ...]:
     """Every imported checkpoint, by name. Raises CheckpointError naming an entry that is damaged."""
     found = (imported_as(path.stem) for path in sorted(folder(imported=True).glob("*.toml")))
     return tuple(entry for entry in found if entry is not None)
 
 
-def imported_as(name: str) -> Entry | None:
+def imported_as(name: str) -> CatalogEntry | None:
     """The imported checkpoint of that name, if there is one. Raises CheckpointError when its entry is damaged."""
     # A name comes from the command line: what leads out of the folder is nobody's name.
     if not is_name(name) or not is_here(path := folder(imported=True) / f"{name}.toml"):
@@ -101,7 +101,7 @@ def imported_as(name: str) -> Entry | None:
     return entries[0] if is_here(path.parent / entries[0].file) else None
 
 
-def install(source: Path, entry: Entry) -> Path:
+def install(source: Path, entry: CatalogEntry) -> Path:
     """Copy a checkpoint that was looked at into its place; the copy must have the entry's digest.
 
     Raises CheckpointError, also when the file changed since its digest was taken.
@@ -121,7 +121,7 @@ def install(source: Path, entry: Entry) -> Path:
     return target
 
 
-def remove(entry: Entry) -> bool:
+def remove(entry: CatalogEntry) -> bool:
     """Remove a checkpoint's file, what is left of its downloads, and an imported one's entry; whether it was there."""
     target = folder(imported=entry.imported) / entry.file
     if not target.parent.is_dir():
@@ -141,7 +141,7 @@ def lock_name(file: str) -> str:
     return f".{file}.lock"
 
 
-def _put(there: Folder, name: str, data: bytes, entry: Entry) -> None:
+def _put(there: Folder, name: str, data: bytes, entry: CatalogEntry) -> None:
     temporary = f".{entry.file}.new"
     # What a killed process left; the lock says that none is at work.
     there.remove(temporary)

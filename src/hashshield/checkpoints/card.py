@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from hashshield.checkpoints.cache import digest_of
-from hashshield.checkpoints.entry import Entry, checked, checked_name
+from hashshield.checkpoints.entry import CatalogEntry, checked, checked_name
 from hashshield.errors import CheckpointError
 
 __all__ = ["FORMAT_VERSION", "Card", "InputSpec", "entry_of", "read_card"]
@@ -131,11 +131,11 @@ def read_card(path: Path) -> Card:
     return Card.from_json(metadata["card"], source=str(path))
 
 
-def entry_of(path: Path, *, embedded: bool = False, imported: bool = False) -> Entry:
+def entry_of(path: Path, *, embedded: bool = False, imported: bool = False) -> CatalogEntry:
     """Return the catalogue entry of a checkpoint file, as its card describes it. Raises CheckpointError."""
     card = read_card(path)
     name = checked_name(card.name, source=str(path))
-    entry = Entry(
+    entry = CatalogEntry(
         name=name,
         file=f"{name}.safetensors",
         size=path.stat().st_size,

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from hashshield.checkpoints import cache as cached
-from hashshield.checkpoints.entry import SUFFIX, Entry, read_entries
+from hashshield.checkpoints.entry import SUFFIX, CatalogEntry, read_entries
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.text import did_you_mean
 
 __all__ = [
     "DEFAULT_MODEL",
-    "Entry",
+    "Availability",
+    "CatalogEntry",
     "Reference",
-    "State",
     "absent",
     "entries",
     "file_of",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "lite0-caltech101:48"
-State = Literal["embedded", "downloaded", "available", "imported"]
+Availability = Literal["embedded", "downloaded", "available", "imported"]
 _HERE = Path(__file__).parent
 
 
@@ -42,11 +42,11 @@ class Reference:
     """In the catalogue, or the absolute path of a file: it still means the same in another folder or run."""
     path: Path
     bits: int | None
-    entry: Entry | None
+    entry: CatalogEntry | None
 
 
 @cache
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[CatalogEntry, ...]:
     """All checkpoints of the catalogue, in its order; its default address is the first mirror of each.
 
     Raises CheckpointError for a catalogue that is damaged.
@@ -55,13 +55,13 @@ def entries() -> tuple[Entry, ...]:
     return tuple(replace(entry, mirrors=((address,) if address else ()) + entry.mirrors) for entry in found)
 
 
-def known() -> tuple[Entry, ...]:
+def known() -> tuple[CatalogEntry, ...]:
     """The catalogue's checkpoints and the imported ones. Raises CheckpointError for a damaged entry."""
     names = {entry.name for entry in entries()}
     return entries() + tuple(entry for entry in cached.imported() if entry.name not in names)
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> CatalogEntry:
     """The entry of that name. Raises UnknownNameError naming the nearest."""
     for entry in entries():
         if entry.name == name:
@@ -69,18 +69,18 @@ def find(name: str) -> Entry:
     if (own := cached.imported_as(name)) is not None:
         return own
     names = [entry.name for entry in known()]
-    hint = did_you_mean(name, names, cutoff=0.4) or f"known are {', '.join(names)}"
-    raise UnknownNameError(f"unknown model {name!r}; {hint} (or the path of a {SUFFIX} file)")
+    suggestion = did_you_mean(name, names, cutoff=0.4) or f"known are {', '.join(names)}"
+    raise UnknownNameError(f"unknown model {name!r}; {suggestion} (or the path of a {SUFFIX} file)")
 
 
-def file_of(entry: Entry) -> Path:
+def file_of(entry: CatalogEntry) -> Path:
     """Where the entry's file is, or would be."""
     if entry.embedded:
         return _HERE / "bundled" / entry.file
     return cached.folder(imported=entry.imported) / entry.file
 
 
-def state(entry: Entry) -> State:
+def state(entry: CatalogEntry) -> Availability:
     """Whether the file came with the package, is in the cache, or can be had."""
     if entry.embedded:
         return "embedded"
@@ -89,9 +89,9 @@ def state(entry: Entry) -> State:
     return "downloaded" if cached.is_here(file_of(entry)) else "available"
 
 
-def absent(models: Iterable[str]) -> tuple[Entry, ...]:
+def absent(models: Iterable[str]) -> tuple[CatalogEntry, ...]:
     """The entries among these models, named as for `resolve`, whose files are yet to be downloaded; each once."""
-    found: dict[str, Entry] = {}
+    found: dict[str, CatalogEntry] = {}
     for model in models:
         name, _ = _parts(model)
         found |= {entry.name: entry for entry in entries() if entry.name == name and state(entry) == "available"}

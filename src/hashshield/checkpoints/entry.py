@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from hashshield.errors import CheckpointError
 from hashshield.text import parse_toml, read_toml
 
-__all__ = ["SUFFIX", "Entry", "checked", "checked_name", "is_name", "read_entries", "remote", "write_entry"]
+__all__ = ["SUFFIX", "CatalogEntry", "checked", "checked_name", "is_name", "read_entries", "remote", "write_entry"]
 
 SUFFIX = ".safetensors"
 _LARGEST = 1 << 31
@@ -22,7 +22,7 @@ _LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogEntry:
     """One checkpoint of a catalogue."""
 
     name: str
@@ -69,7 +69,7 @@ def remote(address: str) -> bool:
         return False
 
 
-def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entry, ...]]:
+def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[CatalogEntry, ...]]:
     """The default address and the checkpoints of a catalogue. Raises CheckpointError naming the first fault."""
     remedy = "remove it and import the checkpoint again" if imported else "reinstall hashshield"
     try:
@@ -81,7 +81,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
     address, tables = raw.pop("address", ""), raw.pop("checkpoints", None)
     if raw or not isinstance(tables, dict) or not (address == "" or _is_address(address)):
         raise CheckpointError(f"{path}: no valid catalogue (an address and a table of checkpoints); {remedy}")
-    found: list[Entry] = []
+    found: list[CatalogEntry] = []
     for name, table in tables.items():
         checked_name(name, source=str(path))
         fault = _fault(table)
@@ -93,7 +93,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Entr
     return address, tuple(found)
 
 
-def checked(entry: Entry, *, source: str) -> Entry:
+def checked(entry: CatalogEntry, *, source: str) -> CatalogEntry:
     """The entry, when what is written of it will be read again. Raises CheckpointError naming `source`."""
     checked_name(entry.name, source=source)
     if fault := _fault(parse_toml(write_entry(entry))["checkpoints"][entry.name]):
@@ -101,7 +101,7 @@ def checked(entry: Entry, *, source: str) -> Entry:
     return entry
 
 
-def write_entry(entry: Entry) -> str:
+def write_entry(entry: CatalogEntry) -> str:
     """Return the TOML table of one checkpoint, which `read_entries` reads back."""
     import tomli_w
 
@@ -120,8 +120,8 @@ def write_entry(entry: Entry) -> str:
     return tomli_w.dumps({"checkpoints": {entry.name: table}})
 
 
-def _entry(name: str, table: dict[str, Any], *, imported: bool) -> Entry:
-    return Entry(
+def _entry(name: str, table: dict[str, Any], *, imported: bool) -> CatalogEntry:
+    return CatalogEntry(
         name=name,
         file=table["file"],
         size=table["size"],

@@ -8,7 +8,7 @@ import time
 from typing import Protocol
 
 from hashshield.checkpoints.cache import digest_of, folder, held
-from hashshield.checkpoints.entry import Entry, remote
+from hashshield.checkpoints.entry import CatalogEntry, remote
 from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
 from hashshield.checkpoints.transfer import SourceInterruptedError, SourceRejectedError, opened, where
 from hashshield.config import resolve
@@ -35,7 +35,7 @@ class FetchProgress(Protocol):
         """Something the user should know."""
 
 
-def sources(entry: Entry) -> tuple[str, ...]:
+def sources(entry: CatalogEntry) -> tuple[str, ...]:
     """Where the file is asked for, in order: the mirror of the settings alone, or the catalogue's addresses.
 
     Raises UsageError for a mirror that is neither, DownloadError when only the network is left and it is not allowed.
@@ -58,7 +58,7 @@ def sources(entry: Entry) -> tuple[str, ...]:
     return asked
 
 
-def fetch(entry: Entry, *, progress: FetchProgress, retry_policy: RetryPolicy | None = None) -> bool:
+def fetch(entry: CatalogEntry, *, progress: FetchProgress, retry_policy: RetryPolicy | None = None) -> bool:
     """Put the checkpoint's file into the cache; False when it was there already, with the right digest.
 
     While another process downloads the same file, this one waits and then finds it there. What a cut or killed
@@ -92,7 +92,7 @@ _MIRROR_HINT = "set HASHSHIELD_MIRROR to a mirror's address or to the folder che
 class _Download:
     """One file on its way; the caller holds the lock."""
 
-    def __init__(self, entry: Entry, there: Folder, progress: FetchProgress, retry_policy: RetryPolicy) -> None:
+    def __init__(self, entry: CatalogEntry, there: Folder, progress: FetchProgress, retry_policy: RetryPolicy) -> None:
         self.entry, self.there, self.progress, self.retry_policy = entry, there, progress, retry_policy
         # With the digest in its name, what is left of one release is never taken for a part of the next.
         self.part = f".{entry.file}.{entry.sha256[:12]}.part"

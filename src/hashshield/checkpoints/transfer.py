@@ -22,7 +22,7 @@ from urllib.request import (
     Request,
 )
 
-from hashshield.checkpoints.entry import Entry, remote
+from hashshield.checkpoints.entry import CatalogEntry, remote
 from hashshield.checkpoints.pace import Pace, handlers
 
 __all__ = ["SourceInterruptedError", "SourceRejectedError", "Stream", "opened", "where"]
@@ -55,13 +55,13 @@ class Stream(NamedTuple):
     """At most so many bytes, none at the end; raises InterruptedSource."""
 
 
-def where(source: str, entry: Entry) -> str:
+def where(source: str, entry: CatalogEntry) -> str:
     """The address or path of a checkpoint's file at a source."""
     return f"{source.rstrip('/')}/{entry.file}" if remote(source) else str(Path(source).expanduser() / entry.file)
 
 
 @contextmanager
-def opened(source: str, entry: Entry, *, offset: int, timeout_seconds: float, pace: Pace) -> Iterator[Stream]:
+def opened(source: str, entry: CatalogEntry, *, offset: int, timeout_seconds: float, pace: Pace) -> Iterator[Stream]:
     """Ask a source for a checkpoint's file from byte `offset` on.
 
     Raises UselessSource, InterruptedSource, and SlowSource when it does not keep the pace.
@@ -87,7 +87,7 @@ def opened(source: str, entry: Entry, *, offset: int, timeout_seconds: float, pa
         yield Stream(_start(response.status, response.headers, entry, offset), _reader(response.read1))
 
 
-def _file(path: Path, entry: Entry, offset: int) -> BinaryIO:
+def _file(path: Path, entry: CatalogEntry, offset: int) -> BinaryIO:
     try:
         # Looked at first, because opening a pipe would wait for its other end.
         if not path.is_file():
@@ -110,7 +110,7 @@ def _reader(stream: Callable[[int], bytes]) -> Callable[[int], bytes]:
     return read
 
 
-def _start(status: int, headers: Mapping[str, str], entry: Entry, offset: int) -> int:
+def _start(status: int, headers: Mapping[str, str], entry: CatalogEntry, offset: int) -> int:
     """The byte an answer begins with, when the answer can be the file at all."""
     if status == 200:
         length = headers.get("Content-Length", "")
@@ -125,7 +125,7 @@ def _start(status: int, headers: Mapping[str, str], entry: Entry, offset: int) -
     return offset
 
 
-def _check_size(size: int, entry: Entry) -> None:
+def _check_size(size: int, entry: CatalogEntry) -> None:
     if size != entry.size:
         raise SourceRejectedError(
             f"has {size} bytes where the catalogue says {entry.size}: another file, or a part of it"

@@ -93,8 +93,8 @@ def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRo
 def _written_details(row: Outcome) -> list[str]:
     quality = f"PSNR {_number(row.psnr_db, '.2f')} dB, SSIM {_number(row.ssim, '.5f')}"
     levels = f"largest change {row.linf_levels} levels meant and {row.linf_levels_written} written"
-    seen = [f"{row.path}: {row.method}, tau {row.tau}: {quality}, {levels}"]
-    lines = (seen if row.codes else []) + _measured(row.path, row.codes, row.survival)
+    lines_of_row = [f"{row.path}: {row.method}, tau {row.tau}: {quality}, {levels}"]
+    lines = (lines_of_row if row.codes else []) + _measured(row.path, row.codes, row.survival)
     lines += [
         f"{row.path}: {said.model}, never searched on: {said.distance_from_original} of {said.bits} bits from its own "
         f"code, {'unlinked' if said.unlinked else 'still linked'}"
@@ -160,8 +160,8 @@ def _protect_footer(rows: Sequence[Outcome]) -> list[str]:
     models = sorted({code.model for row in written for code in row.codes} or {row.model or "" for row in written})
     used = f"Networks used in the search ({', '.join(models)}): {counts.get('protected', 0)} of {len(written)} {met}"
     _, passed, measured = _reencoded(written)
-    kept = f"; after re-encoding as JPEG q75, {passed} of {measured} still are" if measured else ""
-    lines.append(f"{used}{kept}.")
+    after_jpeg = f"; after re-encoding as JPEG q75, {passed} of {measured} still are" if measured else ""
+    lines.append(f"{used}{after_jpeg}.")
     if not any(row.witness for row in written):
         lines.append("A network never used in the search: none was asked; see --witness.")
     for said in _witnessed(written):

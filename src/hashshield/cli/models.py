@@ -17,7 +17,7 @@ from hashshield.config import resolve
 from hashshield.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from hashshield.checkpoints.entry import Entry
+    from hashshield.checkpoints.entry import CatalogEntry
 
 __all__ = ["app"]
 
@@ -109,16 +109,16 @@ def _range(values: Collection[float]) -> str:
     return "-".join(f"{value:.3f}" for value in dict.fromkeys((min(values), max(values)))) if values else ""
 
 
-def _spellings(entry: Entry) -> list[str]:
+def _spellings(entry: CatalogEntry) -> list[str]:
     return [entry.name, *(f"{entry.name}:{bits}" for bits in entry.bits)]
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+def _row(entry: CatalogEntry) -> dict[str, Any]:
     keys = ("name", "bits", "map", "size", "sha256", "licence", "embedded", "file", "summary")
     return {key: getattr(entry, key) for key in keys}
 
 
-def _file_row(entry: Entry, status: str, **more: Any) -> dict[str, Any]:
+def _file_row(entry: CatalogEntry, status: str, **more: Any) -> dict[str, Any]:
     from hashshield.checkpoints import cache, catalog
 
     where = catalog.file_of(entry)
@@ -126,14 +126,14 @@ def _file_row(entry: Entry, status: str, **more: Any) -> dict[str, Any]:
     return {"name": entry.name, "status": status, "size": entry.size, "sha256": entry.sha256, "path": path, **more}
 
 
-def _named(names: Iterable[str]) -> list[Entry]:
+def _named(names: Iterable[str]) -> list[CatalogEntry]:
     """Return the networks of these names, each once; NAME:BITS, as completion offers it, means NAME.
 
     Raises UnknownNameError, and UsageError for a file.
     """
     from hashshield.checkpoints import catalog
 
-    found: dict[str, Entry] = {}
+    found: dict[str, CatalogEntry] = {}
     for name in names:
         entry = catalog.reference(name).entry
         if entry is None:
@@ -193,8 +193,8 @@ def verify(names: Names = None, as_json: o.Json = False, quiet: o.Quiet = False)
         from hashshield.checkpoints import catalog
         from hashshield.models.importing import look_at
 
-        here = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
-        entries = _named(names) if names else here
+        installed = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
+        entries = _named(names) if names else installed
         errors: list[CheckpointError] = []
         for entry in entries:
             try:
@@ -221,9 +221,9 @@ def remove(
         for entry in entries:
             if entry.embedded:
                 raise UsageError(f"{entry.name} is part of the package and stays; name downloaded or imported networks")
-        own = [entry.name for entry in entries if entry.imported]
-        if own:
-            confirm(f"Remove {', '.join(own)}, which no catalogue can bring back?", yes=yes)
+        imported = [entry.name for entry in entries if entry.imported]
+        if imported:
+            confirm(f"Remove {', '.join(imported)}, which no catalogue can bring back?", yes=yes)
         for entry in entries:
             report.add(_file_row(entry, "removed" if cache.remove(entry) else "absent"))
 

@@ -243,8 +243,8 @@ def forget(
             raise UsageError("name the photos to forget, or give --all and no photos")
         if everything:
             if not dry_run:
-                kept = originals.forget_all(vault=where, dry_run=True)
-                confirm(f"Delete all {count(len(kept.originals), 'original')} and all records, for good?", yes=yes)
+                found = originals.forget_all(vault=where, dry_run=True)
+                confirm(f"Delete all {count(len(found.originals), 'original')} and all records, for good?", yes=yes)
             report.add(originals.forget_all(vault=where, dry_run=dry_run))
             return
         named = paths or []

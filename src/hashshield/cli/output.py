@@ -280,18 +280,18 @@ class Report:
         from rich.table import Table
 
         rows = self.layout.expand(self.rows)
-        shown = rows if self.verbose else self.layout.visible(rows)
-        columns = [column for column in self.layout.columns if any(column.cell(row) for row in shown)]
+        visible = rows if self.verbose else self.layout.visible(rows)
+        columns = [column for column in self.layout.columns if any(column.cell(row) for row in visible)]
         if not columns:
             return
         table = Table(box=None, pad_edge=False)
         for column in columns:
             table.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
-        for row in shown:
+        for row in visible:
             table.add_row(*(literal(column.cell(row), column.style(row)) for column in columns))
         Console(file=self._data).print(table)
-        if len(shown) < len(rows):
-            say(f"... and {len(rows) - len(shown)} more; --verbose lists all.")
+        if len(visible) < len(rows):
+            say(f"... and {len(rows) - len(visible)} more; --verbose lists all.")
 
     def _write(self, text: str) -> None:
         self._data.write(f"{text}\n")

@@ -13,7 +13,7 @@ from hashshield.cli.progress import DownloadProgress
 from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
-    from hashshield.checkpoints.catalog import Entry
+    from hashshield.checkpoints.catalog import CatalogEntry
 
 __all__ = ["ask", "confirm", "download_entry", "ensure_available"]
 
@@ -57,7 +57,7 @@ def ensure_available(models: Iterable[str], report: Report, *, yes: bool) -> Non
             download_entry(entry, progress)
 
 
-def download_entry(entry: Entry, progress: DownloadProgress) -> bool:
+def download_entry(entry: CatalogEntry, progress: DownloadProgress) -> bool:
     """Download one network unless it is here; return True if that was needed. Raises DownloadError, CheckpointError."""
     if entry.embedded or entry.imported:
         return False

@@ -46,9 +46,9 @@ def read_flickr25k(root: Path) -> LabelledFiles:
         )
     folders = (photos / _FLICKR_ANNOTATIONS, root / _FLICKR_ANNOTATIONS, photos)
     notes = next((folder for folder in folders if folder.is_dir()), photos)
-    numbers = {int(n) for path in photos.glob("im*.jpg") if (n := path.stem[2:]).isascii() and n.isdigit()}
-    count = max(numbers)
-    missing = sorted(set(range(1, count + 1)) - numbers)
+    found = {int(n) for path in photos.glob("im*.jpg") if (n := path.stem[2:]).isascii() and n.isdigit()}
+    count = max(found)
+    missing = sorted(set(range(1, count + 1)) - found)
     if missing:
         raise UsageError(f"{photos}: im{missing[0]}.jpg is missing of {count} photos; unpack them again")
     labels = np.zeros((count, len(FLICKR25K_LABELS)), dtype=bool)

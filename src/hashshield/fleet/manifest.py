@@ -17,7 +17,7 @@ from hashshield.storage import digest, walk
 from hashshield.storage.copies import write_copy
 from hashshield.types import Outcome
 
-__all__ = ["FOLDER", "Entry", "entries_of", "part_name", "read_all", "read_part", "table_of", "write_part"]
+__all__ = ["FOLDER", "ManifestRow", "entries_of", "part_name", "read_all", "read_part", "table_of", "write_part"]
 
 FOLDER = "hashshield-manifest"
 """Name of the folder beside the outputs that holds the parts."""
@@ -26,7 +26,7 @@ _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManifestRow:
     """One row: what became of one photo."""
 
     photo: str
@@ -41,28 +41,30 @@ def part_name(photos: Iterable[str]) -> str:
     return f"part-{digest(chr(0).join(sorted(photos)).encode())[:24]}.parquet"
 
 
-def table_of(entries: Iterable[Entry]) -> pa.Table:
+def table_of(entries: Iterable[ManifestRow]) -> pa.Table:
     """Entries as a table, one column per field of an outcome."""
     rows = [{"photo": entry.photo, "run": entry.run, **_plain(entry.outcome)} for entry in entries]
     return pa.Table.from_pylist(rows, schema=_schema())
 
 
-def entries_of(table: pa.Table) -> list[Entry]:
+def entries_of(table: pa.Table) -> list[ManifestRow]:
     """What `table_of` was given."""
     return [
-        Entry(row["photo"], row["run"], _restored(Outcome, {field.name: row[field.name] for field in fields(Outcome)}))
+        ManifestRow(
+            row["photo"], row["run"], _restored(Outcome, {field.name: row[field.name] for field in fields(Outcome)})
+        )
         for row in table.to_pylist()
     ]
 
 
-def write_part(path: Path, entries: Sequence[Entry]) -> None:
+def write_part(path: Path, entries: Sequence[ManifestRow]) -> None:
     """Write a part, whole or not at all, for this user only. Raises StorageError."""
     buffer = io.BytesIO()
     pq.write_table(table_of(sorted(entries, key=lambda entry: entry.photo)), buffer)
     write_copy(path, buffer.getvalue())
 
 
-def read_part(path: Path) -> list[Entry]:
+def read_part(path: Path) -> list[ManifestRow]:
     """The rows of a part; none where there is no such file. Raises StorageError for one that is no part."""
     try:
         data = path.read_bytes()
@@ -81,9 +83,9 @@ def read_part(path: Path) -> list[Entry]:
     return entries_of(table)
 
 
-def read_all(folder: Path) -> dict[str, tuple[str, Entry]]:
+def read_all(folder: Path) -> dict[str, tuple[str, ManifestRow]]:
     """Per photo the part it is in and its row. Raises StorageError, also where a photo has two rows."""
-    found: dict[str, tuple[str, Entry]] = {}
+    found: dict[str, tuple[str, ManifestRow]] = {}
     for path in walk(folder):
         if path.suffix != ".parquet":
             continue
@@ -106,14 +108,18 @@ def _columns(kind: type[Any]) -> list[tuple[str, pa.DataType]]:
     return [(field.name, _type(hints[field.name])) for field in fields(kind)]
 
 
-def _type(hint: Any) -> pa.DataType:
-    if get_origin(hint) in (Union, types.UnionType):
-        return _type(get_args(hint)[0])
-    if get_origin(hint) is Literal:
+def _type(annotation: Any) -> pa.DataType:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _type(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
         return pa.string()
-    if get_origin(hint) is tuple:
-        return pa.list_(_type(get_args(hint)[0]))
-    return pa.struct(_columns(hint)) if is_dataclass(hint) and isinstance(hint, type) else _PLAIN[hint]
+    if get_origin(annotation) is tuple:
+        return pa.list_(_type(get_args(annotation)[0]))
+    return (
+        pa.struct(_columns(annotation))
+        if is_dataclass(annotation) and isinstance(annotation, type)
+        else _PLAIN[annotation]
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -122,11 +128,11 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _restored(hint: Any, value: Any) -> Any:
+def _restored(annotation: Any, value: Any) -> Any:
     """The value of that type which `_plain` took apart."""
-    if value is not None and get_origin(hint) is tuple:
-        return tuple(_restored(get_args(hint)[0], item) for item in value)
-    if value is not None and is_dataclass(hint) and isinstance(hint, type):
-        hints = get_type_hints(hint)
-        return hint(**{name: _restored(hints[name], item) for name, item in value.items()})
+    if value is not None and get_origin(annotation) is tuple:
+        return tuple(_restored(get_args(annotation)[0], item) for item in value)
+    if value is not None and is_dataclass(annotation) and isinstance(annotation, type):
+        hints = get_type_hints(annotation)
+        return annotation(**{name: _restored(hints[name], item) for name, item in value.items()})
     return value

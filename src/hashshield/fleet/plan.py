@@ -10,7 +10,7 @@ from pathlib import Path
 from hashshield.errors import UsageError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
-from hashshield.fleet.manifest import Entry
+from hashshield.fleet.manifest import ManifestRow
 from hashshield.pipeline.copy_places import CopyPlaces, check_output, copy_place
 from hashshield.pipeline.plan import Job, files, may_copy, settings_mismatch
 from hashshield.storage import Store
@@ -29,8 +29,8 @@ def check_places(paths: Sequence[Path], output: Path) -> None:
     check_output(paths, output)
     real = Path(os.path.realpath(output))
     for path in paths:
-        place = Path(os.path.realpath(path))
-        if real.is_relative_to(place) or place.is_relative_to(real):
+        given = Path(os.path.realpath(path))
+        if real.is_relative_to(given) or given.is_relative_to(real):
             raise UsageError(f"--output {output}: overlaps with {path}; name a folder apart from the photos")
     if not output.exists():
         return
@@ -45,7 +45,7 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
     assert request.output is not None
     resolved: list[Outcome] = []
     jobs: dict[Path, Job] = {}
-    seen: dict[tuple[int, int], Path] = {}
+    known_files: dict[tuple[int, int], Path] = {}
     copies = CopyPlaces(paths, request.output)
     for path, within in files(paths, request, store, resolved):
         try:
@@ -53,7 +53,7 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
         except OSError as error:
             resolved.append(Outcome(str(path), "failed", reason=f"{path}: cannot be read: {error.strerror}"))
             continue
-        same = seen.setdefault((status.st_dev, status.st_ino), path)
+        same = known_files.setdefault((status.st_dev, status.st_ino), path)
         copies.add(same, (status.st_dev, status.st_ino))
         if same != path:
             resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {same}"))
@@ -63,7 +63,7 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
 
 
 def settled_before(
-    jobs: Sequence[Job], known: Mapping[str, tuple[str, Entry]], request: Request
+    jobs: Sequence[Job], known: Mapping[str, tuple[str, ManifestRow]], request: Request
 ) -> dict[Path, Outcome]:
     """The rows of photos that the manifest has; what failed then is tried again."""
     assert request.output is not None
@@ -86,7 +86,7 @@ def _again(row: Outcome, request: Request) -> Outcome:
 
 
 def batches_of(
-    jobs: Sequence[Job], known: Mapping[str, tuple[str, Entry]], output: Path, *, workers: int
+    jobs: Sequence[Job], known: Mapping[str, tuple[str, ManifestRow]], output: Path, *, workers: int
 ) -> list[Batch]:
     """Batches for so many workers; photos that have a row already stay in its part."""
     new: list[Job] = []

@@ -20,7 +20,7 @@ from hashshield.types import Outcome, Progress, Request
 
 if TYPE_CHECKING:
     from hashshield.fleet.batch import Batch
-    from hashshield.fleet.manifest import Entry
+    from hashshield.fleet.manifest import ManifestRow
 
 __all__ = ["protect"]
 
@@ -72,9 +72,9 @@ def protect(
         jobs, resolved = listed(paths, request, store)
         rows = {row.path: row for row in resolved}
         if request.sample is not None and len(jobs) > request.sample:
-            from hashshield.pipeline.estimate import spread
+            from hashshield.pipeline.estimate import sampled_evenly
 
-            jobs, rows = list(spread(jobs, request.sample)), {}
+            jobs, rows = list(sampled_evenly(jobs, request.sample)), {}
         if not request.dry_run and jobs:
             stack.enter_context(locked(folder))
         known = manifest.read_all(folder) if folder.is_dir() else {}
@@ -117,11 +117,11 @@ def _checked(request: Request) -> Path:
 
 def _carry_out(
     jobs: Sequence[Job],
-    known: dict[str, tuple[str, Entry]],
+    known: dict[str, tuple[str, ManifestRow]],
     errand: WorkerConfig,
     workers: int | None,
     connection: AbstractContextManager[None],
-) -> Iterator[Entry]:
+) -> Iterator[ManifestRow]:
     """Hand the jobs to workers; their rows, batch by batch. Raises FleetError, and what a worker raised."""
     with connection:
         import ray
@@ -137,7 +137,7 @@ def _carry_out(
             _raise(error)
 
 
-def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any]) -> Iterator[Entry]:
+def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any]) -> Iterator[ManifestRow]:
     import ray.data
 
     from hashshield.fleet.manifest import entries_of

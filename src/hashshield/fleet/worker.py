@@ -15,7 +15,7 @@ from hashshield.errors import HashshieldError
 from hashshield.fleet import manifest
 from hashshield.fleet.batch import Batch, photo_of
 from hashshield.fleet.begun import CrashCounter
-from hashshield.fleet.manifest import Entry
+from hashshield.fleet.manifest import ManifestRow
 from hashshield.import_path import trusted
 from hashshield.pipeline.execute import Origin, make_context
 from hashshield.pipeline.plan import Job, read_photo
@@ -60,7 +60,7 @@ class Worker:
         """Do the batches of a table, one row each; a row of the manifest for each of their photos."""
         return manifest.table_of([entry for row in table.to_pylist() for entry in self.do(Batch.of_row(row))])
 
-    def do(self, batch: Batch) -> list[Entry]:
+    def do(self, batch: Batch) -> list[ManifestRow]:
         """Do what a batch still lacks, and return the rows of its photos. Raises StorageError."""
         folder = self._output / manifest.FOLDER
         part = folder / batch.part
@@ -75,17 +75,17 @@ class Worker:
             else:
                 for photo, job in left.items():
                     reason = begun.given_up(photo)
-                    given_up = Entry(photo, self._run, Outcome(str(job.path), "failed", reason=reason))
+                    given_up = ManifestRow(photo, self._run, Outcome(str(job.path), "failed", reason=reason))
                     done |= self._rows([job]) if reason is None else {photo: given_up}
                     manifest.write_part(part, list(done.values()))
             begun.end()
         return [done[photo] for photo in photos]
 
-    def _rows(self, jobs: Sequence[Job]) -> dict[str, Entry]:
+    def _rows(self, jobs: Sequence[Job]) -> dict[str, ManifestRow]:
         rows = ((photo_of(job, self._output), outcome) for job, outcome in self._protect(jobs))
-        return {photo: Entry(photo, self._run, outcome) for photo, outcome in rows}
+        return {photo: ManifestRow(photo, self._run, outcome) for photo, outcome in rows}
 
-    def _stands(self, entry: Entry) -> bool:
+    def _stands(self, entry: ManifestRow) -> bool:
         """Whether a row is final: what failed in an earlier run is tried again."""
         return entry.outcome.status != "failed" or entry.run == self._run
 
@@ -120,9 +120,9 @@ class Worker:
         if row.status not in ("protected", "partial") or result.data is None:
             return row
         assert job.output is not None
-        kept = snapshot.mtime_ns if self._request.file_options.keep_mtime else None
+        mtime_ns = snapshot.mtime_ns if self._request.file_options.keep_mtime else None
         try:
-            write_copy(job.output, result.data, mode=snapshot.mode, mtime_ns=kept)
+            write_copy(job.output, result.data, mode=snapshot.mode, mtime_ns=mtime_ns)
         except HashshieldError as error:
             return replace(row, status="failed", reason=str(error), sha256_after=None)
         return row

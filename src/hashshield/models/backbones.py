@@ -35,8 +35,8 @@ def backbone(name: str) -> tuple[nn.Module, int]:
         return _convolutions(name)
     known = vision.list_models(module=vision)
     if name not in known:
-        hint = did_you_mean(name, [*known, *LITE_WIDTHS_DEPTHS], cutoff=0.6)
-        raise UnknownNameError(f"unknown backbone {name!r}{f'; {hint}' if hint else ''}")
+        suggestion = did_you_mean(name, [*known, *LITE_WIDTHS_DEPTHS], cutoff=0.6)
+        raise UnknownNameError(f"unknown backbone {name!r}{f'; {suggestion}' if suggestion else ''}")
     options: dict[str, Any] = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
     network = vision.get_model(name, weights=None, **options)
     linear = [(p, m) for p, m in network.named_modules() if isinstance(m, nn.Linear)]

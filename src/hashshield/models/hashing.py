@@ -43,7 +43,7 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> nn.Module:
 class HashNet(nn.Module):
     """One trunk with several code lengths, as it is trained and stored.
 
-    `mean` and `std` are per channel in [0, 1] units. With `hidden` 0 the code layers read the features directly.
+    `mean` and `std` are per channel in [0, 1] units. With `hidden_width` 0 the code layers read the features directly.
     """
 
     mean: Tensor
@@ -54,14 +54,14 @@ class HashNet(nn.Module):
         arch: str,
         bits: Sequence[int],
         *,
-        hidden: int = 0,
+        hidden_width: int = 0,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
         super().__init__()
         self.trunk, width = backbone(arch)
-        self.neck = nn.Sequential(nn.Linear(width, hidden), nn.ReLU()) if hidden else nn.Sequential()
-        self.heads = nn.ModuleDict({str(k): nn.Linear(hidden or width, k) for k in bits})
+        self.neck = nn.Sequential(nn.Linear(width, hidden_width), nn.ReLU()) if hidden_width else nn.Sequential()
+        self.heads = nn.ModuleDict({str(k): nn.Linear(hidden_width or width, k) for k in bits})
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

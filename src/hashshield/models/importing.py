@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hashshield.checkpoints import cache, catalog
 from hashshield.checkpoints.card import Card, InputSpec, entry_of
-from hashshield.checkpoints.entry import SUFFIX, Entry, checked_name
+from hashshield.checkpoints.entry import SUFFIX, CatalogEntry, checked_name
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.models.graph import GRAPH_ARCH, graph_tensors
@@ -58,7 +58,7 @@ def import_onnx(model: Path, card: Path, output: Path) -> Card:
     checked_name(foreign.name, source=str(card))
     data, graph, width = read_onnx(model, side=foreign.input.crop)
     matrix = _projection(card, foreign, width)
-    stored = Card(
+    graph_card = Card(
         name=foreign.name,
         arch=GRAPH_ARCH,
         bits=(len(matrix),),
@@ -74,7 +74,7 @@ def import_onnx(model: Path, card: Path, output: Path) -> Card:
     trial = output.with_name(f".{output.stem}.trial{SUFFIX}")
     tensors = {**graph_tensors(graph), f"heads.{len(matrix)}.weight": torch.from_numpy(matrix)}
     try:
-        write_checkpoint(trial, stored, tensors, {}, exact=True)
+        write_checkpoint(trial, graph_card, tensors, {}, exact=True)
         _compare(runtime, data, model, trial, foreign.input, matrix)
         try:
             trial.replace(output)
@@ -82,7 +82,7 @@ def import_onnx(model: Path, card: Path, output: Path) -> Card:
             raise UsageError(f"{output}: cannot be written ({error.strerror}); name another file") from error
     finally:
         trial.unlink(missing_ok=True)
-    return stored
+    return graph_card
 
 
 def read_foreign_card(path: Path) -> ForeignCard:
@@ -153,10 +153,10 @@ def _npy(data: bytes) -> NDArray[Any]:
 
 
 def _compare(
-    runtime: ModuleType, data: bytes, model: Path, stored: Path, size: InputSpec, matrix: NDArray[np.float32]
+    runtime: ModuleType, data: bytes, model: Path, checkpoint: Path, size: InputSpec, matrix: NDArray[np.float32]
 ) -> None:
     """Hold the stored file's codes of random pictures against onnxruntime's. Raises CheckpointError."""
-    (opened,) = open_models([str(stored)])
+    (opened,) = open_models([str(checkpoint)])
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((_PROBES, 3, 12, 12), generator=generator)
     pictures = torch.nn.functional.interpolate(coarse, (size.crop, size.crop), mode="bicubic", align_corners=False)
@@ -200,12 +200,12 @@ def _compare(
 _ONNX = ".onnx"
 
 
-def look_at(entry: Entry) -> None:
+def look_at(entry: CatalogEntry) -> None:
     """Check the digest of an installed checkpoint and open it at every code length. Raises CheckpointError."""
     open_models([f"{entry.name}:{bits}" for bits in entry.bits])
 
 
-def import_model(path: Path, *, card: Path | None = None) -> Entry:
+def import_model(path: Path, *, card: Path | None = None) -> CatalogEntry:
     """Take a file in under its card's name, after a look at every code length; the entry it has from now on.
 
     A network in ONNX has its `card` beside it, a checkpoint inside. Raises UsageError for a kind of file that cannot be
@@ -224,7 +224,7 @@ def import_model(path: Path, *, card: Path | None = None) -> Entry:
         return _taken_in(made, path, f"give it another name in {card}")
 
 
-def _taken_in(path: Path, source: Path, otherwise: str) -> Entry:
+def _taken_in(path: Path, source: Path, otherwise: str) -> CatalogEntry:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     entry = entry_of(path, imported=True)
@@ -234,7 +234,7 @@ def _taken_in(path: Path, source: Path, otherwise: str) -> Entry:
     return entry
 
 
-def _placed(entry: Entry, path: Path, otherwise: str) -> Entry:
+def _placed(entry: CatalogEntry, path: Path, otherwise: str) -> CatalogEntry:
     """The entry to install: one of the catalogue's when it is that very file, whoever brought it."""
     for listed in catalog.known():
         if listed.name != entry.name or (listed.imported and listed.sha256 == entry.sha256):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.card import Card
 from hashshield.checkpoints.catalog import Reference, resolve
-from hashshield.checkpoints.entry import Entry
+from hashshield.checkpoints.entry import CatalogEntry
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.metrics.hamming import bits_of
@@ -89,8 +89,8 @@ class OpenModel:
         """Row of a class in `anchors`. Raises UnknownNameError naming the nearest."""
         if name in self.card.classes and self.anchors is not None:
             return self.card.classes.index(name)
-        hint = did_you_mean(name, self.card.classes, cutoff=0.4) or "`hashshield models info` lists them"
-        raise UnknownNameError(f"{self.name} knows no class {name!r}; {hint}")
+        suggestion = did_you_mean(name, self.card.classes, cutoff=0.4) or "`hashshield models info` lists them"
+        raise UnknownNameError(f"{self.name} knows no class {name!r}; {suggestion}")
 
 
 def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]:
@@ -133,7 +133,7 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
         return _foreign(checkpoint, source)
     _check_room(checkpoint, source)
     try:
-        network = HashNet(card.arch, card.bits, hidden=card.hidden, mean=card.input.mean, std=card.input.std)
+        network = HashNet(card.arch, card.bits, hidden_width=card.hidden, mean=card.input.mean, std=card.input.std)
     except UnknownNameError as error:
         raise CheckpointError(f"{source}: {error}; update hashshield or fetch the checkpoint again") from error
     wanted = network.state_dict()
@@ -206,7 +206,7 @@ def _digest(path: Path, _mtime_ns: int) -> str:
     return digest_of(path)
 
 
-def _check_digest(path: Path, entry: Entry) -> None:
+def _check_digest(path: Path, entry: CatalogEntry) -> None:
     if entry.embedded:
         remedy = "reinstall hashshield"
     elif entry.imported:
@@ -234,9 +234,9 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
     code = torch.cat([model(pair).code for pair in torch.split(images, 2)])
     if not bool(torch.isfinite(code).all()):
         raise CheckpointError(f"{source}: the network answers with NaN or infinite codes; fetch or train it again")
-    spread = code.std(0)
-    if bool((spread <= 1e-6 * code.abs().amax().clamp_min(1e-6)).any()):
-        dead = int((spread <= 1e-6 * code.abs().amax().clamp_min(1e-6)).sum())
+    deviation = code.std(0)
+    if bool((deviation <= 1e-6 * code.abs().amax().clamp_min(1e-6)).any()):
+        dead = int((deviation <= 1e-6 * code.abs().amax().clamp_min(1e-6)).sum())
         raise CheckpointError(
             f"{source}: {dead} of {model.bits} bits do not react to the image; fetch or train it again"
         )

@@ -20,7 +20,7 @@ from hashshield.imaging.formats import read_photo_file
 from hashshield.storage import Store, digest, walk
 from hashshield.types import Outcome, Request
 
-__all__ = ["Attempts", "asked_now", "kept_of"]
+__all__ = ["EarlierAttempts", "asked_now", "kept_of"]
 
 _KEPT = (
     "reason",
@@ -36,7 +36,7 @@ _LIBRARIES = ("hashshield", "numpy", "pillow", "torch", "torchvision")
 """Distributions whose release may change what comes out."""
 
 
-class Attempts:
+class EarlierAttempts:
     """The attempts of earlier runs under the settings of this one."""
 
     def __init__(self, request: Request, store: Store) -> None:
@@ -50,11 +50,11 @@ class Attempts:
             return None
         if self._settings is None:
             self._settings = asked_now(self._request, self._store.key())
-        kept = attempts.find(sha256, self._settings)
-        if kept is None:
+        remembered = attempts.find(sha256, self._settings)
+        if remembered is None:
             return None
         again = "same settings as before: nothing new was tried; --force tries again"
-        return {**kept, "reason": f"{kept['reason']} ({again})"}
+        return {**remembered, "reason": f"{remembered['reason']} ({again})"}
 
 
 def kept_of(row: Outcome) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
+from hashshield.arrays import Bits, Distances
 from hashshield.errors import HashshieldError, StorageError, UsageError
 from hashshield.imaging.formats import read_photo_file
 from hashshield.metrics.hamming import bits_of, hamming
@@ -26,9 +27,6 @@ from hashshield.storage import FOREIGN, Snapshot, Store, check_page, named, put_
 from hashshield.types import Audit, Neighbour, Progress
 
 __all__ = ["GallerySearch", "audit"]
-
-Bits = NDArray[np.int8]
-Distances = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +45,7 @@ class GallerySearch:
     """How many photos a search shows."""
 
     @property
-    def between(self) -> int:
+    def distance(self) -> int:
         """Bits between original and protected photo."""
         return int(np.count_nonzero(self.original_bits != self.protected_bits))
 
@@ -79,9 +77,9 @@ class GallerySearch:
             bits=self.model.bits,
             gallery=len(self.paths),
             threshold=threshold,
-            distance=self.between,
-            original_rank=int(rank_among(np.array([self.between]), after)[0]),
-            protected_rank=int(rank_among(np.array([self.between]), before)[0]),
+            distance=self.distance,
+            original_rank=int(rank_among(np.array([self.distance]), after)[0]),
+            protected_rank=int(rank_among(np.array([self.distance]), before)[0]),
             within_before=int(np.count_nonzero(before <= threshold)),
             within_after=int(np.count_nonzero(after <= threshold)),
             shared=len(set(self.nearest(before)) & set(self.nearest(after))),
@@ -89,20 +87,20 @@ class GallerySearch:
             nearest_after=neighbours(after),
         )
 
-    def sheet_rows(self, row: Audit, shown: Sequence[Image.Image]) -> list[SheetRow]:
+    def sheet_rows(self, row: Audit, displayed: Sequence[Image.Image]) -> list[SheetRow]:
         """Both searches for the contact sheet, each with the other photo among what may be found."""
         before, after = self.distances()
-        original, protected = shown
+        original, protected = displayed
         return [
             SheetRow(
                 f"{self.model.name}: search with the original; the protected photo is at rank {row.protected_rank} of "
-                f"{len(self.paths) + 1}, {self.between} of {self.model.bits} bits",
+                f"{len(self.paths) + 1}, {self.distance} of {self.model.bits} bits",
                 original,
                 self._found(before, row.protected_rank, "protected", protected),
             ),
             SheetRow(
                 f"{self.model.name}: search with the protected photo; the original is at rank {row.original_rank} of "
-                f"{len(self.paths) + 1}, {self.between} of {self.model.bits} bits",
+                f"{len(self.paths) + 1}, {self.distance} of {self.model.bits} bits",
                 protected,
                 self._found(after, row.original_rank, "original", original),
             ),
@@ -111,7 +109,7 @@ class GallerySearch:
     def _found(self, distances: Distances, rank: int | None, name: str, image: Image.Image) -> list[Match]:
         found = [Match(self.paths[i].name, int(distances[i]), self.paths[i]) for i in self.nearest(distances)]
         if rank is not None and rank <= self.top:
-            found.insert(rank - 1, Match(name, self.between, image, is_query=True))
+            found.insert(rank - 1, Match(name, self.distance, image, is_query=True))
         return found[: self.top]
 
 
@@ -146,10 +144,10 @@ def audit(
         if isinstance(before, Audit):
             return [before]
         root = store.root
-    shown = [Image.fromarray(displayed_rgb(imaging.read(data, name=str(path)))) for data in (before, after.data)]
+    displayed = [Image.fromarray(displayed_rgb(imaging.read(data, name=str(path)))) for data in (before, after.data)]
     opened = open_models(models, device=choose_device(device))
     with torch.inference_mode():
-        pairs = list(zip(*(codes_of(card_views(image, opened), opened) for image in shown), strict=True))
+        pairs = list(zip(*(codes_of(card_views(image, opened), opened) for image in displayed), strict=True))
     rest: list[Audit] = []
     files = list(_files(gallery, root, exclude, (before, after.data), rest))
     index = _index(files, opened, rest, progress)
@@ -161,7 +159,7 @@ def audit(
         search = GallerySearch(model, bits_of(own), bits_of(now), index.paths, bits_of(codes), top)
         row = search.row(path, source, model.bits // 8 if threshold is None else threshold)
         rows.append(row)
-        strips += search.sheet_rows(row, shown)
+        strips += search.sheet_rows(row, displayed)
     if sheet is not None and kind is not None:
         put_page(sheet, contact_sheet(strips, kind=kind))
     return rows + rest
@@ -190,15 +188,15 @@ def _original(path: Path, after: Snapshot, original: Path | None, store: Store) 
 
 
 def _files(
-    gallery: Path, root: Path, exclude: Sequence[str], searched: Sequence[bytes], rest: list[Audit]
+    gallery: Path, root: Path, exclude: Sequence[str], audited: Sequence[bytes], rest: list[Audit]
 ) -> Iterator[Path]:
-    """Photos of the gallery but those with `searched` contents; what is none, or cannot be read, goes to `rest`."""
+    """Photos of the gallery but those with `audited` contents; what is none, or cannot be read, goes to `rest`."""
 
     def failed(folder: Path, error: OSError) -> None:
         rest.append(Audit(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    def foreign(place: Path) -> bool:
-        rest.append(Audit(str(place), "skipped", reason=FOREIGN))
+    def foreign(location: Path) -> bool:
+        rest.append(Audit(str(location), "skipped", reason=FOREIGN))
         return False
 
     for file, _ in named([gallery], skip=root, exclude=exclude, failed=failed, foreign=foreign):
@@ -206,7 +204,7 @@ def _files(
             with file.open("rb") as handle:
                 head = handle.read(64)
             size = file.stat().st_size
-            same = any(size == len(data) and file.read_bytes() == data for data in searched)
+            same = any(size == len(data) and file.read_bytes() == data for data in audited)
         except OSError as error:
             rest.append(Audit(str(file), "failed", reason=f"cannot be read ({error.strerror})"))
             continue

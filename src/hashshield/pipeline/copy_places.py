@@ -47,13 +47,13 @@ class CopyPlaces:
         """Take a photo of the run, with its device and inode number: no copy may replace it."""
         self._photos[status] = path
 
-    def refusal(self, path: Path, place: Path) -> str | None:
-        """Return why the copy of `path` must not be written to `place`; None where it may, and is expected then.
+    def refusal(self, path: Path, destination: Path) -> str | None:
+        """Return why the copy of `path` must not be written to `destination`; None where it may, and is expected then.
 
         To be asked when all photos of the run have been added.
         """
         try:
-            there = place.stat()
+            there = destination.stat()
         except (OSError, ValueError):
             photo = None
         else:
@@ -61,13 +61,13 @@ class CopyPlaces:
         if photo is not None:
             whose = "the photo itself" if photo == path else f"{photo}, a photo of this run"
             return f"{path}: its copy would take the place of {whose}; name another folder with --output"
-        rival = self._taken.setdefault(self._key(place), path)
-        if rival != path:
-            return f"{path}: its copy would be {place}, as that of {rival}; give the two an output folder each"
+        claimant = self._taken.setdefault(self._key(destination), path)
+        if claimant != path:
+            return f"{path}: its copy would be {destination}, as that of {claimant}; give the two an output folder each"
         return None
 
-    def _key(self, place: Path) -> str:
-        real = os.path.realpath(place)
+    def _key(self, destination: Path) -> str:
+        real = os.path.realpath(destination)
         return unicodedata.normalize("NFC", real).casefold() if self._folds else real
 
 

@@ -135,8 +135,8 @@ def _configuration() -> Iterator[Finding]:
 
 
 def _networks() -> Iterator[Finding]:
-    here = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
-    for entry in here:
+    installed = [entry for entry in catalog.known() if catalog.state(entry) != "available"]
+    for entry in installed:
         try:
             look_at(entry)
         except HashshieldError as error:
@@ -190,10 +190,10 @@ def _vault(root: Path) -> Iterator[Finding]:
     with Store.open(root, reading=True) as store:
         for notice in store.notices:
             yield Finding("vault", "warning", notice)
-        faults = store.faults()
-        rows = 0 if faults else len(store.ledger.every())
-    if faults:
-        yield Finding("ledger", "failed", "; ".join(faults[:3]), REPAIR)
+        errors = store.integrity_errors()
+        rows = 0 if errors else len(store.ledger.every())
+    if errors:
+        yield Finding("ledger", "failed", "; ".join(errors[:3]), REPAIR)
     else:
         yield Finding("ledger", "ok", f"{rows} records, sound")
 
@@ -228,11 +228,11 @@ def _originals(root: Path, *, thorough: bool) -> Iterator[Finding]:
                 f"{original.paths[0]}: its original {original.id[:12]} is gone from the vault",
                 "bring the folder originals back from a backup of the vault",
             )
-    kept = [original for original in originals if original.state in ("kept", "unrecorded")]
+    present = [original for original in originals if original.state in ("kept", "unrecorded")]
     end = time.monotonic() + _SECONDS_OF_DIGESTS
     read = 0
     with Store.open(root, reading=True) as store:
-        for original in reversed(kept):
+        for original in reversed(present):
             if not thorough and time.monotonic() > end:
                 break
             try:
@@ -240,7 +240,7 @@ def _originals(root: Path, *, thorough: bool) -> Iterator[Finding]:
             except HashshieldError as error:
                 yield Finding("original", "failed", str(error))
             read += 1
-    rest = "" if read == len(kept) else f", the newest of {len(kept)}; --thorough reads all"
+    rest = "" if read == len(present) else f", the newest of {len(present)}; --thorough reads all"
     yield Finding("originals", "ok", f"read {read} back, digests compared{rest}")
 
 

@@ -12,7 +12,7 @@ from hashshield.pipeline.plan import Job
 from hashshield.pipeline.rows import method_of
 from hashshield.types import Request
 
-__all__ = ["cores_in_words", "in_words", "seconds_each", "spread"]
+__all__ = ["cores_in_words", "in_words", "sampled_evenly", "seconds_each"]
 
 _STEP_CORE_SECONDS = 0.06
 """One gradient step of one photo on one processor core (`bench speed`: 0.03 s on two)."""
@@ -31,8 +31,8 @@ def seconds_each(jobs: Sequence[Job], request: Request) -> list[float] | None:
     if choose_device(request.device) != "cpu":
         return None
     steps = request.steps or method_of(request).steps
-    looks = len(request.models) * len(preset(request.preset).views)
-    search = steps * looks * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
+    views = len(request.models) * len(preset(request.preset).views)
+    search = steps * views * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
     return [(search + _file_seconds(job)) / torch.get_num_threads() for job in jobs]
 
 
@@ -56,7 +56,7 @@ def in_words(seconds: Iterable[float]) -> str:
     return f"about {number} second{'' if number == 1 else 's'}"
 
 
-def spread(jobs: Sequence[Job], number: int) -> tuple[Job, ...]:
+def sampled_evenly(jobs: Sequence[Job], number: int) -> tuple[Job, ...]:
     """At most `number` of the jobs, evenly over all of them, so that a sample sees every folder."""
     if number >= len(jobs):
         return tuple(jobs)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
+from hashshield.arrays import Bits
 from hashshield.attacks.goals import nearest_class
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
@@ -28,8 +28,6 @@ from hashshield.storage import walk
 from hashshield.types import Evaluation, GoalSpec, Progress
 
 __all__ = ["evaluate"]
-
-Bits = NDArray[np.int8]
 
 
 def evaluate(

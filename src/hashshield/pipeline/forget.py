@@ -46,8 +46,8 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
         store.require_sound()
         named = tuple(sorted({str(row.path) for row in twins.values()}))
         if nothing:
-            others = f"; its content is recorded for {', '.join(named)}" if named else ""
-            raise StorageError(f"{path}: nothing is recorded about this path or its content{others}")
+            elsewhere = f"; its content is recorded for {', '.join(named)}" if named else ""
+            raise StorageError(f"{path}: nothing is recorded about this path or its content{elsewhere}")
         mine = needed(rows.values())
         others_need = needed(row for row in store.ledger.every() if row.id not in rows)
         if not dry_run:

@@ -19,7 +19,7 @@ _LEAST_SEARCHED = 96
 """The same for networks that are searched on unasked: one of 64 pixels kept most photos from their goal (ADR 007)."""
 
 
-def installed_models(least: int = _LEAST) -> Iterator[catalog.Entry]:
+def installed_models(least: int = _LEAST) -> Iterator[catalog.CatalogEntry]:
     """Networks that are here and see at least so many pixels, in the catalogue's order, imported ones last.
 
     Raises CheckpointError.

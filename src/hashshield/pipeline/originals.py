@@ -178,7 +178,7 @@ def _delete(store: Store, names: Sequence[str]) -> None:
 
 
 def _originals(store: Store) -> list[Original]:
-    stored = dict(store.vault.sizes())
+    sizes = dict(store.vault.sizes())
     pruned = store.ledger.pruned()
     users: dict[str, list[Record]] = {}
     for row in store.ledger.every():
@@ -190,8 +190,8 @@ def _originals(store: Store) -> list[Original]:
         found.append(
             Original(
                 id=name,
-                size=stored.get(name, rows[-1].size),
-                state=_STATES[name in stored, name in pruned],
+                size=sizes.get(name, rows[-1].size),
+                state=_STATES[name in sizes, name in pruned],
                 paths=tuple(dict.fromkeys(str(row.path) for row in newest_first)),
                 created=rows[-1].created,
                 in_use=any(row.state != "restored" and row.original == name for row in rows)
@@ -200,7 +200,7 @@ def _originals(store: Store) -> list[Original]:
         )
     found += [
         Original(id=name, size=size, state="unrecorded", paths=(), created=store.vault.written(name), in_use=False)
-        for name, size in stored.items()
+        for name, size in sizes.items()
         if name not in users
     ]
     return found

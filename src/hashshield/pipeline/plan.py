@@ -13,7 +13,7 @@ from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import HashshieldError, NotAPhotoError, UnsupportedError
 from hashshield.imaging.formats import read_photo_file
-from hashshield.pipeline.attempts import Attempts
+from hashshield.pipeline.attempts import EarlierAttempts
 from hashshield.pipeline.copy_places import CopyPlaces, copy_place
 from hashshield.pipeline.turning import TURNED, Results, earlier_result, results_of
 from hashshield.storage import FOREIGN, Record, Snapshot, Store, named
@@ -68,19 +68,19 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     CheckpointError.
     """
     store.require_sound()
-    attempts = Attempts(request, store)
+    attempts = EarlierAttempts(request, store)
     copies = None if request.output is None else CopyPlaces(paths, request.output)
     jobs: list[Job] = []
     resolved: list[Outcome] = []
-    seen: dict[tuple[int, int], Path] = {}
+    known_files: dict[tuple[int, int], Path] = {}
     found = files(paths, request, store, resolved) if within is None else [(path, within) for path in paths]
     for path, within in found:
         snapshot = read_photo(path, within)
         if isinstance(snapshot, Outcome):
             resolved.append(snapshot)
             continue
-        first = seen.get((snapshot.dev, snapshot.inode))
-        seen[snapshot.dev, snapshot.inode] = first or path
+        first = known_files.get((snapshot.dev, snapshot.inode))
+        known_files[snapshot.dev, snapshot.inode] = first or path
         if first == path:
             continue
         if first is not None:
@@ -198,8 +198,8 @@ def files(
     def failed(folder: Path, error: OSError) -> None:
         resolved.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
 
-    def foreign(place: Path) -> bool:
-        resolved.append(Outcome(str(place), "skipped", reason=FOREIGN))
+    def foreign(location: Path) -> bool:
+        resolved.append(Outcome(str(location), "skipped", reason=FOREIGN))
         return False
 
     for path in paths:

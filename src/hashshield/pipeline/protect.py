@@ -44,9 +44,9 @@ def protect(
         rows = {row.path: row for row in todo.resolved}
         jobs = todo.jobs
         if request.sample is not None and len(jobs) > request.sample:
-            from hashshield.pipeline.estimate import spread
+            from hashshield.pipeline.estimate import sampled_evenly
 
-            jobs, rows = spread(jobs, request.sample), {}
+            jobs, rows = sampled_evenly(jobs, request.sample), {}
         if request.dry_run:
             check_names(request)
             rows |= _planned(jobs, request, store, progress)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from hashshield import imaging
+from hashshield.arrays import Pixels
 from hashshield.attacks.grid import grid_size
 from hashshield.errors import BrokenPhotoError, EncodingError
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
@@ -102,9 +103,6 @@ def codes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArr
     return [model.hash_view(view).code for view, model in zip(views, models, strict=True)]
 
 
-Pixels = NDArray[np.uint8]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class WrittenPhoto:
     """What can be measured of written bytes without a network."""
@@ -144,8 +142,8 @@ def measure_written(
     return measured(photo, original, promised_views, witnesses=witnesses, survival=survival)
 
 
-def read_written(data: bytes, original: imaging.Photo, meant: Pixels | None = None, *, name: str) -> imaging.Photo:
-    """Decode what would be written, and refuse what is not the original with its `meant` pixels (None: any).
+def read_written(data: bytes, original: imaging.Photo, intended: Pixels | None = None, *, name: str) -> imaging.Photo:
+    """Decode what would be written, and refuse what is not the original with its `intended` pixels (None: any).
 
     Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency, and
     EncodingError when the picture is further from the meant one than its coding explains.
@@ -158,7 +156,7 @@ def read_written(data: bytes, original: imaging.Photo, meant: Pixels | None = No
     )
     if photo.pixels.shape != original.pixels.shape or photo.orientation != original.orientation or not same_alpha:
         raise BrokenPhotoError(f"{name}: encoding changed size, orientation or transparency; the file was left alone")
-    wrong = None if meant is None else imaging.departure(original, meant, photo)
+    wrong = None if intended is None else imaging.departure(original, intended, photo)
     if wrong is not None:
         raise EncodingError(
             f"{name}: internal error: the written picture is not the meant one: {wrong}; the file was left alone, "

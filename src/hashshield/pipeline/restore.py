@@ -48,10 +48,10 @@ def restore(
             for notice in store.notices:
                 progress.notice(notice)
         results = cache(partial(_results_of, store))
-        faults = store.faults()
-        if faults and progress is not None:
+        errors = store.integrity_errors()
+        if errors and progress is not None:
             # What can be restored is; what the damage hides cannot be told from what was never protected.
-            progress.notice(f"the ledger is damaged, and some photos may not be known: {faults[0]}; {REPAIR}")
+            progress.notice(f"the ledger is damaged, and some photos may not be known: {errors[0]}; {REPAIR}")
         found = list(_of_last_run(store, paths, rows) if last_run else _named(store, paths, rows))
         if progress is not None:
             progress.start(len(found))
@@ -87,13 +87,13 @@ def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iter
         rows.append(Restoration(str(folder), "failed", reason=f"cannot be listed: {explain(error)}"))
 
     # Also where photos are no longer changed: earlier versions did.
-    return named(paths, skip=store.root, failed=failed, foreign=lambda place: True)
+    return named(paths, skip=store.root, failed=failed, foreign=lambda location: True)
 
 
 def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
     wanted = [Path(os.path.realpath(path)) for path in paths]
     for path in dict.fromkeys(record.path for record in store.ledger.last_run()):
-        if wanted and not any(path.is_relative_to(place) for place in wanted):
+        if wanted and not any(path.is_relative_to(location) for location in wanted):
             continue
         if os.path.lexists(path):
             # Recorded without links in it: whatever is one by now is not followed.

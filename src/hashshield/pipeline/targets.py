@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
+from hashshield.arrays import Bits
 from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, in_band, photo_generator
 from hashshield.attacks.objectives import Objective
 from hashshield.errors import GoalError, HashshieldError, NotAPhotoError, PhotoError
@@ -34,8 +35,6 @@ __all__ = [
     "target_for_view",
     "tolerance_for",
 ]
-
-Bits = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

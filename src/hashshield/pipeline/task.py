@@ -37,8 +37,6 @@ _KEEP_DECODED = 8_000_000
 _CODEC_IN_LOOP = 1_500_000
 """Pixels up to which a later try writes and reads the photo at every step."""
 
-Bits = NDArray[np.int8]
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -164,12 +162,12 @@ def prepare(source: Source, context: ProtectContext) -> Task:
     )
 
 
-def _view(displayed: NDArray[np.uint8], grid: Grid, look: NetworkView) -> Tensor:
+def _view(displayed: NDArray[np.uint8], grid: Grid, network_view: NetworkView) -> Tensor:
     """A view of the original; out of the grid where both resize alike, which saves a pass over the photo."""
-    size = look.model.card.input
-    goal, (rows, columns) = framing(look.view, size, displayed.shape[0], displayed.shape[1])
+    size = network_view.model.card.input
+    goal, (rows, columns) = framing(network_view.view, size, displayed.shape[0], displayed.shape[1])
     if goal != grid.image.shape[1:]:
-        return pillow_view(displayed, size, look.view)
+        return pillow_view(displayed, size, network_view.view)
     return grid.image[:, rows, columns]
 
 
@@ -241,6 +239,6 @@ def with_writing_model(task: Task, written_photo: WrittenPhoto, delta: Tensor, c
     `reread` is what was written.
     """
     if task.photo is None or not _is_small(task.photo):
-        meant = replace(task.grid, drift=None).changed(delta)[0]
-        return replace(task.grid, drift=to_image(written_photo.on_grid) - meant)
+        intended = replace(task.grid, drift=None).changed(delta)[0]
+        return replace(task.grid, drift=to_image(written_photo.on_grid) - intended)
     return task.grid if task.lossless else _with_codec(task.grid, task.photo, task.source, context)

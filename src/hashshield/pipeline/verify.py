@@ -240,8 +240,8 @@ def _files(
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Verification(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))
 
-    def foreign(place: Path) -> bool:
-        rows.append(Verification(str(place), "skipped", reason=FOREIGN))
+    def foreign(location: Path) -> bool:
+        rows.append(Verification(str(location), "skipped", reason=FOREIGN))
         return False
 
     return named(paths, skip=store.root, exclude=exclude, failed=failed, foreign=foreign)

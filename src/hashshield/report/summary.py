@@ -104,11 +104,11 @@ def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[SurvivalShare, ...]
 
 
 def _about(rows: Sequence[Outcome | Evaluation]) -> list[tuple[str, str]]:
-    searched = dict.fromkeys(network_text(code.model) for row in rows for code in row.codes)
+    networks = dict.fromkeys(network_text(code.model) for row in rows for code in row.codes)
     outcomes = [row for row in rows if isinstance(row, Outcome) and row.goal]
     witnesses = dict.fromkeys(network_text(said.model) for row in outcomes for said in row.witness)
     return [
-        ("Networks", ", ".join(searched)),
+        ("Networks", ", ".join(networks)),
         ("Never searched on", ", ".join(witnesses)),
         ("Goal", ", ".join(dict.fromkeys(goal_text(row.goal) for row in outcomes))),
         ("Method", ", ".join(dict.fromkeys(row.method or "" for row in outcomes))),

@@ -91,9 +91,9 @@ class Arrivals:
                 ready.append(path)
         return sorted(ready)
 
-    def wrote(self, path: Path, look: FileFingerprint) -> None:
-        """The file is ours as `look` shows it, and is no arrival."""
-        self._seen[path] = look
+    def wrote(self, path: Path, fingerprint: FileFingerprint) -> None:
+        """The file is ours as `fingerprint` shows it, and is no arrival."""
+        self._seen[path] = fingerprint
 
     def failed(self, path: Path, reason: str) -> bool:
         """Note that nothing could be done with a file that was handed out; return whether `reason` is new.

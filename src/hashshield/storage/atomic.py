@@ -55,7 +55,7 @@ def _fill(folder: Folder, temporary: str, data: bytes, attributes: Attributes, *
     descriptor = folder.create(temporary)
     try:
         calls.write(descriptor, data)
-        attributes.apply(descriptor, what=what)
+        attributes.give_to(descriptor, what=what)
         calls.sync(descriptor)
         return os.fstat(descriptor)
     finally:

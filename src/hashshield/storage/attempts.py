@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LARGEST", "Attempts"]
+__all__ = ["LARGEST", "AttemptTable"]
 
 LARGEST = 20_000
 """Rows kept, of about half a kilobyte; the oldest go first. One that went costs a search, nothing else."""
 
 
-class Attempts:
+class AttemptTable:
     """Part of `Ledger`, on its connection and within its transactions."""
 
     def __init__(

@@ -42,7 +42,7 @@ class Attributes:
             mtime_ns=status.st_mtime_ns,
         )
 
-    def apply(self, descriptor: int, *, what: str) -> None:
+    def give_to(self, descriptor: int, *, what: str) -> None:
         """Give an open, complete file these attributes; raises OSError, or StorageError where they cannot be kept.
 
         Where an open file cannot be given them (Windows), it keeps those of a new file.

@@ -17,7 +17,7 @@ __all__ = [
     "CHUNK_BYTES",
     "DIR_FD",
     "OPEN_FILES_BLOCK",
-    "Observer",
+    "CallObserver",
     "change_group",
     "change_mode",
     "change_owner",
@@ -38,7 +38,7 @@ __all__ = [
     "write",
 ]
 
-Observer = Callable[[str, tuple[object, ...]], None]
+CallObserver = Callable[[str, tuple[object, ...]], None]
 
 CHUNK_BYTES = 1 << 20
 """Largest single write; a full disk or a kill then shows within a megabyte."""
@@ -56,10 +56,10 @@ _CREATE |= getattr(os, "O_BINARY", 0)
 _REOPEN = _CREATE & ~os.O_EXCL
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
-_observer: Observer | None = None
+_observer: CallObserver | None = None
 
 
-def observe(observer: Observer | None) -> None:
+def observe(observer: CallObserver | None) -> None:
     """Call `observer(name, arguments)` before each step from now on; None ends it. For tests."""
     global _observer
     _observer = observer

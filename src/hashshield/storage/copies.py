@@ -29,18 +29,18 @@ def remove(path: Path) -> None:
         folder.remove(path.name)
 
 
-def sweep(place: Path) -> None:
+def sweep(directory: Path) -> None:
     """Remove what writers that died have left in a folder; nobody may write there now. Raises StorageError."""
-    with storage_errors(f"cleaning {place}"), Folder.open(place) as folder:
+    with storage_errors(f"cleaning {directory}"), Folder.open(directory) as folder:
         for name in folder.temporaries():
             folder.remove(name)
 
 
 @contextmanager
-def locked(place: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Keep other processes out of a folder, which is made (mode 0700) if need be. Raises StorageError."""
-    with storage_errors(f"opening {place}"), Folder.made(place.parent), Folder.made(place, mode=0o700):
-        lock = Lock(place / "lock", wait_seconds=0)
+    with storage_errors(f"opening {directory}"), Folder.made(directory.parent), Folder.made(directory, mode=0o700):
+        lock = Lock(directory / "lock", wait_seconds=0)
     try:
         with lock:
             yield

@@ -10,13 +10,13 @@ from typing import Literal, get_args
 from hashshield.errors import LedgerError
 from hashshield.storage.schema import REPAIR, seal, seal_records
 
-__all__ = ["Deletions", "Marked"]
+__all__ = ["DeletionTable", "Marked"]
 
 Marked = Literal["record", "attempt", "everything", "traces"]
 """A row of `records` or `attempts`; all there is; or nothing but what SQLite and backups remember of deleted rows."""
 
 
-class Deletions:
+class DeletionTable:
     """Part of `Ledger`, on its connection and within its transactions."""
 
     def __init__(
@@ -55,11 +55,11 @@ class Deletions:
             if marked["everything"]:
                 for table in ("records", "attempts", "originals", "temporaries"):
                     self._db.execute(f"DELETE FROM {table}")
-            numbers = [(number,) for number in marked["record"]]
-            undone = self._db.execute("SELECT id, undoes FROM records WHERE undoes IS NOT NULL").fetchall()
-            self._db.executemany("DELETE FROM records WHERE id = ?", numbers)
+            record_ids = [(number,) for number in marked["record"]]
+            restores = self._db.execute("SELECT id, undoes FROM records WHERE undoes IS NOT NULL").fetchall()
+            self._db.executemany("DELETE FROM records WHERE id = ?", record_ids)
             # Their `undoes` is empty now.
-            seal_records(self._db, [number for number, target in undone if target in marked["record"]])
+            seal_records(self._db, [number for number, target in restores if target in marked["record"]])
             self._db.executemany("DELETE FROM attempts WHERE id = ?", [(number,) for number in marked["attempt"]])
             self._db.execute(
                 "DELETE FROM originals WHERE NOT EXISTS"

@@ -43,8 +43,8 @@ def finish(root: Path, vault: Vault, ledger: Ledger, files: RecordFiles) -> None
     if marked["record"] or marked["attempt"] or marked["everything"]:
         rows = ledger.every()
         doomed = [row for row in rows if marked["everything"] or row.id in marked["record"]]
-        kept = needed(row for row in rows if not marked["everything"] and row.id not in marked["record"])
-        gone = needed(doomed) - kept
+        still_needed = needed(row for row in rows if not marked["everything"] and row.id not in marked["record"])
+        gone = needed(doomed) - still_needed
         record_files = [file for row in doomed for file in files.of(row)]
         if marked["everything"]:
             gone |= {name for name, _ in vault.sizes()}

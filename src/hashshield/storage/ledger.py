@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 
 from hashshield.errors import LedgerError, StorageError
 from hashshield.storage import calls, ledger_file, reading
-from hashshield.storage.attempts import Attempts
-from hashshield.storage.deletions import Deletions
+from hashshield.storage.attempts import AttemptTable
+from hashshield.storage.deletions import DeletionTable
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.record_files import RecordFiles
-from hashshield.storage.records import Entry, Record
+from hashshield.storage.records import PendingRecord, Record
 from hashshield.storage.schema import (
     APPLICATION,
     MIGRATIONS,
@@ -73,9 +73,9 @@ class Ledger:
             self._open_to_read()
         else:
             self._open(root, wal=wal, used=used)
-        self.attempts = Attempts(self._db, self._transaction, self._errors)
+        self.attempts = AttemptTable(self._db, self._transaction, self._errors)
         """What was tried without success; neither `restore` nor `verify` asks."""
-        self.deletions = Deletions(self._db, self._transaction, self._errors)
+        self.deletions = DeletionTable(self._db, self._transaction, self._errors)
         """What is being forgotten."""
 
     def _open_to_read(self) -> None:
@@ -140,7 +140,7 @@ class Ledger:
         with self._transaction("forget_temporaries"):
             self._release(temporaries)
 
-    def intend(self, entry: Entry, *, originals: Mapping[str, int], temporary: Path) -> int:
+    def intend(self, entry: PendingRecord, *, originals: Mapping[str, int], temporary: Path) -> int:
         """Announce a replacement and its temporary file, and return the row id; `originals`: size by new vault id."""
         with self._transaction("intend"):
             for name, size in originals.items():
@@ -203,24 +203,24 @@ class Ledger:
         temporaries: Sequence[Path],
     ) -> None:
         """Put rows into an empty ledger, under their numbers; `originals`: size and time of pruning by vault id."""
-        numbers = {record.id for record in records}
+        known_ids = {record.id for record in records}
         with self._transaction("fill"):
             self._db.execute("PRAGMA defer_foreign_keys = ON")
             for name, (size, pruned) in originals.items():
                 self._db.execute("INSERT INTO originals (id, size, pruned) VALUES (?, ?, ?)", (name, size, pruned))
             seal_originals(self._db, originals)
             for record in records:
-                undoes = record.undoes if record.undoes in numbers else None
+                undoes = record.undoes if record.undoes in known_ids else None
                 insert(self._db, replace(record, undoes=undoes), record.id, record.state)
             self._db.executemany(
                 "INSERT OR IGNORE INTO attempts (id, sha256, settings, path, details) VALUES (?, ?, ?, ?, ?)", attempts
             )
             self._remember(temporaries)
 
-    def backup(self, place: Path) -> None:
-        """Copy the ledger as of the last transaction into the empty file `place`."""
+    def backup(self, destination: Path) -> None:
+        """Copy the ledger as of the last transaction into the empty file `destination`."""
         with self._errors():
-            copy = sqlite3.connect(place, isolation_level=None)
+            copy = sqlite3.connect(destination, isolation_level=None)
             try:
                 # Another journal beside it would outlive a crash; the copy counts only once it is renamed.
                 copy.execute("PRAGMA journal_mode = OFF")
@@ -252,10 +252,10 @@ class Ledger:
             " original IS NOT NULL AND originals.pruned IS NULL DESC, path = ? DESC, state = 'done' DESC,"
             " records.id DESC LIMIT 1"
         )
-        place = os.fsencode(path) if path is not None else b""
-        found = self._one("WHERE sha256_after = ?" + order, sha256, place)
+        encoded_path = os.fsencode(path) if path is not None else b""
+        found = self._one("WHERE sha256_after = ?" + order, sha256, encoded_path)
         if found is None and pixel_digest is not None:
-            found = self._one("WHERE pixels_after = ?" + order, pixel_digest, place)
+            found = self._one("WHERE pixels_after = ?" + order, pixel_digest, encoded_path)
         return found
 
     def holds_pixels(self) -> bool:
@@ -345,7 +345,7 @@ class Ledger:
         with self._errors():
             return [Path(os.fsdecode(row[0])) for row in self._db.execute("SELECT path FROM temporaries")]
 
-    def faults(self) -> list[str]:
+    def integrity_errors(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound. Reads all of it."""
         with self._errors():
             lines = [line for row in self._db.execute("PRAGMA integrity_check") for line in str(row[0]).splitlines()]

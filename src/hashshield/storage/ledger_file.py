@@ -94,8 +94,8 @@ def check_header(path: Path) -> None:
 def mended_header(data: bytes, *, wal: bool) -> bytes:
     """Return the first page with what is the same in every ledger written anew, so that the rest can be read."""
     version = 2 if wal else 1
-    fixed = _MAGIC + _PAGE_BYTES.to_bytes(2, "big") + bytes((version, version, 0)) + _FRACTIONS
-    return fixed + data[24:44] + (4).to_bytes(4, "big") + data[48:56] + (1).to_bytes(4, "big") + data[60:]
+    constant = _MAGIC + _PAGE_BYTES.to_bytes(2, "big") + bytes((version, version, 0)) + _FRACTIONS
+    return constant + data[24:44] + (4).to_bytes(4, "big") + data[48:56] + (1).to_bytes(4, "big") + data[60:]
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> None:

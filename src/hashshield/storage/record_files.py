@@ -18,7 +18,7 @@ from typing import Any, cast
 from hashshield.storage import atomic
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
-from hashshield.storage.records import Record, State
+from hashshield.storage.records import Record, RecordState
 from hashshield.storage.snapshot import digest, read_file
 from hashshield.storage.temporaries import temporary_name
 
@@ -28,7 +28,7 @@ FORMAT = 1
 DAMAGED = ".damaged"
 """What `originals repair` adds to the name of a file that cannot be read and that no row replaces."""
 _LARGEST_BYTES = 1 << 24
-_STATES: tuple[State, ...] = ("intent", "done", "restored")
+_STATES: tuple[RecordState, ...] = ("intent", "done", "restored")
 _NAME = re.compile(r"(?P<anchor>[0-9a-f]{64})\.(?P<number>[1-9][0-9]*)\.(?P<state>intent|done|restored)\.json")
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -39,7 +39,7 @@ class RecordFile:
 
     anchor: str
     number: int
-    state: State
+    state: RecordState
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ class RecordFiles:
         for name in self._names():
             found = _NAME.fullmatch(name)
             if found:
-                yield RecordFile(found["anchor"], int(found["number"]), cast(State, found["state"]))
+                yield RecordFile(found["anchor"], int(found["number"]), cast(RecordState, found["state"]))
 
     def damaged(self) -> list[str]:
         """Return the names of files that a repair has set aside."""
@@ -152,7 +152,7 @@ def encode(record: Record) -> bytes:
     return json.dumps({"format": FORMAT, "record": row, "digest": _digest(row)}).encode() + b"\n"
 
 
-def decode(data: bytes, state: State) -> Record | None:
+def decode(data: bytes, state: RecordState) -> Record | None:
     """Return the row that `encode` wrote; None for anything else."""
     try:
         document = json.loads(data)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Entry", "Kind", "NewRecord", "Record", "State"]
+__all__ = ["NewRecord", "PendingRecord", "Record", "RecordKind", "RecordState"]
 
-Kind = Literal["protect", "copy", "restore"]
+RecordKind = Literal["protect", "copy", "restore"]
 """What was done: a photo replaced in place, a protected copy written elsewhere, an original brought back."""
 
-State = Literal["intent", "done", "restored"]
+RecordState = Literal["intent", "done", "restored"]
 """Announced; carried out; carried out and later taken back."""
 
 
@@ -21,8 +21,8 @@ class Record:
     """One thing done to one file."""
 
     id: int
-    kind: Kind
-    state: State
+    kind: RecordKind
+    state: RecordState
     path: Path
     """Absolute, as of then."""
     sha256_before: str
@@ -74,10 +74,10 @@ class NewRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PendingRecord:
     """A row about to be written; fields as in Record."""
 
-    kind: Kind
+    kind: RecordKind
     path: Path
     sha256_after: str
     created: str

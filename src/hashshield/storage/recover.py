@@ -49,9 +49,9 @@ def settle(ledger: Ledger, record: Record) -> str | None:
     found = {None: "is not there any more", _UNREADABLE: "cannot be read"}.get(
         now, "holds neither its old nor its new content"
     )
-    kept = "its original is in the vault" if record.original is not None else "no original was kept of it"
+    note = "its original is in the vault" if record.original is not None else "no original was kept of it"
     return (
-        f"{record.path}: a run was cut short here on {record.created} and the file {found}; it is left as it is, {kept}"
+        f"{record.path}: a run was cut short here on {record.created} and the file {found}; it is left as it is, {note}"
     )
 
 

@@ -133,7 +133,7 @@ def _faults(copy: Path, files: RecordFiles) -> str:
             raise StorageError(text) from error
         return text
     try:
-        return "; ".join(soundness.faults(ledger, files)[:3])
+        return "; ".join(soundness.integrity_errors(ledger, files)[:3])
     finally:
         ledger.close()
 
@@ -187,13 +187,13 @@ def _record(columns: list[Any]) -> Record | None:
 
 def _table(db: sqlite3.Connection, table: str, columns: str, *, sealed: bool) -> Iterator[tuple[Any, ...]]:
     """Yield each row once, with its seal or None; from the end too where the way from the start is broken."""
-    seen: set[tuple[Any, ...]] = set()
+    yielded: set[tuple[Any, ...]] = set()
     for order in ("", " DESC"):
         text = f"SELECT {columns}, {'seal' if sealed else 'NULL'} FROM {table} NOT INDEXED ORDER BY rowid{order}"
         try:
             for row in db.execute(text):
-                if row not in seen:
-                    seen.add(row)
+                if row not in yielded:
+                    yielded.add(row)
                     yield row
         except ledger_file.ERRORS:
             continue

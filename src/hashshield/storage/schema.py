@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hashshield.errors import LedgerError
-from hashshield.storage.records import Entry, Record, State
+from hashshield.storage.records import PendingRecord, Record, RecordState
 
 __all__ = [
     "APPLICATION",
@@ -174,7 +174,7 @@ def record_of(columns: Sequence[Any], *, pruned: bool) -> Record:
     )
 
 
-def values_of(entry: Entry | Record, number: int | None, state: State) -> tuple[Any, ...]:
+def values_of(entry: PendingRecord | Record, number: int | None, state: RecordState) -> tuple[Any, ...]:
     """Return the columns of a row in the order of COLUMNS."""
     return (
         number,
@@ -198,7 +198,7 @@ def values_of(entry: Entry | Record, number: int | None, state: State) -> tuple[
     )
 
 
-def insert(db: sqlite3.Connection, entry: Entry | Record, number: int | None, state: State) -> int | None:
+def insert(db: sqlite3.Connection, entry: PendingRecord | Record, number: int | None, state: RecordState) -> int | None:
     """Insert and seal a row; None lets SQLite number it. Return its number."""
     values = values_of(entry, number, state)
     added = db.execute(f"INSERT INTO records ({COLUMNS}) VALUES ({', '.join('?' * _WIDTH)})", values).lastrowid
@@ -207,9 +207,9 @@ def insert(db: sqlite3.Connection, entry: Entry | Record, number: int | None, st
     return added
 
 
-def seal_records(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
+def seal_records(db: sqlite3.Connection, record_ids: Iterable[int]) -> None:
     """Seal rows as they are now."""
-    for number in numbers:
+    for number in record_ids:
         row = db.execute(f"SELECT {COLUMNS} FROM records WHERE id = ?", (number,)).fetchone()
         if row is not None:
             db.execute("UPDATE records SET seal = ? WHERE id = ?", (seal(*row), number))

@@ -15,7 +15,7 @@ from hashshield.storage.record_files import RecordFile, RecordFiles
 from hashshield.storage.schema import REPAIR
 from hashshield.storage.vault import Vault
 
-__all__ = ["faults", "reconcile", "require_ledger"]
+__all__ = ["integrity_errors", "reconcile", "require_ledger"]
 
 
 def require_ledger(root: Path, vault: Vault, files: RecordFiles) -> None:
@@ -33,11 +33,11 @@ def require_ledger(root: Path, vault: Vault, files: RecordFiles) -> None:
         )
 
 
-def faults(ledger: Ledger, files: RecordFiles) -> list[str]:
+def integrity_errors(ledger: Ledger, files: RecordFiles) -> list[str]:
     """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
     found: list[str] = []
     try:
-        found += ledger.faults()
+        found += ledger.integrity_errors()
         ledger.originals()
         ledger.deletions.marked()
         rows = ledger.anchors()

@@ -82,7 +82,7 @@ def preflight(
     """
     largest = total_bytes if largest_bytes is None else largest_bytes
     needs: dict[int, tuple[Path, int]] = {}
-    seen: set[int] = set()
+    devices: set[int] = set()
     with storage_errors("asking for free space"):
         wanted = [(store.root, store.root.stat().st_dev, total_bytes if backup else 0)]
         for folder in folders:
@@ -90,8 +90,8 @@ def preflight(
                 device = folder.stat().st_dev
             except OSError:
                 continue
-            if device not in seen:
-                seen.add(device)
+            if device not in devices:
+                devices.add(device)
                 wanted.append((folder, device, int(_GROWTH * largest) + int((_GROWTH - 1) * total_bytes)))
         for folder, device, needed in wanted:
             first, sum_so_far = needs.get(device, (folder, 0))

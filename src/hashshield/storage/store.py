@@ -95,7 +95,7 @@ class Store:
 
     @classmethod
     def _open_to_read(cls, root: Path) -> Store:
-        real, notices = vault_folder.look(root)
+        real, notices = vault_folder.open_read_only(root)
         ledger = Ledger(real, wal=False, read_only=True)
         try:
             left = len(ledger.open_intents())
@@ -132,16 +132,16 @@ class Store:
     def _tidy(self) -> None:
         left = any(self.ledger.deletions.marked().values()) or forgetting.left_to_prune(self.vault, self.ledger)
         # A damaged ledger must neither have anything deleted nor take the place of a good backup.
-        if (left or self.ledger.changed) and (self._sound or not self.faults()):
+        if (left or self.ledger.changed) and (self._sound or not self.integrity_errors()):
             if left:
                 self.finish()
             if self.ledger.changed:
                 backup.make(self.root, self.ledger)
 
-    def faults(self) -> list[str]:
+    def integrity_errors(self) -> list[str]:
         """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
         with self.lock:
-            return soundness.faults(self.ledger, self.files)
+            return soundness.integrity_errors(self.ledger, self.files)
 
     def require_sound(self) -> None:
         """Make sure, once, that nothing is changed on the word of a damaged ledger; finish what was cut short.
@@ -151,7 +151,7 @@ class Store:
         with self.lock:
             if self._sound:
                 return
-            found = self.faults()
+            found = self.integrity_errors()
             if found:
                 more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
                 raise LedgerError(

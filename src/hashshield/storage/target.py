@@ -41,10 +41,10 @@ class Target:
         path = self.source.path
         try:
             now = self.folder.stat(self.name)
-            place = self.folder.path.stat()
+            folder_now = self.folder.path.stat()
         except OSError as error:
             raise ChangedError(f"{path}: is gone or was moved since it was read; nothing was changed") from error
-        if _identity(now) != _identity(self.status) or not os.path.samestat(place, self.folder.status()):
+        if _identity(now) != _identity(self.status) or not os.path.samestat(folder_now, self.folder.status()):
             raise ChangedError(f"{path}: changed while it was being replaced; it was left as it is, run again")
 
 

@@ -13,7 +13,7 @@ from hashshield.errors import StorageError
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
 
-__all__ = ["VAULT_VARIABLE", "default_root", "look", "prepare"]
+__all__ = ["VAULT_VARIABLE", "default_root", "open_read_only", "prepare"]
 
 VAULT_VARIABLE = "HASHSHIELD_VAULT"
 _OURS = frozenset({"lock", "ledger.sqlite", "originals", "key"})
@@ -36,7 +36,7 @@ def prepare(root: Path) -> tuple[Path, list[str]]:
         return folder.path, _make_private(folder)
 
 
-def look(root: Path) -> tuple[Path, list[str]]:
+def open_read_only(root: Path) -> tuple[Path, list[str]]:
     """Make sure that a folder which cannot be written is a vault of this user or of root, who may write anywhere.
 
     Returns its real path and what the user should know. Raises StorageError.

@@ -17,7 +17,7 @@ from hashshield.storage.attributes import Attributes
 from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.os_errors import explain, storage_errors
-from hashshield.storage.records import Entry, Kind, NewRecord, Record
+from hashshield.storage.records import NewRecord, PendingRecord, Record, RecordKind
 from hashshield.storage.recover import settle
 from hashshield.storage.snapshot import Snapshot, digest, snapshot_of
 from hashshield.storage.target import Permissions, Target, opened
@@ -132,15 +132,15 @@ class Writer:
             if _holds(folder, path, data):
                 return
             temporary = temporary_name()
-            place = folder.path / temporary
+            temporary_path = folder.path / temporary
             if not self._ledger.read_only:
-                self._ledger.announce(place)
+                self._ledger.announce(temporary_path)
             atomic.put(folder, path.name, data, temporary=temporary, attributes=attributes, overwrite=False)
             if not self._ledger.read_only:
-                self._ledger.forget_temporaries([place])
+                self._ledger.forget_temporaries([temporary_path])
 
     def _replace(
-        self, target: Target, data: bytes, entry: Entry, originals: Mapping[str, int], attributes: Attributes
+        self, target: Target, data: bytes, entry: PendingRecord, originals: Mapping[str, int], attributes: Attributes
     ) -> Record:
         return self._carry_out(
             target.folder, target.name, data, entry, originals, attributes, check=target.check, overwrite=True
@@ -150,7 +150,7 @@ class Writer:
         self,
         path: Path,
         data: bytes,
-        entry: Entry,
+        entry: PendingRecord,
         attributes: Attributes,
         *,
         overwrite: bool,
@@ -185,20 +185,20 @@ class Writer:
                 overwrite=there is not None,
             )
 
-    def _keeping(self, there: Snapshot, entry: Entry, originals: dict[str, int]) -> Entry:
+    def _keeping(self, there: Snapshot, entry: PendingRecord, originals: dict[str, int]) -> PendingRecord:
         """Vault what a copy is about to replace, with the mode and time to bring it back with."""
         known = self._ledger.result(there.sha256, path=entry.path)
         if known is not None and known.kind == "copy":
             return entry
-        kept = self._keep(there.data, originals)
-        return replace(entry, kept=kept, mode=there.mode, mtime_ns=there.mtime_ns, size=there.size)
+        kept_id = self._keep(there.data, originals)
+        return replace(entry, kept=kept_id, mode=there.mode, mtime_ns=there.mtime_ns, size=there.size)
 
     def _carry_out(
         self,
         folder: Folder,
         name: str,
         data: bytes,
-        entry: Entry,
+        entry: PendingRecord,
         originals: Mapping[str, int],
         attributes: Attributes,
         *,
@@ -207,8 +207,8 @@ class Writer:
     ) -> Record:
         """Intent, replacement, commit; whatever interrupts it, the intent is settled by looking at the file."""
         temporary = temporary_name()
-        place = folder.path / temporary
-        number = self._ledger.intend(entry, originals=originals, temporary=place)
+        temporary_path = folder.path / temporary
+        number = self._ledger.intend(entry, originals=originals, temporary=temporary_path)
         try:
             atomic.put(
                 folder,
@@ -227,7 +227,7 @@ class Writer:
                 ) from error
             raise
         try:
-            self._ledger.commit(number, (place,))
+            self._ledger.commit(number, (temporary_path,))
         except StorageError as error:
             raise StorageError(
                 f"{entry.path}: was written, but the ledger could not say so, which the next run will; "
@@ -257,7 +257,7 @@ class Writer:
             return None
         return self._keep(source.data, originals)
 
-    def _entry(self, kind: Kind, path: Path, source: Snapshot, data: bytes, new: NewRecord) -> Entry:
+    def _entry(self, kind: RecordKind, path: Path, source: Snapshot, data: bytes, new: NewRecord) -> PendingRecord:
         return replace(
             self._stamped(kind, path, data),
             sha256_before=source.sha256,
@@ -269,8 +269,8 @@ class Writer:
             details=new.details,
         )
 
-    def _stamped(self, kind: Kind, path: Path, data: bytes) -> Entry:
-        return Entry(
+    def _stamped(self, kind: RecordKind, path: Path, data: bytes) -> PendingRecord:
+        return PendingRecord(
             kind=kind,
             path=path,
             sha256_after=digest(data),
@@ -328,5 +328,5 @@ def _check_same(folder: Folder, there: Snapshot) -> None:
         raise ChangedError(f"{there.path}: changed while it was being replaced; it was left as it is, run again")
 
 
-def _whereabouts(entry: Entry) -> str:
+def _whereabouts(entry: PendingRecord) -> str:
     return "its original is in the vault" if entry.original is not None else "no original was kept"

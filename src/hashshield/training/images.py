@@ -55,11 +55,11 @@ class Images:
             return torch.stack([self._image(int(i), row) for i, row in zip(chunk, draw, strict=True)])
 
         with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(load, chunk, draw) for chunk, draw in zip(chunks[:2], draws[:2], strict=True)]
+            pending = [pool.submit(load, chunk, draw) for chunk, draw in zip(chunks[:2], draws[:2], strict=True)]
             for index in range(len(chunks)):
-                batch = ahead.pop(0).result()
+                batch = pending.pop(0).result()
                 if index + 2 < len(chunks):
-                    ahead.append(pool.submit(load, chunks[index + 2], draws[index + 2]))
+                    pending.append(pool.submit(load, chunks[index + 2], draws[index + 2]))
                 yield batch
 
     def _image(self, index: int, draw: NDArray[np.float32]) -> Tensor:

@@ -127,9 +127,11 @@ def read_recipe(source: str | Path) -> Recipe:
     if path.suffix != ".toml":
         path = _RECIPES / f"{source}.toml"
         if not path.is_file():
-            hint = did_you_mean(str(source), recipe_names(), quoted=True)
+            suggestion = did_you_mean(str(source), recipe_names(), quoted=True)
             known = f"known are {', '.join(recipe_names())}, or a .toml file"
-            raise UnknownNameError(f"unknown recipe {str(source)!r}; {f'{hint} {known}' if hint else known}")
+            raise UnknownNameError(
+                f"unknown recipe {str(source)!r}; {f'{suggestion} {known}' if suggestion else known}"
+            )
     try:
         raw = read_toml(path)
     except (OSError, ValueError) as error:

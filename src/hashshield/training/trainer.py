@@ -134,7 +134,7 @@ def learning_rate_factor(epoch: int, elapsed: float, stage: TrainingStage) -> fl
 def _new_network(recipe: Recipe) -> HashNet:
     """Return the network of the recipe with the weights that it starts from."""
     model, size = recipe.model, recipe.input
-    network = HashNet(model.arch, model.bits, hidden=model.hidden, mean=size.mean, std=size.std)
+    network = HashNet(model.arch, model.bits, hidden_width=model.hidden, mean=size.mean, std=size.std)
     load_initial_weights(network, recipe)
     return network
 

@@ -55,8 +55,8 @@ def webp(quality: int) -> View:
 
 def _through(container: str, **options: int) -> View:
     def view(images: Tensor) -> Tensor:
-        seen: Tensor = _Coded.apply(images, container, options)
-        return seen
+        decoded: Tensor = _Coded.apply(images, container, options)
+        return decoded
 
     return view
 
@@ -87,8 +87,8 @@ def noise(sigma: float, generator: np.random.Generator) -> View:
     """Gaussian noise of that standard deviation, in [0, 1] units, drawn anew for each call; not clipped."""
 
     def view(images: Tensor) -> Tensor:
-        drawn = generator.standard_normal(tuple(images.shape), dtype=np.float32)
-        return images + sigma * torch.from_numpy(drawn).to(images.device, images.dtype)
+        sample = generator.standard_normal(tuple(images.shape), dtype=np.float32)
+        return images + sigma * torch.from_numpy(sample).to(images.device, images.dtype)
 
     return view
 

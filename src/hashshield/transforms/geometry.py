@@ -127,11 +127,11 @@ def _extent(found: Lines, size: int) -> tuple[int, int]:
 
 def _levels(part: NDArray[np.uint8], found: Lines, offset: int) -> NDArray[np.uint8]:
     """Resize the first axis of `part`, whose first line is the source's line `offset`."""
-    fixed = np.floor(found.weights * (1 << _PRECISION) + 0.5).astype(np.int64)
+    fixed_point = np.floor(found.weights * (1 << _PRECISION) + 0.5).astype(np.int64)
     total = np.full((len(found.first), *part.shape[1:]), 1 << (_PRECISION - 1), dtype=np.int64)
-    for tap in range(fixed.shape[1]):
+    for tap in range(fixed_point.shape[1]):
         source = np.minimum(found.first + tap - offset, len(part) - 1)
-        total += part[source] * fixed[:, tap].reshape(-1, *[1] * (part.ndim - 1))
+        total += part[source] * fixed_point[:, tap].reshape(-1, *[1] * (part.ndim - 1))
     rounded: NDArray[np.uint8] = np.clip(total >> _PRECISION, 0, 255).astype(np.uint8)
     return rounded
 
@@ -213,19 +213,19 @@ def pillow_view(pixels: NDArray[np.uint8], size: InputSpec, view: str = CARD) ->
 def tensor_view(size: InputSpec, view: str = CARD) -> View:
     """The same on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
 
-    def seen(images: Tensor) -> Tensor:
+    def apply_view(images: Tensor) -> Tensor:
         out: Tensor = _Shrunk.apply(images, *framing(view, size, images.shape[-2], images.shape[-1]))
         return out
 
-    return seen
+    return apply_view
 
 
 def reshaped(images: Tensor, height: int, width: int) -> Tensor:
     """(N, 3, H, W) -> (N, 3, height, width), resized as Pillow does it, with a gradient."""
     if images.shape[-2:] == (height, width):
         return images
-    seen: Tensor = _Shrunk.apply(images, (height, width), (slice(0, height), slice(0, width)))
-    return seen
+    shrunk: Tensor = _Shrunk.apply(images, (height, width), (slice(0, height), slice(0, width)))
+    return shrunk
 
 
 def card_view(size: InputSpec) -> View:

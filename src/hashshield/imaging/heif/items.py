@@ -89,14 +89,14 @@ class StillImage:
         """Return the items that `source` refers to by references of a kind, in order."""
         return tuple(t for r in self.references if (r.kind, r.source) == (kind, source) for t in r.targets)
 
-    def tree(self, *numbers: int) -> tuple[int, ...]:
+    def tree(self, *item_numbers: int) -> tuple[int, ...]:
         """Return these items and all that they are derived from, without items that are missing."""
         derived: dict[int, list[int]] = {}
         for kind, source, targets in self.references:
             if kind == b"dimg":
                 derived.setdefault(source, []).extend(targets)
         reached: dict[int, None] = {}
-        waiting = deque(numbers)
+        waiting = deque(item_numbers)
         while waiting:
             following = waiting.popleft()
             if following in self.items and following not in reached:

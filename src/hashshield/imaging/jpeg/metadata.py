@@ -325,10 +325,10 @@ def _correct_pointers(
     out = bytearray(block)
     for phase in range(4):
         for kind in ("<u4", ">u4"):
-            numbers = np.frombuffer(block, dtype=kind, offset=phase, count=(len(block) - phase) // 4)
-            for index in np.flatnonzero(np.isin(numbers, targets)).tolist():
+            offsets = np.frombuffer(block, dtype=kind, offset=phase, count=(len(block) - phase) // 4)
+            for index in np.flatnonzero(np.isin(offsets, targets)).tolist():
                 at = phase + 4 * index
                 if not any(at in part for part in excluded):
-                    moved = np.array([(int(numbers[index]) + shift) % (1 << 32)], dtype=kind)
+                    moved = np.array([(int(offsets[index]) + shift) % (1 << 32)], dtype=kind)
                     out[at : at + 4] = moved.tobytes()
     return bytes(out)

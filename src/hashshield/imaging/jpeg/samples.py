@@ -152,8 +152,8 @@ def _code_together(
         # Scans of one component hold its own blocks rather than those of whole MCUs. For chroma the two are the same.
         luma = sampling.fit_plane(planes[0], layout.blocks[0])
         _, _, alone = _save(from_array(luma, "L"), tables[:1], header, progressive=True, optimize=True)
-        own = iter([_named(scan, header.ids) for scan in alone if scan[-1].payload[3]])
-        scans = [next(own) if scan[-1].payload[:2] == bytes([1, header.ids[0]]) else scan for scan in scans]
+        luma_scans = iter([_named(scan, header.ids) for scan in alone if scan[-1].payload[3]])
+        scans = [next(luma_scans) if scan[-1].payload[:2] == bytes([1, header.ids[0]]) else scan for scan in scans]
     return [*start, _announced(frame.marker, header, layout, frame.payload[8::3]), *chain(*scans)]
 
 

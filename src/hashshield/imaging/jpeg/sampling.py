@@ -148,8 +148,8 @@ def _undo_triangle(plane: Pixels, across: int, down: int, rows: int) -> Pixels:
         return small
     work: NDArray[np.int16] = plane.astype(np.int16)
     if across == 2:
-        turned: Pixels = _undo_exactly(work.T).T
-        return turned
+        restored: Pixels = _undo_exactly(work.T).T
+        return restored
     return _undo_exactly(work)
 
 

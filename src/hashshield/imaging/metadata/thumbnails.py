@@ -16,7 +16,7 @@ from hashshield.imaging.decode import decode
 from hashshield.imaging.jpeg import markers
 from hashshield.imaging.metadata.budget import MetadataBudget
 
-__all__ = ["Framing", "PreviewSlot", "can_hold", "find_jpegs", "jpeg_size", "match_framing", "redraw"]
+__all__ = ["PreviewFraming", "PreviewSlot", "can_hold", "find_jpegs", "jpeg_size", "match_framing", "redraw"]
 
 _LARGEST = 4_000_000
 """Most pixels of a preview that is drawn again."""
@@ -24,7 +24,7 @@ _LARGEST = 4_000_000
 _SAME = 0.8
 """Correlation of grey values at which a preview counts as showing the photo."""
 
-Framing = tuple[str, int]
+PreviewFraming = tuple[str, int]
 """How a preview shows the photo: (fit, quarter turns), where the fit is 'whole', 'bars' (dark, around it), or 'crop'.
 
 Turns occur because editors rotate photos and forget their previews.
@@ -45,7 +45,7 @@ class PreviewSlot:
     height: int
     coding: str = "jpeg"
     """'jpeg', or 'rgb' for three bytes per pixel."""
-    framing: Framing = ("whole", 0)
+    framing: PreviewFraming = ("whole", 0)
     """How the photo is brought to this size."""
 
 
@@ -95,7 +95,9 @@ def can_hold(slot: PreviewSlot) -> bool:
     return len(_flat(slot.width, slot.height)) <= slot.end - slot.start
 
 
-def match_framing(data: bytes, slot: PreviewSlot, photo: Image.Image, budget: MetadataBudget) -> tuple[Framing, bool]:
+def match_framing(
+    data: bytes, slot: PreviewSlot, photo: Image.Image, budget: MetadataBudget
+) -> tuple[PreviewFraming, bool]:
     """Return the framing in which the photo is most like the picture in the slot, and True if they match.
 
     Returns (('bars', 0), False) for a picture that cannot be decoded within the file's budget.
@@ -154,7 +156,7 @@ def _reduced(photo: Image.Image, slot: PreviewSlot) -> Image.Image:
     return photo.reduce(factor) if factor > 1 else photo
 
 
-def _draw(photo: Image.Image, slot: PreviewSlot, framing: Framing) -> Image.Image:
+def _draw(photo: Image.Image, slot: PreviewSlot, framing: PreviewFraming) -> Image.Image:
     """Return the photo in the slot's size."""
     fit, turns = framing
     if turns:
