@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate
 
 from hashshield import imaging
 from hashshield.attacks.perturbation import apply_perturbation
-from hashshield.bench.environment import environment
+from hashshield.bench.results import environment
 from hashshield.errors import PhotoError
 from hashshield.imaging.jpeg.codec import JpegEncoding
 from hashshield.metrics.image import linf_levels, psnr_db

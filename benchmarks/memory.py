@@ -20,7 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from hashshield import imaging
-from hashshield.bench.environment import environment
+from hashshield.bench.results import environment
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 EVERY = 0.5

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-OURS = ("numpy", "PIL", "piexif", "platformdirs", "rich", "safetensors", "torch", "torchvision", "typer", "tomli")
+OURS = (
+    "filelock",
+    "numpy",
+    "PIL",
+    "piexif",
+    "platformdirs",
+    "rich",
+    "safetensors",
+    "torch",
+    "torchvision",
+    "typer",
+    "tomli",
+)
 RAYS = (
     "aiohttp",
     "colorama",

@@ -26,7 +26,7 @@ from hashshield import imaging
 from hashshield.config import resolve
 from hashshield.errors import PhotoError, UsageError
 from hashshield.imaging.formats import read_photo_file
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.hashing import FrozenHash

@@ -59,7 +59,6 @@ class HashModel(Protocol):
 
     def __call__(self, images: Tensor, /) -> Codes:
         """Hash (N, 3, H, W) images in [0, 1]."""
-        ...
 
 
 class Step(Protocol):
@@ -67,7 +66,6 @@ class Step(Protocol):
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
         """Return the moved delta, same shape, in [0, 1] units."""
-        ...
 
 
 View = Callable[["Tensor"], "Tensor"]
@@ -375,19 +373,15 @@ class Progress(Protocol):
 
     def start(self, total: int) -> None:
         """Announce how many photos will be worked on."""
-        ...
 
     def photo(self, path: str) -> None:
         """Name the photo that is being worked on."""
-        ...
 
     def done(self, outcome: object) -> None:
         """Report one finished file with its row; None counts work that has no row of its own."""
-        ...
 
     def notice(self, text: str) -> None:
         """Tell the user something once (a fallback to the CPU, say)."""
-        ...
 
 
 class NullProgress:

@@ -20,8 +20,7 @@ from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.attacks.objectives import MIN_MARGIN, Objective
 from hashshield.attacks.search import Execution, SearchConfig, SearchResult, SearchTask, search
 from hashshield.errors import UnknownNameError
-from hashshield.models.load import OpenModel, open_models
-from hashshield.models.network_views import NetworkView
+from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.transforms import card_view
 from hashshield.types import Codes, HashModel, Step, View
 from tiny_net import picture

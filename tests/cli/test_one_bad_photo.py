@@ -175,7 +175,7 @@ def test_verbose_shows_tracebacks_and_logs_names(folder: Path, fault: list[str],
 def test_the_log_stays_small(tmp_path: Path) -> None:
     from hashshield.boundary import boundary
     from hashshield.errors import InternalError
-    from hashshield.storage.error_log import ErrorLog
+    from hashshield.storage.os_errors import ErrorLog
 
     log = ErrorLog(tmp_path).attach()
     try:

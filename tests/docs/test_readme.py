@@ -15,8 +15,8 @@ from PIL import Image
 from hashshield.cli.app import app
 from hashshield.config import SETTINGS, read_file
 from hashshield.datasets import open_dataset
-from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.transforms import pillow_view
 from hashshield.types import (

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from hashshield.storage import NewRecord, Store, calls, read_snapshot
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.folder import is_temporary
 
 ORIGINALS = {
     "a.jpg": b"original a " * 25,

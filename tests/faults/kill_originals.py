@@ -23,7 +23,7 @@ from pathlib import Path
 from hashshield.pipeline.originals import export, forget, forget_all, list_originals, prune, repair
 from hashshield.pipeline.restore import restore
 from hashshield.storage import NewRecord, Store, calls, read_snapshot
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.folder import is_temporary
 
 NAMES = ("a.jpg", "b.jpg", "sub/c.jpg", "sub/target-to-forget.jpg")
 TWIN = "twin-of-a.jpg"

@@ -13,7 +13,7 @@ import pytest
 
 from hashshield.errors import HashshieldError, PhotoError, StorageError
 from hashshield.storage import NewRecord, Store, calls, read_snapshot
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.folder import is_temporary
 
 
 def steps(base: Path) -> list[str]:

@@ -13,7 +13,7 @@ from hashshield.errors import HashshieldError, StorageError
 from hashshield.pipeline.originals import export, forget, list_originals, prune
 from hashshield.pipeline.restore import restore
 from hashshield.storage import NewRecord, Store, calls, put_page, read_snapshot
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.folder import is_temporary
 
 BACKUP = "ledger.backup"
 """The last step of a run: the work is done and recorded, and the backups that are there stay."""

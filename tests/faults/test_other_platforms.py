@@ -8,7 +8,7 @@ import fault_scenario as scenario
 import pytest
 
 from hashshield.errors import PhotoError, StorageError
-from hashshield.storage import NewRecord, Store, attributes, calls, read_snapshot
+from hashshield.storage import NewRecord, Store, calls, folder, read_snapshot
 
 
 def test_the_session_runs_where_folders_cannot_be_held(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_links_are_refused_where_folders_cannot_be_held(quick: Path, monkeypatch
 
 
 def test_the_session_runs_without_extended_attributes(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attributes, "_XATTRS", False)
+    monkeypatch.setattr(folder, "_XATTRS", False)
     scenario.lay_out(quick)
     scenario.act(quick)
     scenario.finish(quick)

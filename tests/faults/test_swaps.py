@@ -11,7 +11,7 @@ import pytest
 
 from hashshield.errors import HashshieldError
 from hashshield.storage import NewRecord, Store, calls, read_snapshot
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.folder import is_temporary
 
 SWAPPER = Path(__file__).parent / "swapper.py"
 

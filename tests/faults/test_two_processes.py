@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hashshield
 from hashshield.storage import Store
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.folder import is_temporary
 
 SCRIPT = Path(__file__).parent / "protect_all.py"
 SOURCES = os.pathsep.join([str(Path(hashshield.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])

@@ -14,7 +14,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra ray)")
 from fleet_runs import put_photos, sha256
 
 from hashshield.fleet import manifest
-from hashshield.fleet.batch import Batch
+from hashshield.fleet.manifest import Batch
 from hashshield.fleet.worker import Worker
 from hashshield.pipeline.plan import Job
 from hashshield.pipeline.protect import protect

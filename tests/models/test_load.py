@@ -14,7 +14,7 @@ from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import InputSpec
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import BrokenPhotoError, CheckpointError, UnknownNameError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet
 from hashshield.models.load import open_models

@@ -19,7 +19,7 @@ from hashshield import imaging
 from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models import onnx_reader
 from hashshield.models.graph import GRAPH_ARCH
 from hashshield.models.importing import import_onnx

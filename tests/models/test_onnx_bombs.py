@@ -20,8 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.errors import CheckpointError, HashshieldError
-from hashshield.models.graph import Graph, Node, last_reads
-from hashshield.models.graph_cost import output_width
+from hashshield.models.graph import Graph, Node, last_reads, output_width
 from hashshield.models.importing import import_onnx
 from hashshield.models.load import open_models
 from hashshield.models.onnx_reader import check_wire

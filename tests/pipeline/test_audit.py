@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield.errors import PhotoError, UsageError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.audit import audit
 from hashshield.storage import Store, read_snapshot

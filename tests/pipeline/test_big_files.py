@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from hashshield.errors import HashshieldError
-from hashshield.pipeline.attempts import asked_now
 from hashshield.pipeline.audit import audit
 from hashshield.pipeline.evaluate import evaluate
-from hashshield.pipeline.plan import plan
+from hashshield.pipeline.plan import asked_now, plan
 from hashshield.pipeline.restore import restore
 from hashshield.pipeline.verify import verify
 from hashshield.storage import Store

@@ -12,7 +12,7 @@ import torch
 
 from hashshield.pipeline import doctor as module
 from hashshield.pipeline.doctor import doctor, system_finding
-from hashshield.storage.encryption import Encryption
+from hashshield.storage.volumes import Encryption
 from hashshield.types import Finding, Outcome
 from tiny_net import encoded, picture
 

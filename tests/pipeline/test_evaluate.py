@@ -10,7 +10,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from hashshield.errors import UnknownNameError, UsageError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.evaluate import evaluate
 from hashshield.transforms import pillow_view

@@ -13,9 +13,8 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.errors import BrokenPhotoError
-from hashshield.metrics.hamming import bits_of
-from hashshield.models.load import OpenModel, open_models
-from hashshield.models.network_views import network_views
+from hashshield.metrics.retrieval import bits_of
+from hashshield.models.load import OpenModel, network_views, open_models
 from hashshield.pipeline.receipt import build_receipt, measure_written
 from hashshield.pipeline.targets import CodeTarget, tolerance_for
 from hashshield.transforms import CARD, SQUASH, VIEWS, pillow_view

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hashshield.metrics.hamming import bits_of
-from hashshield.metrics.perceptual import dhash, phash
+from hashshield.metrics.image import dhash, phash
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.evaluate import evaluate
 from hashshield.transforms import pillow_view, to_image

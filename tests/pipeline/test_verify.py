@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hashshield.errors import CheckpointError, GoalError, UnknownNameError
-from hashshield.metrics.hamming import bits_of, to_hex
+from hashshield.metrics.retrieval import bits_of, to_hex
 from hashshield.models.load import open_models
 from hashshield.pipeline.verify import verify
 from hashshield.transforms import pillow_view

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hashshield.storage.encryption import volume_encryption
+from hashshield.storage.volumes import volume_encryption
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hashshield.errors import StorageError
 from hashshield.storage import calls
 from hashshield.storage.ledger import Ledger
-from hashshield.storage.records import PendingRecord
+from hashshield.storage.schema import PendingRecord
 
 
 @pytest.fixture(params=[True, False], ids=["wal", "rollback"])

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hashshield.errors import ChangedError, StorageError
-from hashshield.storage import NewRecord, Store, calls, read_snapshot, vault_folder
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage import NewRecord, Store, calls, read_snapshot
+from hashshield.storage.folder import is_temporary
+from hashshield.storage.vault import VAULT_VARIABLE, default_root
 
 
 def make(folder: Path, name: str = "a.jpg", data: bytes = b"original") -> Path:
@@ -265,12 +266,12 @@ def test_a_damaged_key_is_not_replaced_silently(root: Path) -> None:
 
 
 def test_the_folder_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(vault_folder.VAULT_VARIABLE, str(tmp_path / "named"))
+    monkeypatch.setenv(VAULT_VARIABLE, str(tmp_path / "named"))
     with Store.open() as store:
         assert store.root == Path(os.path.realpath(tmp_path / "named"))
-    monkeypatch.delenv(vault_folder.VAULT_VARIABLE)
+    monkeypatch.delenv(VAULT_VARIABLE)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert vault_folder.default_root().name == "hashshield"
+    assert default_root().name == "hashshield"
 
 
 def test_a_folder_with_other_things_is_no_vault(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hashshield.errors import StorageError
-from hashshield.storage.temporaries import temporary_name
+from hashshield.storage.folder import temporary_name
 from hashshield.storage.vault import Vault
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from hashshield.storage import Store, volumes
+from hashshield.storage import Store, preflight, volumes
 
 MOUNTS = """\
 1 0 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -104,3 +106,51 @@ def test_case_counts_where_the_file_system_says_so(tmp_path: Path) -> None:
     (tmp_path / "Out").mkdir()
     (tmp_path / "oUT").symlink_to(tmp_path / "Out")
     assert volumes.ignores_case(tmp_path / "Out" / "new")
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture(autouse=True)
+def _one_gigabyte_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 10**9))
+
+
+def test_one_volume_holds_vault_and_photos(store: Store, photos: Path) -> None:
+    report = preflight(100_000_000, store, folders=[photos, photos], largest_bytes=10_000_000)
+    assert [(volume.folder, volume.needed) for volume in report.volumes] == [(store.root, 165_000_000)]
+    assert report.enough
+    assert not report.more_than_half
+    assert report.reason is None
+
+
+def test_without_backup_the_vault_needs_nothing(store: Store) -> None:
+    assert preflight(10**12, store, backup=False).enough
+
+
+def test_too_little_space_is_said_with_numbers(store: Store) -> None:
+    report = preflight(2_000_000_000, store)
+    assert not report.enough
+    assert report.more_than_half
+    assert report.reason is not None
+    assert "needs 2,017 MB and has 1,000 MB free" in report.reason
+
+
+def test_half_of_the_space_is_worth_a_question(store: Store) -> None:
+    report = preflight(600_000_000, store)
+    assert report.enough
+    assert report.more_than_half
+
+
+def test_two_volumes_are_counted_apart(store: Store, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = Path.stat
+
+    class Elsewhere:
+        st_dev = -1
+
+    monkeypatch.setattr(Path, "stat", lambda path, **given: Elsewhere() if path == photos else stat(path, **given))
+    report = preflight(100, store, folders=[photos])
+    assert [(volume.folder, volume.needed) for volume in report.volumes] == [(store.root, 100), (photos, 200)]

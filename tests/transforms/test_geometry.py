@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from hashshield.checkpoints.card import InputSpec
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.transforms import card_view, pillow_view, resized, short_side, to_image
 from hashshield.transforms.geometry import centre

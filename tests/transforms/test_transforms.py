@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import OpenModel, open_models
 from hashshield.transforms import pillow_view, tensor_view, to_image
 from hashshield.transforms.differentiable import (

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hashshield.attacks import losses, steps
+from hashshield.attacks import objectives, steps
 from hashshield.attacks.objectives import MARGIN_SLACK, MIN_MARGIN, LossTerm
 from hashshield.errors import UnknownNameError
 from hashshield.types import Step
@@ -57,7 +57,7 @@ class _Margin:
     """The relaxation norm to the goal's set: the squared distance to the codes that keep every margin."""
 
     def __call__(self, code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor, /) -> Tensor:
-        return losses.margin(code, wanted, aimed)
+        return objectives.margin(code, wanted, aimed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class _EveryBit:
     margin_weight: float
 
     def __call__(self, code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor, /) -> Tensor:
-        pushed = losses.tanh_product(code, wanted, torch.full_like(aimed, self.alpha))
-        return pushed + self.margin_weight * losses.margin(code, wanted, aimed)
+        pushed = objectives.tanh_product(code, wanted, torch.full_like(aimed, self.alpha))
+        return pushed + self.margin_weight * objectives.margin(code, wanted, aimed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class _RelaxationNorm:
     p: float = 3.0
 
     def __call__(self, code: Tensor, wanted: Tensor, _at: Tensor, _aimed: Tensor, /) -> Tensor:
-        return losses.relaxation_norm(code, wanted, alpha=self.alpha_times_bits / code.shape[1], p=self.p)
+        return objectives.relaxation_norm(code, wanted, alpha=self.alpha_times_bits / code.shape[1], p=self.p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class _TanhProduct:
     schedule: _AlphaSchedule
 
     def __call__(self, code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor, /) -> Tensor:
-        return losses.tanh_product(code, wanted, self.schedule.at(at, code))
+        return objectives.tanh_product(code, wanted, self.schedule.at(at, code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class _Hag:
     schedule: _AlphaSchedule
 
     def __call__(self, code: Tensor, wanted: Tensor, at: Tensor, _aimed: Tensor, /) -> Tensor:
-        return losses.hag(code, wanted, self.schedule.at(at, code))
+        return objectives.hag(code, wanted, self.schedule.at(at, code))
 
 
 _DHTA_SCHEDULE = _AlphaSchedule()

@@ -31,8 +31,7 @@ from hashshield.bench.experiment import Experiment, anchor_codes, database_featu
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
 from hashshield.errors import UsageError
-from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import map_floor, mean_average_precision
+from hashshield.metrics.retrieval import bits_of, hamming, map_floor, mean_average_precision
 from hashshield.types import Progress
 
 __all__ = ["COLUMNS", "SHARES", "run_adaptive"]

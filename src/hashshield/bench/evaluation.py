@@ -15,13 +15,14 @@ from hashshield.arrays import Bits, Distances, Features, Indices, Labels, Pixels
 from hashshield.attacks.objectives import predicted_flip
 from hashshield.bench.experiment import Experiment
 from hashshield.bench.results import Trial
-from hashshield.metrics.hamming import bits_of, hamming
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.retrieval import (
     average_precision,
+    bits_of,
     bootstrap_interval,
     class_balanced,
     floor_within,
+    hamming,
     map_floor,
     mean_average_precision,
     relevance,

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from hashshield import imaging
 from hashshield.arrays import Bits, Features, Indices, Labels, Pixels, RelaxedCodes
 from hashshield.bench.config import ANCHOR_PHOTOS, BenchConfig
-from hashshield.bench.environment import environment
-from hashshield.bench.results import BenchResult, TrialCache, recording
+from hashshield.bench.results import BenchResult, TrialCache, environment, recording
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.catalog import resolve
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.errors import UsageError
-from hashshield.metrics.hamming import bits_of
-from hashshield.metrics.retrieval import relevance
+from hashshield.metrics.retrieval import bits_of, relevance
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import displayed_rgb, feature_files, hash_files
 from hashshield.models.load import OpenModel, open_checkpoint, open_models

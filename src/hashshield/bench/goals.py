@@ -18,13 +18,12 @@ from hashshield import imaging
 from hashshield.arrays import Features, RelaxedCodes, Relevance
 from hashshield.attacks.goals import GOALS
 from hashshield.bench.config import GoalsConfig
-from hashshield.bench.environment import environment
 from hashshield.bench.evaluation import QUERY_MODES, cosine
 from hashshield.bench.experiment import open_protocol
 from hashshield.bench.protecting import SECRET, protect_copies
+from hashshield.bench.results import environment
 from hashshield.errors import UsageError
-from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import average_precision, map_floor, relevance
+from hashshield.metrics.retrieval import average_precision, bits_of, hamming, map_floor, relevance
 from hashshield.models.hash_files import displayed_rgb, feature_files
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context

@@ -23,7 +23,7 @@ from hashshield.bench.experiment import open_experiment
 from hashshield.bench.plots import photo_sheet
 from hashshield.bench.protecting import protect_queries
 from hashshield.errors import UsageError
-from hashshield.models.leaky import true_gradients
+from hashshield.models.hashing import true_gradients
 from hashshield.models.load import OpenModel
 from hashshield.transforms import pillow_view
 from hashshield.types import Progress

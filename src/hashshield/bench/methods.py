@@ -25,17 +25,16 @@ from hashshield.attacks.methods import METHODS, Method
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.search import Execution, SearchConfig, SearchResult, SearchTask, search
 from hashshield.bench.config import MethodsConfig
-from hashshield.bench.environment import environment
 from hashshield.bench.experiment import open_protocol
+from hashshield.bench.results import environment
 from hashshield.bench.searches import rounding_grid, seeded_generator, written_pixels
 from hashshield.datasets import LabelledFiles
 from hashshield.errors import UnknownNameError
-from hashshield.metrics.hamming import bits_of
 from hashshield.metrics.image import psnr_db, ssim
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import displayed_rgb, feature_files
-from hashshield.models.load import OpenModel, open_models
-from hashshield.models.network_views import NetworkView
+from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.types import Progress
 
 __all__ = ["BASELINES", "COLUMNS", "run_methods"]

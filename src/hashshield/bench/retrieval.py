@@ -25,8 +25,16 @@ from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
 from hashshield.bench.searches import attacks_of, progress_units, run_searches
 from hashshield.errors import UsageError
-from hashshield.metrics.hamming import bits_of, hamming
-from hashshield.metrics.retrieval import by_threshold, hamming_map, map_floor, relevance, unseen_map, within_radius
+from hashshield.metrics.retrieval import (
+    bits_of,
+    by_threshold,
+    hamming,
+    hamming_map,
+    map_floor,
+    relevance,
+    unseen_map,
+    within_radius,
+)
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import displayed_rgb, hash_files
 from hashshield.models.load import OpenModel, open_models

@@ -28,8 +28,8 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.attacks.perturbation import apply_perturbation
 from hashshield.bench.config import ScaleConfig, SizeConfig
-from hashshield.bench.environment import Stopwatch, environment, peak_mib
 from hashshield.bench.protecting import SECRET
+from hashshield.bench.results import Stopwatch, environment, peak_mib
 from hashshield.errors import PhotoError, UsageError
 from hashshield.metrics.image import linf_levels, ssim
 from hashshield.models.hash_files import displayed_rgb

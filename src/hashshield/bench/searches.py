@@ -22,9 +22,8 @@ from hashshield.attacks.search import Execution, SearchConfig, SearchTask, searc
 from hashshield.bench.config import PAPER_STEPS
 from hashshield.bench.experiment import Experiment
 from hashshield.bench.results import Trial
-from hashshield.metrics.hamming import to_hex
-from hashshield.models.load import OpenModel
-from hashshield.models.network_views import NetworkView
+from hashshield.metrics.retrieval import to_hex
+from hashshield.models.load import NetworkView, OpenModel
 from hashshield.transforms import resized, to_image
 from hashshield.types import Progress
 

@@ -24,12 +24,11 @@ from hashshield.attacks.objectives import Objective
 from hashshield.attacks.perturbation import apply_perturbation
 from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
 from hashshield.bench.config import TAU, SpeedConfig
-from hashshield.bench.environment import Stopwatch, environment, peak_mib
 from hashshield.bench.protecting import SECRET, photos_below
+from hashshield.bench.results import Stopwatch, environment, peak_mib
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import displayed_rgb
-from hashshield.models.load import OpenModel, open_models
-from hashshield.models.network_views import NetworkView
+from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.protect import protect
 from hashshield.pipeline.receipt import measure_written

@@ -22,8 +22,8 @@ from hashshield.arrays import Pixels
 from hashshield.attacks.presets import PRESETS
 from hashshield.bench.config import SurvivalConfig
 from hashshield.bench.distortions import noise_of_psnr
-from hashshield.bench.environment import environment
 from hashshield.bench.protecting import SECRET, as_png, photos_below
+from hashshield.bench.results import environment
 from hashshield.errors import UsageError
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.pipeline.execute import make_context

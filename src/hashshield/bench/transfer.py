@@ -21,7 +21,7 @@ from hashshield.bench.experiment import Experiment, anchor_codes, open_experimen
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
 from hashshield.errors import UsageError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.load import OpenModel, open_models
 from hashshield.types import Progress

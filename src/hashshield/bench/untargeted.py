@@ -24,7 +24,7 @@ from hashshield.bench.plots import photo_sheet
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
 from hashshield.bench.searches import Attack, attacks_of, progress_units, run_searches
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.types import GoalKind, Progress
 
 __all__ = ["COLUMNS", "run_traditional", "run_untargeted"]

@@ -10,9 +10,8 @@ from pathlib import Path
 from hashshield.checkpoints.entry import CatalogEntry, is_name, read_entries, write_entry
 from hashshield.config import resolve
 from hashshield.errors import CheckpointError, StorageError
-from hashshield.storage.atomic import put
+from hashshield.storage.atomic import Lock, put
 from hashshield.storage.folder import Folder
-from hashshield.storage.lock import Lock
 from hashshield.storage.os_errors import explain
 from hashshield.storage.snapshot import digest
 

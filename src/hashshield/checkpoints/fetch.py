@@ -9,8 +9,15 @@ from typing import Protocol
 
 from hashshield.checkpoints.cache import digest_of, folder, held
 from hashshield.checkpoints.entry import CatalogEntry, remote
-from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
-from hashshield.checkpoints.transfer import SourceInterruptedError, SourceRejectedError, opened, where
+from hashshield.checkpoints.transfer import (
+    Pace,
+    RetryPolicy,
+    SlowSource,
+    SourceInterruptedError,
+    SourceRejectedError,
+    opened,
+    where,
+)
 from hashshield.config import resolve
 from hashshield.errors import DownloadError, UsageError
 from hashshield.storage import Volume, calls

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from hashshield.errors import UsageError
 from hashshield.fleet import manifest
-from hashshield.fleet.batch import Batch, photo_of
-from hashshield.fleet.manifest import ManifestRow
+from hashshield.fleet.manifest import Batch, ManifestRow, photo_of
 from hashshield.pipeline.copy_places import CopyPlaces, check_output, copy_place
 from hashshield.pipeline.plan import Job, files, may_copy, settings_mismatch
 from hashshield.storage import Store

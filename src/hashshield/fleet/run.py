@@ -13,14 +13,13 @@ from hashshield.errors import FleetError, HashshieldError, UsageError
 from hashshield.fleet.cluster import cluster, require_ray
 from hashshield.pipeline.plan import Job, text_of
 from hashshield.pipeline.protect import check, check_names
-from hashshield.pipeline.turning import Results, results_of
+from hashshield.pipeline.twins import Results, results_of
 from hashshield.storage import Store
-from hashshield.storage.copies import locked, sweep
+from hashshield.storage.atomic import locked, sweep_temporaries
 from hashshield.types import Outcome, Progress, Request
 
 if TYPE_CHECKING:
-    from hashshield.fleet.batch import Batch
-    from hashshield.fleet.manifest import ManifestRow
+    from hashshield.fleet.manifest import Batch, ManifestRow
 
 __all__ = ["protect"]
 
@@ -60,8 +59,8 @@ def protect(
     require_ray()
 
     from hashshield.fleet import manifest
-    from hashshield.fleet.begun import clear
     from hashshield.fleet.plan import check_places, listed, settled_before
+    from hashshield.fleet.worker import clear
 
     check_places(paths, output)
     folder = output / manifest.FOLDER
@@ -91,7 +90,7 @@ def protect(
                 rows[entry.outcome.path] = entry.outcome
                 progress.done(entry.outcome)
             for place in {job.output.parent for job in left if job.output is not None} | {folder}:
-                sweep(place)
+                sweep_temporaries(place)
             clear(folder)
         return sorted(rows.values(), key=lambda row: row.path)
 

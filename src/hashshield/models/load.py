@@ -1,16 +1,17 @@
-"""Open hash networks by name, looked at before use."""
+"""Open hash networks by name, looked at before use, and see photos through the views that a preset promises."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from hashshield.checkpoints.cache import digest_of
@@ -19,15 +20,25 @@ from hashshield.checkpoints.catalog import Reference, resolve
 from hashshield.checkpoints.entry import CatalogEntry
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.backbones import parameters_of
-from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, read_graph
-from hashshield.models.graph_cost import output_width
+from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, output_width, read_graph
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 from hashshield.text import did_you_mean
-from hashshield.transforms import CARD, pillow_view
+from hashshield.transforms import CARD, framed, framing, pillow_view, resized, tensor_view, to_image
+from hashshield.types import Codes
 
-__all__ = ["Hashed", "OpenModel", "build", "open_checkpoint", "open_models"]
+__all__ = [
+    "Hashed",
+    "NetworkView",
+    "OpenModel",
+    "build",
+    "distinct_models",
+    "network_views",
+    "open_checkpoint",
+    "open_models",
+    "views_of",
+]
 
 
 class Hashed(NamedTuple):
@@ -240,3 +251,42 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
         raise CheckpointError(
             f"{source}: {dead} of {model.bits} bits do not react to the image; fetch or train it again"
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkView:
+    """A network and the view through which it sees a photo; see `views.framing`."""
+
+    model: OpenModel
+    view: str = CARD
+
+    @property
+    def side(self) -> int:
+        """Pixels to which the view brings a photo's short side."""
+        return self.model.card.input.resize
+
+    def __call__(self, images: Sequence[Tensor], /) -> Codes:
+        """Hash (1, 3, h, w) images in [0, 1], which may differ in size, with gradients."""
+        view = tensor_view(self.model.card.input, self.view)
+        codes: Codes = self.model.model(torch.cat([view(image) for image in images]))
+        return codes
+
+
+def network_views(models: Sequence[OpenModel], views: Sequence[str] = (CARD,)) -> tuple[NetworkView, ...]:
+    """Return every network in every view, the views of one network together."""
+    return tuple(NetworkView(model, view) for model in models for view in views)
+
+
+def distinct_models(promised_views: Sequence[NetworkView]) -> tuple[OpenModel, ...]:
+    """Return the networks among them, each once."""
+    return tuple({id(each.model): each.model for each in promised_views}.values())
+
+
+def views_of(displayed: Image.Image, promised_views: Sequence[NetworkView]) -> tuple[Tensor, ...]:
+    """Return the (3, h, w) image in [0, 1] that each network view sees of an RGB photo in displayed orientation.
+
+    What several have in common is computed once.
+    """
+    small = cache(lambda height, width: resized(displayed, height, width))
+    framings = [framing(each.view, each.model.card.input, displayed.height, displayed.width) for each in promised_views]
+    return tuple(to_image(framed(displayed, goal, crop, small)) for goal, crop in framings)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from hashshield.errors import CheckpointError
-from hashshield.models.graph import MOST_NODES, Graph, Node
-from hashshield.models.graph_cost import output_width
+from hashshield.models.graph import MOST_NODES, Graph, Node, output_width
 from hashshield.text import clean
 
 __all__ = ["LARGEST_FILE", "check_wire", "packages", "read_onnx"]

@@ -16,9 +16,8 @@ from hashshield.attacks.goals import nearest_class
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
 from hashshield.imaging.formats import read_photo_file
-from hashshield.metrics.hamming import bits_of
-from hashshield.metrics.image import linf_levels, psnr_db, ssim
-from hashshield.metrics.perceptual import perceptual_rows
+from hashshield.metrics.image import linf_levels, perceptual_rows, psnr_db, ssim
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel, open_models

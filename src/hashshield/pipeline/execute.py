@@ -16,13 +16,12 @@ from hashshield.errors import ChangedError, HashshieldError
 from hashshield.imaging.formats import has_credentials, read_photo_file
 from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.attempts import asked_now, kept_of
 from hashshield.pipeline.interrupts import defer_interrupts
-from hashshield.pipeline.plan import Job, already_row, base_fields
+from hashshield.pipeline.networks import witness_name
+from hashshield.pipeline.plan import Job, already_row, asked_now, base_fields, kept_of
 from hashshield.pipeline.rows import details_of, method_of, row_of
 from hashshield.pipeline.targets import goal_for
-from hashshield.pipeline.turning import Results, earlier_record, results_of
-from hashshield.pipeline.witness import witness_name
+from hashshield.pipeline.twins import Results, earlier_record, results_of
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import NewRecord, Snapshot, Store
 from hashshield.types import Outcome, Progress, Request

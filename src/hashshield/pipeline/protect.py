@@ -11,7 +11,7 @@ from hashshield import imaging
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import GoalError, PhotoError, StorageError, UsageError
 from hashshield.pipeline.plan import Job, already_row, plan, prefilter, text_of
-from hashshield.pipeline.turning import results_of
+from hashshield.pipeline.twins import results_of
 from hashshield.storage import SpaceReport, Store, digest, preflight
 from hashshield.types import Outcome, Progress, Request
 
@@ -82,7 +82,7 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
 
         from hashshield.pipeline.execute import make_context
         from hashshield.pipeline.rows import row_of
-        from hashshield.pipeline.turning import results_of
+        from hashshield.pipeline.twins import results_of
         from hashshield.pipeline.work import Source, work
 
         if known is None and request.force:
@@ -102,7 +102,7 @@ def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes | 
 
 def _original_of(data: bytes, store: Store, name: str) -> bytes:
     """The vault's original of an earlier result of which the metadata was edited, or that was turned; else the same."""
-    from hashshield.pipeline.turning import earlier_record
+    from hashshield.pipeline.twins import earlier_record
 
     results = results_of(store)
     if not results:
@@ -117,8 +117,8 @@ def _original_of(data: bytes, store: Store, name: str) -> bytes:
 def check_names(request: Request) -> None:
     """Refuse what can be told without opening a network. Raises UnknownNameError, CheckpointError, GoalError."""
     from hashshield.models.device import choose_device
+    from hashshield.pipeline.networks import witness_name
     from hashshield.pipeline.rows import method_of
-    from hashshield.pipeline.witness import witness_name
 
     for name in request.models:
         full_name(name)

@@ -16,13 +16,11 @@ from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.attacks.grid import grid_size
 from hashshield.errors import BrokenPhotoError, EncodingError
-from hashshield.metrics.image import linf_levels, psnr_db, ssim
-from hashshield.metrics.perceptual import perceptual_rows
+from hashshield.metrics.image import linf_levels, perceptual_rows, psnr_db, ssim
 from hashshield.models.hash_files import displayed_rgb
-from hashshield.models.load import OpenModel
-from hashshield.models.network_views import NetworkView, distinct_models, network_views, views_of
+from hashshield.models.load import NetworkView, OpenModel, distinct_models, network_views, views_of
+from hashshield.pipeline.networks import witness_row
 from hashshield.pipeline.targets import CodeTarget, measure, tolerance_for
-from hashshield.pipeline.witness import witness_row
 from hashshield.transforms import CARD, SQUASH, resized
 from hashshield.transforms.pillow import JPEG_Q75, SERVICES, Transform
 from hashshield.types import PerceptualRow, Receipt, SurvivalRow

@@ -18,7 +18,7 @@ from hashshield.storage.schema import REPAIR
 from hashshield.types import Progress, Restoration
 
 if TYPE_CHECKING:
-    from hashshield.pipeline.turning import Results
+    from hashshield.pipeline.twins import Results
 
 __all__ = ["restore"]
 
@@ -104,7 +104,7 @@ def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -
 
 
 def _results_of(store: Store) -> Results:
-    from hashshield.pipeline.turning import results_of
+    from hashshield.pipeline.twins import results_of
 
     return results_of(store)
 
@@ -115,7 +115,7 @@ def _pixel_digest(results: Callable[[], Results], data: bytes, path: Path) -> st
     Of a result that was turned, the digest from before.
     """
     from hashshield.imaging import pixel_digest, read
-    from hashshield.pipeline.turning import earlier_result
+    from hashshield.pipeline.twins import earlier_result
 
     try:
         photo = read(data, name=str(path))

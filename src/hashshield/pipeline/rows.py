@@ -10,8 +10,7 @@ from hashshield.attacks.perturbation import levels_of
 from hashshield.attacks.presets import preset
 from hashshield.pipeline.plan import base_fields
 from hashshield.pipeline.task import Result
-from hashshield.pipeline.turning import TURNED
-from hashshield.pipeline.twins import twins
+from hashshield.pipeline.twins import TURNED, twins
 from hashshield.storage import digest
 from hashshield.types import Outcome, Receipt, Request
 

@@ -18,7 +18,7 @@ from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_b
 from hashshield.attacks.objectives import Objective
 from hashshield.errors import GoalError, HashshieldError, NotAPhotoError, PhotoError
 from hashshield.imaging.formats import read_photo_file
-from hashshield.metrics.hamming import bits_of, from_hex, to_hex
+from hashshield.metrics.retrieval import bits_of, from_hex, to_hex
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel
 from hashshield.storage import walk

@@ -21,12 +21,11 @@ from hashshield.attacks.presets import Preset
 from hashshield.attacks.search import Execution, SearchConfig
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import displayed_rgb
-from hashshield.models.load import OpenModel
-from hashshield.models.network_views import NetworkView, network_views
+from hashshield.models.load import NetworkView, OpenModel, network_views
 from hashshield.pipeline.plan import open_photo
 from hashshield.pipeline.receipt import WrittenPhoto, measured, read_written
 from hashshield.pipeline.targets import CodeTarget
-from hashshield.pipeline.turning import Earlier, Results, earlier_result
+from hashshield.pipeline.twins import Earlier, Results, earlier_result
 from hashshield.transforms import framing, pillow_view, resized, to_image
 from hashshield.types import Receipt
 

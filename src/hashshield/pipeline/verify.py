@@ -16,7 +16,7 @@ from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError, NotAPhotoError
 from hashshield.imaging.formats import read_photo_file
-from hashshield.metrics.hamming import to_hex
+from hashshield.metrics.retrieval import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
@@ -29,7 +29,7 @@ from hashshield.pipeline.targets import (
     target_for_view,
     tolerance_for,
 )
-from hashshield.pipeline.turning import TURNED, Results, earlier_record, results_of
+from hashshield.pipeline.twins import TURNED, Results, earlier_record, results_of
 from hashshield.storage import FOREIGN, Record, Store, named
 from hashshield.types import CodeRow, GoalSpec, Progress, Verification
 

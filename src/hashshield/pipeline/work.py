@@ -22,10 +22,10 @@ from hashshield.attacks.search import Execution, SearchResult, SearchTask, searc
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError
 from hashshield.models.device import return_freed_memory
+from hashshield.pipeline.networks import witness_bits
 from hashshield.pipeline.receipt import WrittenPhoto, build_receipt
 from hashshield.pipeline.targets import CodeTarget, make_target, target_for_view, tolerance_for
 from hashshield.pipeline.task import ProtectContext, Result, Source, Task, prepare, with_writing_model, write
-from hashshield.pipeline.witness import witness_bits
 from hashshield.types import Receipt, View
 
 __all__ = ["ProtectContext", "Result", "Source", "work"]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from hashshield.storage.arrivals import Arrivals, FileFingerprint
-from hashshield.storage.encryption import volume_encryption
-from hashshield.storage.foreign import FOREIGN
+from hashshield.storage.atomic import check_page, put_page
+from hashshield.storage.folder import is_temporary
 from hashshield.storage.forgetting import needed
-from hashshield.storage.pages import check_page, put_page
-from hashshield.storage.reading import cannot_be_written
-from hashshield.storage.records import NewRecord, Record
+from hashshield.storage.ledger_file import cannot_be_written
 from hashshield.storage.repair import repair, rescued
+from hashshield.storage.schema import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
-from hashshield.storage.space import SpaceReport, Volume, preflight
 from hashshield.storage.store import Store
-from hashshield.storage.temporaries import is_temporary
-from hashshield.storage.vault_folder import default_root
-from hashshield.storage.volumes import ignores_case, may_be_unplugged
-from hashshield.storage.walk import excluded, named, walk
+from hashshield.storage.vault import default_root
+from hashshield.storage.volumes import SpaceReport, Volume, ignores_case, may_be_unplugged, preflight, volume_encryption
+from hashshield.storage.walk import FOREIGN, Arrivals, FileFingerprint, excluded, named, walk
 
 __all__ = [
     "FOREIGN",

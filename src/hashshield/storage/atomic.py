@@ -1,22 +1,99 @@
-"""The one function through which bytes reach disk: temporary file, flush, rename, flush."""
+"""How files are written: by one process at a time, and whole or not at all.
+
+`put` is the one function through which bytes reach disk: temporary file, flush, rename, flush. Copies that no
+ledger is about (a fleet's) and pages for reading go through it too.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
 
-from hashshield.errors import ChangedError
+from filelock import FileLock, Timeout
+
+from hashshield.errors import ChangedError, StorageError, UsageError
 from hashshield.storage import calls
-from hashshield.storage.attributes import Attributes
-from hashshield.storage.folder import Folder
+from hashshield.storage.folder import Attributes, Folder, temporary_name
+from hashshield.storage.os_errors import storage_errors
 
-__all__ = ["PRIVATE", "put"]
+__all__ = [
+    "PRIVATE",
+    "WAIT_SECONDS",
+    "Lock",
+    "check_page",
+    "locked",
+    "put",
+    "put_page",
+    "remove_file",
+    "sweep_temporaries",
+    "write_copy",
+]
 
+WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.01
 # What file systems without hard links say (FAT, some network ones).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 PRIVATE = Attributes(mode=0o600)
+
+
+class Lock:
+    """Excludes other processes, and other threads of this one; may be entered again by the thread that holds it."""
+
+    def __init__(self, path: Path | None, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Open or create the lock file; None where nothing can be written, and only threads need to be kept apart.
+
+        Raises OSError, also for a link in the place of the file.
+        """
+        self._path, self._wait_seconds = path, wait_seconds
+        self._threads = threading.RLock()
+        self._file: FileLock | None = None
+        if path is not None:
+            # Here already, so that a folder which cannot be written is reported by whoever opens it.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+            os.close(os.open(path, flags, 0o600))
+            # Threads take turns at `_threads`; the file is then held for all of this object.
+            self._file = FileLock(path, timeout=wait_seconds, mode=0o600, thread_local=False, fallback_to_soft=False)
+
+    def __enter__(self) -> Lock:
+        self._threads.acquire()
+        try:
+            if self._file is not None:
+                self._file.acquire(poll_interval=_POLL_SECONDS)
+        except Timeout as error:
+            self._threads.release()
+            raise StorageError(
+                f"{self._path}: another HashShield process has held the lock for {self._wait_seconds:.0f} s; "
+                "let it finish or end it, then run again"
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            self._threads.release()
+            reason = getattr(error, "strerror", None) or str(error)
+            raise StorageError(f"{self._path}: cannot be locked ({reason}); choose a folder on a local disk") from error
+        except BaseException:
+            self._threads.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._file is not None:
+                self._file.release()
+        finally:
+            self._threads.release()
+
+    def close(self) -> None:
+        """Let go of the lock file; may be called twice."""
+        if self._file is not None:
+            self._file.release(force=True)
 
 
 def put(
@@ -78,3 +155,72 @@ def _rename_to_new(folder: Folder, temporary: str, name: str) -> None:
         folder.rename(temporary, name)
         return
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder.path / name))
+
+
+def write_copy(path: Path, data: bytes, *, mode: int = 0o600, mtime_ns: int | None = None) -> None:
+    """Make the file hold `data`, whatever was there; folders that are missing are made. Raises StorageError."""
+    with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
+        attributes = Attributes(mode=mode, mtime_ns=mtime_ns)
+        put(folder, path.name, data, temporary=temporary_name(), attributes=attributes)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file; one that is not there is as good as removed. Raises StorageError."""
+    with storage_errors(f"removing {path}"), Folder.open(path.parent) as folder:
+        folder.remove(path.name)
+
+
+def sweep_temporaries(directory: Path) -> None:
+    """Remove what writers that died have left in a folder; nobody may write there now. Raises StorageError."""
+    with storage_errors(f"cleaning {directory}"), Folder.open(directory) as folder:
+        for name in folder.temporaries():
+            folder.remove(name)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made (mode 0700) if need be. Raises StorageError."""
+    with storage_errors(f"opening {directory}"), Folder.made(directory.parent), Folder.made(directory, mode=0o700):
+        lock = Lock(directory / "lock", wait_seconds=0)
+    try:
+        with lock:
+            yield
+    finally:
+        lock.close()
+
+
+def check_page(path: Path, *, mark: bytes | None = None) -> None:
+    """Refuse a place where `put_page` would not write; raises UsageError, StorageError."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: its folder {path.parent} does not exist; make it or name another")
+    with storage_errors(f"looking at {path}"), Folder.open(path.parent) as folder:
+        _is_ours(folder, path, mark)
+
+
+def put_page(path: Path, data: bytes, *, mark: bytes | None = None) -> None:
+    """Write a file of mode 0600; one that is there is replaced only if it begins with `mark`, without a mark never.
+
+    The folder must exist; a link is not followed. Raises UsageError, StorageError.
+    """
+    with storage_errors(f"writing {path}"), Folder.open(path.parent) as folder:
+        there = _is_ours(folder, path, mark)
+        put(folder, path.name, data, temporary=temporary_name(), overwrite=there)
+
+
+def _is_ours(folder: Folder, path: Path, mark: bytes | None) -> bool:
+    """Whether a file of ours is there."""
+    try:
+        regular = stat.S_ISREG(folder.stat(path.name).st_mode)
+    except FileNotFoundError:
+        return False
+    found = b""
+    if regular and mark is not None:
+        descriptor = folder.open_file(path.name)
+        try:
+            found = os.read(descriptor, len(mark))
+        finally:
+            os.close(descriptor)
+    if found != mark:
+        what = "exists" if mark is None else "exists and is none of these pages"
+        raise UsageError(f"{path}: {what}, so it is left as it is; name another file")
+    return True

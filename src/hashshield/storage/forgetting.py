@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hashshield.storage import backup, calls, ledger_file
-from hashshield.storage.error_log import LOG_NAME
+from hashshield.storage import calls, ledger_file, soundness
 from hashshield.storage.folder import Folder
 from hashshield.storage.ledger import Ledger
-from hashshield.storage.os_errors import storage_errors
+from hashshield.storage.os_errors import LOG_NAME, storage_errors
 from hashshield.storage.record_files import RecordFiles
-from hashshield.storage.records import Record
+from hashshield.storage.schema import Record
 from hashshield.storage.vault import Vault
 
 __all__ = ["finish", "left_to_prune", "needed"]
@@ -55,7 +54,7 @@ def finish(root: Path, vault: Vault, ledger: Ledger, files: RecordFiles) -> None
         ledger.deletions.erase(marked)
     files.remove_damaged()
     with storage_errors(f"deleting traces in {root}"), Folder.open(root) as folder:
-        backup.remove(folder)
+        soundness.remove_backups(folder)
         for name in (ledger_file.ASIDE, ledger_file.SALVAGE, ledger_file.PARTIAL, ledger_file.REBUILT):
             for part in ledger_file.with_journals(name):
                 folder.remove(part)
@@ -65,5 +64,5 @@ def finish(root: Path, vault: Vault, ledger: Ledger, files: RecordFiles) -> None
     calls.step("forgetting.scrub", root)
     ledger.deletions.scrub()
     ledger.deletions.scrubbed()
-    backup.make(root, ledger)
+    soundness.make_backup(root, ledger)
     ledger.changed = False

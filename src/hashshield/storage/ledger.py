@@ -12,27 +12,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hashshield.errors import LedgerError, StorageError
-from hashshield.storage import calls, ledger_file, reading
-from hashshield.storage.attempts import AttemptTable
-from hashshield.storage.deletions import DeletionTable
+from hashshield.storage import calls, ledger_file
 from hashshield.storage.folder import Folder
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.record_files import RecordFiles
-from hashshield.storage.records import PendingRecord, Record
 from hashshield.storage.schema import (
-    APPLICATION,
     MIGRATIONS,
     REPAIR,
-    SEALED_SINCE,
     SELECT,
+    PendingRecord,
+    Record,
     check_seals,
     insert,
+    migrate,
     seal,
     seal_originals,
     seal_records,
     text_of,
     to_record,
 )
+from hashshield.storage.tables import AttemptTable, DeletionTable
 
 __all__ = ["Ledger"]
 
@@ -81,13 +80,14 @@ class Ledger:
     def _open_to_read(self) -> None:
         with self._errors():
             ledger_file.check_header(self.path)
-            self._db, self._copied = reading.connect(self.path, version=len(MIGRATIONS))
+            self._db, self._copied = ledger_file.connect_read_only(self.path, version=len(MIGRATIONS))
         try:
             self._db.text_factory = text_of
             with self._errors():
                 ledger_file.check_version(self._db, self.path)
             if self._copied is not None:
-                self._migrate(used=False)
+                with self._transaction("migrate"):
+                    migrate(self._db, self.path, used=False)
         except BaseException:
             self.close()
             raise
@@ -117,7 +117,8 @@ class Ledger:
                 ):
                     self._db.execute(f"PRAGMA {pragma}")
                 self._db.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
-                self._migrate(used=used)
+                with self._transaction("migrate"):
+                    migrate(self._db, self.path, used=used)
         except BaseException:
             self._db.close()
             raise
@@ -348,10 +349,7 @@ class Ledger:
     def integrity_errors(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound. Reads all of it."""
         with self._errors():
-            lines = [line for row in self._db.execute("PRAGMA integrity_check") for line in str(row[0]).splitlines()]
-            said = [line for line in lines if not line.startswith("***")]
-            strays = self._db.execute("PRAGMA foreign_key_check").fetchall()
-        return ([] if said == ["ok"] else said) + [f"row {row[1]} of {row[0]} refers to nothing" for row in strays]
+            return ledger_file.integrity_errors(self._db)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -370,24 +368,6 @@ class Ledger:
     def _all(self, clause: str, *values: object) -> list[Record]:
         with self._errors():
             return [to_record(row) for row in self._db.execute(SELECT + clause, values)]
-
-    def _migrate(self, *, used: bool) -> None:
-        with self._transaction("migrate"):
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if version == len(MIGRATIONS):
-                return
-            if used and (version == 0 or self._db.execute("SELECT 1 FROM records LIMIT 1").fetchone() is None):
-                # Later formats need no such rule: the records tell. There, an original alone is what a first run leaves
-                # that was killed before it announced anything.
-                raise LedgerError(f"{self.path}: the ledger has no records, but originals are in the vault; {REPAIR}")
-            for statements in MIGRATIONS[version:]:
-                for statement in statements:
-                    self._db.execute(statement)
-            if version < SEALED_SINCE:
-                seal_originals(self._db, [row[0] for row in self._db.execute("SELECT id FROM originals").fetchall()])
-                seal_records(self._db, [row[0] for row in self._db.execute("SELECT id FROM records").fetchall()])
-            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            self._db.execute(f"PRAGMA application_id = {APPLICATION | len(MIGRATIONS)}")
 
     @contextmanager
     def _transaction(self, name: str) -> Iterator[None]:

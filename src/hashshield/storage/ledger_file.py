@@ -1,9 +1,12 @@
-"""The ledger as a file: what tells a sound one from one that is lost, damaged or from a newer version."""
+"""The ledger as a file: sound, lost, damaged, from a newer version, or in a vault that cannot be written."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hashshield.errors import LedgerError, StorageError
 from hashshield.storage.os_errors import storage_errors
@@ -18,9 +21,12 @@ __all__ = [
     "PARTIAL",
     "REBUILT",
     "SALVAGE",
+    "cannot_be_written",
     "check_header",
     "check_version",
+    "connect_read_only",
     "explained",
+    "integrity_errors",
     "is_empty",
     "mended_header",
     "sealed",
@@ -52,6 +58,7 @@ _DAMAGE = (
     "unknown database",
 )
 """How SQLite words damage that it reports as a mistake of the caller."""
+_WRITE_JOURNALS = ("-wal", "-journal")
 
 
 def with_journals(name: str) -> tuple[str, ...]:
@@ -133,3 +140,57 @@ def explained(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> 
         f"{path}: the ledger cannot be used ({text}); make sure its disk has space and its folder can be written; "
         f"if both are so, {REPAIR}"
     )
+
+
+def cannot_be_written(root: Path) -> bool:
+    """Return whether a vault folder is there and this process, as who it acts, may not write to it or its ledger."""
+    effective = os.access in os.supports_effective_ids
+    places = [place for place in (root, root / "originals", root / "ledger.sqlite") if place.exists()]
+    return not all(os.access(place, os.W_OK, effective_ids=effective) for place in places)
+
+
+def connect_read_only(path: Path, *, version: int) -> tuple[sqlite3.Connection, TemporaryDirectory[str] | None]:
+    """Open a ledger file to read it; returns the connection, and the folder to remove after it if there is one.
+
+    SQLite cannot read a file beside which it may make no journal, unless it is told that nobody changes it; that would
+    leave out what a journal still holds. So with a journal, or a format older than `version`, a private copy is opened.
+    Raises OSError, sqlite3.DatabaseError.
+    """
+    journals = [file for file in (path.with_name(path.name + end) for end in _WRITE_JOURNALS) if _size(file) > 0]
+    if path.exists() and not journals:
+        database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            (found,) = database.execute("PRAGMA user_version").fetchone()
+        except BaseException:
+            database.close()
+            raise
+        if found >= version:
+            return database, None
+        database.close()
+    folder = TemporaryDirectory(prefix="hashshield-")
+    try:
+        copy = Path(folder.name) / path.name
+        for file in (path, *journals):
+            if file.exists():
+                shutil.copyfile(file, copy.with_name(file.name))
+        return sqlite3.connect(copy, isolation_level=None, check_same_thread=False), folder
+    except BaseException:
+        folder.cleanup()
+        raise
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def integrity_errors(db: sqlite3.Connection) -> list[str]:
+    """Return what SQLite finds wrong with a ledger; empty when it is sound. Reads all of it."""
+    lines = [line for row in db.execute("PRAGMA integrity_check") for line in str(row[0]).splitlines()]
+    said = [line for line in lines if not line.startswith("***")]
+    strays = db.execute("PRAGMA foreign_key_check").fetchall()
+    return ([] if said == ["ok"] else said) + [f"row {row[1]} of {row[0]} refers to nothing" for row in strays]

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from hashshield.storage import atomic
-from hashshield.storage.folder import Folder
+from hashshield.storage.folder import Folder, temporary_name
 from hashshield.storage.os_errors import storage_errors
-from hashshield.storage.records import Record, RecordState
+from hashshield.storage.schema import Record, RecordState
 from hashshield.storage.snapshot import digest, read_file
-from hashshield.storage.temporaries import temporary_name
 
 __all__ = ["DAMAGED", "RecordFile", "RecordFiles", "decode", "encode"]
 

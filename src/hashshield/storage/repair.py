@@ -14,16 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from hashshield.errors import StorageError
-from hashshield.storage import calls, ledger_file, vault_folder
+from hashshield.storage import calls, ledger_file
+from hashshield.storage.atomic import Lock
 from hashshield.storage.folder import Folder
 from hashshield.storage.forgetting import needed
 from hashshield.storage.ledger import Ledger
-from hashshield.storage.lock import Lock
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.salvage import Salvaged, gather
 from hashshield.storage.store import Store
-from hashshield.storage.vault import Vault
+from hashshield.storage.vault import Vault, default_root, prepare_folder
 from hashshield.types import Repaired
 
 __all__ = ["repair", "rescued"]
@@ -38,10 +38,10 @@ def repair(root: Path | None = None, *, dry_run: bool = False) -> list[Repaired]
     Can be interrupted anywhere and called again. Raises StorageError, also for a ledger from a newer version, which is
     left untouched.
     """
-    named = vault_folder.default_root() if root is None else root
+    named = default_root() if root is None else root
     if not named.exists():
         raise StorageError(f"{named}: no vault is there; name the one to repair with --vault")
-    real, _ = vault_folder.prepare(named)
+    real, _ = prepare_folder(named)
     with storage_errors(f"opening the vault folder {real}"):
         lock = Lock(real / "lock")
     try:
@@ -170,7 +170,7 @@ def _put_in_place(root: Path, *, again: bool) -> None:
 @contextmanager
 def rescued(root: Path | None = None) -> Iterator[Store]:
     """Open a vault without its ledger, to read from: the rows are those a repair would find. Raises StorageError."""
-    real, _ = vault_folder.prepare(vault_folder.default_root() if root is None else root)
+    real, _ = prepare_folder(default_root() if root is None else root)
     with storage_errors(f"opening the vault folder {real}"):
         lock = Lock(real / "lock")
     try:

@@ -15,14 +15,12 @@ from typing import Any
 
 from hashshield.errors import LedgerError, StorageError
 from hashshield.storage import calls, ledger_file, soundness
-from hashshield.storage.deletions import Marked
-from hashshield.storage.folder import Folder
+from hashshield.storage.folder import Folder, is_temporary
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.record_files import RecordFile, RecordFiles
-from hashshield.storage.records import Record
-from hashshield.storage.schema import COLUMNS, record_of, seal, text_of
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.schema import COLUMNS, Record, record_of, seal, text_of
+from hashshield.storage.tables import Marked
 from hashshield.storage.vault import Vault
 
 __all__ = ["Salvaged", "gather"]

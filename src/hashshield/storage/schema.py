@@ -1,8 +1,4 @@
-"""The ledger's tables, how they came to be, and how a row becomes a value.
-
-Every row of `records`, `originals` and `deletions` carries a seal, the SHA-256 of its other columns, so that a changed
-byte is noticed before anything is done by it.
-"""
+"""The ledger's format: its rows as values, its tables, and the seals that tell a row as it was written."""
 
 from __future__ import annotations
 
@@ -10,12 +6,12 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hashshield.errors import LedgerError
-from hashshield.storage.records import PendingRecord, Record, RecordState
 
 __all__ = [
     "APPLICATION",
@@ -24,8 +20,14 @@ __all__ = [
     "REPAIR",
     "SEALED_SINCE",
     "SELECT",
+    "NewRecord",
+    "PendingRecord",
+    "Record",
+    "RecordKind",
+    "RecordState",
     "check_seals",
     "insert",
+    "migrate",
     "record_of",
     "seal",
     "seal_originals",
@@ -35,6 +37,11 @@ __all__ = [
     "values_of",
 ]
 
+RecordKind = Literal["protect", "copy", "restore"]
+"""What was done: a photo replaced in place, a protected copy written elsewhere, an original brought back."""
+
+RecordState = Literal["intent", "done", "restored"]
+"""Announced; carried out; carried out and later taken back."""
 REPAIR = "run hashshield originals repair"
 """What to do about a ledger that is lost or damaged."""
 
@@ -116,6 +123,85 @@ SELECT = (
     " FROM records LEFT JOIN originals ON originals.id = records.original "
 )
 _WIDTH = COLUMNS.count(",") + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing done to one file."""
+
+    id: int
+    kind: RecordKind
+    state: RecordState
+    path: Path
+    """Absolute, as of then."""
+    sha256_before: str
+    """The original's digest: what `restore` goes back to. For a restore, the digest of what it replaced."""
+    sha256_replaced: str | None
+    """What the file held just before; other than `sha256_before` when a protected file was protected anew.
+    None: there was no file."""
+    sha256_after: str
+    pixels_after: str | None
+    """Digest of the decoded pixels written, to recognise a file of which only the metadata was edited."""
+    original: str | None
+    """Vault id of the original; None when none was kept."""
+    kept: str | None
+    """Vault id of what was replaced, where that was neither the original nor a recorded result (an edit)."""
+    pruned: bool
+    """The original was kept, and deleted at the user's wish since."""
+    created: str
+    """ISO 8601, UTC."""
+    tool: str
+    """Version that did it."""
+    run: str
+    """One id per process run."""
+    mode: int
+    """The original's permission bits."""
+    mtime_ns: int
+    """The original's modification time."""
+    size: int
+    """The original's size in bytes."""
+    undoes: int | None
+    """For a restore: the row it takes back."""
+    details: Mapping[str, Any] = field(hash=False)
+    """What the pipeline had to say, as it said it; the ledger does not look inside."""
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the original was kept and not pruned."""
+        return self.original is not None and not self.pruned
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """What the pipeline adds to what the store finds out itself."""
+
+    pixels_after: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """JSON-serialisable."""
+    again: Record | None = None
+    """The earlier row whose original was protected anew; its original stays the one `restore` goes back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRecord:
+    """A row about to be written; fields as in Record."""
+
+    kind: RecordKind
+    path: Path
+    sha256_after: str
+    created: str
+    tool: str
+    run: str
+    sha256_before: str = ""
+    sha256_replaced: str | None = None
+    pixels_after: str | None = None
+    original: str | None = None
+    kept: str | None = None
+    mode: int = 0o600
+    mtime_ns: int = 0
+    size: int = 0
+    undoes: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def seal(*values: object) -> str:
@@ -221,3 +307,25 @@ def seal_originals(db: sqlite3.Connection, names: Iterable[str]) -> None:
         row = db.execute("SELECT id, size, pruned FROM originals WHERE id = ?", (name,)).fetchone()
         if row is not None:
             db.execute("UPDATE originals SET seal = ? WHERE id = ?", (seal(*row), name))
+
+
+def migrate(db: sqlite3.Connection, path: Path, *, used: bool) -> None:
+    """Bring a ledger to the newest format, within a transaction of the caller's; `path` is for messages.
+
+    `used` says that originals are kept. Raises LedgerError if a ledger of an earlier format lost their rows.
+    """
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version == len(MIGRATIONS):
+        return
+    if used and (version == 0 or db.execute("SELECT 1 FROM records LIMIT 1").fetchone() is None):
+        # Later formats need no such rule: the records tell. There, an original alone is what a first run leaves that
+        # was killed before it announced anything.
+        raise LedgerError(f"{path}: the ledger has no records, but originals are in the vault; {REPAIR}")
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            db.execute(statement)
+    if version < SEALED_SINCE:
+        seal_originals(db, [row[0] for row in db.execute("SELECT id FROM originals").fetchall()])
+        seal_records(db, [row[0] for row in db.execute("SELECT id FROM records").fetchall()])
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    db.execute(f"PRAGMA application_id = {APPLICATION | len(MIGRATIONS)}")

@@ -1,19 +1,34 @@
-"""Step one of the in-place protocol: what a file held, and which file it was."""
+"""The in-place protocol before the first write: what a file held, what is refused, and the same file found again."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hashshield.errors import ChangedError, NotAPhotoError, PhotoError
-from hashshield.storage.folder import Folder
-from hashshield.storage.os_errors import explain
+from hashshield.errors import ChangedError, NotAPhotoError, PhotoError, StorageError
+from hashshield.storage.folder import Attributes, Folder
+from hashshield.storage.os_errors import explain, storage_errors
 
-__all__ = ["LIMIT_BYTES", "Accept", "Snapshot", "digest", "read_file", "read_snapshot", "snapshot_of"]
+__all__ = [
+    "LIMIT_BYTES",
+    "Accept",
+    "Permissions",
+    "Snapshot",
+    "Target",
+    "digest",
+    "opened_target",
+    "read_file",
+    "read_snapshot",
+    "require_ours",
+    "require_outside",
+    "require_replaceable",
+    "snapshot_of",
+]
 
 LIMIT_BYTES = 1 << 30
 """Files larger than this are not read: no photograph is, and two copies must fit into memory."""
@@ -31,6 +46,8 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_WRITE_BITS = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +173,120 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
         return
     kind = next((words for test, words in _KINDS if test(status.st_mode)), "no regular file")
     raise PhotoError(f"{path}: is {kind}; name a regular file")
+
+
+def require_replaceable(
+    folder: Folder, name: str, status: os.stat_result, *, break_links: bool, allow_root: bool
+) -> None:
+    """Refuse read-only files, hard links, and root's work in folders of others; raises StorageError."""
+    path = folder.path / name
+    if status.st_nlink > 1 and not break_links:
+        raise StorageError(
+            f"{path}: has {status.st_nlink} names (hard links), and replacing one would part it from the others; "
+            "give --break-links to do so, or copy the photo first"
+        )
+    if not status.st_mode & _WRITE_BITS:
+        raise StorageError(f"{path}: is read-only, which is respected; make it writable to have it changed")
+    if not folder.may_write(name):
+        raise StorageError(f"{path}: may not be written by this user; run as its owner")
+    if not allow_root:
+        require_ours(folder)
+
+
+def require_ours(folder: Folder) -> None:
+    """Refuse to work as root in a folder where another user can swap files; raises StorageError."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    status = folder.status()
+    # The sticky bit of /tmp keeps others from renaming our files, not from making links that wait for us.
+    if status.st_uid != 0 or status.st_mode & _OTHERS_WRITE:
+        raise StorageError(
+            f"{folder.path}: other users can write to this folder, and root should not work there; "
+            "run as the photos' owner, or give --allow-root"
+        )
+
+
+def require_outside(path: Path, root: Path) -> None:
+    """Refuse to change what belongs to the vault itself; raises StorageError."""
+    if path.is_relative_to(root):
+        raise StorageError(f"{path}: belongs to the vault {root}, whose files are never changed")
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the user allowed that is refused otherwise."""
+
+    break_links: bool = False
+    allow_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file about to be replaced: its folder held open, its content and identity confirmed."""
+
+    folder: Folder
+    name: str
+    source: Snapshot
+    status: os.stat_result
+    attributes: Attributes
+
+    def check(self) -> None:
+        """Raise ChangedError unless the name still leads to this very file, unchanged."""
+        path = self.source.path
+        try:
+            now = self.folder.stat(self.name)
+            folder_now = self.folder.path.stat()
+        except OSError as error:
+            raise ChangedError(f"{path}: is gone or was moved since it was read; nothing was changed") from error
+        if _identity(now) != _identity(self.status) or not os.path.samestat(folder_now, self.folder.status()):
+            raise ChangedError(f"{path}: changed while it was being replaced; it was left as it is, run again")
+
+
+@contextmanager
+def opened_target(source: Snapshot, allowed: Permissions, *, root: Path) -> Iterator[Target]:
+    """Open the folder again, prove it and the file the same as when read, and refuse what policy refuses.
+
+    `root` is the vault, whose own files are no targets. Raises ChangedError, StorageError.
+    """
+    path = source.path
+    require_outside(path, root)
+    with storage_errors(f"writing {path}"):
+        try:
+            folder = Folder.open(path.parent)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ChangedError(f"{path}: its folder is gone or was moved since it was read") from error
+        with folder:
+            held = folder.status()
+            if (held.st_dev, held.st_ino) != (source.folder_dev, source.folder_inode):
+                raise ChangedError(f"{path}: its folder is another one now than when it was read")
+            target = _confirmed(folder, source)
+            require_replaceable(
+                folder,
+                path.name,
+                target.status,
+                break_links=allowed.break_links,
+                allow_root=allowed.allow_root,
+            )
+            yield target
+
+
+def _confirmed(folder: Folder, source: Snapshot) -> Target:
+    path = source.path
+    try:
+        descriptor = folder.open_file(path.name)
+    except OSError as error:
+        raise ChangedError(f"{path}: cannot be opened as when it was read: {explain(error)}") from error
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino, status.st_size) != (source.dev, source.inode, source.size):
+            raise ChangedError(f"{path}: was replaced or changed since it was read; it was left as it is, run again")
+        # Times alone do not decide: a tool may touch the file without changing it, or change it within one tick.
+        if digest(read_file(descriptor, LIMIT_BYTES)) != source.sha256:
+            raise ChangedError(f"{path}: its content changed since it was read; it was left as it is, run again")
+        return Target(folder, path.name, source, status, Attributes.of(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

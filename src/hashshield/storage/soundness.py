@@ -1,21 +1,26 @@
-"""Whether the ledger can be believed: SQLite's own look at the file, each row's seal, and the records beside originals.
+"""Whether the ledger can be believed, and the copies of it for when it cannot.
 
-Protecting on the word of a ledger that lost a row would change a photo on top of a change, and keep the changed one as
-its original.
+It can where SQLite finds the file whole, each row has its seal, and the records beside originals agree. Protecting
+on the word of a ledger that lost a row would change a photo on top of a change, and keep the changed one as its
+original.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hashshield.errors import LedgerError
-from hashshield.storage import ledger_file
+from hashshield.storage import calls, ledger_file
+from hashshield.storage.folder import Folder, temporary_name
 from hashshield.storage.ledger import Ledger
+from hashshield.storage.ledger_file import BACKUPS
+from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.record_files import RecordFile, RecordFiles
 from hashshield.storage.schema import REPAIR
 from hashshield.storage.vault import Vault
 
-__all__ = ["integrity_errors", "reconcile", "require_ledger"]
+__all__ = ["integrity_errors", "make_backup", "reconcile", "remove_backups", "require_ledger"]
 
 
 def require_ledger(root: Path, vault: Vault, files: RecordFiles) -> None:
@@ -63,3 +68,37 @@ def reconcile(ledger: Ledger, files: RecordFiles) -> None:
             files.follow(row)
         if right is not None and len(found) > 1:
             files.remove(file for file in found if file != right)
+
+
+def make_backup(root: Path, ledger: Ledger) -> None:
+    """Copy the ledger, mode 0600, and put the copy in the place of the newest, which becomes the older one.
+
+    Only to be called under the lock. Raises StorageError.
+    """
+    newest, older = BACKUPS
+    calls.step("ledger.backup", ledger.path)
+    temporary = temporary_name()
+    with storage_errors(f"backing up the ledger {ledger.path}"), Folder.open(root) as folder:
+        try:
+            # Made here and not by SQLite, which would use the umask.
+            os.close(folder.create(temporary))
+            ledger.backup(root / temporary)
+            descriptor = folder.reopen(temporary)
+            try:
+                calls.sync(descriptor)
+            finally:
+                os.close(descriptor)
+            if newest in folder.names():
+                folder.rename(newest, older)
+            folder.rename(temporary, newest)
+        except BaseException:
+            folder.remove(temporary)
+            raise
+        folder.sync()
+    calls.step("ledger.backup.done", ledger.path)
+
+
+def remove_backups(folder: Folder) -> None:
+    """Remove all copies; raises OSError."""
+    for name in BACKUPS:
+        folder.remove(name)

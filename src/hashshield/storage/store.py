@@ -13,20 +13,16 @@ from types import TracebackType
 from typing import Any
 
 from hashshield.errors import LedgerError, NotAPhotoError, StorageError
-from hashshield.storage import backup, forgetting, recover, restoring, secret, soundness, vault_folder
-from hashshield.storage.attributes import Attributes
-from hashshield.storage.error_log import ErrorLog
-from hashshield.storage.folder import Folder
+from hashshield.storage import forgetting, recover, soundness
+from hashshield.storage.atomic import Lock
+from hashshield.storage.folder import Attributes, Folder
 from hashshield.storage.ledger import Ledger
-from hashshield.storage.lock import Lock
-from hashshield.storage.os_errors import storage_errors
-from hashshield.storage.reading import cannot_be_written
+from hashshield.storage.ledger_file import cannot_be_written
+from hashshield.storage.os_errors import ErrorLog, storage_errors
 from hashshield.storage.record_files import RecordFiles
-from hashshield.storage.records import NewRecord, Record
-from hashshield.storage.schema import REPAIR
-from hashshield.storage.snapshot import Accept, Snapshot, digest, read_snapshot
-from hashshield.storage.target import Permissions
-from hashshield.storage.vault import Vault
+from hashshield.storage.schema import REPAIR, NewRecord, Record
+from hashshield.storage.snapshot import Accept, Permissions, Snapshot, digest, read_snapshot
+from hashshield.storage.vault import Vault, default_root, load_key, open_folder_read_only, prepare_folder
 from hashshield.storage.volumes import is_local, volume_notices
 from hashshield.storage.writer import Writer
 from hashshield.types import Restoration
@@ -69,10 +65,10 @@ class Store:
         cannot be written is then read as it is. Raises LedgerError for a ledger that is lost or
         cannot be read, StorageError.
         """
-        root = vault_folder.default_root() if root is None else root
+        root = default_root() if root is None else root
         if reading and cannot_be_written(root):
             return cls._open_to_read(root)
-        real, notices = vault_folder.prepare(root)
+        real, notices = prepare_folder(root)
         notices += volume_notices(real)
         with storage_errors(f"opening the vault folder {real}"):
             lock = Lock(real / "lock")
@@ -95,7 +91,7 @@ class Store:
 
     @classmethod
     def _open_to_read(cls, root: Path) -> Store:
-        real, notices = vault_folder.open_read_only(root)
+        real, notices = open_folder_read_only(root)
         ledger = Ledger(real, wal=False, read_only=True)
         try:
             left = len(ledger.open_intents())
@@ -136,7 +132,7 @@ class Store:
             if left:
                 self.finish()
             if self.ledger.changed:
-                backup.make(self.root, self.ledger)
+                soundness.make_backup(self.root, self.ledger)
 
     def integrity_errors(self) -> list[str]:
         """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
@@ -185,7 +181,7 @@ class Store:
                 self._key = secrets.token_bytes(32)
             if self._key is None:
                 with self.lock, storage_errors(f"opening {self.root}"), Folder.open(self.root) as folder:
-                    self._key = secret.load_key(folder)
+                    self._key = load_key(folder)
             return self._key
 
     def known(self, sha256: str, pixel_digest: str | None = None) -> Record | None:
@@ -275,7 +271,7 @@ class Store:
         dry_run: bool = False,
         break_links: bool = False,
         allow_root: bool = False,
-        pixel_digest: restoring.PixelDigest | None = None,
+        pixel_digest: recover.PixelDigest | None = None,
         accept: Accept | None = None,
     ) -> Restoration:
         """Put the original back in the place of a protected file, or of one that was deleted.
@@ -289,18 +285,18 @@ class Store:
         with self.lock:
             source = None
             if os.path.lexists(path):
-                wanted = None if restoring.recorded(self.ledger, path) else accept
+                wanted = None if recover.recorded_at(self.ledger, path) else accept
                 try:
                     source = read_snapshot(path, follow=follow, within=within, accept=wanted)
                 except NotAPhotoError as error:
                     return Restoration(
                         str(path), "failed" if follow else "skipped", reason=str(error) if follow else "not an image"
                     )
-                finding = restoring.find(
+                finding = recover.find_original(
                     self.ledger, self.vault, source, named=follow, force=force, pixel_digest=pixel_digest
                 )
             else:
-                finding = restoring.find_missing(self.ledger, self.vault, path)
+                finding = recover.find_original_of_missing(self.ledger, self.vault, path)
             record = finding.record
             if record is None:
                 return Restoration(str(path), "failed" if finding.failed else "skipped", reason=finding.reason)

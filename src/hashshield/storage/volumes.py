@@ -1,13 +1,35 @@
-"""What kind of disk a folder lies on, as far as it matters for safety."""
+"""The disk a folder lies on: its file system, whether it is encrypted, and whether it has room, as far as known."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import struct
+import subprocess
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["ignores_case", "is_local", "may_be_unplugged", "mount_of", "volume_notices"]
+from hashshield.storage.os_errors import storage_errors
+
+if TYPE_CHECKING:
+    from hashshield.storage.store import Store
+
+__all__ = [
+    "Encryption",
+    "SpaceReport",
+    "Volume",
+    "ignores_case",
+    "is_local",
+    "may_be_unplugged",
+    "mount_of",
+    "preflight",
+    "volume_encryption",
+    "volume_notices",
+]
 
 # Where memory-mapped shared files are known to work, which write-ahead logs need; anything else is taken for remote.
 _LOCAL = frozenset(
@@ -36,6 +58,21 @@ _SYNCED_NAMES = re.compile(
     re.IGNORECASE,
 )
 _SYNCED_MARKERS = (".stfolder", ".dropbox", ".dropbox.cache", ".sync", ".owncloudsync.log")
+_ENCRYPTED_TYPES = frozenset(
+    {"ecryptfs", "fuse.cryfs", "fuse.encfs", "fuse.gocryptfs", "fuse.securefs", "fuse.veracrypt"}
+)
+_GET_FLAGS = 0x80086601
+"""FS_IOC_GETFLAGS where a long has eight bytes."""
+_ENCRYPTED_FLAG = 0x800
+"""FS_ENCRYPT_FL: the folder is encrypted by fscrypt."""
+_SECONDS = 5
+
+Run = Callable[[Sequence[str]], "str | None"]
+"""Runs a command and returns what it prints; None if it cannot be run or fails."""
+_GROWTH = 1.5
+"""A protected file is at most this much larger than its original, generously."""
+_RESERVE_BYTES = 16 << 20
+"""For the ledger, and so as not to fill a disk to its last byte."""
 
 
 def mount_of(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> tuple[Path, str] | None:
@@ -123,3 +160,209 @@ def _synced(root: Path) -> Path | None:
 
 def _unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """What is known of a volume."""
+
+    encrypted: bool | None
+    """None: it cannot be told."""
+    how: str
+    """By what, or why it cannot be told."""
+
+
+def volume_encryption(
+    folder: Path,
+    *,
+    platform: str = sys.platform,
+    sys_root: Path = Path("/sys"),
+    mountinfo: Path = Path("/proc/self/mountinfo"),
+    run: Run | None = None,
+    device_of: Callable[[Path], int] | None = None,
+) -> Encryption:
+    """Return whether the volume of `folder` is encrypted; self-encrypting drives cannot be told from others.
+
+    The rest is for tests: where the system tells, how commands are run, and the device number of a device file.
+    """
+    if platform.startswith("linux"):
+        return _linux(folder, sys_root, mountinfo, device_of or _device_of)
+    if platform == "darwin":
+        return _macos(folder, run or _run)
+    return Encryption(None, f"this cannot be told on {platform}")
+
+
+def _linux(folder: Path, sys_root: Path, mountinfo: Path, device_of: Callable[[Path], int]) -> Encryption:
+    mount = mount_of(folder, mountinfo=mountinfo)
+    if mount is not None and mount[1] in _ENCRYPTED_TYPES:
+        return Encryption(True, mount[1])
+    if _has_policy(folder):
+        return Encryption(True, "fscrypt")
+    device = folder.stat().st_dev
+    if os.major(device) == 0:
+        # Of file systems that span devices, or lie on none, the folder does not name one.
+        device = _source_device(folder, mountinfo, device_of)
+    block = sys_root / "dev" / "block" / f"{os.major(device)}:{os.minor(device)}"
+    if not device or not block.exists():
+        kind = "its file system" if mount is None else f"the file system {mount[1]}"
+        return Encryption(None, f"{kind} does not name a disk")
+    found = _crypt(block)
+    return Encryption(True, "dm-crypt") if found else Encryption(False, "no dm-crypt below it, and no fscrypt")
+
+
+def _crypt(block: Path) -> bool:
+    """Whether a block device, or one it is made of, is a dm-crypt mapping; all of several must be."""
+    try:
+        if (block / "dm" / "uuid").read_text(encoding="utf-8").startswith("CRYPT-"):
+            return True
+    except OSError:
+        pass
+    try:
+        below = list((block / "slaves").iterdir())
+    except OSError:
+        return False
+    return bool(below) and all(_crypt(device) for device in below)
+
+
+def _source_device(folder: Path, mountinfo: Path, device_of: Callable[[Path], int]) -> int:
+    """Return the device number of the disk a mount names; 0 where it names none."""
+    mount = mount_of(folder, mountinfo=mountinfo)
+    if mount is None:
+        return 0
+    for line in mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split(" ")[4:5] == [str(mount[0])] and len(after.split(" ")) > 1:
+            try:
+                return device_of(Path(after.split(" ")[1]))
+            except OSError:
+                return 0
+    return 0
+
+
+def _device_of(path: Path) -> int:
+    return path.stat().st_rdev
+
+
+def _has_policy(folder: Path) -> bool:
+    if sys.platform != "linux" or struct.calcsize("l") != 8:
+        return False
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0)))[0]
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return bool(flags & _ENCRYPTED_FLAG)
+
+
+def _macos(folder: Path, run: Run) -> Encryption:
+    said = run(["diskutil", "info", str(folder)]) or ""
+    found = re.search(r"^\s*(?:FileVault|Encrypted):\s*(Yes|No)", said, re.MULTILINE)
+    if found:
+        return Encryption(found[1] == "Yes", "as diskutil says")
+    said = run(["fdesetup", "status"]) or ""
+    # It speaks of the startup volume only.
+    if re.search(r"FileVault is (On|Off)", said) and not str(folder).startswith("/Volumes/"):
+        return Encryption("FileVault is On" in said, "as fdesetup says of FileVault")
+    return Encryption(None, "neither diskutil nor fdesetup tells")
+
+
+def _run(command: Sequence[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One disk and what it is asked to hold, in bytes."""
+
+    folder: Path
+    needed: int
+    free: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether it fits, with a reserve."""
+        return self.needed + _RESERVE_BYTES <= self.free
+
+    @property
+    def more_than_half(self) -> bool:
+        """Whether more than half of what is free would be used."""
+        return 2 * self.needed > self.free
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceReport:
+    """The volumes involved, each once."""
+
+    volumes: tuple[Volume, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether every volume has room."""
+        return all(volume.enough for volume in self.volumes)
+
+    @property
+    def more_than_half(self) -> bool:
+        """Whether any volume would lose more than half of its free space."""
+        return any(volume.more_than_half for volume in self.volumes)
+
+    @property
+    def reason(self) -> str | None:
+        """What is short and what to do; None when there is room."""
+        for volume in self.volumes:
+            if not volume.enough:
+                return (
+                    f"{volume.folder}: needs {_megabytes(volume.needed + _RESERVE_BYTES)} and has "
+                    f"{_megabytes(volume.free)} free; free some space, choose another folder with --vault, "
+                    "or protect fewer photos at a time"
+                )
+        return None
+
+
+def preflight(
+    total_bytes: int,
+    store: Store,
+    *,
+    folders: Iterable[Path] = (),
+    largest_bytes: int | None = None,
+    backup: bool = True,
+) -> SpaceReport:
+    """Compare what a run needs at most with what is free.
+
+    The vault needs `total_bytes`, the sum of the photos (nothing without `backup`); each volume that holds `folders`
+    needs room for one temporary copy of the largest photo and for the growth of all. A folder that is gone needs
+    nothing: what is said of its photos is each photo's own. Raises StorageError.
+    """
+    largest = total_bytes if largest_bytes is None else largest_bytes
+    needs: dict[int, tuple[Path, int]] = {}
+    devices: set[int] = set()
+    with storage_errors("asking for free space"):
+        wanted = [(store.root, store.root.stat().st_dev, total_bytes if backup else 0)]
+        for folder in folders:
+            try:
+                device = folder.stat().st_dev
+            except OSError:
+                continue
+            if device not in devices:
+                devices.add(device)
+                wanted.append((folder, device, int(_GROWTH * largest) + int((_GROWTH - 1) * total_bytes)))
+        for folder, device, needed in wanted:
+            first, sum_so_far = needs.get(device, (folder, 0))
+            needs[device] = (first, sum_so_far + needed)
+        return SpaceReport(
+            tuple(Volume(folder, needed, shutil.disk_usage(folder).free) for folder, needed in needs.values())
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

@@ -1,19 +1,92 @@
-"""Files below a folder, in a fixed order, without following a single link."""
+"""Files below a folder: in a fixed order, without following a link, and those that have arrived completely.
+
+What other programs look after (trash, old versions, thumbnails, photo libraries) is passed over unless named.
+"""
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PureWindowsPath
+from typing import NamedTuple
 
-from hashshield.storage.foreign import is_foreign
-from hashshield.storage.temporaries import is_temporary
+from hashshield.storage.folder import Folder, is_temporary
 
-__all__ = ["excluded", "named", "walk"]
+__all__ = ["FOREIGN", "Arrivals", "FileFingerprint", "excluded", "is_foreign", "named", "walk"]
 
+FOREIGN = "belongs to another program (trash, old versions, thumbnails or a photo library); name it to have it changed"
+"""Why such a place is left alone."""
+
+_NAMES = frozenset(
+    {
+        # Old versions and marks of synchronising programs, snapshots of file systems.
+        ".stversions",
+        ".stfolder",
+        ".sync",
+        ".dropbox.cache",
+        ".snapshot",
+        ".snapshots",
+        "#snapshot",
+        "@recently-snapshot",
+        # Thumbnails of network drives, desktops and albums.
+        "@eadir",
+        "@__thumb",
+        ".@__thumb",
+        ".thumbnails",
+        ".sh_thumbnails",
+        ".thumbs",
+        ".thumb",
+        ".picasaoriginals",
+        "ipod photo cache",
+        # Trash.
+        ".trash",
+        ".trashes",
+        "$recycle.bin",
+        "recycler",
+        "#recycle",
+        "@recycle",
+        ".recycle",
+        ".dtrash",
+        ".local/share/trash",
+        # Histories of version control.
+        ".git",
+        ".hg",
+        ".svn",
+        ".bzr",
+    }
+)
+_BEGINNINGS = (".trash-", ".trashed-", ".pending-")
+"""Trash of another user or volume (freedesktop.org), and files of Android that are deleted or not complete."""
+_ENDINGS = (
+    # Apple Photos, iPhoto, Aperture and Photo Booth; Lightroom's previews and data; Capture One.
+    ".photoslibrary",
+    ".photolibrary",
+    ".migratedphotolibrary",
+    ".aplibrary",
+    ".photoboothlibrary",
+    ".lrdata",
+    ".lrcat-data",
+    ".lrlibrary",
+    ".cocatalog",
+    ".cosessiondb",
+)
 _MOUNT_POINT = 0xA0000003
 """IO_REPARSE_TAG_MOUNT_POINT of winnt.h."""
+_FIRST_PAUSE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 3600.0
+
+
+def is_foreign(path: PurePath) -> bool:
+    """Return whether a folder or file is one of those by its name, of which case does not count."""
+    name = path.name.casefold()
+    if name in _NAMES or name.startswith(_BEGINNINGS) or name.endswith(_ENDINGS):
+        return True
+    return "/".join(path.parts[-3:]).casefold() in _NAMES
 
 
 def walk(
@@ -27,7 +100,7 @@ def walk(
 
     `skip` is a folder (real path) not to enter: the vault, should it lie among the photos. A folder that cannot be
     listed is told to `failed` and the rest goes on; without it OSError is raised. What other programs look after
-    (`storage.foreign`) is told to `foreign`, and entered only if that says so.
+    (`storage.walk`) is told to `foreign`, and entered only if that says so.
     """
     if skip is not None and Path(os.path.realpath(folder)).is_relative_to(skip):
         return
@@ -92,3 +165,150 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
     except OSError:
         return False
     return getattr(status, "st_reparse_tag", 0) == _MOUNT_POINT
+
+
+class FileFingerprint(NamedTuple):
+    """What tells a file and its content from another: a touch of its permissions changes none of it."""
+
+    dev: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileFingerprint:
+        """Take it from what stat says."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class _Again(NamedTuple):
+    """When a file that failed is handed out again, in seconds of the clock."""
+
+    at: float
+    pause: float
+    reason: str
+
+
+class Arrivals:
+    """Files below `folder` that wait until nothing has written to them for `settle` seconds.
+
+    Links are not followed, `skip` (the vault's real path), excluded names and our own temporary files left out. A file
+    that was handed out comes again only when its content or identity changed, or later, each time after a longer pause,
+    when it `failed`.
+    """
+
+    def __init__(
+        self, folder: Path, *, skip: Path, exclude: Sequence[str], settle: float, clock: Callable[[], float]
+    ) -> None:
+        self._folder, self._skip, self._exclude = folder, skip, exclude
+        self._settle, self._clock = settle, clock
+        self._waiting: dict[Path, tuple[FileFingerprint | None, float]] = {}
+        self._seen: dict[Path, FileFingerprint] = {}
+        self._failed: dict[Path, _Again] = {}
+
+    def sweep(self) -> None:
+        """Notice all that is there, whether or not somebody told of it."""
+        self.notice([self._folder])
+
+    def notice(self, paths: Iterable[Path]) -> None:
+        """Something happened to these files or folders."""
+        for path in paths:
+            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - these raise for no path
+                # Files may have come into a new folder before anybody watched it.
+                for file in walk(path, skip=self._skip, failed=lambda folder, error: None):
+                    self._note(file)
+            else:
+                self._note(path)
+
+    def complete(self) -> list[Path]:
+        """Files that are complete by now, or failed long enough ago, sorted; each is handed out once."""
+        ready = self._due()
+        for path, (before, since) in list(self._waiting.items()):
+            now = self._fingerprint(path)
+            if now is None or now == self._seen.get(path):
+                del self._waiting[path]
+            elif now != before:
+                self._waiting[path] = (now, self._clock())
+            elif self._clock() - since >= self._settle and not _open_for_writing(path):
+                del self._waiting[path]
+                self._seen[path] = now
+                self._failed.pop(path, None)
+                ready.append(path)
+        return sorted(ready)
+
+    def wrote(self, path: Path, fingerprint: FileFingerprint) -> None:
+        """The file is ours as `fingerprint` shows it, and is no arrival."""
+        self._seen[path] = fingerprint
+
+    def failed(self, path: Path, reason: str) -> bool:
+        """Note that nothing could be done with a file that was handed out; return whether `reason` is new.
+
+        It is handed out again after a minute, then after twice as long each time, up to an hour.
+        """
+        before = self._failed.get(path)
+        pause = _FIRST_PAUSE_SECONDS if before is None else min(2 * before.pause, _LONGEST_PAUSE_SECONDS)
+        self._failed[path] = _Again(self._clock() + pause, pause, reason)
+        return before is None or before.reason != reason
+
+    def succeeded(self, path: Path) -> None:
+        """Note that something was done with a file, however often it had failed."""
+        self._failed.pop(path, None)
+
+    def _due(self) -> list[Path]:
+        """Failed files whose pause is over; those that are gone are no longer waited for."""
+        due = []
+        for path, again in list(self._failed.items()):
+            if self._clock() < again.at or path in self._waiting:
+                continue
+            if self._fingerprint(path) is None:
+                del self._failed[path]
+            else:
+                # Until it is told what became of it.
+                self._failed[path] = again._replace(at=math.inf)
+                due.append(path)
+        return due
+
+    def _note(self, path: Path) -> None:
+        if path in self._waiting or is_temporary(path.name) or not path.is_relative_to(self._folder):
+            return
+        relative = path.relative_to(self._folder)
+        if any(is_foreign(place) for place in (relative, *relative.parents[:-1])):
+            return
+        if not path.is_relative_to(self._skip) and not excluded(relative, self._exclude):
+            self._waiting[path] = (None, self._clock())
+
+    def _fingerprint(self, path: Path) -> FileFingerprint | None:
+        """None for what is no regular file, is gone, or can only be reached through a link."""
+        try:
+            with Folder.open(path.parent, within=self._folder) as folder:
+                status = folder.stat(path.name)
+        except OSError:
+            self._seen.pop(path, None)
+            return None
+        return FileFingerprint.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+if sys.platform == "linux":
+    import fcntl
+
+    def _open_for_writing(path: Path) -> bool:
+        """Whether some process still has the file open for writing; no where the system cannot tell.
+
+        A lease for reading is refused while there is a writer (fcntl(2), "Leases").
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        finally:
+            os.close(descriptor)
+        return False
+else:
+
+    def _open_for_writing(path: Path) -> bool:
+        return False

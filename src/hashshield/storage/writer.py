@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from hashshield.errors import ChangedError, StorageError
-from hashshield.storage import atomic, policy
-from hashshield.storage.attributes import Attributes
-from hashshield.storage.folder import Folder
+from hashshield.storage import atomic, snapshot
+from hashshield.storage.folder import Attributes, Folder, temporary_name
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.os_errors import explain, storage_errors
-from hashshield.storage.records import NewRecord, PendingRecord, Record, RecordKind
 from hashshield.storage.recover import settle
-from hashshield.storage.snapshot import Snapshot, digest, snapshot_of
-from hashshield.storage.target import Permissions, Target, opened
-from hashshield.storage.temporaries import temporary_name
+from hashshield.storage.schema import NewRecord, PendingRecord, Record, RecordKind
+from hashshield.storage.snapshot import Permissions, Snapshot, Target, digest, opened_target, snapshot_of
 from hashshield.storage.vault import Vault
 
 __all__ = ["Writer"]
@@ -44,7 +41,7 @@ class Writer:
         if new.again is None and self._ledger.result(source.sha256) is not None:
             # Read between another process's replacement and its commit: then nothing said yet what it is.
             raise ChangedError(f"{source.path}: was protected by another process meanwhile; it was left as it is")
-        with opened(source, allowed, root=self._root) as target:
+        with opened_target(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
             status = target.status
             entry = replace(
@@ -85,7 +82,7 @@ class Writer:
 
         Where the ledger is only read, the file is replaced all the same, if no content has to be kept.
         """
-        with opened(source, allowed, root=self._root) as target:
+        with opened_target(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
             entry = replace(
                 self._entry("restore", source.path, source, data, NewRecord()),
@@ -127,7 +124,7 @@ class Writer:
 
     def _place(self, path: Path, data: bytes, attributes: Attributes, *, allowed: Permissions, mode: int) -> None:
         """Write a new file without a row, in a folder that is made with `mode` if need be."""
-        policy.require_outside(Path(os.path.realpath(path)), self._root)
+        snapshot.require_outside(Path(os.path.realpath(path)), self._root)
         with storage_errors(f"writing {path}"), _made(path.parent, allowed, mode=mode) as folder:
             if _holds(folder, path, data):
                 return
@@ -157,7 +154,7 @@ class Writer:
         allowed: Permissions,
         like: Snapshot | None = None,
     ) -> Record:
-        policy.require_outside(Path(os.path.realpath(path)), self._root)
+        snapshot.require_outside(Path(os.path.realpath(path)), self._root)
         with storage_errors(f"writing {path}"), _made(path.parent, allowed) as folder:
             if not overwrite:
                 _holds(folder, path, data)
@@ -296,7 +293,7 @@ def _made(path: Path, allowed: Permissions, *, mode: int = 0o777) -> Folder:
     if not allowed.allow_root:
         there = next(place for place in (path, *path.absolute().parents) if place.is_dir())
         with Folder.open(there) as folder:
-            policy.require_ours(folder)
+            snapshot.require_ours(folder)
     return Folder.made(path, mode=mode)
 
 

@@ -22,8 +22,7 @@ from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.errors import CheckpointError, UsageError
-from hashshield.metrics.hamming import bits_of
-from hashshield.metrics.retrieval import hamming_map, unseen_map
+from hashshield.metrics.retrieval import bits_of, hamming_map, unseen_map
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hash_files import hash_files
 from hashshield.models.hashing import HashNet

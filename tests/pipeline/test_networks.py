@@ -14,11 +14,10 @@ from PIL import Image
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.config import SETTINGS, resolve
 from hashshield.errors import UnknownNameError, UsageError
-from hashshield.metrics.hamming import bits_of
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.importing import import_model
 from hashshield.models.load import open_models
-from hashshield.pipeline.networks import installed_models, models_to_search
-from hashshield.pipeline.witness import witness_name
+from hashshield.pipeline.networks import installed_models, models_to_search, witness_name
 from hashshield.transforms import pillow_view
 from hashshield.types import Outcome, Request
 from tiny_net import CARD, encoded, picture, tiny_weights

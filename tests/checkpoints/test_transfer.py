@@ -13,7 +13,7 @@ from file_server import Answer, FileServer, Handler, cut, entry_for, redirect, r
 from hashshield.checkpoints.cache import held
 from hashshield.checkpoints.entry import CatalogEntry
 from hashshield.checkpoints.fetch import fetch
-from hashshield.checkpoints.pace import Pace, RetryPolicy, SlowSource
+from hashshield.checkpoints.transfer import Pace, RetryPolicy, SlowSource
 from hashshield.errors import DownloadError
 
 BODY = bytes(range(256)) * 400
