@@ -79,7 +79,7 @@ def _flushed(met: OSError | None = None) -> bool:
     if error is None:
         return True
 
-    from hashshield.cli.output import output_errors, say
+    from hashshield.cli.terminal import output_errors, say
     from hashshield.errors import StorageError
 
     try:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashshield.cli.layouts import PROTECT, RESTORE
-from hashshield.cli.output import Report, combine, exit_code, plain, reasons, say
+from hashshield.cli.output import Report, combine, exit_code, plain, reasons
+from hashshield.cli.terminal import say
 from hashshield.errors import CheckpointError, GoalError, StorageError
 from hashshield.types import Outcome, Restoration
 

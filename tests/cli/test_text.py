@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hashshield.cli.output import literal
+from hashshield.cli.terminal import literal
 from hashshield.text import clean
 
 HOSTILE = [

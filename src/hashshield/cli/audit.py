@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Report, count
+from hashshield.cli.output import Column, Layout, Report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import ensure_available
+from hashshield.cli.terminal import count
 from hashshield.config import resolve
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Report, count
+from hashshield.cli.output import Column, Layout, Report
 from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.terminal import count
 
 if TYPE_CHECKING:
     from hashshield.types import Finding

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hashshield.cli import survival
-from hashshield.cli.output import Column, Layout, count
+from hashshield.cli.output import Column, Layout
+from hashshield.cli.terminal import count
 
 if TYPE_CHECKING:
     from hashshield.types import CodeRow, Evaluation, Outcome, Restoration, SurvivalRow, Verification

@@ -11,9 +11,10 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import RESTORE
-from hashshield.cli.output import Column, Layout, Report, count
+from hashshield.cli.output import Column, Layout, Report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import confirm
+from hashshield.cli.terminal import count
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 

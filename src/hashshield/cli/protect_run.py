@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashshield.cli.options import expanded
-from hashshield.cli.output import Report, check_page, output_errors, with_page
+from hashshield.cli.output import Report, check_page, with_page
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import ask, confirm, ensure_available
+from hashshield.cli.terminal import output_errors
 from hashshield.errors import UsageError
 
 if TYPE_CHECKING:

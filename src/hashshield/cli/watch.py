@@ -10,8 +10,9 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
-from hashshield.cli.output import Report, count, output_errors, plain, reasons, say, shown_warnings
+from hashshield.cli.output import Report, plain, reasons
 from hashshield.cli.prompts import ensure_available
+from hashshield.cli.terminal import count, output_errors, say, shown_warnings
 from hashshield.config import resolve
 from hashshield.errors import HashshieldError, StorageError
 from hashshield.text import clean

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -130,8 +130,6 @@ class Ledger:
         if self._copied is not None:
             self._copied.cleanup()
 
-    # -- writing ------------------------------------------------------------------------------------------------
-
     def announce(self, *temporaries: Path) -> None:
         """Remember temporary files about to be made, so that a later run can remove what a crash leaves."""
         with self._transaction("announce"):
@@ -231,16 +229,10 @@ class Ledger:
             finally:
                 copy.close()
 
-    def same_rows(self, place: Path) -> bool:
-        """Whether the ledger at `place`, a backup, holds the rows this one holds; raises StorageError for this one."""
+    def rows(self) -> list[list[tuple[Any, ...]]]:
+        """Return `ledger_file.rows_of` this one."""
         with self._errors():
-            for table in ("records", "originals", "attempts"):
-                query = f"SELECT * FROM {table} ORDER BY 1"
-                if self._db.execute(query).fetchall() != _rows_of(place, query):
-                    return False
-        return True
-
-    # -- reading ------------------------------------------------------------------------------------------------
+            return ledger_file.rows_of(self._db)
 
     def find(self, number: int) -> Record | None:
         """Return one row, if it is there."""
@@ -361,8 +353,6 @@ class Ledger:
         with self._errors():
             return ledger_file.integrity_errors(self._db)
 
-    # -- inside -------------------------------------------------------------------------------------------------
-
     def _remember(self, temporaries: Sequence[Path]) -> None:
         self._db.executemany(
             "INSERT OR IGNORE INTO temporaries (path) VALUES (?)", [(os.fsencode(path),) for path in temporaries]
@@ -406,12 +396,3 @@ class Ledger:
                 yield
             except ledger_file.ERRORS as error:
                 raise ledger_file.explained(error, self.path) from error
-
-
-def _rows_of(place: Path, query: str) -> list[tuple[Any, ...]] | None:
-    """Rows of the ledger at `place`, left as it is; None where it cannot be read."""
-    try:
-        with closing(sqlite3.connect(f"{place.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
-            return db.execute(query).fetchall()
-    except ledger_file.ERRORS:
-        return None

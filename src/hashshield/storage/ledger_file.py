@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hashshield.errors import LedgerError, StorageError
 from hashshield.storage.os_errors import storage_errors
@@ -29,6 +31,8 @@ __all__ = [
     "integrity_errors",
     "is_empty",
     "mended_header",
+    "read_rows",
+    "rows_of",
     "sealed",
     "with_journals",
 ]
@@ -36,6 +40,8 @@ __all__ = [
 NAME = "ledger.sqlite"
 BACKUPS = ("ledger.backup.sqlite", "ledger.backup-older.sqlite")
 """The newest first."""
+_BACKED_UP = ("records", "originals", "attempts")
+"""The tables that a backup has to hold."""
 JOURNALS = ("-wal", "-shm", "-journal")
 SALVAGE, PARTIAL, REBUILT = "ledger.salvage.sqlite", "ledger.partial.sqlite", "ledger.rebuilt.sqlite"
 """What a repair makes: a copy of a damaged ledger to read from; one being filled; one that is complete."""
@@ -194,3 +200,17 @@ def integrity_errors(db: sqlite3.Connection) -> list[str]:
     said = [line for line in lines if not line.startswith("***")]
     strays = db.execute("PRAGMA foreign_key_check").fetchall()
     return ([] if said == ["ok"] else said) + [f"row {row[1]} of {row[0]} refers to nothing" for row in strays]
+
+
+def rows_of(database: sqlite3.Connection) -> list[list[tuple[Any, ...]]]:
+    """Return all rows of each table that a backup has to hold, in order of their first columns."""
+    return [database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in _BACKED_UP]
+
+
+def read_rows(path: Path) -> list[list[tuple[Any, ...]]] | None:
+    """Return `rows_of` the ledger at `path`, which is left as it is; None where it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+            return rows_of(database)
+    except ERRORS:
+        return None

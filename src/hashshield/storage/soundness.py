@@ -101,7 +101,7 @@ def make_backup(root: Path, ledger: Ledger) -> None:
 def is_current(root: Path, ledger: Ledger) -> bool:
     """Whether the newest copy holds what the ledger does; without a copy, whether it holds nothing yet."""
     newest = root / BACKUPS[0]
-    return ledger.same_rows(newest) if newest.exists() else not ledger.every()
+    return ledger_file.read_rows(newest) == ledger.rows() if newest.exists() else not ledger.every()
 
 
 def remove_backups(folder: Folder) -> None:
