@@ -69,6 +69,7 @@ def test_names_print_harmlessly_by_every_command(
     ):
         ended = run(*words)
         assert ended.out, words
+        assert "internal error" not in ended.out + ended.err, words
         for text in (ended.out, ended.err):
             # rich sets headings in bold; nothing else may be an escape.
             shown = text.replace("\x1b[1m", "").replace("\x1b[0m", "")

@@ -57,7 +57,7 @@ def twins(path: Path) -> tuple[str, ...]:
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
         if names:
             found.append(f"{what}: {', '.join(names[:_FEW])}{more}")
-    shared = _named_by_digest(path.absolute().parent / ".sh_thumbnails", {quote(path.name, safe=_SAFE)})
+    shared = _named_by_digest(path.absolute().parent / ".sh_thumbnails", {quote(os.fsencode(path.name), safe=_SAFE)})
     if shared:
         found.append(f"thumbnails in .sh_thumbnails: {', '.join(shared)}")
     for root in _caches():
