@@ -148,7 +148,9 @@ def _photo(opened: OpenModel, key: int, chosen: Method, prepared: Preset | None)
         key=key,
         transform=transform,
         required_hits=prepared.required_hits,
-        masking=perceptual_mask(pixels, *grid.image.shape[1:]) if prepared.masked else None,
+        masking=None
+        if prepared.spectra is None
+        else perceptual_mask(pixels, *grid.image.shape[1:], spectrum=prepared.spectra[True]),
     )
 
 

@@ -55,6 +55,12 @@ def test_a_small_photo_is_its_own_grid() -> None:
     assert torch.equal(grid.changed(delta)[0], grid.image + delta)
 
 
+@pytest.mark.parametrize(("short", "on_grid"), [(256, 256), (400, 400), (512, 512), (513, 256), (2000, 256)])
+def test_a_photo_of_few_pixels_may_be_searched_at_its_own_size(short: int, on_grid: int) -> None:
+    assert min(grid_size(short, short + 40, own_pixels=512)) == on_grid
+    assert min(grid_size(short + 40, short)) == 256
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from([1, 3]),

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashshield.attacks.masking import perceptual_mask
+from hashshield.attacks.masking import FINE_GRAIN, PerceptualMask, Spectrum, perceptual_mask
 
 
 def half_textured(height: int, width: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_it_is_a_share_everywhere(height: int, width: int, seed: int) -> None:
     assert float(found.max()) <= 1
 
 
-def test_seen_and_hidden_undo_each_other() -> None:
+def test_weight_and_unweight_undo_each_other() -> None:
     found = perceptual_mask(half_textured(64, 96), 64, 96)
     change = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.unweight(found.weight(change)), change)
@@ -55,7 +55,7 @@ def test_light_passes_and_colour_is_held_back() -> None:
     """By luma: what a change in each direction does to it is the same before and after."""
     found = perceptual_mask(half_textured(64, 96), 64, 96)
     gradient = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(1))
-    toned = found.damp_chroma(gradient)
+    toned = found.condition(gradient)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     torch.testing.assert_close((weights * toned).sum(0), (weights * gradient).sum(0), atol=1e-5, rtol=1e-5)
     light = weights / weights.square().sum().sqrt()
@@ -66,10 +66,32 @@ def test_light_passes_and_colour_is_held_back() -> None:
 def test_even_colour_is_held_back_and_not_smoothed_away() -> None:
     found = perceptual_mask(half_textured(64, 96), 64, 96)
     red = torch.tensor([1.0, -0.299 / 0.587, 0.0])[:, None, None].expand(3, 64, 96)
-    torch.testing.assert_close(found.damp_chroma(red), 0.4 * red)
+    torch.testing.assert_close(found.condition(red), 0.4 * red)
 
 
 def test_a_single_channel_has_no_colour() -> None:
     found = perceptual_mask(half_textured(64, 96), 64, 96)
     gradient = torch.randn(1, 64, 96, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(found.damp_chroma(gradient), gradient)
+    assert torch.equal(found.condition(gradient), gradient)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_fine_grain_takes_even_luma_out_and_leaves_checks(lossless: bool) -> None:
+    mask = PerceptualMask(torch.ones(1, 32, 32), FINE_GRAIN[lossless])
+    even = torch.ones(1, 32, 32)
+    checks = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * 2.0 - 1
+    inside = slice(8, 24)  # edges are repeated, where checks meet themselves
+    coarse = mask.condition(even)[0, inside, inside].abs().mean()
+    fine = mask.condition(checks[None])[0, inside, inside].abs().mean()
+    assert float(coarse) == pytest.approx(1 + FINE_GRAIN[lossless].luma[1], abs=1e-5)
+    assert float(fine) > 0.99
+
+
+def test_colour_of_a_lossy_format_is_smoother_than_of_a_lossless_one() -> None:
+    gradient = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(3))
+    rough: dict[bool, float] = {}
+    for lossless, spectrum in FINE_GRAIN.items():
+        only_colour = PerceptualMask(torch.ones(1, 64, 96), Spectrum((0.0, 0.0), spectrum.colour))
+        shaped = only_colour.condition(gradient)
+        rough[lossless] = float(shaped.diff(dim=2).norm() / shaped.norm())
+    assert rough[False] < 0.9 * rough[True]

@@ -122,6 +122,33 @@ def test_a_change_goes_where_more_masks_it() -> None:
     assert float(little / much) == pytest.approx(1 / 16, rel=0.3)
 
 
+MASKED = METHODS["rnm-masked"]
+
+
+def test_a_search_within_a_ball_ends_once_it_stands_still() -> None:
+    """Not before that is enough, and long before its last step."""
+    found = run([toy_photo("a")], MASKED, tau=0.2, steps_=MASKED.steps)["a"]
+    assert found.reached
+    assert found.first_reached is not None
+    assert MASKED.enough is not None
+    assert MASKED.enough <= found.steps < MASKED.steps
+    code = Toy()(toy_photo("a").grid.changed(found.delta)).code
+    assert bool((code >= MASKED.min_margin - 1e-4).all())
+
+
+def test_a_search_within_a_ball_that_finds_nothing_takes_all_its_steps() -> None:
+    found = run([toy_photo("a", away=0.3)], MASKED, tau=0.02, steps_=30)["a"]
+    assert not found.reached
+    assert found.steps == 30
+
+
+def test_the_ball_ends_near_the_smallest_that_holds_a_solution() -> None:
+    """Held against a minimum-norm search of many more steps."""
+    masked = run([toy_photo("a")], MASKED, tau=0.2, steps_=MASKED.steps)["a"]
+    patient = run([toy_photo("a")], replace(RNM, min_margin=MASKED.min_margin), tau=0.2, steps_=400)["a"]
+    assert float(masked.delta.norm()) < 1.35 * float(patient.delta.norm())
+
+
 def test_bits_to_spare_may_miss() -> None:
     hard = toy_photo("a", away=0.03)
     assert not run([hard], RNM, tau=0.02)["a"].reached

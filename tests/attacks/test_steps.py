@@ -7,7 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from hashshield.attacks.steps import Adam, L2Momentum, Momentum, constant, cosine, decaying, l2_normalised, raw, sign
+from hashshield.attacks.steps import (
+    Adam,
+    BallRule,
+    BallStep,
+    L2Momentum,
+    Momentum,
+    constant,
+    cosine,
+    decaying,
+    l2_normalised,
+    raw,
+    sign,
+)
 from hashshield.types import Step
 
 DELTA = torch.tensor([[0.1, -0.2], [0.0, 0.3]], dtype=torch.float64)
@@ -114,3 +126,40 @@ def test_schedules() -> None:
     assert half(5) == pytest.approx(0.5)
     assert half(10) == half(11) == pytest.approx(0.0)
     assert half(3) == pytest.approx((1 + math.cos(0.3 * math.pi)) / 2)
+
+
+def test_ball_steps_stay_within_the_radius_and_follow_it() -> None:
+    step = BallRule(radius=0.5, first=1.0, rate=0.7, least=0.2)(40, 2.0)
+    assert step.radius == 1.0
+    moved = torch.zeros(2, 2, dtype=torch.float64)
+    for _ in range(5):
+        moved = step(moved, GRAD)
+        assert float(moved.norm()) <= step.radius + 1e-9
+    assert torch.allclose(moved, -GRAD / 13)
+    assert step.widened(1.5, overshot=False).radius == 1.5
+    assert step.around(0.3 * moved).radius == pytest.approx(0.3)
+
+
+def test_ball_steps_are_conjugate() -> None:
+    """Polak and Ribiere's direction by hand: the new gradient, and the old one by how far the gradient turned."""
+    step = BallStep(10.0, constant)
+    step(DELTA, GRAD)
+    turned = torch.tensor([[4.0, 3.0], [0.0, 6.0]], dtype=torch.float64)
+    expected = turned + float((turned * (turned - GRAD)).sum() / GRAD.square().sum()) * GRAD
+    assert float((turned * (turned - GRAD)).sum()) < 0, "so the factor is held at 0"
+    step(DELTA, turned)
+    assert step.direction is not None
+    assert torch.allclose(step.direction, turned)
+    step(DELTA, 3 * turned)
+    assert torch.allclose(step.direction, 3 * turned + turned), "the factor is held at 1"
+    assert not torch.allclose(expected, turned)
+
+
+def test_moves_that_overshot_are_shortened_and_recover() -> None:
+    step = BallStep(10.0, constant)
+    shorter = step.widened(1.0, overshot=True)
+    lengths = [float((each(DELTA, GRAD) - DELTA).norm()) for each in (step, shorter)]
+    assert lengths[1] == pytest.approx(0.7 * lengths[0])
+    for _ in range(20):
+        shorter = shorter.widened(1.0, overshot=False)
+    assert shorter.damping == 1.0

@@ -111,7 +111,7 @@ _HAIR = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """A photo as the search sees it: displayed orientation, short side at most 256, aspect kept, at most 0.5 MP.
+    """A photo as the search sees it: displayed orientation, aspect kept, at most 0.5 MP; see `make_grid`.
 
     A change on the grid is upsampled to the photo and comes back through the service's downsampling; both are linear
     and separable, so `rows` (h, h) and `columns` (w, w) hold their product, and no full-size pixel is
@@ -177,9 +177,10 @@ class Grid:
         )
 
 
-def grid_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of the grid of a photo shown at that size."""
-    goal = short_side(height, width, min(SHORT_SIDE, height, width))
+def grid_size(height: int, width: int, own_pixels: int = SHORT_SIDE) -> tuple[int, int]:
+    """Return (height, width) of the grid of a photo shown at that size; see `make_grid`."""
+    shortest = min(height, width)
+    goal = short_side(height, width, shortest if shortest <= own_pixels else SHORT_SIDE)
     if goal[0] * goal[1] <= MOST_PIXELS:
         return goal
     share = math.sqrt(MOST_PIXELS / (height * width))
@@ -188,10 +189,19 @@ def grid_size(height: int, width: int) -> tuple[int, int]:
     return min(low, MOST_PIXELS // high), min(high, MOST_PIXELS // low)
 
 
-def make_grid(pixels: NDArray[np.uint8], *, channels: int = 3, alpha: NDArray[np.uint8] | None = None) -> Grid:
-    """Build the grid of upright (H, W, 3) `pixels`; `opaque` is the upright (H, W) alpha plane."""
+def make_grid(
+    pixels: NDArray[np.uint8],
+    *,
+    channels: int = 3,
+    alpha: NDArray[np.uint8] | None = None,
+    own_pixels: int = SHORT_SIDE,
+) -> Grid:
+    """Build the grid of upright (H, W, 3) `pixels`; `alpha` is the upright (H, W) alpha plane.
+
+    A photo whose short side has at most `own_pixels` is its own grid; a larger one has a short side of 256 on it.
+    """
     height, width = pixels.shape[:2]
-    goal = grid_size(height, width)
+    goal = grid_size(height, width, own_pixels)
     image = to_image(resized(pixels, *goal))
     seen = None
     if alpha is not None:

@@ -1,8 +1,9 @@
-"""Where a change is seen least: little in flat sky and skin, much in grass and hair, and less of it in colour."""
+"""Where and how a change is seen least: less in flat sky and skin than in grass and hair, and fine, not coarse."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,30 +15,49 @@ from torch.nn.functional import pad as padded_with
 
 from hashshield.transforms.differentiable import blur
 
-__all__ = ["PerceptualMask", "perceptual_mask"]
+__all__ = ["FINE_GRAIN", "SMOOTH_COLOUR", "PerceptualMask", "Spectrum", "perceptual_mask"]
 
 _FLAT = 0.1
 """What a pixel without any contrast around it may change, as a share of one amid texture."""
 _HALF = 6.0
 """Local standard deviation, in 8-bit levels, at which half of the way to full texture is done."""
-_COLOUR = 0.4
-"""How far a step may change colour, as a share of what it would."""
-_COLOUR_SIGMA = 1.0
-"""Grid pixels over which colour is smoothed: JPEG keeps it at half the resolution, and what is finer is lost."""
+_SIGMA = 1.0
+"""Grid pixels over which `Spectrum` takes the mean of luma and colour."""
 
-_smoothed = blur(_COLOUR_SIGMA)
+_smoothed = blur(_SIGMA)
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 _LIGHT = (_LUMA / _LUMA.norm())[:, None, None]
 """(3, 1, 1): the direction of luma (ITU-R BT.601) in RGB, of length 1."""
 
 
+class Spectrum(NamedTuple):
+    """What a step makes of a gradient's luma and colour: weights of the plane itself and of its Gaussian mean.
+
+    The mean holds low frequencies. A negative weight takes them out, because eyes see coarse patches before fine grain
+    (contrast sensitivity; Watson 1993).
+    """
+
+    luma: tuple[float, float]
+    colour: tuple[float, float]
+
+
+SMOOTH_COLOUR = Spectrum(luma=(1.0, 0.0), colour=(0.0, 0.4))
+"""For changes that are to outlast JPEG, which keeps colour at half the resolution: what is finer is lost."""
+FINE_GRAIN = {
+    True: Spectrum(luma=(1.0, -0.8), colour=(1.5, -0.75)),
+    False: Spectrum(luma=(1.0, -0.5), colour=(1.0, 0.5)),
+}
+"""For changes that need only be in the file, by whether its format is lossless (measured: ADR 011)."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PerceptualMask:
-    """How far a change goes unseen, by place and by colour."""
+    """How far a change goes unseen, by place, by colour and by how fine it is."""
 
     share: Tensor
     """(1, h, w) in (0, 1]: what a place hides, as a share of full texture."""
+    spectrum: Spectrum = SMOOTH_COLOUR
 
     def to(self, device: torch.device | str) -> PerceptualMask:
         """The same on another device."""
@@ -48,38 +68,49 @@ class PerceptualMask:
         return delta / self.share
 
     def unweight(self, change: Tensor) -> Tensor:
-        """Undo `seen`: less where little hides it."""
+        """Undo `weight`: less where little hides it."""
         return change * self.share
 
-    def damp_chroma(self, gradient: Tensor) -> Tensor:
-        """(C, h, w) gradient with its colour smoothed and held back; all of it where there is one channel.
+    def condition(self, gradient: Tensor) -> Tensor:
+        """Return a (C, h, w) gradient with luma and colour weighted by `spectrum`; one channel is luma.
 
         Colour is the plane orthogonal to the direction of luma.
         """
         if len(gradient) == 1:
-            return gradient
+            return _weighted(gradient, self.spectrum.luma)
         direction = _LIGHT.to(gradient)
-        light = direction * (direction * gradient).sum(0)
-        colour: Tensor = _smoothed((gradient - light)[None])[0]
-        toned: Tensor = light + _COLOUR * colour
-        return toned
+        luma = (direction * gradient).sum(0, keepdim=True)
+        colour = gradient - direction * luma
+        shaped: Tensor = direction * _weighted(luma, self.spectrum.luma) + _weighted(colour, self.spectrum.colour)
+        return shaped
 
 
-def perceptual_mask(shown: NDArray[np.uint8], height: int, width: int) -> PerceptualMask:
-    """Upright (H, W, 3) pixels -> the masking of their (height, width) grid.
+def _weighted(planes: Tensor, weights: tuple[float, float]) -> Tensor:
+    """Weight (C, h, w) planes and their means."""
+    itself, mean = weights
+    if not mean:
+        return itself * planes
+    smooth: Tensor = mean * _smoothed(planes[None])[0]
+    return itself * planes + smooth if itself else smooth
+
+
+def perceptual_mask(
+    pixels: NDArray[np.uint8], height: int, width: int, spectrum: Spectrum = SMOOTH_COLOUR
+) -> PerceptualMask:
+    """Return the mask of upright (H, W, 3) `pixels` on their (height, width) grid.
 
     Contrast masks what is added to it (texture masking in just-noticeable differences; Chou and Li 1995). It is the
     standard deviation of luma over 3 x 3 grid pixels, and of neighbouring windows the least counts: beside an edge,
     flat parts stay flat. The photo's own pixels are counted, so texture too fine for the grid masks too.
     """
-    luma = Image.fromarray(shown).convert("L")
+    luma = Image.fromarray(pixels).convert("L")
     levels = np.asarray(luma, dtype=np.float32)
     moments = [_reduced(plane, height, width) for plane in (levels, np.square(levels))]
     mean, square = (_windowed(plane) for plane in moments)
     contrast = (square - mean.square()).clamp_min(0).sqrt()
     least = -max_pool2d(_extended(-contrast), 3, stride=1)
     share = least / (least + _HALF)
-    return PerceptualMask((_FLAT + (1 - _FLAT) * _windowed(share))[0])
+    return PerceptualMask((_FLAT + (1 - _FLAT) * _windowed(share))[0], spectrum)
 
 
 def _reduced(plane: NDArray[np.float32], height: int, width: int) -> Tensor:

@@ -48,6 +48,10 @@ class Method:
     """True for uniform noise in [-tau, tau] on the photo's own pixels, without a search."""
     keeps_last: bool = False
     """True to keep the last change that met the goal, which uses all of tau, instead of the smallest."""
+    widen: tuple[float, float] | None = None
+    """For a step within a ball: factors of its radius at each miss, near the goal and far from it."""
+    enough: int | None = None
+    """Steps after which a search that met the goal ends as soon as it stands still; None: it takes all its steps."""
     retries: bool = True
     """True to search again with larger margins if the written photo misses the goal."""
 
@@ -139,6 +143,21 @@ METHODS: dict[str, Method] = {
             stop="budget",
             feature_weight=2.0,
             certainty_weight=1.0,
+        ),
+        # Widening by small factors ends near the smallest ball that holds a solution, so it needs few steps.
+        Method(
+            "rnm-masked",
+            _Margin(),
+            steps.BallRule(radius=1.6, first=0.5, rate=0.7, least=0.15),
+            steps=66,
+            shrink=0.85,
+            stop="budget",
+            margin_slack=0.15,
+            min_margin=0.01,
+            feature_weight=2.0,
+            certainty_weight=1.0,
+            widen=(1.04, 1.1),
+            enough=20,
         ),
         # Momentum averages what each look draws at random.
         Method(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from hashshield.attacks.grid import SHORT_SIDE
+from hashshield.attacks.masking import FINE_GRAIN, SMOOTH_COLOUR, Spectrum
 from hashshield.attacks.objectives import MIN_MARGIN
 from hashshield.errors import UnknownNameError
 from hashshield.transforms import CARD, SQUASH
@@ -53,8 +55,10 @@ class Preset:
     """Bits that may miss the margin in a look, where the receipt forgives as many."""
     allowed_misses_in_band: int = 0
     """The same where the goal is a distance, not a code."""
-    masked: bool = False
-    """Whether a change goes where it is seen least; see `attacks.masking`."""
+    spectra: Mapping[bool, Spectrum] | None = None
+    """How a change is hidden, by whether the format is lossless; see `attacks.masking`. None: it is not."""
+    own_pixels: int = SHORT_SIDE
+    """Pixels of the short side up to which a photo is searched at its own size; see `attacks.grid.make_grid`."""
     sees_writing: bool = False
     """Whether the first try of a small lossy photo writes it at every step; lossless ones always do."""
 
@@ -66,7 +70,10 @@ PRESETS: dict[str, Preset] = {
             "invisible",
             (CARD,),
             Margins({True: MIN_MARGIN, False: 0.15}, (None, MIN_MARGIN, 0.2), (0.2, 0.5)),
-            search="rnm",
+            search="rnm-masked",
+            spectra=FINE_GRAIN,
+            own_pixels=512,
+            sees_writing=True,
         ),
         Preset(
             "balanced",
@@ -77,7 +84,7 @@ PRESETS: dict[str, Preset] = {
             required_hits=CYCLE,
             allowed_misses=1,
             allowed_misses_in_band=2,
-            masked=True,
+            spectra=dict.fromkeys((True, False), SMOOTH_COLOUR),
         ),
         Preset(
             "strong",

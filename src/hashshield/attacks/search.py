@@ -28,12 +28,15 @@ from hashshield.attacks.grid import Grid
 from hashshield.attacks.masking import PerceptualMask
 from hashshield.attacks.methods import Method
 from hashshield.attacks.objectives import BatchObjective, Objective, batch_objectives
+from hashshield.attacks.steps import BallStep
 from hashshield.boundary import boundary, reach
 from hashshield.errors import InternalError
 from hashshield.types import Codes, Step, View
 
 __all__ = ["Execution", "HashView", "SearchConfig", "SearchResult", "SearchTask", "search"]
 
+_PATIENCE = 3
+"""Steps without a smaller change after which a search ends that has taken `Method.enough`."""
 _MAX_ROUNDS = 2
 """How often a search may take all its steps, if its result still gives something away."""
 
@@ -248,12 +251,16 @@ class _SearchState:
     best: Tensor = field(init=False)
     best_rank: tuple[int, float, float] = (1, 0, float("inf"))
     """Of `best`: 0 if it met the goal, bits leaked, norm or loss; lower is better."""
+    improved: int = 0
+    """Steps taken when `best` was found."""
     consecutive_hits: int = 0
     """Steps in a row that saw this change meet the goal."""
     satisfied: bool = False
     """The goal is met as often as required, and nothing leaks."""
-    residual: float = 0.0
+    residual: float = math.inf
     """See `_Observation`."""
+    worse: bool = False
+    """The last look saw a larger residual than the one before."""
     rounds: int = 1
     """How often it may take all its steps."""
     restarting: bool = False
@@ -273,17 +280,18 @@ class _SearchState:
         """True if the change was seen to meet the goal as often as required."""
         return self.consecutive_hits >= self.task.required_hits
 
-    def observe(self, seen: _Observation) -> None:
+    def observe(self, observation: _Observation) -> None:
         """Take in what this step saw: keep the change if it is the best so far, and note whether the search is over."""
-        self.residual = seen.residual
-        self.consecutive_hits = self.consecutive_hits + 1 if seen.reached else 0
-        self.satisfied = self.confirmed and not seen.leaked_bits
+        self.worse = observation.residual > self.residual
+        self.residual = observation.residual
+        self.consecutive_hits = self.consecutive_hits + 1 if observation.reached else 0
+        self.satisfied = self.confirmed and not observation.leaked_bits
         if self.confirmed and self.first_reached is None:
             self.first_reached = self.steps_taken
-        rank = self._rank(seen)
+        rank = self._rank(observation)
         if rank < self.best_rank:
-            self.best, self.best_rank = self.delta, rank
-        if self.satisfied and self.method.stop == "first":
+            self.best, self.best_rank, self.improved = self.delta, rank, self.steps_taken
+        if (self.satisfied and self.method.stop == "first") or self._stands_still():
             self.finished = True
         elif self.steps_taken >= self.rounds * self.config.steps:
             self._end_round()
@@ -321,7 +329,13 @@ class _SearchState:
             self._step, self.restarting = self.method.restart_step(left, self._scale()), True
             return self._start()
         if self.satisfied and self.method.shrink is not None:
-            return self.method.shrink * self.delta
+            smaller: Tensor = self.method.shrink * self.delta
+            if isinstance(self._step, BallStep):
+                self._step = self._step.around(self._weighted(smaller))
+            return smaller
+        if isinstance(self._step, BallStep) and self.method.widen is not None:
+            near, far = self.method.widen
+            self._step = self._step.widened(far if self.residual > 1 else near, overshot=self.worse)
         return self._stepped(gradient)
 
     def _stepped(self, gradient: Tensor) -> Tensor:
@@ -330,16 +344,25 @@ class _SearchState:
         mask = self.task.masking
         if mask is None:
             return step(self.delta, gradient)
-        return mask.unweight(step(mask.weight(self.delta), mask.unweight(mask.damp_chroma(gradient))))
+        return mask.unweight(step(mask.weight(self.delta), mask.unweight(mask.condition(gradient))))
 
-    def _rank(self, seen: _Observation) -> tuple[int, float, float]:
+    def _rank(self, observation: _Observation) -> tuple[int, float, float]:
         if not self.confirmed:
-            return 1, 0, seen.loss
+            return 1, 0, observation.loss
         if self.method.keeps_last:
-            return 0, seen.leaked_bits, -self.steps_taken
+            return 0, observation.leaked_bits, -self.steps_taken
+        return 0, observation.leaked_bits, float(self._weighted(self.delta).norm())
+
+    def _weighted(self, delta: Tensor) -> Tensor:
+        """Return the change as it is seen, if the task has a mask."""
         mask = self.task.masking
-        weighted = self.delta if mask is None else mask.weight(self.delta)
-        return 0, seen.leaked_bits, float(weighted.norm())
+        return delta if mask is None else mask.weight(delta)
+
+    def _stands_still(self) -> bool:
+        """True if a search whose method knows how many steps are enough has met its goal and comes to no better."""
+        if self.method.enough is None or self.best_rank[:2] > (0, 0):
+            return False
+        return self.steps_taken >= self.method.enough and self.steps_taken - self.improved >= _PATIENCE
 
     def _end_round(self) -> None:
         """Finish, or take all steps once more if a result that should hide something does not and sees the encoder."""

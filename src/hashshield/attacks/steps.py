@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch import Tensor
 __all__ = [
     "Adam",
     "AdamRule",
+    "BallRule",
+    "BallStep",
     "GradientRule",
     "L2Momentum",
     "Momentum",
@@ -48,9 +50,9 @@ def cosine(total: int) -> Schedule:
     return lambda t: (1 + math.cos(math.pi * min(t / total, 1.0))) / 2
 
 
-def decaying(rate: float, least: float) -> Schedule:
-    """The full size times `rate` to the power of the step number, and never less than `least` of it."""
-    return lambda t: max(least, float(rate**t))
+def decaying(rate: float, least: float, size: float = 1.0) -> Schedule:
+    """`size` times `rate` to the power of the step number, and never less than `least` of it."""
+    return lambda t: size * max(least, float(rate**t))
 
 
 @dataclass
@@ -121,6 +123,47 @@ class L2Momentum:
 
 
 @dataclass
+class BallStep:
+    """Conjugate gradients within a ball that the search widens while it misses (Polak and Ribière 1969; FMN).
+
+    The gradient of the squared margins is close to linear in a small change, so conjugate directions reach the goal in
+    fewer steps than momentum does (measured: ADR 011).
+    """
+
+    radius: float
+    """Longest change now, as a Euclidean length."""
+    size: Schedule
+    """Length of each move, as a share of the radius."""
+    t: int = 0
+    damping: float = 1.0
+    """Factor on the length of moves, for moves that overshoot."""
+    direction: Tensor | None = None
+    gradient: Tensor | None = None
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta moved along the conjugate direction, and shortened to the radius."""
+        direction = grad
+        if self.direction is not None and self.gradient is not None:
+            turned = (grad * (grad - self.gradient)).sum() / self.gradient.square().sum().clamp_min(_TINY**2)
+            direction = grad + turned.clamp(0, 1) * self.direction
+        self.direction, self.gradient = direction, grad
+        length = self.damping * self.radius * self.size(self.t)
+        self.t += 1
+        moved = delta - length * direction / direction.norm().clamp_min(_TINY)
+        shortened: Tensor = moved * (self.radius / moved.norm().clamp_min(self.radius))
+        return shortened
+
+    def widened(self, factor: float, *, overshot: bool) -> BallStep:
+        """Return the same with a longer radius, and shorter moves if the last one overshot, else longer ones again."""
+        damping = max(self.damping * 0.7, 0.2) if overshot else min(self.damping * 1.15, 1.0)
+        return replace(self, radius=self.radius * factor, damping=damping)
+
+    def around(self, delta: Tensor) -> BallStep:
+        """Return the same with the length of `delta` as its radius."""
+        return replace(self, radius=float(delta.norm()))
+
+
+@dataclass
 class Adam:
     """Adam (Kingma and Ba 2015) on the change."""
 
@@ -187,6 +230,24 @@ class MomentumRule:
         """Make the step of one photo."""
         schedule = cosine(total) if self.rate is None else decaying(self.rate, self.least)
         return L2Momentum(self.size * scale, self.decay, schedule)
+
+
+@dataclass(frozen=True, slots=True)
+class BallRule:
+    """Conjugate gradients within a ball; see `BallStep`. Lengths grow with the photo's scale."""
+
+    radius: float
+    """Of the first ball."""
+    first: float
+    """Length of the first move, as a share of the radius."""
+    rate: float
+    """Factor by which each move's share is smaller than the last."""
+    least: float
+    """Share of the radius below which no move falls."""
+
+    def __call__(self, _total: int, scale: float, /) -> BallStep:
+        """Make the step of one photo."""
+        return BallStep(self.radius * scale, decaying(self.rate, self.least / self.first, self.first))
 
 
 @dataclass(frozen=True, slots=True)

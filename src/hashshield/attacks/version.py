@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["SEARCH_VERSION"]
 
-SEARCH_VERSION = 1
+SEARCH_VERSION = 2
 """Raise this by hand, by one, in the change after which a search may come to another result.
 
 That is any change of a loss, a step, a stopping rule, a goal, a preset, a transform, a view, or of how a change is

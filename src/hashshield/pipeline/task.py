@@ -143,8 +143,9 @@ def prepare(source: Source, context: ProtectContext) -> Task:
     photo = open_photo(source.data, name=source.name, lossy_formats=context.lossy_formats)
     displayed = displayed_rgb(photo)
     alpha = None if photo.alpha is None else imaging.to_display_orientation(photo.alpha, photo.orientation)
-    grid = make_grid(displayed, channels=imaging.colour_channels(photo), alpha=alpha)
-    if (photo.lossless or context.preset.sees_writing) and _is_small(photo) and not context.method.noise:
+    preset = context.preset
+    grid = make_grid(displayed, channels=imaging.colour_channels(photo), alpha=alpha, own_pixels=preset.own_pixels)
+    if (photo.lossless or preset.sees_writing) and _is_small(photo) and not context.method.noise:
         grid = _with_codec(grid, photo, source, context)
     return Task(
         source=source,
@@ -154,7 +155,9 @@ def prepare(source: Source, context: ProtectContext) -> Task:
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
         scale=min(displayed.shape[:2]) / min(grid.image.shape[1:]),
-        masking=perceptual_mask(displayed, *grid.image.shape[1:]) if context.preset.masked else None,
+        masking=None
+        if preset.spectra is None
+        else perceptual_mask(displayed, *grid.image.shape[1:], spectrum=preset.spectra[photo.lossless]),
         pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
         earlier=earlier_result(photo, context.results_before),
         lossy_format=photo.container in imaging.LOSSY_FORMATS,
