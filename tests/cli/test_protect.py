@@ -220,7 +220,7 @@ class Bytes(io.TextIOWrapper):
 def test_a_photo_through_a_pipe(
     run: Run, stand_in: Callable[..., None], outcome: Make, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
-    def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes, Outcome]:
+    def protect_bytes(data: bytes, request: Request, *, name: str, notice: object) -> tuple[bytes, Outcome]:
         return b"new" + data, outcome(name)
 
     stand_in("hashshield.pipeline.protect", protect_bytes=protect_bytes)

@@ -108,7 +108,7 @@ class Worker:
     ) -> None:
         """Open the networks; `threads` cores are this worker's own, and relative paths begin in `folder`.
 
-        Raises as `make_tools` does, StorageError.
+        Raises as `make_context` does, StorageError.
         """
         assert request.output is not None
         with storage_errors(f"entering {folder}"):
