@@ -32,7 +32,7 @@ from hashshield.boundary import boundary, reach
 from hashshield.errors import InternalError
 from hashshield.types import Codes, Step, View
 
-__all__ = ["Execution", "HashView", "SearchConfig", "SearchResult", "SearchTask", "search"]
+__all__ = ["Execution", "HashView", "SearchResult", "SearchTask", "search"]
 
 _MAX_ROUNDS = 2
 """How often a search may take all its steps, if its result still gives something away."""
@@ -85,16 +85,6 @@ class SearchTask:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchConfig:
-    """How far and how long to search."""
-
-    tau: float
-    """L-infinity bound on the change, in [0, 1] units."""
-    steps: int
-    """Gradient steps per photo."""
-
-
-@dataclass(frozen=True, slots=True)
 class Execution:
     """How the search uses the machine."""
 
@@ -129,12 +119,13 @@ def search(
     tasks: Iterable[SearchTask],
     networks: Sequence[HashView],
     method: Method,
-    config: SearchConfig,
+    tau: float,
     execution: Execution = Execution(),
 ) -> Iterator[SearchResult]:
     """Yield the result of each task, in the order in which they finish.
 
     A finished photo leaves the batch and the next one enters; `tasks` is drawn from as places become free.
+    `tau` bounds each change, in [0, 1] units.
     """
     waiting = iter(tasks)
     # Of several networks, the one that sees most decides how long steps are.
@@ -145,7 +136,7 @@ def search(
         batcher = AdaptiveBatcher(execution.batch_size, execution.cpu_workers, pool, execution.micro_batch)
         while True:
             free = max(batcher.size - len(states), 0)
-            states += [_SearchState(task, method, config, side) for task in islice(waiting, free)]
+            states += [_SearchState(task, method, tau, side) for task in islice(waiting, free)]
             if not states:
                 return
             batcher.map(states, step)
@@ -236,7 +227,8 @@ class _SearchState:
 
     task: SearchTask
     method: Method
-    config: SearchConfig
+    tau: float
+    """L-infinity bound on the change, in [0, 1] units."""
     side: int
     """Pixels of the networks' view, short side."""
     delta: Tensor = field(init=False)
@@ -264,9 +256,9 @@ class _SearchState:
     """Kept, because computing them costs more than the projection itself."""
 
     def __post_init__(self) -> None:
-        self._bounds = self.task.grid.bounds(self.config.tau)
+        self._bounds = self.task.grid.bounds(self.tau)
         self.delta = self.best = self._start().clamp(*self._bounds)
-        self._step = self.method.step(self.config.steps, self._scale())
+        self._step = self.method.step(self.method.steps, self._scale())
 
     @property
     def confirmed(self) -> bool:
@@ -285,7 +277,7 @@ class _SearchState:
             self.best, self.best_rank = self.delta, rank
         if self.satisfied and self.method.stop == "first":
             self.finished = True
-        elif self.steps_taken >= self.rounds * self.config.steps:
+        elif self.steps_taken >= self.rounds * self.method.steps:
             self._end_round()
 
     def move(self, gradient: Tensor) -> None:
@@ -312,7 +304,7 @@ class _SearchState:
 
     def _moved(self, gradient: Tensor) -> Tensor:
         """Return the change after one move, before it is clipped."""
-        left = self.config.steps - self.steps_taken
+        left = self.method.steps - self.steps_taken
         if self.restarting and self.first_reached is not None:
             self._step, self.restarting = self.method.step(max(left, 1), self._scale()), False
         elif self._stalled():
@@ -349,12 +341,12 @@ class _SearchState:
             self.finished = True
             return
         self.rounds += 1
-        self._step = self.method.step(self.config.steps, self._scale())
+        self._step = self.method.step(self.method.steps, self._scale())
 
     def _stalled(self) -> bool:
         if self.method.restart_step is None or self.first_reached is not None or self.restarting:
             return False
-        steps = self.config.steps
+        steps = self.method.steps
         return any(self.steps_taken == round(after * steps) and self.residual >= least for after, least in STALL_CHECKS)
 
     def _start(self) -> Tensor:
