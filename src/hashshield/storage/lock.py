@@ -90,6 +90,6 @@ class Lock:
 
     def close(self) -> None:
         """Let go of the lock file; may be called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
