@@ -131,3 +131,37 @@ def test_an_interruption_while_the_program_loads_prints_one_too(tmp_path: Path) 
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 130
     assert json.loads(ended.stdout)["command"] == "protect"
+
+
+@pytest.mark.parametrize("module", ["numpy.linalg", "torch", "torch.nn", "torch.fx", "torch.export"])
+@pytest.mark.parametrize("command", ["protect", "verify", "evaluate", "audit"])
+def test_an_interruption_while_torch_loads_prints_one_too(
+    tmp_path: Path, tiny: Path, command: str, module: str
+) -> None:
+    """What was imported halfway cannot be imported again: the document came to need it, and a traceback came out."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == '{module}':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    for seed in range(2):
+        (tmp_path / f"{seed}.png").write_bytes(encoded(picture(seed=seed)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment["HASHSHIELD_VAULT"] = str(tmp_path / "vault")
+    one, other = str(tmp_path / "0.png"), str(tmp_path / "1.png")
+    given = {
+        "protect": [one],
+        "verify": [one, "--original", other],
+        "evaluate": [one, other],
+        "audit": [one, "--original", other, "--gallery", str(tmp_path)],
+    }
+    words = [sys.executable, "-m", "hashshield", command, *given[command], "--model", f"{tiny}:16", "--json"]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130, ended.stderr
+    document = json.loads(ended.stdout)
+    assert (document["command"], document["results"]) == (command, [])
+    assert document["error"]["exit_code"] == 130
+    assert "Traceback" not in ended.stderr
