@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hashshield.storage.lock import Lock
 
 from hashshield.storage.folder import Folder
 
@@ -34,13 +32,10 @@ def test_an_interruption_while_a_folder_is_opened_stays_one(tmp_path: Path, inte
     assert len(set(interrupted_close)) == len(interrupted_close) == 2, "each descriptor is closed, and only once"
 
 
-@pytest.mark.parametrize("opened", [Folder.open, lambda folder: Lock(folder / "lock")], ids=["folder", "lock"])
 @pytest.mark.skipif(os.name == "nt", reason="folders are not held there")
-def test_an_interrupted_close_is_not_repeated(
-    opened: Callable[[Path], Folder | Lock], tmp_path: Path, interrupted_close: list[int]
-) -> None:
-    it = opened(tmp_path)
+def test_an_interrupted_close_is_not_repeated(tmp_path: Path, interrupted_close: list[int]) -> None:
+    folder = Folder.open(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        it.close()
-    it.close()
+        folder.close()
+    folder.close()
     assert len(interrupted_close) == 1
