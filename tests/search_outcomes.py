@@ -25,7 +25,7 @@ from hashshield.attacks.masking import perceptual_mask
 from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.presets import PRESETS, Preset, preset
-from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
+from hashshield.attacks.search import Execution, SearchTask, search
 from hashshield.attacks.version import SEARCH_VERSION
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import OpenModel
@@ -106,7 +106,7 @@ def _searched(
     """Turn half of the bits of each photo, with its features and own bits in the aim; through a preset's transforms."""
     view = WholePicture(opened)
     photos = [_photo(opened, key, chosen, prepared) for key in range(PHOTOS)]
-    for found in search(photos, [view], chosen, SearchConfig(TAU, STEPS), Execution(PHOTOS)):
+    for found in search(photos, [view], replace(chosen, steps=STEPS), TAU, Execution(PHOTOS)):
         with torch.inference_mode():
             code = opened.model(photos[int(str(found.key))].grid.changed(found.delta)).code[0]
         yield (
@@ -160,8 +160,8 @@ def _protected(opened: OpenModel, name: str, goal: GoalKind, kind: str) -> Outco
     context = ProtectContext(
         models=(opened,),
         preset=preset(name),
-        method=method(preset(name).search),
-        search=SearchConfig(TAU, STEPS),
+        method=replace(method(preset(name).search), steps=STEPS),
+        tau=TAU,
         execution=Execution(1),
         goal=goal_for(GoalSpec(goal), [opened]),
         secret=b"outcomes",

@@ -50,6 +50,15 @@ def test_flag_then_environment_then_file_then_default(tmp_path: Path) -> None:
     assert resolve(environ=environ, path=file)["tau"].value == 0.01
 
 
+def test_a_switch_that_is_off_was_not_given_and_a_zero_was() -> None:
+    words = {"tolerance": 0, "strip_gps": False, "keep_mtime": True, "tau": None, "force": True}
+    found = resolve(words, environ={"HASHSHIELD_STRIP_GPS": "1"}, path=NO_FILE)
+    given = {key: value.value for key, value in found.items() if value.source == "flag"}
+    assert given == {"tolerance": 0, "keep_mtime": True}
+    assert found["strip_gps"].value is True
+    assert found.keys() == SETTINGS.keys(), "an argument that is no setting is passed over"
+
+
 @pytest.mark.parametrize("tau", [0.0, 1 / 255 - 1e-9, 1.0001, -1.0, math.nan, math.inf])
 def test_tau_outside_its_range_is_a_usage_error_naming_the_range(tau: float) -> None:
     with pytest.raises(UsageError, match=r"--tau is .*between 1/255 .* and 1 \(default 0\.032\)"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -190,7 +190,10 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Return the checked values of a configuration file, empty if there is no file. Raises UsageError."""
+    """Return the values of a configuration file, in their settings' types; empty if there is no file.
+
+    Raises UsageError also for values that a setting does not accept.
+    """
     try:
         size = path.stat().st_size
         raw = read_toml(path, largest=_LARGEST_FILE) if size <= _LARGEST_FILE else {}
@@ -205,9 +208,10 @@ def read_file(path: Path) -> dict[str, Any]:
     for key in raw:
         if key not in SETTINGS:
             raise UsageError(f"{path}: unknown key {key!r}; {nearest(key, tuple(SETTINGS))}")
-    return {
-        key: _checked(SETTINGS[key], _from_toml(SETTINGS[key], value, path), str(path)) for key, value in raw.items()
-    }
+    found = {key: _from_toml(SETTINGS[key], value, path) for key, value in raw.items()}
+    for key, value in found.items():
+        _check(SETTINGS[key], value, str(path))
+    return found
 
 
 def resolve(
@@ -217,35 +221,45 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     path: Path | None = None,
 ) -> Settings:
-    """Return every setting with its source; flags and arguments that are None count as not given.
+    """Return every setting with its source.
 
-    The command line has checked the types of `flags`; `arguments` of a Python call may be anything. Raises UsageError
-    naming the option, argument, variable or file whose value is not valid.
+    `flags` are the arguments of a command, whose types the command line has checked; those that are no settings are
+    passed over, so a command hands over a copy of its `locals()`. `arguments` are those of a Python call and may be
+    anything. None counts as not given, and so does a flag that is False, because a switch has no negative form:
+    environment or file may turn it on. Raises UsageError naming the option, argument, variable or file whose value is
+    not valid.
     """
-    given = {key: value for key, value in (flags or {}).items() if value is not None}
-    called = {key: value for key, value in (arguments or {}).items() if value is not None}
-    for key in called:
-        if key not in SETTINGS:
+    flags, arguments = flags or {}, arguments or {}
+    for key, value in arguments.items():
+        if key not in SETTINGS and value is not None:
             raise UsageError(f"unknown argument {key!r}; {nearest(key, tuple(SETTINGS))}")
     environ = os.environ if environ is None else environ
     path = config_path() if path is None else path
     from_file = read_file(path)
     found: Settings = {}
     for key, setting in SETTINGS.items():
-        text = environ.get(setting.env, "")
-        if key in given:
-            where = setting.option
-            value = _from_text(setting, given[key], where) if isinstance(given[key], str) else given[key]
-            found[key] = Value(_checked(setting, value, where), "flag", where)
-        elif key in called:
-            found[key] = Value(_checked(setting, _typed(setting, called[key], key), key), "argument", key)
+        source: Source
+        value, text = flags.get(key), environ.get(setting.env, "")
+        # By identity: --tolerance 0 equals False.
+        if value is not None and value is not False:
+            source, where = "flag", setting.option
+            if isinstance(value, str):
+                value = _from_text(setting, value, where)
+        elif arguments.get(key) is not None:
+            source, where = "argument", key
+            value = _typed(setting, arguments[key], where)
         elif text:
-            where = setting.env
-            found[key] = Value(_checked(setting, _from_text(setting, text, where), where), "environment", where)
+            source, where = "environment", setting.env
+            value = _from_text(setting, text, where)
         elif key in from_file:
-            found[key] = Value(from_file[key], "file", str(path))
+            source, where, value = "file", str(path), from_file[key]
         else:
-            found[key] = Value(setting.default, "default", "default")
+            source, where, value = "default", "default", setting.default
+        if source != "default":
+            _check(setting, value, where)
+        if setting.kind in _NORMAL:
+            value = _NORMAL[setting.kind](value)
+        found[key] = Value(value, source, where)
     return found
 
 
@@ -314,10 +328,10 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
     return float(value) if setting.kind == "number" else value
 
 
-def _checked(setting: Setting, value: Any, where: str) -> Any:
-    """Return the value in its final type. Raises UsageError that names the range or the choices."""
+def _check(setting: Setting, value: Any, where: str) -> None:
+    """Raise UsageError, which names the range or the choices, for a value that the setting does not accept."""
     if value is None:
-        return None
+        return
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
     if setting.choices and value not in setting.choices:
         suggestion = did_you_mean(str(value), setting.choices, quoted=True)
@@ -328,12 +342,21 @@ def _checked(setting: Setting, value: Any, where: str) -> Any:
             f"{label} is {value}, out of range; it must be {setting.range_text}"
             + (f" (default {setting.default_text})" if setting.default is not None else "")
         )
-    if setting.kind == "names":
-        if (not value and setting.default) or not all(value):
-            raise UsageError(f"{label} names nothing; give at least one name (default {setting.default_text})")
-        return tuple(dict.fromkeys(value))
-    if setting.kind == "path":
-        if not str(value):
-            raise UsageError(f"{label} is empty; name a folder")
-        return Path(value).expanduser()
-    return value
+    if setting.kind == "names" and ((not value and setting.default) or not all(value)):
+        raise UsageError(f"{label} names nothing; give at least one name (default {setting.default_text})")
+    if setting.kind == "path" and not str(value):
+        raise UsageError(f"{label} is empty; name a folder")
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, each once."""
+    return tuple(dict.fromkeys(names))
+
+
+def _expanded(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return the path with its ~ replaced by the user's home folder."""
+    return None if path is None else Path(path).expanduser()
+
+
+_NORMAL: dict[ValueKind, Callable[[Any], Any]] = {"names": _distinct, "path": _expanded}
+"""Kinds whose values take another form than the one in which they are given."""

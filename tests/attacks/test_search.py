@@ -18,7 +18,7 @@ from hashshield.attacks.grid import make_grid
 from hashshield.attacks.masking import PerceptualMask
 from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.attacks.objectives import MIN_MARGIN, Objective
-from hashshield.attacks.search import Execution, SearchConfig, SearchResult, SearchTask, search
+from hashshield.attacks.search import Execution, SearchResult, SearchTask, search
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.transforms import card_view
@@ -63,7 +63,7 @@ def run(
     photos: list[SearchTask], chosen: Method, *, steps_: int = 40, tau: float = 0.05, batch: int = 8
 ) -> dict[object, SearchResult]:
     viewed = [Through(Toy())]
-    return {f.key: f for f in search(photos, viewed, chosen, SearchConfig(tau, steps_), Execution(batch))}
+    return {f.key: f for f in search(photos, viewed, replace(chosen, steps=steps_), tau, Execution(batch))}
 
 
 RNM = method("rnm")
@@ -269,7 +269,7 @@ def test_finished_photos_leave_and_waiting_ones_enter() -> None:
     toy = Toy()
     chosen = replace(method("rnm-first"), step=lambda _t, _s: steps.sign(0.004))
     finished = []
-    for found in search(photos(), [Through(toy)], chosen, SearchConfig(0.05, 50), Execution(2)):
+    for found in search(photos(), [Through(toy)], replace(chosen, steps=50), 0.05, Execution(2)):
         finished.append(found.key)
         assert len(drawn) <= len(finished) + 2, "never more than a batch ahead"
     assert sorted(finished) == [0, 1, 2, 3, 4]
@@ -299,7 +299,7 @@ def test_several_networks_must_all_agree() -> None:
     viewed = [Through(Toy()), Through(half, lambda x: x.flip(1))]
     photo = toy_photo("a")
     photo = replace(photo, objectives=[*photo.objectives, Objective(torch.tensor([-1.0, -1.0, -1.0, 1.0]))])
-    (found,) = search([photo], viewed, RNM, SearchConfig(0.05, 60))
+    (found,) = search([photo], viewed, replace(RNM, steps=60), 0.05)
     assert found.reached
     image = photo.grid.changed(found.delta)
     for network, aim in zip(viewed, photo.objectives, strict=True):
@@ -326,7 +326,7 @@ def tiny_run(
     viewed = [NetworkView(model)]
     return {
         f.key: f
-        for f in search(real(model, count), viewed, method(name), SearchConfig(0.032, steps_), Execution(batch))
+        for f in search(real(model, count), viewed, replace(method(name), steps=steps_), 0.032, Execution(batch))
     }
 
 
@@ -336,7 +336,7 @@ def test_a_network_that_sees_less_is_searched_with_longer_steps(model: OpenModel
     lengths = []
     for side in (64, 16):
         viewed = [Through(model.model, card_view(model.card.input), side)]
-        (found,) = search([photo], viewed, method("rnm"), SearchConfig(1.0, 1))
+        (found,) = search([photo], viewed, replace(method("rnm"), steps=1), 1.0)
         lengths.append(float(found.last.norm()))
     assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.05)
 
@@ -364,7 +364,7 @@ def test_company_in_the_batch_changes_next_to_nothing(data: Path) -> None:
         wanted = torch.cat([-wanted[:4], wanted[4:]])
         photos.append(SearchTask(grid, [Objective(wanted)], key=name))
     runs = [
-        {f.key: f for f in search(photos, viewed, RNM, SearchConfig(0.032, 40), Execution(batch))} for batch in (1, 2)
+        {f.key: f for f in search(photos, viewed, replace(RNM, steps=40), 0.032, Execution(batch))} for batch in (1, 2)
     ]
     ratios = []
     for photo in photos:

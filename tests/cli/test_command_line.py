@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 
 import hashshield
 from hashshield.cli import output
@@ -98,14 +99,15 @@ def test_an_empty_path_is_refused_from_python_too() -> None:
             call()
 
 
+@pytest.mark.parametrize("moment", [(output.Report, "__init__"), (TyperGroup, "parse_args")], ids=["report", "words"])
 @pytest.mark.parametrize("as_json", [True, False])
 def test_an_interruption_before_the_work_still_prints_one_document(
-    run: Run, monkeypatch: pytest.MonkeyPatch, as_json: bool
+    run: Run, monkeypatch: pytest.MonkeyPatch, as_json: bool, moment: tuple[type, str]
 ) -> None:
     def interrupt(*given: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output.Report, "__init__", interrupt)
+    monkeypatch.setattr(*moment, interrupt)
     code, out, err = run("originals", "list", *(["--json"] if as_json else []))
     assert code == 130
     assert "Interrupted before anything was done" in err
@@ -117,12 +119,13 @@ def test_an_interruption_before_the_work_still_prints_one_document(
     assert document["error"]["exit_code"] == 130
 
 
-def test_an_interruption_while_the_program_loads_prints_one_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["hashshield.cli.app", "typer.core"])
+def test_an_interruption_while_the_program_loads_prints_one_too(tmp_path: Path, module: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'hashshield.cli.app':\n"
+        f"        if name == '{module}':\n"
         "            raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Interrupt())\n"
     )
@@ -131,3 +134,37 @@ def test_an_interruption_while_the_program_loads_prints_one_too(tmp_path: Path) 
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 130
     assert json.loads(ended.stdout)["command"] == "protect"
+
+
+@pytest.mark.parametrize("module", ["numpy.linalg", "torch", "torch.nn", "torch.fx", "torch.export"])
+@pytest.mark.parametrize("command", ["protect", "verify", "evaluate", "audit"])
+def test_an_interruption_while_torch_loads_prints_one_too(
+    tmp_path: Path, tiny: Path, command: str, module: str
+) -> None:
+    """What was imported halfway cannot be imported again: the document came to need it, and a traceback came out."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == '{module}':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    for seed in range(2):
+        (tmp_path / f"{seed}.png").write_bytes(encoded(picture(seed=seed)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment["HASHSHIELD_VAULT"] = str(tmp_path / "vault")
+    one, other = str(tmp_path / "0.png"), str(tmp_path / "1.png")
+    given = {
+        "protect": [one],
+        "verify": [one, "--original", other],
+        "evaluate": [one, other],
+        "audit": [one, "--original", other, "--gallery", str(tmp_path)],
+    }
+    words = [sys.executable, "-m", "hashshield", command, *given[command], "--model", f"{tiny}:16", "--json"]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130, ended.stderr
+    document = json.loads(ended.stdout)
+    assert (document["command"], document["results"]) == (command, [])
+    assert document["error"]["exit_code"] == 130
+    assert "Traceback" not in ended.stderr

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -241,7 +242,7 @@ def test_audit(run: Run, stand_in: StandIn) -> None:
     stand_in("hashshield.pipeline.audit", audit=asked)
     ended = run("audit", "a.jpg", "--gallery", "g")
     plain = {"original": None, "top": 10, "threshold": None, "sheet": None, "vault": None, "device": "auto"}
-    plain |= {"models": ("lite0-caltech101:48",), "exclude": ()}
+    plain |= {"models": ("lite0-caltech101:48",), "exclude": (), "found": ANY}
     assert asked == [((Path("a.jpg"), Path("g")), plain)]
     assert ended.code == 1
     assert ended.out == "m:16\tg/n.jpg\t1\t1\t9\t4\n"
@@ -265,6 +266,7 @@ def test_audit(run: Run, stand_in: StandIn) -> None:
         "vault": Path("v"),
         "device": "auto",
         "exclude": ("x",),
+        "found": ANY,
     }
     assert document["results"][0]["nearest_before"] == [
         {"path": "g/n.jpg", "distance_before": 1, "rank_before": 1, "distance_after": 9, "rank_after": 4}

@@ -184,3 +184,9 @@ def test_the_witness_has_a_line_and_a_number(outcome: Make) -> None:
     one = PROTECT.footer([outcome()])
     assert one[0] == "Protected 1 of 1 photo; median PSNR 47.2 dB (higher is less visible)."
     assert "none was asked" in one[2]
+
+
+def test_the_summary_names_the_transform_of_every_receipt() -> None:
+    from hashshield.transforms.pillow import JPEG_Q75
+
+    assert PROTECT.summary([])["after_reencoding"]["transform"] == JPEG_Q75.name

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from hashshield.cli.options import given
 from hashshield.config import SETTINGS, resolve
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.pipeline.request import request_of
@@ -58,11 +57,6 @@ def test_the_defaults_of_the_settings_are_those_of_the_request(own_settings: Pat
     assert GoalSpec(SETTINGS["goal"].default) == request.goal
     assert SETTINGS.keys() - shared == {"model", "goal", "cache", "mirror", "offline"}, "no field for these"
     assert request_of(settings, None) == request
-
-
-def test_a_switch_that_is_off_was_not_given_and_a_zero_was() -> None:
-    words = {"tolerance": 0, "strip_gps": False, "keep_mtime": True, "tau": None, "force": True}
-    assert given(words) == {"tolerance": 0, "keep_mtime": True}
 
 
 def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: Path) -> None:
@@ -226,7 +220,7 @@ class Bytes(io.TextIOWrapper):
 def test_a_photo_through_a_pipe(
     run: Run, stand_in: Callable[..., None], outcome: Make, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
-    def protect_bytes(data: bytes, request: Request, *, name: str) -> tuple[bytes, Outcome]:
+    def protect_bytes(data: bytes, request: Request, *, name: str, notice: object) -> tuple[bytes, Outcome]:
         return b"new" + data, outcome(name)
 
     stand_in("hashshield.pipeline.protect", protect_bytes=protect_bytes)

@@ -156,6 +156,20 @@ def test_photos_are_protected_as_they_arrive(tmp_path: Path, watching: Callable[
             assert store.known(digest_of(path)) is not None
 
 
+def test_a_folder_that_is_moved_away_and_back_is_watched_on(tmp_path: Path, watching: Callable[..., Watching]) -> None:
+    photos = tmp_path / "photos"
+    (photos / "a.png").write_bytes(encoded(picture(seed=0)))
+    watch = watching()
+    assert watch.named(1) == {"a.png": "protected"}
+    assert watch.quiet()
+    photos.rename(tmp_path / "away")
+    assert "is gone; waiting" in watch.notes.get(timeout=10)
+    (tmp_path / "away" / "b.png").write_bytes(encoded(picture(seed=1)))
+    (tmp_path / "away").rename(photos)
+    assert watch.named(1) == {"b.png": "protected"}
+    assert watch.stopped(signal.SIGINT)[0] == 0
+
+
 def test_a_run_that_cannot_begin_says_why(tmp_path: Path) -> None:
     process = subprocess.run(
         [sys.executable, "-m", "hashshield", "watch", str(tmp_path / "none")],

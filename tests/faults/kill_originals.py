@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,6 +293,8 @@ def cut_short(base: Path, action: Callable[[Path], object], *, step: int | None,
         except KeyboardInterrupt:
             code = 130
         finally:
+            if code == 70:
+                traceback.print_exc()
             os._exit(code)
     if step is None:
         time.sleep(seconds)
@@ -330,13 +333,15 @@ def main(folder: Path, trials: int, seed: int) -> None:
         name = generator.choice(list(COMMANDS))
         number = generator.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT))
         plans.append((name, None, generator.uniform(0, durations[name]), number))
-    counts = {"trials": 0, "steps": at_steps // 2, "came": 0}
+    counts = {"trials": 0, "steps": at_steps // 2, "came": 0, "killed": 0}
     for name, step, seconds, number in plans:
         command = COMMANDS[name]
         again(base, kept)
         command.before(base)
         try:
-            counts["came"] += cut_short(base, command.act, step=step, seconds=seconds, number=number)
+            came = cut_short(base, command.act, step=step, seconds=seconds, number=number)
+            counts["came"] += came
+            counts["killed"] += came and number == signal.SIGKILL
             command.check(base)
             command.finish(base)
             left = [path for path in base.rglob("*") if is_temporary(path.name)]

@@ -171,7 +171,7 @@ def test_a_folder_that_may_not_be_written(as_user: Path) -> None:
     with Store.open(as_user / "vault") as store:
         source = read_snapshot(photo, follow=True)
         photo.parent.chmod(0o500)
-        with pytest.raises(StorageError, match="permission denied"):
+        with pytest.raises(StorageError, match="this user may make no files in its folder"):
             store.replace(source, b"protected", NewRecord())
         photo.parent.chmod(0o700)
         assert photo.read_bytes() == b"original"

@@ -163,5 +163,5 @@ def test_a_second_run_meets_its_own_copies(photos: Path, request_for: Make, told
     request = request_for(output=photos / "out", steps=8, accept_best=True)
     for _ in range(2):
         rows = protect([photos], request, progress=told)  # type: ignore[arg-type]
-        assert {row.status for row in rows} <= {"protected", "partial", "already"}
+        assert {row.status for row in rows} <= {"protected", "partial", "already"}, rows
     assert sorted(contents(photos)) == ["a.png", "b.png", "out/a.png", "out/b.png"]

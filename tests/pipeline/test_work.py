@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hashshield import imaging
-from hashshield.attacks.search import Execution, SearchConfig
+from hashshield.attacks.search import Execution
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest
@@ -36,9 +36,8 @@ def test_every_photo_has_one_result_whatever_becomes_of_it(tools: ProtectContext
     sources = [source(i) for i in range(6)]
     sources[1] = source(1, b"no photo")
     sources[4] = source(4, sources[4].data[:300])
-    results = {
-        r.source.key: r for r in work(sources, replace(tools, search=SearchConfig(0.05, 5), execution=Execution(2)))
-    }
+    few = replace(tools, tau=0.05, method=replace(tools.method, steps=5), execution=Execution(2))
+    results = {r.source.key: r for r in work(sources, few)}
     assert sorted(results) == list(range(6))
     for key, result in results.items():
         assert result.source is sources[key]
@@ -63,9 +62,7 @@ def test_photos_are_read_as_they_are_needed(tools: ProtectContext) -> None:
     done = 0
     for _ in work(
         sources(),
-        replace(
-            tools, search=SearchConfig(0.05, 2), execution=Execution(2), method=replace(tools.method, retries=False)
-        ),
+        replace(tools, tau=0.05, execution=Execution(2), method=replace(tools.method, steps=2, retries=False)),
     ):
         done += 1
         assert len(read) <= done + 3 * (2 + tools.jobs), "a few ahead, not all"
@@ -96,7 +93,7 @@ def test_a_photo_that_misses_is_tried_again_and_the_best_is_kept(tools: ProtectC
 
 
 def test_with_one_photo_at_a_time_results_are_identical(tools: ProtectContext) -> None:
-    one_by_one = replace(tools, search=SearchConfig(0.05, 12), execution=Execution(1))
+    one_by_one = replace(tools, tau=0.05, method=replace(tools.method, steps=12), execution=Execution(1))
     runs = [{r.source.key: r.data for r in work([source(i) for i in range(4)], one_by_one)} for _ in range(2)]
     assert runs[0] == runs[1]
     alone = {i: next(work([source(i)], one_by_one)).data for i in range(4)}
@@ -107,7 +104,7 @@ def test_how_fast_threads_write_changes_nothing(tools: ProtectContext, monkeypat
     """At a fixed batch size results are bit-identical: photos that missed go round again in one order, always."""
     working = sys.modules[work.__module__]
     write, search = working.write, working.search
-    batch = replace(tools, search=SearchConfig(0.012, 4), execution=Execution(2))
+    batch = replace(tools, tau=0.012, method=replace(tools.method, steps=4), execution=Execution(2))
     sources = [source(i) for i in range(9)]
     runs = []
     for seconds in (0.0, 0.3):
@@ -133,7 +130,7 @@ def test_the_threads_change_nothing(tools: ProtectContext) -> None:
 
 
 def test_how_much_threads_may_hold_changes_nothing(tools: ProtectContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = replace(tools, search=SearchConfig(0.05, 3), execution=Execution(2))
+    few = replace(tools, tau=0.05, method=replace(tools.method, steps=3), execution=Execution(2))
     freely = {r.source.key: r.data for r in work([source(i) for i in range(4)], few)}
     monkeypatch.setattr(sys.modules[work.__module__], "_BYTES_OF_A_THREAD", 1)
     assert {r.source.key: r.data for r in work([source(i) for i in range(4)], few)} == freely, "one after another"
@@ -145,7 +142,8 @@ def test_results_of_earlier_runs_are_left_alone(tools: ProtectContext) -> None:
     known = replace(
         tools,
         results_before={pixels: frozenset({1})},
-        search=SearchConfig(0.05, 2),
+        tau=0.05,
+        method=replace(tools.method, steps=2),
         execution=Execution(2),
     )
     results = {r.source.key: r for r in work([mine, source(1)], known)}

@@ -310,3 +310,14 @@ def test_a_new_content_does_not_wait_for_the_failed_one(arrivals: Arrivals, fold
     assert later(arrivals, clock) == ["a.jpg"]
     clock.now += 100
     assert arrivals.complete() == []
+
+
+@pytest.mark.parametrize("instead", [None, b"a file of that name"])
+def test_the_folder_itself_is_no_arrival(folder: Path, arrivals: Arrivals, clock: Clock, instead: bytes | None) -> None:
+    """The system tells of it when it is moved away: `watch` ended there."""
+    folder.rename(folder.with_name("away"))
+    if instead is not None:
+        folder.write_bytes(instead)
+    arrivals.notice([folder])
+    arrivals.sweep()
+    assert later(arrivals, clock) == []

@@ -1,7 +1,7 @@
 """Goals: the bits a photo should get. One class per goal, and nothing here needs torch.
 
-To add a goal, write its class, list it in `GOALS`, and name it in `config.SETTINGS`. Judge it with `hashshield bench
-goals` before you believe it: a goal that flips many bits can still give the old code away.
+To add a goal, write its class, list it in `GOALS`, and name it in `types.GoalKind` and `config.SETTINGS`. Judge it with
+`hashshield bench goals` before you believe it: a goal that flips many bits can still give the old code away.
 """
 
 from __future__ import annotations

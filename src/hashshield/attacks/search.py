@@ -33,7 +33,7 @@ from hashshield.boundary import boundary, reach
 from hashshield.errors import InternalError
 from hashshield.types import Codes, Step, View
 
-__all__ = ["Execution", "HashView", "SearchConfig", "SearchResult", "SearchTask", "search"]
+__all__ = ["Execution", "HashView", "SearchResult", "SearchTask", "search"]
 
 _PATIENCE = 3
 """Steps without a smaller change after which a search ends that has taken `Method.enough`."""
@@ -88,16 +88,6 @@ class SearchTask:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchConfig:
-    """How far and how long to search."""
-
-    tau: float
-    """L-infinity bound on the change, in [0, 1] units."""
-    steps: int
-    """Gradient steps per photo."""
-
-
-@dataclass(frozen=True, slots=True)
 class Execution:
     """How the search uses the machine."""
 
@@ -132,12 +122,13 @@ def search(
     tasks: Iterable[SearchTask],
     networks: Sequence[HashView],
     method: Method,
-    config: SearchConfig,
+    tau: float,
     execution: Execution = Execution(),
 ) -> Iterator[SearchResult]:
     """Yield the result of each task, in the order in which they finish.
 
     A finished photo leaves the batch and the next one enters; `tasks` is drawn from as places become free.
+    `tau` bounds each change, in [0, 1] units.
     """
     waiting = iter(tasks)
     # Of several networks, the one that sees most decides how long steps are.
@@ -148,7 +139,7 @@ def search(
         batcher = AdaptiveBatcher(execution.batch_size, execution.cpu_workers, pool, execution.micro_batch)
         while True:
             free = max(batcher.size - len(states), 0)
-            states += [_SearchState(task, method, config, side) for task in islice(waiting, free)]
+            states += [_SearchState(task, method, tau, side) for task in islice(waiting, free)]
             if not states:
                 return
             batcher.map(states, step)
@@ -239,7 +230,8 @@ class _SearchState:
 
     task: SearchTask
     method: Method
-    config: SearchConfig
+    tau: float
+    """L-infinity bound on the change, in [0, 1] units."""
     side: int
     """Pixels of the networks' view, short side."""
     delta: Tensor = field(init=False)
@@ -271,9 +263,9 @@ class _SearchState:
     """Kept, because computing them costs more than the projection itself."""
 
     def __post_init__(self) -> None:
-        self._bounds = self.task.grid.bounds(self.config.tau)
+        self._bounds = self.task.grid.bounds(self.tau)
         self.delta = self.best = self._start().clamp(*self._bounds)
-        self._step = self.method.step(self.config.steps, self._scale())
+        self._step = self.method.step(self.method.steps, self._scale())
 
     @property
     def confirmed(self) -> bool:
@@ -293,7 +285,7 @@ class _SearchState:
             self.best, self.best_rank, self.improved = self.delta, rank, self.steps_taken
         if (self.satisfied and self.method.stop == "first") or self._stands_still():
             self.finished = True
-        elif self.steps_taken >= self.rounds * self.config.steps:
+        elif self.steps_taken >= self.rounds * self.method.steps:
             self._end_round()
 
     def move(self, gradient: Tensor) -> None:
@@ -320,7 +312,7 @@ class _SearchState:
 
     def _moved(self, gradient: Tensor) -> Tensor:
         """Return the change after one move, before it is clipped."""
-        left = self.config.steps - self.steps_taken
+        left = self.method.steps - self.steps_taken
         if self.restarting and self.first_reached is not None:
             self._step, self.restarting = self.method.step(max(left, 1), self._scale()), False
         elif self._stalled():
@@ -372,12 +364,12 @@ class _SearchState:
             self.finished = True
             return
         self.rounds += 1
-        self._step = self.method.step(self.config.steps, self._scale())
+        self._step = self.method.step(self.method.steps, self._scale())
 
     def _stalled(self) -> bool:
         if self.method.restart_step is None or self.first_reached is not None or self.restarting:
             return False
-        steps = self.config.steps
+        steps = self.method.steps
         return any(self.steps_taken == round(after * steps) and self.residual >= least for after, least in STALL_CHECKS)
 
     def _start(self) -> Tensor:

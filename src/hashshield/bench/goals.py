@@ -73,7 +73,7 @@ def run_goals(config: GoalsConfig, progress: Progress) -> list[dict[str, Any]]:
         scores = ranking.scores(_features_of_files(results, opened))
         rows.append({"goal": goal, "preset": config.preset, **_summary(results), **scores})
     floor = map_floor(relevant)
-    settings = {"steps": context.search.steps, "tau": config.tau, "seed": config.seed, "queries": len(paths)}
+    settings = {"steps": context.method.steps, "tau": config.tau, "seed": config.seed, "queries": len(paths)}
     base = {
         "map_random": round(floor.random, 4),
         "map_lowest": round(floor.lowest, 4),

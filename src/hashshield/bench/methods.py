@@ -23,7 +23,7 @@ from hashshield.arrays import Indices, Pixels
 from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.methods import METHODS, Method
 from hashshield.attacks.objectives import Objective
-from hashshield.attacks.search import Execution, SearchConfig, SearchResult, SearchTask, search
+from hashshield.attacks.search import Execution, SearchResult, SearchTask, search
 from hashshield.bench.config import MethodsConfig
 from hashshield.bench.experiment import open_protocol
 from hashshield.bench.results import environment
@@ -181,10 +181,10 @@ class _MethodTrials:
             )
             for i in range(variant.photos)
         )
-        config = SearchConfig(self.tau, variant.steps)
+        method = replace(variant.method, steps=variant.steps)
         results: list[SearchResult] = []
         began = time.monotonic()
-        for result in search(tasks, [NetworkView(self.opened)], variant.method, config, self.execution):
+        for result in search(tasks, [NetworkView(self.opened)], method, self.tau, self.execution):
             if result.error is not None:
                 raise result.error
             results.append(result)

@@ -109,7 +109,7 @@ def _part_times(path: Path, model: str, device: str) -> dict[str, Any]:
             pixels = apply_perturbation(
                 photo.pixels,
                 change,
-                tau=context.search.tau,
+                tau=context.tau,
                 orientation=photo.orientation,
                 generator=torch.Generator().manual_seed(0),
             )

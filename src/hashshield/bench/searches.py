@@ -18,7 +18,7 @@ from hashshield.attacks.grid import Grid, make_grid
 from hashshield.attacks.methods import METHODS, Method
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
-from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
+from hashshield.attacks.search import Execution, SearchTask, search
 from hashshield.bench.config import PAPER_STEPS
 from hashshield.bench.experiment import Experiment
 from hashshield.bench.results import Trial
@@ -160,9 +160,9 @@ class _Run:
                     self.progress.done(None)
 
         watchers = {i: _Watcher(self.wanted[i], tick) for i in missing}
-        config, execution = SearchConfig(self.tau, self.attack.steps), execution_for(self.opened)
+        method, execution = replace(self.attack.method, steps=self.attack.steps), execution_for(self.opened)
         tasks = (self._task(i, watchers[i]) for i in missing)
-        for found in search(tasks, [NetworkView(self.opened)], self.attack.method, config, execution):
+        for found in search(tasks, [NetworkView(self.opened)], method, self.tau, execution):
             if found.error is not None:
                 raise found.error
             i = found.key

@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hashshield.attacks.grid import make_grid
 from hashshield.attacks.methods import METHODS
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.perturbation import apply_perturbation
-from hashshield.attacks.search import Execution, SearchConfig, SearchTask, search
+from hashshield.attacks.search import Execution, SearchTask, search
 from hashshield.bench.config import TAU, SpeedConfig
 from hashshield.bench.protecting import SECRET, photos_below
 from hashshield.bench.results import Stopwatch, environment, peak_mib
@@ -96,8 +97,8 @@ def _step_times(opened: OpenModel, batch: Sequence[Path], rounds: int, progress:
                 batcher.map(list(inputs), gradients)
 
     def whole_search() -> None:
-        config, execution = SearchConfig(TAU, _STEPS), Execution(len(batch), count)
-        for _ in search(iter(tasks), [network], METHODS["rnm"], config, execution):
+        method = replace(METHODS["rnm"], steps=_STEPS)
+        for _ in search(iter(tasks), [network], method, TAU, Execution(len(batch), count)):
             pass
 
     ratios, floors, loops = [], [], []

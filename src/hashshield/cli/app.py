@@ -42,7 +42,11 @@ class _Group(TyperGroup):
             raise typer.BadParameter(reason, ctx=ctx)
         ctx.meta[_WORDS] = list(args)
         Report.begun = False
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except KeyboardInterrupt:
+            # Typer loads what it parses with first, which takes a while, and would end without a word.
+            raise _interrupted(ctx.meta[_WORDS]) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; end with 130 if it is interrupted before its report begins."""
@@ -52,11 +56,16 @@ class _Group(TyperGroup):
             if Report.begun:
                 # A second Ctrl-C, after the report of the first.
                 raise typer.Exit(130) from None
-            document = document_of_nothing(ctx.meta[_WORDS])
-            if document is not None:
-                typer.echo(document)
-            typer.echo("Interrupted before anything was done.", err=True)
-            raise typer.Exit(130) from None
+            raise _interrupted(ctx.meta[_WORDS]) from None
+
+
+def _interrupted(words: list[str]) -> typer.Exit:
+    """Report that nothing was done, and return the exit of the program."""
+    document = document_of_nothing(words)
+    if document is not None:
+        typer.echo(document)
+    typer.echo("Interrupted before anything was done.", err=True)
+    return typer.Exit(130)
 
 
 app = typer.Typer(

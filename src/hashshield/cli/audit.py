@@ -121,9 +121,9 @@ def audit(
     protected photo find each other, and at which rank the original's nearest neighbours are afterwards. A rank counts
     only photos that are strictly nearer, so ties favour the service.
     """
-    given = o.given(locals())
+    arguments = dict(locals())
     with Report("audit", AUDIT, as_json=as_json, quiet=quiet) as report:
-        settings = resolve(given)
+        settings = resolve(arguments)
         ensure_available(settings["model"].value, report, yes=yes)
 
         from hashshield.pipeline import audit as pipeline

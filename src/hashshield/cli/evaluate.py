@@ -46,9 +46,9 @@ def evaluate(
     sizes, crops and more), and with classical perceptual hashes. If the photos were protected with a target, name it;
     otherwise about half of the bits have to differ from the original's.
     """
-    given = o.given(locals())
+    arguments = dict(locals())
     with Report("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
-        settings = resolve(given)
+        settings = resolve(arguments)
         check_page(page, redact=redact)
         if settings["survival"].value:
             report.layout = SURVIVAL

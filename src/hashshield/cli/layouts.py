@@ -20,6 +20,11 @@ _FIRST = 20
 """Rows of a folder that a terminal shows whatever their status."""
 _STATUSES = ("protected", "already", "planned", "skipped", "short", "partial", "failed")
 _WRITTEN = ("protected", "partial")
+_REENCODING = "jpeg q75"
+"""The transform in every receipt; spelled out, since what an interruption prints must not import torch.
+
+An import of torch that was cut short cannot be tried again.
+"""
 _VERDICTS = ("protected", "not_protected", "unknown", "skipped", "failed")
 _RESTORED = ("restored", "exported", "planned", "skipped", "failed")
 _UNREMARKABLE = {"protected", "already", "planned", "skipped", "restored", "exported", "compared"}
@@ -63,11 +68,8 @@ def _median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
 
 def _reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
     """Return the transform in every receipt, how many written photos keep their goal after it, and of how many."""
-    # Imported late: Pillow would slow down --help.
-    from hashshield.transforms.pillow import JPEG_Q75
-
-    measured = [[row.passed for row in outcome.survival if row.transform == JPEG_Q75.name] for outcome in written]
-    return JPEG_Q75.name, sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
+    measured = [[row.passed for row in outcome.survival if row.transform == _REENCODING] for outcome in written]
+    return _REENCODING, sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
 
 
 def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRow] = ()) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +69,6 @@ __all__ = [
     "default_note",
     "examples",
     "expanded",
-    "given",
     "goal_of",
     "register",
     "setting",
@@ -111,15 +110,6 @@ def switch(*names: str, text: str, panel: str) -> Any:
 def examples(*lines: str) -> str:
     """Return the epilog of a command: lines for a shell, comments included."""
     return "\n\n".join(("Examples:", *(f"$ {line}" for line in lines)))
-
-
-def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings among a command's arguments, for `config.resolve`: call it with `locals()` first of all.
-
-    A switch that is off counts as not given, because it has no negative form: environment or file may turn it on.
-    """
-    # By identity: --tolerance 0 equals False.
-    return {k: value for k, value in arguments.items() if k in SETTINGS and value is not None and value is not False}
 
 
 def register(

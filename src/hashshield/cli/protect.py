@@ -81,11 +81,11 @@ def protect(
     The change is found by a search on the named networks, and its effect is measured on the written file. Originals go
     to the vault; `hashshield restore` brings them back. A file that is already protected is left alone.
     """
-    given, piped = o.given(locals()), Path("-") in paths
+    arguments, piped = dict(locals()), Path("-") in paths
     # Through a pipe, standard output is the photo's.
     data = sys.stderr if piped else None
     with Report("protect", PROTECT, as_json=as_json, quiet=quiet, verbose=verbose, data=data) as report:
-        settings = resolve(given)
+        settings = resolve(arguments)
         chosen = Engine(engine, ray_address, workers)
         chosen.check(piped=piped)
         if sample is not None and output is None and not dry_run:

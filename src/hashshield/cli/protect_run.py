@@ -52,7 +52,7 @@ def protect_folders(
 ) -> None:
     """Protect photos and folders, in place or as copies, and write the page.
 
-    Raises UsageError for options that exclude each other, and the errors of `pipeline.run.protect`.
+    Raises UsageError for options that exclude each other, and the errors of `pipeline.protect.protect`.
     """
     output, in_place = request.output, request.output is None
     if output is not None and output.exists() and not output.is_dir():
@@ -88,7 +88,7 @@ def protect_piped(paths: list[Path], request: Request, report: Report, *, page: 
     """Read one photo from standard input and write its protected copy, if there is one, to standard output.
 
     Raises UsageError for options that need files and for a terminal at either end, and the errors of
-    `pipeline.run.protect_bytes`.
+    `pipeline.protect.protect_bytes`.
     """
     if page.path is not None or page.redact:
         raise UsageError("- stands for one photo through a pipe, of which no --report can be made")

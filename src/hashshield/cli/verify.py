@@ -73,12 +73,12 @@ def verify(
     Without --original, photos are compared with the codes in the ledger. A photo that neither knows is unknown: its
     code is printed and the exit code is 3.
     """
-    given = o.given(locals())
+    arguments = dict(locals())
     with Report("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as report:
         goal = o.goal_of(target, target_set, target_class, None)
         if goal is not None and original is None:
             raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
-        settings = resolve(given)
+        settings = resolve(arguments)
         # The ledger names its own networks; a configured default must not take their place.
         models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
         ensure_available(models or (otherwise if original else ()), report, yes=yes)

@@ -120,14 +120,14 @@ def watch(
     Photos that are there already are protected first. A file is protected when nothing has written to it for some
     seconds and no program has it open for writing. Protected photos are left alone, also after a restart.
     """
-    given = o.given(locals())
+    arguments = dict(locals())
     lines = _Lines(as_json=as_json, quiet=quiet, verbose=verbose)
 
     from hashshield.pipeline.interrupts import terminable
 
     try:
         with terminable(), shown_warnings():
-            settings = resolve(given)
+            settings = resolve(arguments)
 
             from hashshield.pipeline.request import request_of
 

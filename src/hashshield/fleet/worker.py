@@ -108,7 +108,7 @@ class Worker:
     ) -> None:
         """Open the networks; `threads` cores are this worker's own, and relative paths begin in `folder`.
 
-        Raises as `make_tools` does, StorageError.
+        Raises as `make_context` does, StorageError.
         """
         assert request.output is not None
         with storage_errors(f"entering {folder}"):
@@ -117,7 +117,7 @@ class Worker:
         sys.path[:] = trusted(sys.path)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
-        self._tools = replace(make_context(request, secret), results_before=results_before)
+        self._tools = make_context(request, secret, results_before=results_before)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Do the batches of a table, one row each; a row of the manifest for each of their photos."""

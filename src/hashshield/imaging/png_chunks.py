@@ -53,8 +53,10 @@ def chunks(data: bytes, *, name: str) -> tuple[list[PngChunk], int]:
         if kind != b"IDAT" or image_chunks > _MAX_IMAGE_CHUNKS:
             budget.segments(1)
         if zlib.crc32(memoryview(whole)[4:-4]) != int.from_bytes(whole[-4:], "big"):
+            # Letters in a sound file; anything else is shown as escapes.
+            shown = repr(kind)[2:-1]
             raise BrokenPhotoError(
-                f"{name}: the PNG is damaged: wrong checksum in chunk {kind!r} at byte {position}; get the file again"
+                f"{name}: the PNG is damaged: wrong checksum in chunk {shown} at byte {position}; get the file again"
             )
         items.append(PngChunk(kind, whole))
         position = end

@@ -1,4 +1,4 @@
-"""Metrics of codes (`hamming`), rankings (`retrieval`), photos (`image`) and classical hashes (`perceptual`).
+"""Metrics of codes and rankings (`retrieval`), and of two photos, classical hashes included (`image`).
 
-All are pure functions. Start with `hamming`, whose convention for bits the rest of the package follows.
+All are pure functions. Start with `retrieval`, whose convention for bits the rest of the package follows.
 """

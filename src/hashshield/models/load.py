@@ -81,7 +81,7 @@ class OpenModel:
         return self.model.mean.device
 
     def hash(self, pixels: NDArray[np.uint8], view: str = CARD) -> Hashed:
-        """Hash displayed (H, W, 3) RGB pixels, resized as Pillow does it, through a view of `views.framing`."""
+        """Hash displayed (H, W, 3) RGB pixels, resized as Pillow does it, through a view of `transforms.framing`."""
         return self.hash_view(pillow_view(pixels, self.card.input, view))
 
     @torch.inference_mode()
@@ -255,7 +255,7 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkView:
-    """A network and the view through which it sees a photo; see `views.framing`."""
+    """A network and the view through which it sees a photo; see `transforms.framing`."""
 
     model: OpenModel
     view: str = CARD

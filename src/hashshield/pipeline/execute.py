@@ -10,7 +10,7 @@ import torch
 from hashshield import imaging
 from hashshield.attacks.batching import fitting, step_bytes
 from hashshield.attacks.presets import preset
-from hashshield.attacks.search import Execution, SearchConfig
+from hashshield.attacks.search import Execution
 from hashshield.boundary import boundary
 from hashshield.errors import ChangedError, HashshieldError
 from hashshield.imaging.formats import read_photo_file
@@ -29,10 +29,19 @@ from hashshield.types import Outcome, Progress, Request
 __all__ = ["Origin", "carry_out", "make_context"]
 
 
-def make_context(request: Request, secret: bytes, notice: Callable[[str], None] = lambda text: None) -> ProtectContext:
-    """Open the networks and settle what all photos share. Raises UsageError, CheckpointError, GoalError."""
+def make_context(
+    request: Request,
+    secret: bytes,
+    notice: Callable[[str], None] = lambda text: None,
+    *,
+    results_before: Results | None = None,
+) -> ProtectContext:
+    """Open the networks and settle what all photos share.
+
+    `results_before` are earlier runs' results, which are left alone; None: there are none, or they are to be replaced.
+    Raises UsageError, CheckpointError, GoalError.
+    """
     keep_freed_memory()
-    chosen = method_of(request)
     device = choose_device(request.device)
     models = tuple(open_models(request.models, device=device))
     witness = witness_name(request)
@@ -40,8 +49,8 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
         models=models,
         preset=preset(request.preset),
         witnesses=tuple(open_models([witness], device=device)) if witness else (),
-        method=chosen,
-        search=SearchConfig(request.tau, chosen.steps if request.steps is None else request.steps),
+        method=method_of(request),
+        tau=request.tau,
         execution=Execution(
             request.batch_size or _batch_size(models),
             cpu_workers=torch.get_num_threads() if device == "cpu" else 1,
@@ -58,6 +67,7 @@ def make_context(request: Request, secret: bytes, notice: Callable[[str], None] 
         ),
         lossy_formats=request.file_options.lossy_formats,
         jobs=request.jobs or 2,
+        results_before=results_before or {},
         notice=notice,
     )
 
@@ -80,12 +90,11 @@ class Origin:
 
 
 def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
-    """Work on each job and write what passed; a row as each finishes. Raises as `make_tools` does."""
-    context = make_context(request, store.key(), progress.notice)
+    """Work on each job and write what passed; a row as each finishes. Raises as `make_context` does."""
+    before = None if request.force else results_of(store)
+    context = make_context(request, store.key(), progress.notice, results_before=before)
     # Before the work: a checkpoint or target that is exchanged meanwhile must not be taken for what was tried.
     settings = asked_now(request, store.key())
-    if not request.force:
-        context = replace(context, results_before=results_of(store))
     trouble: list[Outcome] = []
     for result in work(_sources(jobs, request, store, trouble, progress), context):
         yield from _taken(trouble)

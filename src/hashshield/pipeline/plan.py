@@ -282,7 +282,7 @@ def already_row(path: Path, record: Record, request: Request) -> Outcome:
 
 
 def settings_mismatch(details: Mapping[str, Any], request: Request, advice: str) -> str | None:
-    """What a photo was protected with where that is not what is asked now; None where it is. Raises as `asked_for`."""
+    """Return with what a photo was protected, where not with what is asked now; else None. Raises as `base_fields`."""
     asked = {
         "model": model_names(request),
         "goal": request.goal.label,

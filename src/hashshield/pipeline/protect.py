@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from hashshield import imaging
@@ -86,19 +85,17 @@ def protect_bytes(
 
         from hashshield.pipeline.execute import make_context
         from hashshield.pipeline.rows import row_of
-        from hashshield.pipeline.twins import results_of
         from hashshield.pipeline.work import Source, work
 
         if known is None and request.force:
             data = _original_of(data, store, name)
-        tools = make_context(request, store.key(), notice)
-        if not request.force:
-            tools = replace(tools, results_before=results_of(store))
+        before = None if request.force else results_of(store)
+        context = make_context(request, store.key(), notice, results_before=before)
         source = Source(name, data, digest(data))
         said = credentials_notice(name, data, request)
         if said is not None:
             notice(said)
-        (result,) = work([source], tools)
+        (result,) = work([source], context)
         if result.earlier_result is not None and not result.reoriented:
             known = store.known(source.sha256, result.earlier_result)
             if known is not None:

@@ -73,7 +73,7 @@ def survival_rows(
 ) -> tuple[SurvivalRow, ...]:
     """Hash what services left and hold it against the marks; a service that does not apply has rows too.
 
-    A view without a mark of its own is held against that of the card's.
+    A view without a target of its own is held against that of the card's.
     """
     rows = []
     by_look = {(target.model, target.view): target for target in targets}

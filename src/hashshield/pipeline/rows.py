@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ __all__ = ["details_of", "method_of", "row_of"]
 
 
 def method_of(request: Request) -> Method:
-    """The method asked for, as preset and stopping rule have it. Raises UnknownNameError."""
-    if request.method != "rnm":
-        return method(request.method)
-    return method("rnm-first" if request.stop == "first" else preset(request.preset).search)
+    """Return the method asked for, as preset, stopping rule and number of steps have it. Raises UnknownNameError."""
+    name = request.method
+    if name == "rnm":
+        name = "rnm-first" if request.stop == "first" else preset(request.preset).search
+    chosen = method(name)
+    return chosen if request.steps is None else replace(chosen, steps=request.steps)
 
 
 def row_of(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
@@ -65,11 +68,10 @@ def row_of(result: Result, path: Path, output: Path | None, request: Request) ->
 
 def _why_short(receipt: Receipt, request: Request) -> str:
     worst = max(receipt.codes, key=lambda row: row.distance_to_goal)
-    steps = request.steps or method_of(request).steps
     return (
         f"{worst.model}: the written photo is {worst.distance_to_goal} of {worst.bits} bits from the goal and "
-        f"{worst.distance_from_original} from its own code; try --steps {2 * steps} or a larger --tau "
-        f"(now {levels_of(request.tau)} levels)"
+        f"{worst.distance_from_original} from its own code; "
+        f"try --steps {2 * method_of(request).steps} or a larger --tau (now {levels_of(request.tau)} levels)"
     )
 
 

@@ -49,7 +49,7 @@ class CodeTarget:
     band: bool
     """`away` asks for a distance from the original; other goals for one to the wanted bits."""
     view: str = CARD
-    """How the network sees the photo; see `views.framing`."""
+    """How the network sees the photo; see `transforms.framing`."""
 
     def passed(self, row: CodeRow, tolerance: int) -> bool:
         """Whether a measured row meets the goal; `tolerance` in bits, for goals with a wanted code."""
@@ -82,7 +82,7 @@ class CodeTarget:
 
 
 def read_target(details: Mapping[str, Any]) -> CodeTarget:
-    """Read what `Mark.as_details` wrote."""
+    """Return the target that `CodeTarget.as_details` wrote."""
     length = int(details["bits"])
     return CodeTarget(
         details["model"],
@@ -100,7 +100,7 @@ def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
 
 
 def measure(target: CodeTarget, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:
-    """Compare a (K,) relaxed code with a mark. The margin of a code without a wanted one is still towards it."""
+    """Return how a (K,) relaxed code compares with a target; margins are towards its wanted bits, also for `away`."""
     bits = bits_of(code)
     rank = None
     if target.nearest is not None and anchors is not None:

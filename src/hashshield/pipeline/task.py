@@ -18,7 +18,7 @@ from hashshield.attacks.methods import Method
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
 from hashshield.attacks.presets import Preset
-from hashshield.attacks.search import Execution, SearchConfig
+from hashshield.attacks.search import Execution
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hash_files import displayed_rgb
 from hashshield.models.load import NetworkView, OpenModel, network_views
@@ -55,7 +55,8 @@ class ProtectContext:
     models: tuple[OpenModel, ...]
     preset: Preset
     method: Method
-    search: SearchConfig
+    tau: float
+    """L-infinity bound on the change, in [0, 1] units."""
     execution: Execution
     goal: Goal
     secret: bytes
@@ -187,13 +188,11 @@ def _changed_pixels(
     seed = int(photo_generator(context.secret, source.sha256, "rounding").integers(2**62))
     if context.method.noise:
         generator = torch.Generator().manual_seed(seed)
-        return uniform_noise(
-            photo.pixels, tau=context.search.tau, channels=len(delta), generator=generator, alpha=photo.alpha
-        )
+        return uniform_noise(photo.pixels, tau=context.tau, channels=len(delta), generator=generator, alpha=photo.alpha)
     return apply_perturbation(
         photo.pixels,
         delta,
-        tau=context.search.tau,
+        tau=context.tau,
         orientation=photo.orientation,
         generator=torch.Generator().manual_seed(seed),
         alpha=photo.alpha,

@@ -96,7 +96,7 @@ class _Protector:
             # The search ends when no photo is waiting; photos tried again start it anew.
             try:
                 tasks, c = iter(self._next_search, None), self.context
-                for found in search(tasks, self.networks, c.method, c.search, self.execution):
+                for found in search(tasks, self.networks, c.method, c.tau, self.execution):
                     self._write_behind(found)
                     self._collect()
                     yield from self._drain()

@@ -1,4 +1,10 @@
-"""Vault, ledger and the only way bytes reach a photo: nothing lost, nothing half-written, under any fault."""
+"""Vault, ledger and the only way bytes reach a photo: nothing lost, nothing half-written, under any fault.
+
+Start with `store`, which ties the others together. Photos: `walk`, `snapshot`, `folder`, `atomic`, `writer`, `volumes`.
+Originals: `vault`, `forgetting`. Records: `ledger` and `ledger_file`, with `schema` and `tables`; `record_files`, from
+which the ledger can be rebuilt. After a fault: `recover`, `repair`, `salvage`, `soundness`. `calls` and `os_errors` are
+the system's calls, and what its errors mean.
+"""
 
 from __future__ import annotations
 

@@ -72,9 +72,9 @@ class Folder:
             if not os.path.samestat(os.fstat(descriptor), real.stat()):
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(start))
             for part in parts:
-                below = os.open(part, _FOLDER | _NO_FOLLOW, dir_fd=descriptor)
-                os.close(descriptor)
-                descriptor = below
+                # In this order: a Ctrl-C after the first close must not lead to a second one.
+                above, descriptor = descriptor, os.open(part, _FOLDER | _NO_FOLLOW, dir_fd=descriptor)
+                os.close(above)
         except BaseException:
             os.close(descriptor)
             raise
@@ -116,9 +116,9 @@ class Folder:
 
     def close(self) -> None:
         """Let go of the folder; may be called twice."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
+        descriptor, self.descriptor = self.descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _name(self, name: str) -> str:
         return name if calls.DIR_FD else str(self.path / name)

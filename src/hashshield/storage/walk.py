@@ -269,7 +269,8 @@ class Arrivals:
         return due
 
     def _note(self, path: Path) -> None:
-        if path in self._waiting or is_temporary(path.name) or not path.is_relative_to(self._folder):
+        # The folder itself is told of when it is moved away or deleted.
+        if path in self._waiting or is_temporary(path.name) or self._folder not in path.parents:
             return
         relative = path.relative_to(self._folder)
         if any(is_foreign(place) for place in (relative, *relative.parents[:-1])):

@@ -1,4 +1,8 @@
-"""What a service does to a photo before hashing it: differentiable on tensors, and as Pillow does it to a file."""
+"""What a service does to a photo before hashing it: differentiable on tensors, and as Pillow does it to a file.
+
+Start with `geometry`, the views of a network. `differentiable` has what a search looks through, `pillow` the table of
+services that `--survival` measures.
+"""
 
 from hashshield.transforms.geometry import (
     CARD,
