@@ -27,9 +27,6 @@ EXCEPTIONS = frozenset(
         ("checkpoints/card.py", "hidden"),  # a key of checkpoint cards
         ("training/recipe.py", "hidden"),  # a key of recipes
         ("storage/schema.py", "kept"),  # a column of the ledger
-        ("attacks/search.py", "seen"),  # until the search is rewritten
-        ("attacks/masking.py", "shown"),
-        ("pipeline/work.py", "look"),
     }
 )
 
@@ -133,4 +130,4 @@ view = lambda seen: seen
 def test_no_exception_is_needless() -> None:
     trees = modules()
     there = {(name, word) for name, tree in trees.items() for word in definitions(tree)}
-    assert there >= {exception for exception in EXCEPTIONS if exception[1] not in ("seen", "shown", "look")}
+    assert there >= EXCEPTIONS

@@ -158,7 +158,7 @@ def prepare(source: Source, context: ProtectContext) -> Task:
         scale=min(displayed.shape[:2]) / min(grid.image.shape[1:]),
         masking=None
         if preset.spectra is None
-        else perceptual_mask(displayed, *grid.image.shape[1:], spectrum=preset.spectra[photo.lossless]),
+        else perceptual_mask(displayed, grid.image.shape[1], grid.image.shape[2], preset.spectra[photo.lossless]),
         pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
         earlier=earlier_result(photo, context.results_before),
         lossy_format=photo.container in imaging.LOSSY_FORMATS,

@@ -285,7 +285,7 @@ class _Protector:
         if draw is None:
             return None
         generator = photo_generator(self.context.secret, task.source.sha256, f"transforms of try {task.tries}")
-        return lambda look: draw(look, generator, task.scale)
+        return lambda step: draw(step, generator, task.scale)
 
     def _write_behind(self, found: SearchResult) -> None:
         task = found.key
