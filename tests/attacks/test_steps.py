@@ -136,7 +136,9 @@ def test_ball_steps_stay_within_the_radius_and_follow_it() -> None:
         moved = step(moved, GRAD)
         assert float(moved.norm()) <= step.radius + 1e-9
     assert torch.allclose(moved, -GRAD / 13)
-    assert step.widened(1.5, overshot=False).radius == 1.5
+    assert step.widened(1.5, overshot=False).radius == 1.5, "the change fills the ball"
+    step(0.1 * moved, torch.zeros_like(GRAD))
+    assert step.widened(1.5, overshot=False).radius == 1.0, "it does not"
     assert step.around(0.3 * moved).radius == pytest.approx(0.3)
 
 

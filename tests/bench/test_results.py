@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import platform
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from bench_experiment import Silent, config_for, trials
 from hashshield.bench.config import BaselineConfig
-from hashshield.bench.results import TrialCache, read_result
+from hashshield.bench.results import TrialCache, peak_mib, read_result
 from hashshield.bench.targeted import run_targeted
 from hashshield.bench.untargeted import run_untargeted
 from hashshield.errors import UsageError
@@ -91,3 +94,11 @@ def test_a_damaged_trial_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"no table")
     with pytest.raises(UsageError, match="no readable table"):
         cache.table({"t": 1})
+
+
+def test_memory_is_measured_or_not_known_where_python_has_no_resource_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has none; at first the bench failed there."""
+    assert peak_mib() > 10
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert math.isnan(peak_mib())

@@ -461,7 +461,7 @@ def test_a_photo_is_protected_against_it(large: Path, tmp_path: Path) -> None:
 
     before = photo.read_bytes()
     request = Request(
-        models=(f"{large}:96",), preset="invisible", steps=24, vault=tmp_path / "vault", device="cpu", seed=1
+        models=(f"{large}:96",), preset="invisible", steps=80, vault=tmp_path / "vault", device="cpu", seed=1
     )
     (row,) = protect([photo], request, progress=Silent())
     assert row.status == "protected", row.reason

@@ -38,6 +38,10 @@ Schedule = Callable[[int], float]
 """Step number, from 0 -> factor of the step's size."""
 
 _TINY = 1e-12
+_LEAST_DAMPING = 0.02
+"""Of `BallStep`: on a rough loss long moves lead nowhere (measured on a network of random weights)."""
+_FILLED = 0.8
+"""Share of its radius that a change must have for the ball to grow."""
 
 
 def constant(_t: int) -> float:
@@ -137,6 +141,8 @@ class BallStep:
     t: int = 0
     damping: float = 1.0
     """Factor on the length of moves, for moves that overshoot."""
+    filled: float = 0.0
+    """Length of the last change, as a share of the radius."""
     direction: Tensor | None = None
     gradient: Tensor | None = None
 
@@ -151,12 +157,16 @@ class BallStep:
         self.t += 1
         moved = delta - length * direction / direction.norm().clamp_min(_TINY)
         shortened: Tensor = moved * (self.radius / moved.norm().clamp_min(self.radius))
+        self.filled = float(shortened.norm()) / self.radius
         return shortened
 
     def widened(self, factor: float, *, overshot: bool) -> BallStep:
-        """Return the same with a longer radius, and shorter moves if the last one overshot, else longer ones again."""
-        damping = max(self.damping * 0.7, 0.2) if overshot else min(self.damping * 1.15, 1.0)
-        return replace(self, radius=self.radius * factor, damping=damping)
+        """Return the same with a longer radius where moves fill the ball, and shorter moves if the last one overshot.
+
+        Moves that did not overshoot grow to their full length again.
+        """
+        damping = max(self.damping * 0.7, _LEAST_DAMPING) if overshot else min(self.damping * 1.15, 1.0)
+        return replace(self, radius=self.radius * (factor if self.filled > _FILLED else 1.0), damping=damping)
 
     def around(self, delta: Tensor) -> BallStep:
         """Return the same with the length of `delta` as its radius."""
