@@ -4,10 +4,9 @@
     python benchmarks/visible.py PHOTOS/ COPIES/ receipts.json
 
 COPIES are the photos that were protected in place, PHOTOS the same files as they were. Needs `butteraugli_main` of
-libjxl on the path (Debian: libjxl-devtools). Prints JSON: for the protected photos the 3-norm and the largest value of
-butteraugli, PSNR in decibels and steps, each as median and worst, and how many photos there were, were
-protected and kept their goal after JPEG q75. JPEG at qualities
-90, 85 and 60 of the same photos stands beside it.
+libjxl on the path (Debian: libjxl-devtools). Prints JSON: how many photos there were, were protected, and kept their
+goal after JPEG q75; for the protected ones the 3-norm and the largest value of butteraugli, PSNR in decibels and steps,
+each as median and worst; and the 3-norm of the same photos as JPEG at qualities 90, 85 and 60.
 """
 
 from __future__ import annotations

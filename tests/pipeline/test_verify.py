@@ -235,10 +235,10 @@ def test_every_promised_view_is_checked(
 ) -> None:
     path, original = tmp_path / "photos" / "wide.png", tmp_path / "original.png"
     path.parent.mkdir()
-    for seed in range(5):
+    for seed in range(10):
         path.write_bytes(encoded(picture(96, 160, seed=seed)))
         shutil.copy(path, original)
-        (row,) = protect_now(path, tau=0.1, preset="balanced", steps=None)
+        (row,) = protect_now(path, tau=0.2, preset="balanced", steps=150)
         if row.status == "protected":
             break
     assert row.status == "protected"
