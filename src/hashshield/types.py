@@ -119,7 +119,7 @@ class Request:
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
     steps: int | None = None
-    """Gradient steps per photo and try; None: the method's own budget (40 for rnm)."""
+    """Gradient steps per photo and try; None: the method's own budget, see `attacks.methods`."""
     stop: Literal["budget", "first"] = "budget"
     tolerance: int | None = None
     """Bits a targeted code may be off on the written bytes; None: 0 when lossless, K/16 in JPEG."""
@@ -389,14 +389,7 @@ class Progress(Protocol):
 class NullProgress:
     """A `Progress` that reports nothing, for callers who read only the rows that are returned."""
 
-    def start(self, total: int) -> None:
-        """Ignore the number of photos."""
+    def _ignore(self, *_args: object, **_named: object) -> None:
+        """Ignore what there is to report."""
 
-    def photo(self, path: str) -> None:
-        """Ignore the photo that is being worked on."""
-
-    def done(self, outcome: object) -> None:
-        """Ignore the row."""
-
-    def notice(self, text: str) -> None:
-        """Ignore the message."""
+    start = photo = done = notice = _ignore

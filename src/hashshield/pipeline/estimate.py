@@ -30,7 +30,8 @@ def seconds_each(jobs: Sequence[Job], request: Request) -> list[float] | None:
     """
     if choose_device(request.device) != "cpu":
         return None
-    steps = request.steps or method_of(request).steps
+    chosen = method_of(request)
+    steps = request.steps or chosen.enough or chosen.steps
     views = len(request.models) * len(preset(request.preset).views)
     search = steps * views * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
     return [(search + _file_seconds(job)) / torch.get_num_threads() for job in jobs]

@@ -21,7 +21,7 @@ Marked = Literal["record", "attempt", "everything", "traces"]
 """A row of `records` or `attempts`; all there is; or nothing but what SQLite and backups remember of deleted rows."""
 
 
-class AttemptTable:
+class _Table:
     """Part of `Ledger`, on its connection and within its transactions."""
 
     def __init__(
@@ -31,6 +31,10 @@ class AttemptTable:
         errors: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._db, self._transaction, self._errors = db, transaction, errors
+
+
+class AttemptTable(_Table):
+    """What was tried without success."""
 
     def add(self, sha256: str, settings: str, path: Path, details: Mapping[str, Any]) -> None:
         """Remember an attempt on this content, in the place of an earlier one under the same settings."""
@@ -77,16 +81,8 @@ class AttemptTable:
         return sorted(found)
 
 
-class DeletionTable:
-    """Part of `Ledger`, on its connection and within its transactions."""
-
-    def __init__(
-        self,
-        db: sqlite3.Connection,
-        transaction: Callable[[str], AbstractContextManager[None]],
-        errors: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._db, self._transaction, self._errors = db, transaction, errors
+class DeletionTable(_Table):
+    """What is to be deleted."""
 
     def mark(self, records: Iterable[int], attempts: Iterable[int] = (), *, everything: bool = False) -> None:
         """Say durably what is to be deleted, rows, originals and all traces, before the first of it is."""
