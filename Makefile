@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-all check lint pages catalog clean
+.PHONY: demo test test-all check lint pages catalog results results-check clean
 
 demo: $(STAMP)  ## protect an example photo in place with the embedded checkpoint, prove it, undo it
 	rm -rf demo && mkdir -p demo/photos
@@ -16,10 +16,10 @@ demo: $(STAMP)  ## protect an example photo in place with the embedded checkpoin
 	@echo "HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield restore demo/photos/   brings the original back."
 
 test: $(STAMP) lint  ## every check but the slow tests
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(STAMP) lint  ## the slow tests too: about half an hour on two cores
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests tools
@@ -27,11 +27,17 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-pages: $(STAMP)  ## write man pages and completions anew from the application
-	$(BIN)/python -m tools.build_pages man/ completions/
+pages: $(STAMP)  ## write man pages, completions and docs/cli.md anew from the application
+	$(BIN)/python -m tools.build_pages man/ completions/ docs/
 
 catalog: $(STAMP)  ## write catalog.toml anew from the checkpoint files
 	$(BIN)/python -m tools.build_catalog $(sort $(wildcard src/hashshield/checkpoints/bundled/*.safetensors checkpoints/*.safetensors))
+
+results: $(STAMP)  ## make every measured result and the tables again; a day. QUICK=1: all commands, tiny, in minutes
+	$(BIN)/python -m tools.results run $(if $(QUICK),--quick) $(foreach pair,$(DATA),--data $(pair))
+
+results-check: $(STAMP)  ## list the results that are older than the search, or made by another command
+	$(BIN)/python -m tools.results check
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

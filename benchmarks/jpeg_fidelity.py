@@ -24,7 +24,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from hashshield import imaging
-from hashshield.attacks.perturbation import apply_perturbation
+from hashshield.attacks.grid import apply_perturbation
 from hashshield.bench.results import environment
 from hashshield.errors import PhotoError
 from hashshield.imaging.jpeg.codec import JpegEncoding

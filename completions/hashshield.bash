@@ -20,11 +20,11 @@ __hashshield_case() {
     commands='' options='' argument='' takes='' words=''
     case $path in
     'hashshield')
-        commands='protect watch verify evaluate audit restore train doctor originals models bench config'
+        commands='protect ui watch verify evaluate audit restore train doctor originals models bench config integrate'
         options='--version -h --help'
         ;;
     'hashshield protect')
-        options='--model --goal --target --target-set --target-class --tolerance --witness --accept-best --preset --tau --method --steps --stop --device --batch-size --jobs --seed -o --output --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --remove-credentials --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --target --target-set --target-class --tolerance --for --witness --accept-best --preset --tau --max-visible --method --steps --stop --device --batch-size --jobs --seed -o --output --rename --vault --no-backup -n --dry-run --sample --exclude --force --strip-copies --strip-gps --strip-metadata --remove-credentials --keep-mtime --lossy-formats --break-links --allow-root --survival --engine --ray-address --workers --json --report --redact --progress -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
@@ -33,9 +33,11 @@ __hashshield_case() {
             --target-set) takes=folder ;;
             --target-class) takes=class ;;
             --tolerance) takes=other ;;
+            --for) takes=model ;;
             --witness) takes=model ;;
             --preset) takes=word words='invisible balanced strong' ;;
             --tau) takes=other ;;
+            --max-visible) takes=other words='none faint some obvious' ;;
             --method) takes=word words='rnm rnm-paper tanh hag noise' ;;
             --steps) takes=other ;;
             --stop) takes=word words='budget first' ;;
@@ -51,16 +53,24 @@ __hashshield_case() {
             --ray-address) takes=other ;;
             --workers) takes=other ;;
             --report) takes=file ;;
+            --progress) takes=word ;;
+        esac
+        ;;
+    'hashshield ui')
+        options='--port --no-browser -h --help'
+        case $previous in
+            --port) takes=other ;;
         esac
         ;;
     'hashshield watch')
-        options='--model --goal --preset --tau --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --remove-credentials --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --goal --preset --tau --max-visible --steps --device --settle --exclude --strip-copies --strip-gps --strip-metadata --remove-credentials --keep-mtime --lossy-formats --vault --allow-root --json -q --quiet -v --verbose -y --yes -h --help'
         argument=folder
         case $previous in
             --model) takes=model ;;
             --goal) takes=word words='away opposite decoy center' ;;
             --preset) takes=word words='invisible balanced strong' ;;
             --tau) takes=other ;;
+            --max-visible) takes=other words='none faint some obvious' ;;
             --steps) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
             --settle) takes=other ;;
@@ -69,7 +79,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield verify')
-        options='--original --target --target-set --target-class --model --tolerance --preset --device --vault --exclude --json -q --quiet -v --verbose -y --yes -h --help'
+        options='--original --target --target-set --target-class --model --tolerance --preset --device --vault --exclude --json --progress -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --original) takes=file ;;
@@ -82,22 +92,26 @@ __hashshield_case() {
             --device) takes=word words='auto cpu cuda mps' ;;
             --vault) takes=folder ;;
             --exclude) takes=other ;;
+            --progress) takes=word ;;
         esac
         ;;
     'hashshield evaluate')
-        options='--model --target --target-set --target-class --device --survival --json --report --redact -q --quiet -v --verbose -y --yes -h --help'
+        options='--model --target --target-set --target-class --preset --device --vault --survival --json --report --redact --progress -q --quiet -v --verbose -y --yes -h --help'
         argument=file
         case $previous in
             --model) takes=model ;;
             --target) takes=file ;;
             --target-set) takes=folder ;;
             --target-class) takes=class ;;
+            --preset) takes=word words='invisible balanced strong' ;;
             --device) takes=word words='auto cpu cuda mps' ;;
+            --vault) takes=folder ;;
             --report) takes=file ;;
+            --progress) takes=word ;;
         esac
         ;;
     'hashshield audit')
-        options='--gallery --original --model --top --threshold --device --vault --exclude --sheet --json -q --quiet -y --yes -h --help'
+        options='--gallery --original --model --top --threshold --device --vault --exclude --copies --sheet --json -q --quiet -y --yes -h --help'
         argument=file
         case $previous in
             --gallery) takes=folder ;;
@@ -210,7 +224,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench')
-        commands='map goals methods speed size scale targeted tau untargeted convergence adaptive survival transfer heatmap traditional retrieval'
+        commands='map copies goals methods speed device size scale targeted tau untargeted convergence adaptive survival visible transfer heatmap traditional retrieval'
         options='-h --help'
         ;;
     'hashshield bench map')
@@ -218,6 +232,19 @@ __hashshield_case() {
         case $previous in
             --data) takes=file ;;
             --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
+    'hashshield bench copies')
+        options='--data -o --output --model --detector --photos --distractors --seed --device --json -q --quiet -y --yes -h --help'
+        case $previous in
+            --data) takes=folder ;;
+            -o|--output) takes=folder ;;
+            --model) takes=model ;;
+            --detector) takes=file ;;
+            --photos) takes=other ;;
+            --distractors) takes=other ;;
+            --seed) takes=other ;;
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;
@@ -256,6 +283,18 @@ __hashshield_case() {
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;
+    'hashshield bench device')
+        options='--preset --batch-size --photos --steps --model --device --json -q --quiet -y --yes -h --help'
+        argument=folder
+        case $previous in
+            --preset) takes=word ;;
+            --batch-size) takes=other ;;
+            --photos) takes=other ;;
+            --steps) takes=other ;;
+            --model) takes=model ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+        esac
+        ;;
     'hashshield bench size')
         options='--megapixels --model --device --json -q --quiet -h --help'
         argument=other
@@ -277,15 +316,15 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench targeted')
-        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --limit --anchor --preset --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
             --model) takes=model ;;
             --queries) takes=other ;;
-            --rival-queries) takes=other ;;
             --limit) takes=other ;;
             --anchor) takes=other ;;
+            --preset) takes=word ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --seed) takes=other ;;
@@ -293,13 +332,12 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench tau')
-        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
             --model) takes=model ;;
             --queries) takes=other ;;
-            --rival-queries) takes=other ;;
             --limit) takes=other ;;
             --anchor) takes=other ;;
             --tau) takes=other ;;
@@ -309,15 +347,15 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench untargeted')
-        options='--data -o --output --model --queries --rival-queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --limit --anchor --preset --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
             --model) takes=model ;;
             --queries) takes=other ;;
-            --rival-queries) takes=other ;;
             --limit) takes=other ;;
             --anchor) takes=other ;;
+            --preset) takes=word ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --seed) takes=other ;;
@@ -370,8 +408,25 @@ __hashshield_case() {
             --device) takes=word words='auto cpu cuda mps' ;;
         esac
         ;;
+    'hashshield bench visible')
+        options='--model --preset --goal --target-class --png --photos --tau --steps --seed --device --names --output --json -q --quiet -y --yes -h --help'
+        argument=folder
+        case $previous in
+            --model) takes=model ;;
+            --preset) takes=word ;;
+            --goal) takes=word words='away opposite decoy center' ;;
+            --target-class) takes=class ;;
+            --photos) takes=other ;;
+            --tau) takes=other ;;
+            --steps) takes=other ;;
+            --seed) takes=other ;;
+            --device) takes=word words='auto cpu cuda mps' ;;
+            --names) takes=file ;;
+            --output) takes=folder ;;
+        esac
+        ;;
     'hashshield bench transfer')
-        options='--data -o --output --model --queries --preset --goal --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --preset --goal --hold-out --judge --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -379,6 +434,8 @@ __hashshield_case() {
             --queries) takes=other ;;
             --preset) takes=word ;;
             --goal) takes=word ;;
+            --hold-out) takes=word ;;
+            --judge) takes=other ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --seed) takes=other ;;
@@ -399,12 +456,14 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench traditional')
-        options='--data -o --output --model --queries --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --limit --anchor --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
             --model) takes=model ;;
             --queries) takes=other ;;
+            --limit) takes=other ;;
+            --anchor) takes=other ;;
             --tau) takes=other ;;
             --steps) takes=other ;;
             --seed) takes=other ;;
@@ -430,6 +489,26 @@ __hashshield_case() {
         ;;
     'hashshield config show')
         options='--json -h --help'
+        ;;
+    'hashshield integrate')
+        commands='nautilus dolphin finder sendto run'
+        options='-h --help'
+        ;;
+    'hashshield integrate nautilus')
+        options='--remove --json -h --help'
+        ;;
+    'hashshield integrate dolphin')
+        options='--remove --json -h --help'
+        ;;
+    'hashshield integrate finder')
+        options='--remove --json -h --help'
+        ;;
+    'hashshield integrate sendto')
+        options='--remove --json -h --help'
+        ;;
+    'hashshield integrate run')
+        options='-h --help'
+        argument=file
         ;;
     esac
 }

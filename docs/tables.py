@@ -1,9 +1,12 @@
-"""Fill the tables of a page from result files: `python docs/tables.py`, with hashshield installed.
+"""Make the tables of the documentation from result files: `python docs/tables.py`, with hashshield installed.
 
-A place in `docs/reproduction.md` begins with `<!-- table BENCH CHECKPOINT -->` and ends with `<!-- end -->`. What is
+A place in one of `PAGES` begins with `<!-- table BENCH CHECKPOINT -->` and ends with `<!-- end -->`. What is
 between is made from `benchmarks/results/BENCH-CHECKPOINT.json` and, for the paper's figures, `docs/paper.json`; nothing
-there is typed by hand. Where a bench has not run, its command is named. A result that is unfinished or damaged ends the
-script, and the page stays as it is.
+there is typed by hand. `benchmarks/tables/BENCH-CHECKPOINT.md` gets every figure of every such result.
+
+A row that was measured on fewer than 20 photos is not shown: it says "not run". Where a bench has not run at all, its
+command is named. A result whose search has changed since says so. One that is unfinished or damaged ends the script,
+and all pages stay as they are.
 """
 
 from __future__ import annotations
@@ -15,14 +18,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hashshield.bench.results import read_result
+from hashshield.bench.results import read_result, stale_searches
 from hashshield.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "reproduction.md"
+PAGES = tuple(ROOT / "docs" / name for name in ("reproduction.md", "faq.md"))
 RESULTS = ROOT / "benchmarks" / "results"
+RAW = ROOT / "benchmarks" / "tables"
 PAPER = ROOT / "docs" / "paper.json"
 PLACE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+LEAST_PHOTOS = 20
+"""Rows of fewer photos are not shown."""
+SHORT = "short-"
+"""Before a bench: t-MAP or MAP at the largest length, and PSNR, only."""
 SEEDS = "seeds-"
 """Before a bench: its MAPs on code layers of several seeds, `BENCH-<first part of CHECKPOINT>-seed<N>.json`."""
 DATA = {"vgg11-cifar10": "cifar10/", "lite0-caltech101": "caltech101/"}
@@ -30,7 +38,7 @@ CODED = {
     "map": "MAP",
     "map_random": "random",
     "map_lowest": "lowest",
-    "map_ceiling": "ceiling",
+    "map_reference": "reference code",
     "map_unseen": "unseen gallery",
     "map_index": "in the index",
     "map_index_random": "random, index",
@@ -44,7 +52,6 @@ CODED = {
     "mean_distance_from_original": "bits from the original",
     "share_reached_where_searched": "reached where searched",
     "median_psnr_db": "PSNR",
-    "median_psnr_db_on_rival_photos": "PSNR, same photos",
     "median_ssim": "SSIM",
     "share_at_target": "at the target",
     "precision_radius_2": "precision, D <= 2",
@@ -66,14 +73,34 @@ def shown(value: Any, key: str = "map") -> str:
     """A figure as the tables show it: shares in percent, dB and steps as they are."""
     if value is None:
         return ""
-    if isinstance(value, float) and ("map" in key or key.startswith(("share", "precision", "recall"))):
+    if isinstance(value, float) and in_percent(key):
         return f"{100 * value:.2f}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def interval(row: Row) -> str:
-    """MAP with its 95% interval, in percent."""
-    return f"{shown(row['map'])} ({100 * row['map_low']:.1f} to {100 * row['map_high']:.1f})"
+def in_percent(key: str) -> bool:
+    """Whether a figure of that name is a share."""
+    return "map" in key or key.startswith(("share", "precision", "recall"))
+
+
+def interval(row: Row, key: str = "map") -> str:
+    """A figure with its 95% interval, where it was measured with one."""
+    if row.get(f"{key}_low") is None:
+        return shown(row.get(key), key)
+    scale = 100 if in_percent(key) else 1
+    digits = 1 if scale == 100 else 2
+    low, high = (f"{scale * row[f'{key}_{end}']:.{digits}f}" for end in ("low", "high"))
+    return f"{shown(row[key], key)} ({low} to {high})"
+
+
+def enough(row: Row) -> bool:
+    """Whether a row was measured on as many photos as a table asks for."""
+    return int(row["photos"]) >= LEAST_PHOTOS
+
+
+def not_run(row: Row, width: int) -> list[str]:
+    """The cells of a row that has too few photos."""
+    return [f"not run ({row['photos']} photos)", *("" for _ in range(width - 1))]
 
 
 def paper_columns(bench: str) -> tuple[list[str], Callable[[str], list[str]]]:
@@ -89,27 +116,29 @@ def paper_columns(bench: str) -> tuple[list[str], Callable[[str], list[str]]]:
 
 
 def pivot(document: Row, across: str, name: str) -> str:
-    """One row per method, one column per value of `across`; bounds as rows of their own."""
+    """One row per method, one column per value of `across`, and the PSNR of the last; bounds as rows of their own."""
     rows = document["rows"]
     values = list(dict.fromkeys(row[across] for row in rows if across in row))
     names = list(dict.fromkeys(row[name] for row in rows))
     at = {(row[name], row.get(across)): row for row in rows}
     headings, cells = paper_columns(document["bench"])
-    unit = "bits" if across == "bits" else ""
-    lines = [
-        [
-            method,
-            str(next(row["photos"] for row in rows if row[name] == method)),
-            *cells(method),
-            *(interval(at[method, v]) if (method, v) in at else "" for v in values),
-        ]
-        for method in names
-    ]
-    for key in ("map_random", "map_lowest", "map_ceiling"):
-        for method in (names[0], names[-1]):
-            found = [shown(at[method, v][key]) if (method, v) in at else "" for v in values]
-            lines.append([f"*{CODED[key]}, {method}*", "", *("" for _ in headings), *found])
-    return table([name, "photos", *headings, *(f"{unit or across} {v:g}" for v in values)], lines)
+    unit = "bits" if across == "bits" else across
+
+    def cell(method: str, value: Any) -> str:
+        row = at.get((method, value))
+        return "" if row is None else interval(row) if enough(row) else not_run(row, 1)[0]
+
+    lines = []
+    for method in names:
+        ours = [row for row in rows if row[name] == method]
+        quality = shown(ours[-1].get("median_psnr_db"), "psnr") if enough(ours[-1]) else ""
+        lines.append([method, str(ours[0]["photos"]), *cells(method), *(cell(method, v) for v in values), quality])
+    for key in ("map_random", "map_lowest", "map_reference"):
+        for method in dict.fromkeys((names[0], names[-1])):
+            found = [shown(at[method, v].get(key)) if (method, v) in at else "" for v in values]
+            lines.append([f"*{CODED[key]}, {method}*", "", *("" for _ in headings), *found, ""])
+    columns = [f"{unit} {v:g}" for v in values]
+    return table([name, "photos", *headings, *columns, f"PSNR, {columns[-1]}"], lines)
 
 
 def details(document: Row, name: str, keys: Sequence[str], *, across: str = "bits") -> str:
@@ -118,17 +147,23 @@ def details(document: Row, name: str, keys: Sequence[str], *, across: str = "bit
     rows = [row for row in document["rows"] if row.get(across, last) == last]
     return table(
         [f"{name} ({across} {last})", *(CODED.get(key, key) for key in keys)],
-        [[row[name], *(shown(row.get(key), key) for key in keys)] for row in rows],
+        [
+            [row[name], *([interval(row, key) for key in keys] if enough(row) else not_run(row, len(keys)))]
+            for row in rows
+        ],
     )
 
 
 def convergence(document: Row) -> str:
     """Distances along the way, by length and method."""
-    keys = [key for key in document["rows"][0] if key.startswith(("steps_to", "distance_at"))]
+    keys = [k for k in document["rows"][0] if k.startswith(("steps_to", "distance_at")) and not k.endswith(BOUNDS)]
     return table(
         ["bits", "method", "photos", *(key.replace("_", " ") for key in keys)],
         [
-            [str(row["bits"]), row["method"], str(row["photos"]), *(shown(row[key], key) for key in keys)]
+            [
+                *(str(row["bits"]), row["method"], str(row["photos"])),
+                *([interval(row, key) for key in keys] if enough(row) else not_run(row, len(keys))),
+            ]
             for row in document["rows"]
         ],
     )
@@ -142,27 +177,27 @@ def adaptive(document: Row) -> str:
     lines = [["PSNR", *(shown(next(r for r in rows if r["goal"] == g).get("median_psnr_db"), "psnr") for g in goals)]]
     for against in dict.fromkeys(row["against"] for row in rows):
         found = [at[against, goal] for goal in goals]
-        lines.append([against, *(shown(r["map"]) if "map" in r else f"AUC {r['auc']:.2f}" for r in found)])
-    for key in ("map_random", "map_lowest", "map_ceiling"):
+        if not all(map(enough, found)):
+            lines.append([against, *not_run(found[0], len(goals))])
+        else:
+            lines.append([against, *(interval(r) if "map" in r else f"AUC {r['auc']:.2f}" for r in found)])
+    for key in ("map_random", "map_lowest", "map_reference"):
         lines.append([f"*{CODED[key]}*", *(shown(rows[0][key]) for _ in goals)])
     return table([f"against ({rows[0]['bits']} bits)", *goals], lines)
 
 
 def transfer(document: Row) -> str:
     """MAP of the network held out, by preset and goal, in every way of asking and after every filter."""
-    keys = (
-        "map",
-        "map_random",
-        *COUNTERED,
-        "map_median",
-        "mean_distance_from_original",
-        "share_reached_where_searched",
-    )
-    keys = (*keys, "median_psnr_db", "median_ssim")
+    keys = ("map", "map_random", *COUNTERED, "map_median", "mean_distance_from_original")
+    keys = (*keys, "share_reached_where_searched", "median_psnr_db", "median_ssim")
     searched = ", ".join(f"`{name}`" for name in document["environment"]["searched"])
     rows = [
-        [f"{row['preset']}, {row['goal']}", str(row["photos"]), *(shown(row.get(key), key) for key in keys)]
+        [
+            *(f"{row['preset']}, {row['goal']}", str(row["photos"])),
+            *([interval(row, key) for key in keys] if enough(row) else not_run(row, len(keys))),
+        ]
         for row in document["rows"]
+        if "judge_sha256" not in row
     ]
     return f"Searched on {searched}.\n\n" + table(["preset, goal", "photos", *(CODED[key] for key in keys)], rows)
 
@@ -172,46 +207,78 @@ def seeds(bench: str, checkpoint: str, results: Path) -> str:
     others = sorted(results.glob(f"{bench}-{checkpoint.split('-')[0]}-seed*.json"))
     documents = [read_result(path) for path in (results / f"{bench}-{checkpoint}.json", *others)]
     last = [[row for row in d["rows"] if row["bits"] == d["rows"][-1]["bits"]] for d in documents]
+    named = [{row["method"]: row for row in rows} for rows in last]
     lines = []
-    for rows in zip(*last, strict=True):
+    for method in (name for name in named[0] if all(name in each for each in named)):
+        rows = [each[method] for each in named]
+        if not all(map(enough, rows)):
+            lines.append([method, *not_run(rows[0], len(rows) + 4)])
+            continue
         found = [100 * row["map"] for row in rows]
-        cells = [f"{value:.2f}" for value in (*found, sum(found) / len(found), max(found) - min(found))]
+        spread = [f"{value:.2f}" for value in (sum(found) / len(found), max(found) - min(found))]
         decibels = [row["median_psnr_db"] for row in rows if row.get("median_psnr_db") is not None]
         quality = f"{min(decibels):.1f} to {max(decibels):.1f}" if decibels else ""
-        lines.append([rows[0]["method"], str(rows[0]["photos"]), *cells, quality])
+        lines.append([method, str(rows[0]["photos"]), *map(interval, rows), *spread, quality])
     names = [f"`{d['environment']['checkpoint']}`" for d in documents]
     head = [f"MAP, {last[0][0]['bits']} bits", "photos", *names, "mean", "spread", "PSNR"]
-    return table(head, lines)
+    return earlier(documents[0]) + table(head, lines)
 
 
-QUALITY = ("share_at_target", "median_psnr_db", "median_psnr_db_on_rival_photos", "median_ssim")
+def short(document: Row) -> str:
+    """Each method's MAP and PSNR at the largest length, without the paper's figures and the bounds."""
+    rows = [row for row in document["rows"] if row["bits"] == document["rows"][-1]["bits"] and enough(row)]
+    heading = ["method", f"MAP ({rows[0]['bits']} bits)", "median PSNR, dB"]
+    return table(heading, [[r["method"], interval(r), shown(r.get("median_psnr_db"), "psnr")] for r in rows])
+
+
+SEED_TABLES = (("untargeted", "lite0-caltech101"), ("targeted", "lite0-caltech101"))
+BOUNDS = ("_low", "_high")
+QUALITY = ("share_at_target", "median_psnr_db", "median_ssim")
 BOTH = ("map_unseen", "map_index", "map_index_random", "map_balanced", "rank_by_original")
 COUNTERED = ("map_complement", "map_predicted_flip", "map_real_valued", "map_jpeg_q75", "map_blur")
+HEAT = ("correlation_with_original", "spread", "median_psnr_db")
+FOUND = ("map_unseen", "map_index", "precision_radius_2", "recall_radius_2", "median_psnr_db")
 TABLES: dict[str, Callable[[Row], str]] = {
-    "targeted": lambda d: pivot(d, "bits", "method") + "\n" + details(d, "method", (*BOTH, *QUALITY)),
-    "tau": lambda d: pivot(d, "tau", "method") + "\n" + details(d, "method", QUALITY, across="tau"),
-    "untargeted": lambda d: pivot(d, "bits", "method") + "\n" + details(d, "method", (*COUNTERED, *BOTH, *QUALITY[1:])),
+    "targeted": lambda d: pivot(d, "bits", "method"),
+    "tau": lambda d: pivot(d, "tau", "method"),
+    "untargeted": lambda d: pivot(d, "bits", "method"),
     "convergence": convergence,
     "adaptive": adaptive,
-    "heatmap": lambda d: details(d, "change", ("correlation_with_original", "spread", "median_psnr_db")),
+    "heatmap": lambda d: details(d, "change", HEAT),
     "transfer": transfer,
-    "traditional": lambda d: pivot(d, "bits", "change") + "\n" + details(d, "change", (*QUALITY[1:], *BOTH)),
-    "retrieval": lambda d: (
-        pivot(d, "bits", "query")
-        + "\n"
-        + details(d, "query", ("map_unseen", "map_index", "precision_radius_2", "recall_radius_2", "median_psnr_db"))
-    ),
+    "traditional": lambda d: pivot(d, "bits", "change"),
+    "retrieval": lambda d: pivot(d, "bits", "query"),
 }
+"""What the page shows."""
+FURTHER: dict[str, Callable[[Row], str]] = {
+    "targeted": lambda d: details(d, "method", (*BOTH, *QUALITY)),
+    "tau": lambda d: details(d, "method", QUALITY, across="tau"),
+    "untargeted": lambda d: details(d, "method", (*COUNTERED, *BOTH, *QUALITY[1:])),
+    "traditional": lambda d: details(d, "change", (*QUALITY[1:], *BOTH)),
+    "retrieval": lambda d: details(d, "query", FOUND),
+}
+"""What the raw tables show besides."""
 
 
 def measured(document: Row) -> str:
-    """What the figures were measured with, in one line."""
+    """What the figures were measured with, in a few lines."""
     told = document["environment"]
+    limit = f", at most {told['limit']} steps" if "limit" in told else ""
     return (
         f"Commit `{told['commit']}`, torch {told['torch']}, {told['cores']} cores, seed {told['seed']}; "
-        f"{told['attacked']} of {told['queries']} queries, database {told['database']}; relevant: {told['relevance']}. "
-        "MAP in percent, with the 95% interval of a bootstrap over the queries.\n"
+        f"{told['attacked']} of {told['queries']} queries{limit}, database {told['database']}; relevant: "
+        f"{told['relevance']}. MAP in percent, with the 95% interval of a bootstrap over the queries.\n"
+        + earlier(document)
     )
+
+
+def earlier(document: Row) -> str:
+    """A line about a result whose searches have changed since, or nothing."""
+    stale = stale_searches(document)
+    if not stale:
+        return ""
+    which = "The searches" if stale == ["all"] else f"The search of {', '.join(stale)}"
+    return f"\n**{which} changed since; `make results` makes this table again.**\n"
 
 
 def filled(page: str, results: Path = RESULTS) -> str:
@@ -221,23 +288,47 @@ def filled(page: str, results: Path = RESULTS) -> str:
         bench, checkpoint = match[2], match[3]
         if bench.startswith(SEEDS):
             return f"{match[1]}{seeds(bench.removeprefix(SEEDS), checkpoint, results)}{match[4]}"
+        make = short if bench.startswith(SHORT) else TABLES[bench]
+        bench = bench.removeprefix(SHORT)
         path = results / f"{bench}-{checkpoint}.json"
         if not path.exists() and not path.with_name(path.name + ".unfinished").exists():
             command = f"hashshield bench {bench} --model {checkpoint} --data {DATA.get(checkpoint, 'DIR')}"
             return f"{match[1]}Not measured yet: `{command}`\n{match[4]}"
         document = read_result(path)
-        return f"{match[1]}{measured(document)}\n{TABLES[bench](document)}{match[4]}"
+        return f"{match[1]}{measured(document)}\n{make(document)}{match[4]}"
 
     return PLACE.sub(fill, page)
 
 
+def raw_pages(results: Path = RESULTS) -> dict[str, str]:
+    """The pages of `benchmarks/tables`, by file name: every table of every result that has one."""
+    pages = {}
+    for path in sorted(results.glob("*.json")):
+        bench = path.stem.split("-")[0]
+        if bench in TABLES:
+            document = read_result(path)
+            parts = [f"# {path.stem}\n", measured(document), TABLES[bench](document)]
+            pages[f"{path.stem}.md"] = "\n".join([*parts, *(FURTHER[b](document) for b in [bench] if b in FURTHER)])
+    for bench, checkpoint in SEED_TABLES:
+        made = seeds(bench, checkpoint, results) if (results / f"{bench}-{checkpoint}.json").exists() else ""
+        pages |= {f"{SEEDS}{bench}-{checkpoint}.md": f"# {SEEDS}{bench}-{checkpoint}\n\n{made}"} if made else {}
+    return pages
+
+
 def main() -> None:
-    """Rewrite the page."""
+    """Rewrite the pages and the raw tables."""
     try:
-        page = filled(PAGE.read_text(encoding="utf-8"))
+        pages, raw = {path: filled(path.read_text(encoding="utf-8")) for path in PAGES}, raw_pages()
     except UsageError as error:
         sys.exit(str(error))
-    PAGE.write_text(page, encoding="utf-8")
+    for path, page in pages.items():
+        path.write_text(page, encoding="utf-8")
+    RAW.mkdir(exist_ok=True)
+    for path in RAW.glob("*.md"):
+        if path.name not in raw:
+            path.unlink()
+    for name, text in raw.items():
+        (RAW / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

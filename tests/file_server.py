@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from hashshield.checkpoints.entry import CatalogEntry
+from hashshield.checkpoints.cache import CatalogEntry
 
 
 class Handler(BaseHTTPRequestHandler):

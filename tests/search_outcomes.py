@@ -13,25 +13,27 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from hashshield.attacks import SEARCH_VERSION
 from hashshield.attacks.grid import make_grid
 from hashshield.attacks.masking import perceptual_mask
 from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.presets import PRESETS, Preset, preset
-from hashshield.attacks.search import Execution, SearchTask, search
-from hashshield.attacks.version import SEARCH_VERSION
+from hashshield.attacks.search import Execution, search
+from hashshield.attacks.state import SearchTask
 from hashshield.models.hashing import FrozenHash
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.targets import goal_for
 from hashshield.pipeline.work import ProtectContext, Source, work
 from hashshield.storage import digest
+from hashshield.transforms import CARD as VIEW
 from hashshield.types import Codes, GoalKind, GoalSpec, View
 from tiny_net import CARD, encoded, picture
 
@@ -74,6 +76,26 @@ class WholePicture:
         return codes
 
 
+class Features(NamedTuple):
+    pooled: Tensor
+    middle: Tensor
+    code: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothSurrogate:
+    """The same network as a surrogate; its middle layer is the means that it mixes."""
+
+    opened: OpenModel
+
+    def features(self, images: Sequence[Tensor], _view: str, windows: Sequence[View] = (), /) -> Features:
+        inputs = torch.cat(list(images))
+        if windows:
+            inputs = torch.cat([window(one[None]) for window, one in zip(windows, inputs, strict=True)])
+        codes = self.opened.model(inputs)
+        return Features(codes.features, adaptive_avg_pool2d(inputs, SIDE), codes.code)
+
+
 def smooth_network() -> OpenModel:
     """Return the network of these searches, in double precision."""
     generator = np.random.default_rng(2024)
@@ -94,6 +116,8 @@ def outcomes() -> dict[str, Outcome]:
             found.update(_searched(opened, f"method {name}", chosen))
     for name, prepared in PRESETS.items():
         found.update(_searched(opened, f"preset {name}", method(prepared.search), prepared))
+    strong = preset("strong")
+    found.update(_searched(opened, "features moved", method(strong.search), strong, [SmoothSurrogate(opened)]))
     opened.model.float()
     for name, goal, kind in PROTECTED:
         found[f"protected, {name}, {goal}, {kind}"] = _protected(opened, name, goal, kind)
@@ -101,12 +125,16 @@ def outcomes() -> dict[str, Outcome]:
 
 
 def _searched(
-    opened: OpenModel, name: str, chosen: Method, prepared: Preset | None = None
+    opened: OpenModel,
+    name: str,
+    chosen: Method,
+    prepared: Preset | None = None,
+    surrogates: Sequence[SmoothSurrogate] = (),
 ) -> Iterator[tuple[str, Outcome]]:
     """Turn half of the bits of each photo, with its features and own bits in the aim; through a preset's transforms."""
     view = WholePicture(opened)
     photos = [_photo(opened, key, chosen, prepared) for key in range(PHOTOS)]
-    for found in search(photos, [view], replace(chosen, steps=STEPS), TAU, Execution(PHOTOS)):
+    for found in search(photos, [view], replace(chosen, steps=STEPS), TAU, Execution(PHOTOS), surrogates):
         with torch.inference_mode():
             code = opened.model(photos[int(str(found.key))].grid.changed(found.delta)).code[0]
         yield (
@@ -135,22 +163,25 @@ def _photo(opened: OpenModel, key: int, chosen: Method, prepared: Preset | None)
         return SearchTask(grid, [Objective(wanted, features, original_bits, chosen.min_margin)], key=key)
     transform = None
     if prepared.transforms is not None:
-        draw, generator = prepared.transforms, np.random.default_rng(100 + key)
+        draw, generator = prepared.transforms.draw, np.random.default_rng(100 + key)
 
-        def transform(step: int) -> View:
-            view = draw(step, generator, 1.0)
-            return lambda images: view(images.float()).double()  # resampling knows single precision only
+        def transform(look: int) -> View | None:
+            view = draw(look, generator, 1.0)
+            # Resampling knows single precision only.
+            return None if view is None else lambda images: view(images.float()).double()
 
     min_margin = prepared.margins.of(0, sees_writing=True, lossless=True, method_margin=chosen.min_margin)
     return SearchTask(
         grid,
         [Objective(wanted, features, original_bits, min_margin, prepared.allowed_misses)],
         key=key,
+        feature_seed=key,
+        code_looks={(0, VIEW): 0},
         transform=transform,
-        required_hits=prepared.required_hits,
+        cycle=1 if prepared.transforms is None else prepared.transforms.cycle,
         masking=None
         if prepared.spectra is None
-        else perceptual_mask(pixels, *grid.image.shape[1:], spectrum=prepared.spectra[True]),
+        else perceptual_mask(pixels, *grid.image.shape[1:], prepared.spectra.lossless),
     )
 
 

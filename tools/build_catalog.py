@@ -14,8 +14,8 @@ from pathlib import Path
 
 import tomli_w
 
+from hashshield.checkpoints.cache import CatalogEntry, read_entries, write_entry
 from hashshield.checkpoints.card import entry_of
-from hashshield.checkpoints.entry import CatalogEntry, read_entries, write_entry
 from hashshield.errors import HashshieldError, UsageError
 
 __all__ = ["CATALOG", "catalog_text", "main"]

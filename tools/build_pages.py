@@ -1,4 +1,7 @@
-"""Write man pages and completion scripts: `python -m tools.build_pages man/ completions/`, or `make pages`."""
+"""Write what follows from the application: `python -m tools.build_pages man/ completions/ docs/`, or `make pages`.
+
+Man pages, completion scripts, and the page `cli.md` of the documentation.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sys
 from pathlib import Path
 
 from hashshield.cli.app import app
+from tools.cli_page import cli_page
 from tools.completions import scripts
 from tools.describe import describe
 from tools.man import pages
@@ -14,10 +18,18 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> None:
-    """Write pages into the first folder and scripts into the second; remove pages of commands that no longer exist."""
-    man, completions = (Path(argument) for argument in arguments)
+    """Write pages, scripts and the page of docs into these folders; remove man pages of commands that are no more.
+
+    The third folder may be left out.
+    """
+    man, completions, *docs = (Path(argument) for argument in arguments)
     root = describe(app, "hashshield")
-    for folder, files in ((man, pages(root)), (completions, scripts(root))):
+    written = [
+        (man, pages(root)),
+        (completions, scripts(root)),
+        *((folder, {"cli.md": cli_page(root)}) for folder in docs),
+    ]
+    for folder, files in written:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8", newline="\n")

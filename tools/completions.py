@@ -1,4 +1,4 @@
-"""Completion scripts for bash, zsh and fish, as static text: pressing TAB starts no program.
+"""Completion scripts for bash, zsh, fish and PowerShell, as static text: pressing TAB starts no program.
 
 Only the names of networks and of their classes are asked of `hashshield models`, once per shell session.
 """
@@ -6,6 +6,7 @@ Only the names of networks and of their classes are asked of `hashshield models`
 from __future__ import annotations
 
 from tools.describe import Argument, Command, Option, walk
+from tools.powershell import powershell_script
 
 __all__ = ["bash_script", "fish_script", "scripts", "zsh_script"]
 
@@ -16,7 +17,12 @@ _CLASSES = "hashshield models info --classes"
 
 def scripts(root: Command) -> dict[str, str]:
     """Return the name and the text of each script for the application `root` describes."""
-    return {"hashshield.bash": bash_script(root), "_hashshield": zsh_script(root), "hashshield.fish": fish_script(root)}
+    return {
+        "hashshield.bash": bash_script(root),
+        "_hashshield": zsh_script(root),
+        "hashshield.fish": fish_script(root),
+        "hashshield.ps1": powershell_script(root),
+    }
 
 
 def bash_script(root: Command) -> str:

@@ -10,7 +10,7 @@ from tools.describe import Argument, Command, Option, walk
 
 __all__ = ["pages"]
 
-REVISED = "2026-11-23"
+REVISED = "2026-11-28"
 """Date of the last change of substance. Not the build date: equal sources must give equal pages."""
 
 _EXIT = {

@@ -27,7 +27,7 @@ import typer
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "tests" / "data" / "lotus.jpg"
-_END = ".move"
+_END = ".project"
 _DEPTH = 6
 """Objects within objects in which tau is looked for."""
 _ELSEWHERE = ("hashshield.storage", "hashshield.models", "hashshield.cli")

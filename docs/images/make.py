@@ -1,7 +1,7 @@
 """Make the README's pictures with the tool itself: `python docs/images/make.py`, with hashshield installed.
 
-Protects a copy of a fixture, with a vault that is thrown away. Beside this file it leaves the photo as it was, the file
-the tool wrote, and out of the page of `--report` their difference; and it prints the receipt the README quotes.
+Protects copies, with a vault that is thrown away. Beside this file it leaves each photo as it was, the file the tool
+wrote, and out of the page of `--report` their difference; and it prints the receipts that `docs/faq.md` quotes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PHOTO = HERE.parents[1] / "tests" / "data" / "kangaroo.jpg"
+DATA = HERE.parents[1] / "tests" / "data"
+PHOTOS = {
+    "": (DATA / "kangaroo.jpg", "original.jpg"),
+    "portrait-": (HERE / "portrait.jpg", "portrait.jpg"),
+    "shows-": (HERE / "shows.jpg", "shows.jpg"),
+}
+"""By what the names of the pictures begin with: the photo, and the name of its copy here."""
 SEED = "0"
-"""So that the picture can be made again; without --seed every installation draws other codes."""
+"""So that the pictures can be made again; without --seed every installation draws other codes."""
 DIFFERENCE = re.compile(r'<img class="change" src="data:image/webp;base64,([^"]+)"')
-QUOTED = (
-    *("model", "goal", "tau", "status", "bits", "distance_from_original", "distance_to_goal", "psnr_db", "ssim"),
-    *("linf_levels", "linf_levels_written", "steps", "survival"),
-)
 
 
 def protect(photo: Path, folder: Path) -> dict[str, object]:
@@ -44,19 +46,37 @@ def difference(page: str) -> bytes:
     return base64.b64decode(found)
 
 
+def receipt(row: dict[str, object]) -> list[str]:
+    """The cells of the table in `docs/faq.md`."""
+    survival = row["survival"]
+    assert isinstance(survival, list)
+    after = min(kept["distance_from_original"] for kept in survival if kept["transform"] == "jpeg q75")
+    return [
+        f"{row['distance_from_original']} of {row['bits']}",
+        f"{after} of {row['bits']}",
+        f"{row['psnr_db']:.1f} dB",
+        f"{row['ssim']:.3f}",
+        str(row["linf_levels"]),
+        str(row["linf_levels_written"]),
+    ]
+
+
 def main() -> None:
     """Write the pictures and print what was measured."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        photo = folder / PHOTO.name
-        shutil.copyfile(PHOTO, photo)
-        row = protect(photo, folder)
-        shutil.copyfile(PHOTO, HERE / "original.jpg")
-        shutil.copyfile(photo, HERE / "protected.jpg")
-        page = (folder / "report.html").read_text(encoding="utf-8")
-        (HERE / "difference.webp").write_bytes(difference(page))
-    for key in QUOTED:
-        print(f"{key}: {row[key]}")
+    print("| photo | bits changed | after JPEG q75 | PSNR | SSIM | largest change meant | as decoded |")
+    print("|---|---|---|---|---|---|---|")
+    for begin, (source, before) in PHOTOS.items():
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            photo = folder / "photo.jpg"
+            shutil.copyfile(source, photo)
+            row = protect(photo, folder)
+            if source.parent != HERE:
+                shutil.copyfile(source, HERE / before)
+            shutil.copyfile(photo, HERE / f"{begin}protected.jpg")
+            page = (folder / "report.html").read_text(encoding="utf-8")
+            (HERE / f"{begin}difference.webp").write_bytes(difference(page))
+        print(f"| `{begin}protected.jpg` | {' | '.join(receipt(row))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main() -> None:
     sheet = Image.new("RGB", (sum(photo.width + GAP for photo in photos) - GAP, photos[0].height), "white")
     for index, photo in enumerate(photos):
         sheet.paste(photo, (index * (photo.width + GAP), 0))
-    sheet.save(HERE / "masking.png", optimize=True)
+    sheet.save(HERE / "masking.webp", quality=95, method=6)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """HashShield keeps photos out of image-hash search.
 
-From Python: `protect`, `verify`, `evaluate`, `restore` and `load_model`, as `hashshield.api` describes them. They are
-loaded when first used, so that `import hashshield` costs nothing.
+From Python: `protect`, `protect_files`, `verify`, `evaluate`, `restore` and `load_model`, as
+`hashshield.api` describes them. They are loaded when first used, so that `import hashshield` costs nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hashshield.api import Network, Protected, evaluate, load_model, protect, restore, verify
+    from hashshield.api import Network, Protected, evaluate, load_model, protect, protect_files, restore, verify
 
-__all__ = ["Network", "Protected", "evaluate", "load_model", "protect", "restore", "verify"]
+__all__ = ["Network", "Protected", "evaluate", "load_model", "protect", "protect_files", "restore", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,21 +26,21 @@ from hashshield import imaging
 from hashshield.boundary import boundary
 from hashshield.config import resolve
 from hashshield.errors import InternalError, PhotoError, UsageError
-from hashshield.imaging.formats import read_photo_file
+from hashshield.imaging.photo import read_photo_file
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device
-from hashshield.models.hash_files import displayed_rgb
-from hashshield.models.hashing import FrozenHash
+from hashshield.models.hashing import FrozenHash, displayed_rgb
 from hashshield.models.load import open_models
 from hashshield.pipeline import evaluate as _evaluate
 from hashshield.pipeline import protect as _protect
 from hashshield.pipeline import restore as _restore
 from hashshield.pipeline import verify as _verify
+from hashshield.pipeline.places import checked_place
 from hashshield.pipeline.request import goal_of, request_of
 from hashshield.transforms import pillow_view
-from hashshield.types import Evaluation, Outcome, Restoration, Verification
+from hashshield.types import Evaluation, Outcome, Progress, Restoration, Verification
 
-__all__ = ["Network", "Photo", "Protected", "evaluate", "load_model", "protect", "restore", "verify"]
+__all__ = ["Network", "Photo", "Protected", "evaluate", "load_model", "protect", "protect_files", "restore", "verify"]
 
 Photo = str | os.PathLike[str] | bytes | Image.Image | Tensor
 """A path, an encoded file, a Pillow image, or (C, H, W): uint8, or float in [0, 1]; C is 1, 3 or 4."""
@@ -120,6 +120,8 @@ def protect(
     target_set: PathLike | None = None,
     target_class: str | None = None,
     output: PathLike | None = None,
+    rename: bool = False,
+    place_name: str | None = None,
     in_place: bool = False,
     backup: bool = True,
     force: bool = False,
@@ -128,8 +130,10 @@ def protect(
 ) -> Protected:
     """Change a photo so that its image-hash code no longer matches; `settings` are those of `hashshield config show`.
 
-    A path is written only with `output` (the folder that receives the copy) or `in_place`; the original then goes to
-    the vault unless `backup` is off. Raises UsageError (also for a photo in memory that is to be written),
+    A path is written only with `output` (the folder that receives the copy; `rename` names it so that the name tells
+    nothing) or `in_place`; the original then goes to
+    the vault unless `backup` is off. With a `place_name` it is written with a code of its own, so that copies
+    for two places do not find each other. Raises UsageError (also for a photo in memory that is to be written),
     PhotoError for a photo that cannot be protected, CheckpointError, StorageError.
     """
     writes = in_place or output is not None
@@ -141,6 +145,8 @@ def protect(
         _settings(model=model, goal=goal, **settings),
         goal_of(_path(target), _path(target_set), target_class, goal),
         output=_path(output),
+        rename=rename,
+        place_name=checked_place(place_name),
         backup=backup,
         dry_run=False,
         force=force,
@@ -161,6 +167,42 @@ def protect(
         protected, row = _protect.protect_bytes(data, request, name=name, notice=_log.info)
         _raise_failed(row)
         return Protected(row, protected)
+
+
+def protect_files(
+    *paths: PathLike,
+    output: PathLike | None = None,
+    rename: bool = False,
+    place_name: str | None = None,
+    in_place: bool = False,
+    progress: Progress | None = None,
+    model: str | Iterable[str] | None = None,
+    goal: str | None = None,
+    backup: bool = True,
+    force: bool = False,
+    **settings: Any,
+) -> list[Outcome]:
+    """Protect photos and folders in one run, which is faster than one by one; return one row per file, by path.
+
+    Copies go to the folder `output`, with `rename` under names that tell nothing; with `in_place` the files are
+    replaced. `place_name` as in `protect`. `progress` is told of each row as its photo is written; an exception that it
+    raises ends the run, and what was written stays. What concerns one photo is a row. Raises UsageError,
+    CheckpointError, StorageError for what concerns all.
+    """
+    if in_place == (output is not None):
+        raise UsageError("give either output, the folder for copies, or in_place, which replaces the files")
+    request = request_of(
+        _settings(model=model, goal=goal, **settings),
+        goal_of(None, None, None, goal),
+        output=_path(output),
+        rename=rename,
+        place_name=checked_place(place_name),
+        backup=backup,
+        force=force,
+    )
+    return _protect.protect(
+        [_named(path) for path in paths], request, progress=_Log() if progress is None else progress
+    )
 
 
 def verify(
@@ -208,16 +250,19 @@ def evaluate(
     target: PathLike | None = None,
     target_set: PathLike | None = None,
     target_class: str | None = None,
+    preset: str | None = None,
     survival: bool | None = None,
+    vault: PathLike | None = None,
     device: str | None = None,
 ) -> Evaluation:
     """Compare a photo with its protected copy: PSNR in dB, SSIM, largest change, Hamming distances.
 
-    With `survival` the copy is measured again after what services do to photos.
+    A copy that the ledger in `vault` knows is measured as `protect` measured it, others in the views that `preset`
+    promises. With `survival` the copy is measured again after all that services do to photos, else after JPEG q75.
 
     Raises UsageError, PhotoError (sizes that differ among them), CheckpointError.
     """
-    found = _settings(model=model, device=device, survival=survival)
+    found = _settings(model=model, device=device, survival=survival, preset=preset, vault=_path(vault))
     with _photo_errors(protected), _as_file(original) as before, _as_file(protected) as after:
         if before.is_dir() or after.is_dir():
             raise UsageError(f"{before if before.is_dir() else after}: is a folder; a call compares two photos")
@@ -226,7 +271,9 @@ def evaluate(
             after,
             models=found["model"].value,
             goal=goal_of(_path(target), _path(target_set), target_class, None),
+            preset=found["preset"].value,
             survival=found["survival"].value,
+            vault=found["vault"].value,
             device=found["device"].value,
             progress=_Log(),
         )

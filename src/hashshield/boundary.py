@@ -1,23 +1,40 @@
-"""The photo's boundary: the one place where an exception that nobody foresaw becomes a row.
+"""The photo's boundary: where an exception that nobody foresaw becomes a row, and where an interruption waits.
 
 Whatever one photo does, the others are done. Each stage of a photo's way runs inside `boundary`; what it raises is an
 expected `HashshieldError` or, from anything else, an `InternalError` whose message is fit for a row. The traceback goes
 to this package's logger, which the command line sends to a file beside the ledger and, with --verbose, to the terminal.
+Ctrl-C waits until what is in work is complete and reported; a second one does not.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
+from types import FrameType
 from typing import Literal
 
 from hashshield.errors import HashshieldError, InternalError
 from hashshield.text import clean
 
-__all__ = ["STAGES", "LogFormatter", "PhotoStage", "boundary", "logger", "observe_stages", "reach"]
+__all__ = [
+    "STAGES",
+    "LogFormatter",
+    "PhotoStage",
+    "boundary",
+    "defer_interrupts",
+    "finishing_first",
+    "logger",
+    "never",
+    "observe_stages",
+    "reach",
+    "terminable",
+]
+
 
 PhotoStage = Literal["read", "decode", "aim", "search", "write", "hash", "judge", "store", "compare", "row"]
 STAGES: tuple[PhotoStage, ...] = (
@@ -124,3 +141,79 @@ def _module(filename: str) -> str:
             at = len(parts) - 1 - parts[::-1].index(root)
             return "/".join(parts[at:] if root == "hashshield" else parts[at + 1 :])
     return parts[-1] if parts else "?"
+
+
+@contextmanager
+def defer_interrupts() -> Iterator[None]:
+    """Let an interruption wait for the end of the block; a second one does not wait.
+
+    Only the main thread is ever interrupted, and a process that ignores interruptions goes on doing so: there, nothing
+    is to be held back.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or usual in (None, signal.SIG_IGN):
+        yield
+        return
+    came = False
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            signal.default_int_handler(number, frame)
+        came = True
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+def never() -> bool:
+    """Stand for a run that nobody asks to stop."""
+    return False
+
+
+@contextmanager
+def finishing_first(notice: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C came once; a second one interrupts as usual.
+
+    `notice` is told once. Where Ctrl-C does not interrupt as Python has it (another thread, a handler of somebody else,
+    interruptions ignored), nothing is changed and the answer is always no.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
+        yield never
+        return
+    came = False
+
+    def first(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            signal.default_int_handler(number, frame)
+        came = True
+        notice("Finishing the photos in work, starting no others; Ctrl-C again stops at once.")
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, which ends services, be the same interruption as Ctrl-C, also where the latter is ignored.
+
+    For the main thread only.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

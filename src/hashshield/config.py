@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from hashshield.errors import UsageError
 from hashshield.text import did_you_mean, read_toml
+from hashshield.visible import MOST, WORDS
 
 __all__ = [
     "SETTINGS",
@@ -45,6 +46,7 @@ class Setting(NamedTuple):
     default: Any
     help: str
     choices: tuple[str, ...] = ()
+    """The words accepted; of a number, besides numbers."""
     low: float = -math.inf
     high: float = math.inf
     range_text: str = ""
@@ -121,6 +123,16 @@ SETTINGS: dict[str, Setting] = {
             low=1 / 255,
             high=1.0,
             range_text="between 1/255 (one 8-bit level) and 1",
+        ),
+        Setting(
+            "max_visible",
+            "number",
+            None,
+            "highest visibility of a written photo; unset: the preset's own",
+            choices=tuple(WORDS),
+            low=0.0,
+            high=MOST,
+            range_text=f"between 0 and {MOST:g}",
         ),
         Setting(
             "steps",
@@ -287,11 +299,11 @@ def _from_text(setting: Setting, text: str, where: str) -> Any:
         if text.lower() in _TRUE | _FALSE:
             return text.lower() in _TRUE
         raise UsageError(f"{where} is {text!r}; write 1 or 0")
-    if setting.kind in ("number", "integer"):
+    if setting.kind in ("number", "integer") and text not in setting.choices:
         try:
             return float(text) if setting.kind == "number" else int(text)
         except ValueError:
-            instead = setting.unset or "unset it"
+            instead = setting.unset or _listed(setting.choices) or "unset it"
             article = "an" if setting.kind == "integer" else "a"
             raise UsageError(
                 f"{where} is {text!r}, which is not {article} {setting.kind}; write one or {instead}"
@@ -311,6 +323,8 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
     """Return the value if its type is one that the setting accepts. Raises UsageError."""
     if setting.unset and value == setting.unset:
         return None
+    if setting.kind == "number" and value in setting.choices:
+        return value
     expected: dict[ValueKind, tuple[str, tuple[type, ...]]] = {
         "number": ("a number", (int, float)),
         "integer": ("a whole number", (int,)),
@@ -320,9 +334,10 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
         "path": ("a string", (str, os.PathLike)),
     }
     words, types = expected[setting.kind]
+    instead = setting.unset or (_listed(setting.choices) if setting.kind == "number" else "")
     fits = isinstance(value, types) and (setting.kind == "switch" or not isinstance(value, bool))
     if not fits or (isinstance(value, (list, tuple)) and not all(isinstance(name, str) for name in value)):
-        raise UsageError(f"{label} is {value!r}; it must be {words}{f' or {setting.unset}' if setting.unset else ''}")
+        raise UsageError(f"{label} is {value!r}; it must be {words}{f' or {instead}' if instead else ''}")
     if setting.kind == "names" and isinstance(value, str):
         return (value,)
     return float(value) if setting.kind == "number" else value
@@ -333,7 +348,9 @@ def _check(setting: Setting, value: Any, where: str) -> None:
     if value is None:
         return
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
-    if setting.choices and value not in setting.choices:
+    if value in setting.choices:
+        return
+    if setting.choices and setting.kind == "text":
         suggestion = did_you_mean(str(value), setting.choices, quoted=True)
         choose = f"{suggestion} choose one of" if suggestion else "choose one of"
         raise UsageError(f"{label} is {value!r}, which is unknown; {choose} {', '.join(setting.choices)}")
@@ -346,6 +363,11 @@ def _check(setting: Setting, value: Any, where: str) -> None:
         raise UsageError(f"{label} names nothing; give at least one name (default {setting.default_text})")
     if setting.kind == "path" and not str(value):
         raise UsageError(f"{label} is empty; name a folder")
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Return words as the end of a sentence lists them; "" for none."""
+    return f"one of the words {', '.join(words)}" if words else ""
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -111,4 +111,11 @@ class CheckpointError(HashshieldError):
 
 
 class DownloadError(CheckpointError):
-    """No source delivered the file with the pinned digest."""
+    """No source delivered the file with the pinned digest.
+
+    `advice` is advice that is the same for every file, and therefore said once for several; `str` has both.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(" ".join(filter(None, (what, advice))))
+        self.what, self.advice = what, advice

@@ -7,30 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from hashshield.progress import NullProgress, Progress, StepProgress
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "Audit",
     "CodeRow",
     "Codes",
     "Evaluation",
+    "FeatureRow",
     "FileOptions",
     "Finding",
     "GoalKind",
     "GoalSpec",
     "HashModel",
-    "Neighbour",
     "NullProgress",
     "Outcome",
     "PerceptualRow",
+    "PlaceRow",
     "Progress",
     "Receipt",
     "Repaired",
     "Request",
     "Restoration",
     "Status",
-    "Step",
+    "StepProgress",
     "SurvivalRow",
     "Verdict",
     "Verification",
@@ -40,7 +42,7 @@ __all__ = [
 
 GoalKind = Literal["away", "opposite", "decoy", "center", "image", "set", "class"]
 Status = Literal["protected", "already", "planned", "skipped", "short", "partial", "failed"]
-Verdict = Literal["protected", "not_protected", "unknown", "skipped", "failed"]
+Verdict = Literal["protected", "not_protected", "original", "unknown", "skipped", "failed"]
 
 
 class Codes(NamedTuple):
@@ -59,13 +61,6 @@ class HashModel(Protocol):
 
     def __call__(self, images: Tensor, /) -> Codes:
         """Hash (N, 3, H, W) images in [0, 1]."""
-
-
-class Step(Protocol):
-    """One move of the change, given the gradient downhill."""
-
-    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return the moved delta, same shape, in [0, 1] units."""
 
 
 View = Callable[["Tensor"], "Tensor"]
@@ -112,12 +107,16 @@ class Request:
     """Everything that `protect` is to do, resolved from flags, environment and configuration."""
 
     models: tuple[str, ...] = ("lite0-caltech101:48",)
+    surrogates: tuple[str, ...] = ()
+    """Networks whose features are moved for the sake of those that nobody named, where the method does that."""
     goal: GoalSpec = GoalSpec()
     method: str = "rnm"
     preset: str = "balanced"
     """What the search promises and prepares for: invisible, balanced or strong."""
     tau: float = 0.032
     """L-infinity bound in [0, 1] units."""
+    max_visible: float | str | None = None
+    """Highest visibility of the written photo, a number or a word of `hashshield.visible`; None: the preset's own."""
     steps: int | None = None
     """Gradient steps per photo and try; None: the method's own budget, see `attacks.methods`."""
     stop: Literal["budget", "first"] = "budget"
@@ -129,10 +128,14 @@ class Request:
     dry_run: bool = False
     output: Path | None = None
     """Folder that receives protected copies; None protects in place."""
+    place_name: str | None = None
+    """Name of the place that the result is for, which draws its code; None: the one code of a photo without a name."""
+    rename: bool = False
+    """Whether copies get names that tell nothing; with `output`."""
     survival: bool = False
     """Whether receipts hold the whole table of what services do, not only JPEG q75."""
     witness: str = "auto"
-    """Network never used in the search that is asked about the result; auto: one that is here; none."""
+    """Network never used in the search that is asked about the result; auto: all that are here and fit; none."""
     exclude: tuple[str, ...] = ()
     """Shell patterns of files and folders to pass over; see `storage.excluded`."""
     sample: int | None = None
@@ -158,6 +161,12 @@ class CodeRow:
     min_margin: float
     class_rank: int | None = None
     """How many class anchors are nearer than the one the original was nearest to; None without anchors."""
+    cosine: float | None = None
+    """Cosine of the features to the original's, for a network whose features are compared so; else None."""
+    cosine_threshold: float | None = None
+    """The cosine from which on that network takes two photos for one."""
+    purpose: str | None = None
+    """What the card of a network from elsewhere says it was imported for; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,15 @@ class PerceptualRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """How far the features of a surrogate moved, which the search took for networks that nobody named."""
+
+    model: str
+    cosine: float
+    """Of the written photo's pooled features to the original's, in the card's view: 1 is unmoved."""
+
+
+@dataclass(frozen=True, slots=True)
 class WitnessRow:
     """What a network that was never used in the search says of the written photo."""
 
@@ -200,7 +218,20 @@ class WitnessRow:
     unlinked: bool
     """Whether that is at least 45% of the bits, as between photos that have nothing in common."""
     class_rank: int | None = None
-    """As in `CodeRow`."""
+    nearest_reference: int | None = None
+    """Bits from the original to the nearest of the network's reference codes; None where its checkpoint has none."""
+    finds: bool | None = None
+    """Whether the photo is no further from its original than that: a search still finds it. None: no verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceRow:
+    """How many bits a written photo is from the nearest code that a copy of it for another place was given."""
+
+    model: str
+    bits: int
+    view: str
+    distance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +239,7 @@ class Receipt:
     """What was measured on the written, re-read bytes."""
 
     passed: bool
+    """Whether the goal is met, at or below the ceiling."""
     codes: tuple[CodeRow, ...]
     survival: tuple[SurvivalRow, ...]
     psnr_db: float
@@ -217,10 +249,20 @@ class Receipt:
     """Largest applied delta in 8-bit levels; never above tau."""
     linf_levels_written: int
     """Largest difference of the decoded file, which lossy encoding may raise above tau."""
+    surrogates: tuple[FeatureRow, ...] = ()
+    """Each network whose features were moved; none for methods that move none."""
     witness: tuple[WitnessRow, ...] = ()
     """Never decides whether the photo passed."""
+    no_witness: str | None = None
+    """Why no network could be asked; None where one was, and where none was wanted."""
     perceptual: tuple[PerceptualRow, ...] = ()
     """Never decides either; empty unless survival was asked for."""
+    places: tuple[PlaceRow, ...] = ()
+    """Never decides either; empty unless there are copies for other places."""
+    reached: bool = True
+    """Whether the goal is met, however visible the change is."""
+    visibility: float = 0.0
+    """How visible the change is; see `hashshield.visible`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,24 +278,35 @@ class Outcome:
     method: str | None = None
     preset: str | None = None
     goal: str | None = None
+    place_name: str | None = None
     tau: float | None = None
+    max_visible: float | None = None
+    """Highest visibility allowed; infinite for no ceiling."""
     linf_levels: int | None = None
     linf_levels_written: int | None = None
     distance_from_original: int | None = None
     distance_to_goal: int | None = None
+    visibility: float | None = None
+    visibility_word: str | None = None
     psnr_db: float | None = None
     ssim: float | None = None
     steps: int | None = None
+    evaluations: int | None = None
+    """Pictures that the search gave to a network; one view of one photo is one."""
     seconds: float | None = None
     sha256_before: str | None = None
     sha256_after: str | None = None
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
+    surrogates: tuple[FeatureRow, ...] = ()
     witness: tuple[WitnessRow, ...] = ()
+    no_witness: str | None = None
     perceptual: tuple[PerceptualRow, ...] = ()
+    places: tuple[PlaceRow, ...] = ()
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
-    """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers."""
+    """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers, capture
+    time with camera; and a date in the file's name."""
     broken_credentials: bool = False
     """Whether the result holds content credentials (C2PA), whose signature matches the original only."""
 
@@ -282,6 +335,8 @@ class Evaluation:
     protected: str
     status: Literal["compared", "failed"]
     reason: str | None = None
+    visibility: float | None = None
+    visibility_word: str | None = None
     psnr_db: float | None = None
     ssim: float | None = None
     linf_levels: int | None = None
@@ -290,50 +345,6 @@ class Evaluation:
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
     perceptual: tuple[PerceptualRow, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """One photo of a gallery, as two searches see it: with the original (before) and with the protected photo."""
-
-    path: str
-    distance_before: int
-    rank_before: int
-    """One more than how many photos of the gallery are nearer."""
-    distance_after: int
-    rank_after: int
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """One row of `audit`: what a search service on one network finds, or a file it has no code of."""
-
-    path: str
-    """The protected photo; of other rows, the file they are about."""
-    status: Literal["audited", "unknown", "skipped", "failed"]
-    reason: str | None = None
-    original: str | None = None
-    """The file that was given, or `the vault`."""
-    model: str | None = None
-    bits: int | None = None
-    gallery: int | None = None
-    """How many photos are searched among; neither of the two is one of them."""
-    threshold: int | None = None
-    """Bits up to which a photo counts as a match."""
-    distance: int | None = None
-    """Bits between original and protected photo."""
-    original_rank: int | None = None
-    """Where a search with the protected photo finds the original, were it in the gallery; ties count as found first."""
-    protected_rank: int | None = None
-    """Where a search with the original finds the protected photo."""
-    within_before: int | None = None
-    """Photos of the gallery that match the original."""
-    within_after: int | None = None
-    """Photos of the gallery that match the protected photo."""
-    shared: int | None = None
-    """How many of the nearest are the same before and after."""
-    nearest_before: tuple[Neighbour, ...] = ()
-    nearest_after: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,28 +379,3 @@ class Finding:
     found: str
     advice: str | None = None
     """What to do about it, where `found` does not say so itself."""
-
-
-class Progress(Protocol):
-    """How the pipeline reports; the core knows no terminal."""
-
-    def start(self, total: int) -> None:
-        """Announce how many photos will be worked on."""
-
-    def photo(self, path: str) -> None:
-        """Name the photo that is being worked on."""
-
-    def done(self, outcome: object) -> None:
-        """Report one finished file with its row; None counts work that has no row of its own."""
-
-    def notice(self, text: str) -> None:
-        """Tell the user something once (a fallback to the CPU, say)."""
-
-
-class NullProgress:
-    """A `Progress` that reports nothing, for callers who read only the rows that are returned."""
-
-    def _ignore(self, *_args: object, **_named: object) -> None:
-        """Ignore what there is to report."""
-
-    start = photo = done = notice = _ignore

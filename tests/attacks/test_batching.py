@@ -1,11 +1,15 @@
+"""Batches that fit a device, and bytes in flight that are bounded, where nothing waits for ever."""
+
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from hashshield.attacks.batching import AdaptiveBatcher, cpu_workers, fitting, step_bytes
+from hashshield.attacks.batching import AdaptiveBatcher, ByteSemaphore, cpu_workers, fitting, on_processor, step_bytes
 from hashshield.models.load import open_models
 
 
@@ -61,10 +65,15 @@ def test_a_lane_computes_with_one_thread() -> None:
 
 @pytest.mark.parametrize(
     ("free", "each", "photos"),
-    [(None, 0, 8), (0, 50_000_000, 1), (10**9, 50_000_000, 7), (16 * 10**9, 50_000_000, 64), (10**9, 10**9, 1)],
+    [(0, 50_000_000, 1), (10**9, 50_000_000, 7), (16 * 10**9, 50_000_000, 64), (10**9, 10**9, 1)],
 )
-def test_a_batch_is_fitted_to_the_memory(free: int | None, each: int, photos: int) -> None:
+def test_a_batch_is_fitted_to_the_memory(free: int, each: int, photos: int) -> None:
     assert fitting(free, each) == photos
+
+
+@pytest.mark.parametrize(("cores", "photos"), [(1, 2), (2, 2), (8, 8), (200, 64)])
+def test_a_processor_takes_a_photo_a_core(cores: int, photos: int) -> None:
+    assert on_processor(cores) == photos
 
 
 def test_what_a_step_keeps_is_counted() -> None:
@@ -80,3 +89,44 @@ def test_what_a_step_keeps_is_counted() -> None:
 def test_the_embedded_network_keeps_some_tens_of_megabytes() -> None:
     (opened,) = open_models(["lite0-caltech101:48"])
     assert 20e6 < step_bytes(opened.model, opened.card.input.crop, torch.device("cpu")) < 80e6
+
+
+@pytest.mark.parametrize("sizes", [[30] * 12, [100] * 4, [1000, 10, 1000, 90, 20], [0, 0]])
+def test_never_more_than_the_size_is_inside(sizes: list[int]) -> None:
+    gate, guard = ByteSemaphore(100), threading.Lock()
+    inside, most = [0], [0]
+
+    def work(size: int) -> None:
+        with gate.held(size):
+            with guard:
+                inside[0] += min(size, 100)
+                most[0] = max(most[0], inside[0])
+            threading.Event().wait(0.002)
+            with guard:
+                inside[0] -= min(size, 100)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, sizes))
+    assert inside == [0]
+    assert most[0] <= 100
+
+
+def test_what_fails_gives_its_room_back() -> None:
+    gate = ByteSemaphore(10)
+    for _ in range(3):
+        with pytest.raises(KeyError), gate.held(10):
+            raise KeyError
+    with gate.held(10):
+        pass
+
+
+def test_work_that_fits_goes_on_beside_other_work() -> None:
+    gate, entered = ByteSemaphore(10), threading.Event()
+
+    def beside() -> None:
+        with gate.held(4):
+            entered.set()
+
+    with gate.held(6), ThreadPoolExecutor(1) as pool:
+        pool.submit(beside)
+        assert entered.wait(10)

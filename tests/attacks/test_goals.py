@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -189,3 +191,25 @@ def test_a_goal_with_nothing_to_hide_exposes_nothing() -> None:
 def test_the_predicted_flip_turns_the_less_certain_half() -> None:
     code = torch.tensor([[0.1, -0.9, -0.2, 0.8], [-3.0, 2.0, 1.0, -4.0]])
     assert predicted_flip(code).tolist() == [[-1, -1, 1, 1], [-1, -1, -1, -1]]
+
+
+@pytest.mark.parametrize("names", [1, 3, 8])
+def test_a_draw_keeps_its_distance_from_those_of_other_places(names: int) -> None:
+    own, other_view = bits(48), bits(48) * np.array([-1] * 6 + [1] * 42, np.int8)
+    for seed in range(4):
+        drawn: list[Bits] = []
+        for name in range(names + 1):
+            generator = photo_generator(KEY, str(seed), "m", str(name))
+            drawn.append(draw_away(own, bits(48, seed=5), generator, [other_view], drawn))
+        for one, other in combinations(drawn, 2):
+            assert in_band(int(np.count_nonzero(one != other)), 48)
+        for code in drawn:
+            assert int(np.count_nonzero(code != own)) == 24
+            assert in_band(int(np.count_nonzero(code != other_view)), 48)
+
+
+def test_a_place_has_randomness_of_its_own() -> None:
+    drawn = [photo_generator(KEY, SHA, "m", place).integers(2**62) for place in (None, "a", "b", "a")]
+    assert drawn[1] == drawn[3]
+    assert len(set(drawn)) == 3
+    assert drawn[0] == photo_generator(KEY, SHA, "m").integers(2**62)

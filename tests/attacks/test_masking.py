@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashshield.attacks.masking import FINE_GRAIN, PerceptualMask, Spectrum, perceptual_mask
+from hashshield.attacks.masking import FINE_GRAIN, MIDDLE_GRAIN, PerceptualMask, Spectrum, perceptual_mask
 
 
 def half_textured(height: int, width: int) -> np.ndarray:
@@ -51,9 +51,13 @@ def test_weight_and_unweight_undo_each_other() -> None:
     assert float(found.weight(change)[:, :, :40].abs().mean()) > 3 * float(found.weight(change)[:, :, 56:].abs().mean())
 
 
+HELD_COLOUR = Spectrum(luma=(1.0, 0.0), colour=(0.0, 0.4))
+"""Colour is smoothed and held back, luma is left alone."""
+
+
 def test_light_passes_and_colour_is_held_back() -> None:
     """By luma: what a change in each direction does to it is the same before and after."""
-    found = perceptual_mask(half_textured(64, 96), 64, 96)
+    found = perceptual_mask(half_textured(64, 96), 64, 96, HELD_COLOUR)
     gradient = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(1))
     toned = found.condition(gradient)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
@@ -64,7 +68,7 @@ def test_light_passes_and_colour_is_held_back() -> None:
 
 
 def test_even_colour_is_held_back_and_not_smoothed_away() -> None:
-    found = perceptual_mask(half_textured(64, 96), 64, 96)
+    found = perceptual_mask(half_textured(64, 96), 64, 96, HELD_COLOUR)
     red = torch.tensor([1.0, -0.299 / 0.587, 0.0])[:, None, None].expand(3, 64, 96)
     torch.testing.assert_close(found.condition(red), 0.4 * red)
 
@@ -75,23 +79,30 @@ def test_a_single_channel_has_no_colour() -> None:
     assert torch.equal(found.condition(gradient), gradient)
 
 
-@pytest.mark.parametrize("lossless", [True, False])
-def test_fine_grain_takes_even_luma_out_and_leaves_checks(lossless: bool) -> None:
-    mask = PerceptualMask(torch.ones(1, 32, 32), FINE_GRAIN[lossless])
+@pytest.mark.parametrize("spectrum", [s for s in (*FINE_GRAIN, *MIDDLE_GRAIN) if s is not None])
+def test_grain_takes_even_luma_out_and_leaves_checks(spectrum: Spectrum) -> None:
+    mask = PerceptualMask(torch.ones(1, 32, 32), spectrum)
     even = torch.ones(1, 32, 32)
     checks = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * 2.0 - 1
     inside = slice(8, 24)  # edges are repeated, where checks meet themselves
     coarse = mask.condition(even)[0, inside, inside].abs().mean()
     fine = mask.condition(checks[None])[0, inside, inside].abs().mean()
-    assert float(coarse) == pytest.approx(1 + FINE_GRAIN[lossless].luma[1], abs=1e-5)
+    assert float(coarse) == pytest.approx(1 + spectrum.luma[1], abs=1e-5)
     assert float(fine) > 0.99
 
 
 def test_colour_of_a_lossy_format_is_smoother_than_of_a_lossless_one() -> None:
     gradient = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(3))
-    rough: dict[bool, float] = {}
-    for lossless, spectrum in FINE_GRAIN.items():
+
+    def roughness(spectrum: Spectrum) -> float:
         only_colour = PerceptualMask(torch.ones(1, 64, 96), Spectrum((0.0, 0.0), spectrum.colour))
         shaped = only_colour.condition(gradient)
-        rough[lossless] = float(shaped.diff(dim=2).norm() / shaped.norm())
-    assert rough[False] < 0.95 * rough[True]
+        return float(shaped.diff(dim=2).norm() / shaped.norm())
+
+    assert roughness(FINE_GRAIN.lossy) < 0.95 * roughness(FINE_GRAIN.lossless)
+
+
+def test_what_is_enlarged_has_a_spectrum_of_its_own_where_there_is_one() -> None:
+    assert MIDDLE_GRAIN.of(lossless=True, enlarged=True) is MIDDLE_GRAIN.enlarged
+    assert MIDDLE_GRAIN.of(lossless=True, enlarged=False) is MIDDLE_GRAIN.lossless
+    assert FINE_GRAIN.of(lossless=False, enlarged=True) is FINE_GRAIN.lossy

@@ -117,10 +117,12 @@ def test_hag() -> None:
         unmet = [abs(r - h) > 0.5 for r, h in zip(relaxed, wanted, strict=True)]
         m = sum(unmet)
         inner = sum(r * h for r, h, u in zip(relaxed, wanted, unmet, strict=True) if u) / m - 1
+        balance = sum(r for r, u in zip(relaxed, unmet, strict=True) if u) / K
         slope = [
-            2 * inner * h * a * (1 - r * r) / m if u else 0.0 for r, h, u in zip(relaxed, wanted, unmet, strict=True)
+            2 * (inner * h / m + balance / K) * a * (1 - r * r) if u else 0.0
+            for r, h, u in zip(relaxed, wanted, unmet, strict=True)
         ]
-        return inner**2, slope
+        return inner**2 + balance**2, slope
 
     rows = [value(c, h, a) for c, h, a in zip(CODE.tolist(), WANTED.tolist(), alpha.tolist(), strict=True)]
     assert objectives.hag(CODE, WANTED, alpha).tolist() == pytest.approx([v for v, _ in rows])

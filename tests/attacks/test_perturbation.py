@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hashshield.attacks import perturbation
-from hashshield.attacks.perturbation import apply_perturbation, levels_of, uniform_noise
+from hashshield.attacks import grid
+from hashshield.attacks.grid import apply_perturbation, levels_of, uniform_noise
 from hashshield.imaging import to_display_orientation, to_stored_orientation
 from tiny_net import picture
 
@@ -60,7 +60,7 @@ def test_no_level_is_above_tau_in_a_large_saturated_photo() -> None:
 
 @pytest.mark.parametrize("shape", [(20, 30), (97, 131)])
 def test_numbers_drawn_once_serve_again(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perturbation, "_STRIP_VALUES", 131 * 3 * 40)
+    monkeypatch.setattr(grid, "_STRIP_VALUES", 131 * 3 * 40)
     pixels = picture(*shape)
     drawn: dict[int, torch.Tensor] = {}
     for seed in (1, 2):
@@ -103,7 +103,7 @@ def test_the_size_of_the_parts_changes_nothing(channels: int, monkeypatch: pytes
     opaque = np.tile(np.array([0, 255], np.uint8), (90, 35))
     results = []
     for size in (1, 700, 10**6):
-        monkeypatch.setattr(perturbation, "_CACHED_VALUES", size)
+        monkeypatch.setattr(grid, "_CACHED_VALUES", size)
         results.append(apply_perturbation(pixels, delta, tau=0.032, orientation=1, generator=seeded(), alpha=opaque))
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
@@ -180,7 +180,7 @@ def test_strips_agree_with_one_strip(values: int, monkeypatch: pytest.MonkeyPatc
     delta[:, 5:] = -2.9999 / 255
     noise_free = {"tau": 0.032, "orientation": 1, "alpha": opaque}
     whole = apply_perturbation(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]
-    monkeypatch.setattr(perturbation, "_STRIP_VALUES", values)
+    monkeypatch.setattr(grid, "_STRIP_VALUES", values)
     parts = apply_perturbation(pixels, delta, generator=seeded(), **noise_free)  # type: ignore[arg-type]
     difference = np.abs(levels(whole, parts))
     assert difference.max() <= 1
@@ -200,7 +200,7 @@ def test_a_seed_fixes_the_result() -> None:
 
 @pytest.mark.parametrize("tau", [1 / 255, 0.032, 0.5])
 def test_uniform_noise_is_within_tau(tau: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perturbation, "_STRIP_VALUES", 5000)
+    monkeypatch.setattr(grid, "_STRIP_VALUES", 5000)
     pixels = np.full((100, 80, 3), 128, np.uint8)
     opaque = np.ones((100, 80), np.uint8)
     opaque[:50] = 0

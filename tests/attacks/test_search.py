@@ -13,16 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hashshield.attacks import steps
+from hashshield.attacks import balls, steps
 from hashshield.attacks.grid import make_grid
 from hashshield.attacks.masking import PerceptualMask
 from hashshield.attacks.methods import METHODS, Method, method
 from hashshield.attacks.objectives import MIN_MARGIN, Objective
-from hashshield.attacks.search import Execution, SearchResult, SearchTask, search
+from hashshield.attacks.search import Execution, search
+from hashshield.attacks.state import SearchResult, SearchTask
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.transforms import card_view
-from hashshield.types import Codes, HashModel, Step, View
+from hashshield.types import Codes, HashModel, View
 from tiny_net import picture
 
 
@@ -66,7 +67,7 @@ def run(
     return {f.key: f for f in search(photos, viewed, replace(chosen, steps=steps_), tau, Execution(batch))}
 
 
-RNM = method("rnm")
+RNM, MASKED, ROBUST = (method(name) for name in ("rnm", "rnm-masked", "rnm-robust"))
 
 
 def test_the_smallest_change_is_found() -> None:
@@ -88,27 +89,66 @@ def test_more_steps_leave_less_trace() -> None:
     assert norms[0] <= float(run([toy_photo("a")], without, steps_=20)["a"].delta.norm()) + 1e-6
 
 
-CYCLE: tuple[View, ...] = (lambda x: x, lambda x: x - 0.02, lambda x: x + 0.01)
-"""The second takes more than the smallest change gives."""
+CYCLE: tuple[View | None, ...] = (None, lambda x: x - 0.02, lambda x: x + 0.01)
+"""The photo as it is, one that takes more than the smallest change gives, and one that takes less."""
 
 
-def test_a_change_counts_when_it_was_seen_through_every_transform() -> None:
-    photo = replace(toy_photo("a"), transform=lambda look: CYCLE[look % 3], required_hits=3)
-    found = run([photo], RNM, steps_=200)["a"]
+def prepared_photo(**settings: int) -> SearchTask:
+    return replace(toy_photo("a"), transform=lambda look: CYCLE[look % 3], cycle=3, **settings)
+
+
+def test_a_change_that_keeps_the_goal_through_every_transform_is_the_better_one() -> None:
+    photo = prepared_photo()
+    found = run([photo], RNM, steps_=201)["a"]
     assert found.reached
     image = photo.grid.changed(found.delta)
     for view in CYCLE:
-        assert bool((Toy()(view(image)).code >= MIN_MARGIN - 1e-4).all())
-    hasty = run([replace(photo, required_hits=1)], RNM, steps_=200)["a"]
-    assert float(hasty.delta.norm()) < float(found.delta.norm())
-    assert not bool((Toy()(CYCLE[1](photo.grid.changed(hasty.delta))).code >= MIN_MARGIN).all()), (
-        "one lucky look is enough"
+        seen = image if view is None else view(image)
+        assert bool((Toy()(seen).code >= MIN_MARGIN - 1e-4).all())
+    plain = run([toy_photo("a")], RNM, steps_=201)["a"]
+    assert float(plain.delta.norm()) < float(found.delta.norm())
+
+
+def test_a_look_through_a_transform_does_not_decide_whether_the_goal_is_met() -> None:
+    """The transform does all the work, and the photo as it is misses the goal."""
+    lifted = replace(
+        toy_photo("a", away=0.3), transform=lambda look: (lambda x: x + 0.6) if look % 2 else None, cycle=2
     )
+    found = run([lifted], RNM, tau=0.02)["a"]
+    assert not found.reached
+    assert found.first_reached is None
+
+
+def test_what_no_transform_leaves_within_reach_ends_with_what_the_photo_itself_can_have() -> None:
+    """One kind of look can never meet the goal: the photo as it is still does."""
+    hopeless = replace(toy_photo("a"), transform=lambda look: (lambda x: x - 0.5) if look % 2 else None, cycle=2)
+    found = run([hopeless], RNM)["a"]
+    assert found.reached
+    assert bool((Toy()(hopeless.grid.changed(found.delta)).code >= MIN_MARGIN - 1e-4).all())
+
+
+def test_a_search_that_settles_ends_with_the_first_change_that_meets_the_goal() -> None:
+    """Not while it prepares, although the goal is met then, and at once after that."""
+    found = run([prepared_photo(prepared=12)], ROBUST, tau=0.2, steps_=30)["a"]
+    assert found.reached
+    assert found.first_reached is not None
+    assert found.first_reached < 12
+    assert found.steps == 12
+
+
+def test_the_ball_stays_as_it_is_while_a_search_prepares() -> None:
+    """Transforms that cannot be met do not widen it; only a file that misses the goal does, later."""
+    hopeless = replace(prepared_photo(prepared=12), transform=lambda look: (lambda x: x - 0.5) if look % 3 else None)
+    found = run([hopeless], ROBUST, tau=0.2, steps_=30)["a"]
+    first = ROBUST.step(30, 40 / 256).starting_from(0.0)
+    assert isinstance(first, balls.BallStep)
+    assert float(found.delta.norm()) <= first.radius * 1.001
+    assert float(found.delta.norm()) > 0.9 * first.radius, "all of it is used"
 
 
 def test_a_transform_that_does_nothing_changes_nothing() -> None:
     plain = run([toy_photo("a")], RNM)["a"]
-    neutral = replace(toy_photo("a"), transform=lambda look: CYCLE[0])
+    neutral = replace(toy_photo("a"), transform=lambda look: None)
     assert torch.equal(run([neutral], RNM)["a"].delta, plain.delta)
 
 
@@ -120,9 +160,6 @@ def test_a_change_goes_where_more_masks_it() -> None:
     little, much = found.delta[0, :, :20].abs().mean(), found.delta[0, :, 20:].abs().mean()
     # Least norm in masked units: the change is as the square of the masking.
     assert float(little / much) == pytest.approx(1 / 16, rel=0.3)
-
-
-MASKED = METHODS["rnm-masked"]
 
 
 def test_a_search_within_a_ball_ends_once_it_stands_still() -> None:
@@ -220,7 +257,7 @@ def test_a_slow_walk_that_gets_on_is_let_alone() -> None:
 def test_a_walk_that_began_again_goes_on_with_its_own_steps() -> None:
     sizes: list[int] = []
 
-    def counted(total: int, scale: float) -> Step:
+    def counted(total: int, scale: float) -> steps.Step:
         sizes.append(total)
         return RNM.step(total, scale) if len(sizes) > 1 else steps.raw(0.0)
 

@@ -18,14 +18,19 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 def brute(own: np.ndarray, gallery: list[np.ndarray], alike: list[bool]) -> float:
-    """Average precision, one entry at a time; equal distances keep the order of the gallery."""
-    order = sorted(range(len(gallery)), key=lambda i: int((gallery[i] != own).sum()))
-    hits, total = 0, 0.0
-    for rank, i in enumerate(order, 1):
-        if alike[i]:
-            hits += 1
-            total += hits / rank
-    return total / hits
+    """Average precision, one relevant entry at a time: the mean over every place that it may have among its equals."""
+    distances = [int((entry != own).sum()) for entry in gallery]
+    total = 0.0
+    for i in np.flatnonzero(alike):
+        nearer = [k for k, distance in enumerate(distances) if distance < distances[i]]
+        equal = [k for k, distance in enumerate(distances) if distance == distances[i] and k != i]
+        hits, tied = sum(alike[k] for k in nearer), sum(alike[k] for k in equal)
+        shares = [
+            (hits + 1 + place * tied / max(len(equal), 1)) / (len(nearer) + 1 + place)
+            for place in range(len(equal) + 1)
+        ]
+        total += sum(shares) / len(shares)
+    return total / sum(alike)
 
 
 def test_every_direction_is_its_definition(experiment: Experiment) -> None:

@@ -127,3 +127,15 @@ def test_codes_are_kept_and_made_anew_for_other_photos(tmp_path: Path) -> None:
     third = Silent()
     open_experiment(replace(config, data=tmp_path / "more"), third)
     assert third.count > 0
+
+
+def test_each_code_length_is_hashed_once(tmp_path: Path) -> None:
+    first, second, third = Silent(), Silent(), Silent()
+    open_experiment(config_for(tmp_path, ":24", queries=2), first)
+    assert first.total > 0
+    both = open_experiment(config_for(tmp_path, "", queries=2), second)
+    assert both.lengths == (16, 24)
+    assert second.total == first.total, "only the other length"
+    alone = open_experiment(config_for(tmp_path, ":16", queries=2), third)
+    assert third.total == 0
+    assert (alone.database.codes[16] == both.database.codes[16]).all()

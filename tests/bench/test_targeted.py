@@ -11,41 +11,53 @@ import pytest
 from PIL import Image
 
 from bench_experiment import SMALL, Silent, config_for, trials
+from hashshield.attacks import version_of
 from hashshield.bench import targeted
 from hashshield.bench.config import BaselineConfig, ConvergenceConfig, TauConfig
 from hashshield.bench.experiment import draw_targets, open_experiment
 from hashshield.bench.results import Trial, read_result
-from hashshield.errors import UsageError
+from hashshield.errors import UnknownNameError, UsageError
 from official_trees import flickr
 from tiny_net import write_tiny
 
 
 def test_targeted_has_a_row_per_length_and_method_beside_its_bounds(folder: Path) -> None:
-    progress, config = Silent(), config_for(folder, "", kind=BaselineConfig, baseline_queries=2, **SMALL)
+    progress, config = Silent(), config_for(folder, "", kind=BaselineConfig, **SMALL)
     rows = targeted.run_targeted(config, progress)
     assert progress.count == progress.total
     assert [row["method"] for row in rows if row["bits"] == 16] == [
-        *("original", "noise", "tanh, P2P", "tanh, P2S", "rnm-paper, P2P", "rnm-paper, P2S"),
-        *("rnm-paper-free, P2P", "rnm-paper-free, P2S", "rnm, P2P", "rnm, P2S"),
+        *("original", "noise", "tanh, P2P", "tanh, P2S", "tanh-dhta, P2P", "tanh-dhta, P2S"),
+        *("rnm-paper, P2P", "rnm-paper, P2S"),
+        *("rnm-greedyhash, P2P", "rnm-greedyhash, P2S", "rnm, P2P", "rnm, P2S"),
+        *("protect, invisible, P2P", "protect, invisible, P2S", "protect, balanced, P2P", "protect, balanced, P2S"),
     ]
     assert {row["bits"] for row in rows} == {16, 24}
     for row in rows:
         assert row["map_lowest"] <= row["map"] <= 1
-        assert 0 < row["map_ceiling"] <= 1
-        assert row["photos"] == (2 if row["method"].startswith(("tanh", "rnm-paper")) else 3)
+        assert 0 < row["map_reference"] <= 1
+        assert row["photos"] == 3, "all methods run on the same photos"
         assert row.get("largest_levels", 0) <= 8
     document = read_result(config.output / "results" / "targeted-tiny.json")
     assert document["rows"] == rows
     told = document["environment"]
     assert told["seed"] == 0
     assert told["limit"] == 6
+    assert told["search_versions"]["tanh"] == version_of("tanh")
+    assert "balanced" in told["search_versions"]
     assert told["relevance"] == "the same class"
     assert "ties" in told
     assert "unfinished" not in "".join(path.name for path in (config.output / "results").iterdir())
 
 
+def test_an_unknown_preset_is_named_before_anything_is_hashed(folder: Path) -> None:
+    progress = Silent()
+    with pytest.raises(UnknownNameError, match="unknown preset 'best'; known are invisible"):
+        targeted.run_targeted(config_for(folder, kind=BaselineConfig, presets=("best",), **SMALL), progress)
+    assert progress.total == 0
+
+
 def test_what_one_bench_made_the_others_use(folder: Path) -> None:
-    config = config_for(folder, "", kind=BaselineConfig, baseline_queries=2, **SMALL)
+    config = config_for(folder, "", kind=BaselineConfig, **SMALL)
     targeted.run_targeted(config, Silent())
     before = trials(config)
     rows = targeted.run_convergence(config_for(folder, "", kind=ConvergenceConfig, queries=2, **SMALL), Silent())
@@ -83,7 +95,7 @@ def test_a_curve_holds_its_last_distance() -> None:
 
 
 def test_rnm_takes_the_steps_it_is_told_and_none_takes_more_than_the_limit(folder: Path) -> None:
-    config = config_for(folder, kind=TauConfig, queries=2, steps=4, baseline_queries=1, taus=(0.02,), limit=7, anchor=3)
+    config = config_for(folder, kind=TauConfig, queries=2, steps=4, taus=(0.02,), limit=7, anchor=3)
     rows = targeted.run_tau(config, Silent())
     assert [row["steps"] for row in rows] == [0, 7, 7, 7, 4]
     rows = targeted.run_tau(replace(config, steps=None, limit=3), Silent())
@@ -91,7 +103,7 @@ def test_rnm_takes_the_steps_it_is_told_and_none_takes_more_than_the_limit(folde
 
 
 def test_tau_bounds_the_change(folder: Path) -> None:
-    config = config_for(folder, kind=TauConfig, queries=2, baseline_queries=1, taus=(0.01, 0.05), **SMALL)
+    config = config_for(folder, kind=TauConfig, queries=2, taus=(0.01, 0.05), **SMALL)
     rows = targeted.run_tau(config, Silent())
     assert len(rows) == 2 * (1 + 4)
     levels = {row["tau"]: max(r["largest_levels"] for r in rows if r["tau"] == row["tau"]) for row in rows}
@@ -109,7 +121,6 @@ def test_photos_with_several_labels_run_by_the_same_command(tmp_path: Path) -> N
         data=tmp_path / "mirflickr25k",
         output=tmp_path / "out",
         queries=3,
-        baseline_queries=1,
         limit=2,
         anchor=1,
         device="cpu",
@@ -119,6 +130,6 @@ def test_photos_with_several_labels_run_by_the_same_command(tmp_path: Path) -> N
     assert told["relevance"] == "at least one shared label"
     by_name = {row["method"]: row for row in rows}
     # An anchor of one photo is that photo.
-    assert by_name["rnm, P2P"]["map_ceiling"] == by_name["rnm, P2S"]["map_ceiling"]
+    assert by_name["rnm, P2P"]["map_reference"] == by_name["rnm, P2S"]["map_reference"]
     with pytest.raises(UsageError, match="no label set without a label of this photo has the 9 photos"):
         targeted.run_targeted(replace(config, anchor=9), Silent())

@@ -9,9 +9,9 @@ import pytest
 
 from file_server import entry_for
 from hashshield.checkpoints import cache, catalog
+from hashshield.checkpoints.cache import remote, write_entry
 from hashshield.checkpoints.card import read_card
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, entries, find, full_name, resolve
-from hashshield.checkpoints.entry import remote, write_entry
 from hashshield.errors import CheckpointError, UnknownNameError
 
 EMBEDDED = [entry for entry in entries() if entry.embedded]

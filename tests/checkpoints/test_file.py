@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from hashshield.checkpoints.card import Card, read_card
-from hashshield.checkpoints.file import read_checkpoint, with_map, write_checkpoint
+from hashshield.checkpoints.card import Card, has_references, read_card
+from hashshield.checkpoints.file import read_checkpoint, with_map, with_references, write_checkpoint
 from hashshield.errors import CheckpointError
 from tiny_net import CARD, CLASSES, tiny_weights, write_tiny
 
@@ -49,6 +50,32 @@ def test_measured_maps_are_added_without_touching_tensors(tmp_path: Path) -> Non
     assert after.card.map_unseen == {"16": 0.4, "24": 0.5}
     assert all(torch.equal(after.weights[k], v) for k, v in before.weights.items())
     assert all(torch.equal(after.anchors[k], v) for k, v in before.anchors.items())
+
+
+def test_reference_codes_are_added_without_touching_the_rest(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "a.safetensors")
+    before = read_checkpoint(path)
+    assert before.references == {}
+    assert not has_references(path, 16)
+    drawn = np.where(np.random.default_rng(0).random((1000, 20)) < 0.5, -1, 1).astype(np.int8)
+    with_references(path, {16: drawn[:, :16], 20: drawn})
+    with_map(path, {16: 0.5}, {16: 0.4})
+    after = read_checkpoint(path)
+    assert replace(after.card, map={}, map_unseen={}) == before.card
+    assert {k: v.tolist() for k, v in after.references.items()} == {16: drawn[:, :16].tolist(), 20: drawn.tolist()}
+    assert [has_references(path, bits) for bits in (16, 20, 24)] == [True, True, False]
+    assert after.weights.keys() == before.weights.keys()
+    assert all(torch.equal(after.weights[k], v) for k, v in before.weights.items())
+    assert all(torch.equal(after.anchors[k], v) for k, v in before.anchors.items())
+    assert path.stat().st_size < write_tiny(tmp_path / "b.safetensors").stat().st_size + 6000
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(3, 2), torch.zeros(3, 5, dtype=torch.uint8), torch.zeros(0, 2).byte()])
+def test_reference_codes_of_another_shape_are_refused(wrong: torch.Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"reference.16": wrong}, path, metadata={"card": CARD.to_json()})
+    with pytest.raises(CheckpointError, match="reference codes of 16 bits are"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("value", [1e6, float("nan"), float("inf")])

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hashshield.checkpoints.cache import read_entries
 from hashshield.checkpoints.card import read_card
-from hashshield.checkpoints.entry import read_entries
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.config import read_file
 from hashshield.errors import CheckpointError, HashshieldError, UsageError

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from file_server import Answer, FileServer, Handler, cut, entry_for, redirect, running, serve, status
-from hashshield.checkpoints.cache import held
-from hashshield.checkpoints.entry import CatalogEntry
+from hashshield.checkpoints.cache import CatalogEntry, held
 from hashshield.checkpoints.fetch import fetch
 from hashshield.checkpoints.transfer import Pace, RetryPolicy, SlowSource
 from hashshield.errors import DownloadError

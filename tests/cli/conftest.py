@@ -97,6 +97,8 @@ def outcome() -> Callable[..., Outcome]:
             "goal": "away",
             "distance_from_original": 24,
             "distance_to_goal": 0,
+            "visibility": 0.62,
+            "visibility_word": "faint",
             "psnr_db": 47.25,
             "steps": 40,
             "seconds": 0.81,

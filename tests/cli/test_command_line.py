@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,47 @@ def test_the_current_folder_is_meant_when_it_is_written(run: Run, working_folder
     code, out, _ = run("protect", ".", "--dry-run")
     assert code == 0
     assert "a.png\tplanned" in out
+
+
+@pytest.mark.parametrize(
+    ("tried", "meant"),
+    [
+        (["help"], ["--help"]),
+        (["help", "protect"], ["protect", "--help"]),
+        (["help", "models", "list"], ["models", "list", "--help"]),
+        (["version"], ["--version"]),
+        (["config"], ["config", "show"]),
+        (["config", "--json"], ["config", "show", "--json"]),
+    ],
+    ids=" ".join,
+)
+def test_what_people_try_first_is_what_they_mean(tried: list[str], meant: list[str], run: Run) -> None:
+    first, second = run(*tried), run(*meant)
+    assert first[0] == second[0] == 0
+    hide = partial(re.sub, r'"seconds": [\d.]+', "")
+    assert hide(first[1]) == hide(second[1]) != ""
+
+
+def test_help_of_a_group_is_still_its_own(run: Run) -> None:
+    assert "Settings, and where each value comes from." in run("config", "--help")[1]
+    assert "No such command 'nosuch'" in run("help", "nosuch")[2]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["protect", "-h"], ["models", "--help"], ["evaluate", "--help"]])
+def test_help_shows_no_python_types(words: list[str], run: Run) -> None:
+    page = run(*words)[1]
+    assert "Show this message" in page
+    assert not re.findall(r"<[a-z]\S*>|list\[", page)
+
+
+def test_watch_looks_before_it_says_that_it_watches(
+    run: Run, working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hashshield.pipeline.watch.find_spec", lambda name: None)
+    code, out, err = run("watch", ".")
+    assert (code, out) == (2, "")
+    assert "pipx inject hashshield watchfiles" in err
+    assert "Watching" not in err
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,16 +22,16 @@ from hashshield.bench.config import (
     SizeConfig,
     SpeedConfig,
     SurvivalConfig,
+    VisibleConfig,
 )
 from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Card, InputSpec
+from hashshield.pipeline.audit_rows import Audit, Neighbour
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import (
-    Audit,
     CodeRow,
     Evaluation,
     GoalSpec,
-    Neighbour,
     PerceptualRow,
     Restoration,
     SurvivalRow,
@@ -157,7 +157,8 @@ def test_an_unknown_photo_shows_its_code_and_ends_with_3(run: Run, stand_in: Sta
     ended = run("verify", "a.jpg")
     assert ended.code == 3
     assert "unknown: not in the ledger; give --original (a.jpg)" in ended.err
-    assert "a.jpg: m:16 00ff" in ended.err
+    assert "00ff" not in ended.err, "a code tells a person nothing"
+    assert "a.jpg: m:16 00ff" in run("verify", "a.jpg", "--verbose").err
     document = json.loads(run("verify", "a.jpg", "--json").out)
     assert document["results"][0]["hex_codes"] == {"m:16": "00ff"}
     assert document["summary"]["counts"]["unknown"] == 1
@@ -165,14 +166,25 @@ def test_an_unknown_photo_shows_its_code_and_ends_with_3(run: Run, stand_in: Sta
 
 def test_evaluate(run: Run, stand_in: StandIn) -> None:
     code = CodeRow("m:16", 16, "crop", 8, 0, 0.2)
-    evaluate = Asked([Evaluation("a", "b", "compared", psnr_db=45.0, ssim=0.99, linf_levels=6, codes=(code,))])
+    seen: dict[str, Any] = {"visibility": 0.5, "visibility_word": "faint", "psnr_db": 45.0, "ssim": 0.99}
+    evaluate = Asked([Evaluation("a", "b", "compared", **seen, linf_levels=6, codes=(code,))])
     stand_in("hashshield.pipeline.evaluate", evaluate=evaluate)
     ended = run("evaluate", "a", "b", "--model", "m:16")
     assert evaluate == [
-        ((Path("a"), Path("b")), {"models": ("m:16",), "goal": None, "survival": False, "device": "auto"})
+        (
+            (Path("a"), Path("b")),
+            {
+                "models": ("m:16",),
+                "goal": None,
+                "preset": "balanced",
+                "survival": False,
+                "vault": None,
+                "device": "auto",
+            },
+        )
     ]
-    assert ended.out == "a\tb\tcompared\t8/16\t45.0\t0.9900\t6\t\n"
-    assert ended.err == "b: m:16 crop: 8 of 16 bits differ\n"
+    assert ended.out == "a\tb\tcompared\t8 of 16\t\t0.50 faint\t45.0\t0.9900\t6\t\n"
+    assert ended.err == "Compared 1 photo on m:16.\n"
     stand_in("hashshield.pipeline.evaluate", evaluate=Asked([Evaluation("a", "b", "failed", "sizes differ")]))
     ended = run("evaluate", "a", "b")
     assert ended.code == 1
@@ -187,25 +199,27 @@ def test_evaluate_survival(run: Run, stand_in: StandIn, monkeypatch: pytest.Monk
         SurvivalRow("long side 1024", "m:16", "card", reason="not applicable: the long side is 300 pixels"),
     )
     classical = (PerceptualRow("pHash", 64, 10, 2, True), PerceptualRow("PDQ", 256, 31, reason="is not installed"))
-    row = Evaluation("a", "b", "compared", None, 45.0, 0.99, 6, 0.5, (code,), kept, classical)
+    row = Evaluation("a", "b", "compared", None, 0.5, "faint", 45.0, 0.99, 6, 0.5, (code,), kept, classical)
     evaluate = Asked([row])
     stand_in("hashshield.pipeline.evaluate", evaluate=evaluate)
     ended = run("evaluate", "a", "b", "--survival", "--target-class", "lotus")
     assert evaluate[0][1] == {
         "models": ("lite0-caltech101:48",),
         "goal": GoalSpec("class", "lotus"),
+        "preset": "balanced",
         "survival": True,
+        "vault": None,
         "device": "auto",
     }
     assert ended.code == 0
     assert ended.out.splitlines() == [
-        "jpeg q75\tm:16\t7/16\t1\tyes",
-        "half size\tm:16\t2/16\t8\tno",
+        "jpeg q75\tm:16\t7 of 16\t1\tyes",
+        "half size\tm:16\t2 of 16\t8\tno",
         "long side 1024\tm:16\t\t\tnot applicable",
     ]
     assert ended.err.splitlines() == [
-        "b: m:16 card: 8 of 16 bits differ",
-        "b: PSNR 45.0 dB, SSIM 0.9900, largest change 6 levels",
+        "Compared 1 photo on m:16; 1 of 1 kept after JPEG q75.",
+        "b: visibility 0.50 faint, PSNR 45.0 dB, SSIM 0.9900, largest change 6 levels",
         "pHash still matches: distance 2 of 64 bits, where 10 or fewer count as a match.",
         "PDQ: not measured: is not installed.",
         "HashShield does not hide photos from classical perceptual hashes.",
@@ -431,7 +445,7 @@ def test_models_import_of_onnx(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     assert (document["results"][0]["name"], document["results"][0]["status"]) == ("foreign", "imported")
     ended = run("models", "info", "foreign")
     assert ended.code == 0
-    assert "bits\t96\n" in ended.out
+    assert "Use it as\t--model foreign:96; code lengths 96\n" in ended.out
     assert run("models", "verify", "foreign").code == 0
     card.write_text(card.read_text().replace("foreign", "lite0-caltech101"))
     ended = run("models", "import", path, "--card", card)
@@ -468,10 +482,10 @@ def test_bench_map(run: Run, stand_in_bench: StandIn) -> None:
             "targeted",
             "targeted",
             (
-                *("--queries", "5", "--rival-queries", "2", "--limit", "9", "--anchor", "3"),
+                *("--queries", "5", "--limit", "9", "--anchor", "3", "--preset", "strong"),
                 *("--tau", "0.02", "--steps", "6"),
             ),
-            {"queries": 5, "tau": 0.02, "steps": 6, "baseline_queries": 2, "limit": 9, "anchor": 3},
+            {"queries": 5, "tau": 0.02, "steps": 6, "limit": 9, "anchor": 3, "presets": ("strong",)},
         ),
         (
             "targeted",
@@ -480,25 +494,28 @@ def test_bench_map(run: Run, stand_in_bench: StandIn) -> None:
             {
                 "models": ("lite0-caltech101:24",),
                 "seed": 4,
-                **{"baseline_queries": 8, "limit": 2000, "anchor": 9, "taus": (0.01, 0.03)},
+                **{"limit": 2000, "anchor": 9, "taus": (0.01, 0.03)},
             },
         ),
         (
             "targeted",
             "tau",
             (),
-            {"baseline_queries": 8, "limit": 2000, "anchor": 9, "taus": (0.01, 0.02, 0.03, 0.04, 0.05)},
+            {"limit": 2000, "anchor": 9, "taus": (0.01, 0.02, 0.03, 0.04, 0.05)},
         ),
         (
             "untargeted",
             "untargeted",
             ("-o", "elsewhere", "--steps", "7"),
-            {"output": Path("elsewhere"), "steps": 7, "baseline_queries": 8, "limit": 2000, "anchor": 9},
+            {
+                **{"output": Path("elsewhere"), "steps": 7, "limit": 2000, "anchor": 9},
+                "presets": ("invisible", "balanced"),
+            },
         ),
-        ("targeted", "convergence", (), {"queries": 8, "limit": 2000, "anchor": 9}),
-        ("untargeted", "traditional", ("--tau", "0.02"), {"taus": (0.02,)}),
+        ("targeted", "convergence", (), {"limit": 2000, "anchor": 9}),
+        ("untargeted", "traditional", ("--tau", "0.02"), {"taus": (0.02,), "limit": 2000, "anchor": 9}),
         ("retrieval", "retrieval", (), {}),
-        ("heatmap", "heatmap", (), {"queries": 12}),
+        ("heatmap", "heatmap", (), {}),
         (
             "adaptive",
             "adaptive",
@@ -511,7 +528,18 @@ def test_bench_map(run: Run, stand_in_bench: StandIn) -> None:
             ("--goal", "decoy", "--goal", "center", "--service", "lite0-caltech101:16", "--psnr", "42"),
             {"goals": ("decoy", "center"), "services": ("lite0-caltech101:16",), "psnr": 42.0},
         ),
-        ("transfer", "transfer", ("--preset", "strong"), {"presets": ("strong",), "goals": ("away", "opposite")}),
+        (
+            "transfer",
+            "transfer",
+            ("--preset", "strong"),
+            {"presets": ("strong",), "goals": ("away", "opposite"), "hold_out": "lineage", "judges": ()},
+        ),
+        (
+            "transfer",
+            "transfer",
+            ("--hold-out", "network", "--goal", "away", "--judge", "residual=a.onnx", "--judge", "sscd"),
+            {"presets": (), "goals": ("away",), "hold_out": "network", "judges": ("residual=a.onnx", "sscd")},
+        ),
     ],
 )
 def test_benches_of_the_paper(
@@ -580,6 +608,22 @@ def test_benches_of_the_paper(
             "survival",
             ("p", "--goal", "opposite", "--steps", "9"),
             SurvivalConfig(model="m:48", photos=Path("p"), goal=GoalSpec("opposite"), steps=9),
+        ),
+        ("visible", "visible", ("p",), VisibleConfig(model="m:48", photos=Path("p"))),
+        (
+            "visible",
+            "visible",
+            ("p", "--names", "n.txt", "--png", "--photos", "2", "--preset", "balanced", "--output", "o", "--seed", "3"),
+            VisibleConfig(
+                model="m:48",
+                photos=Path("p"),
+                names=Path("n.txt"),
+                png=True,
+                count=2,
+                presets=("balanced",),
+                output=Path("o"),
+                seed=3,
+            ),
         ),
     ],
 )
@@ -654,7 +698,10 @@ def test_models_info_of_a_file(run: Run, tmp_path: Path) -> None:
     card = Card("mine", "vgg11", (16,), 0, size, ("a", "b c"), "folder", {}, {}, "MIT", "me", map={"16": 0.9})
     file = tmp_path / "mine.safetensors"
     write_checkpoint(file, card, {"weight": torch.zeros(2)}, {})
-    assert "licence\tMIT\n" in run("models", "info", file).out
+    page = run("models", "info", file).out
+    assert "Licence\tMIT\n" in page
+    assert "MAP\t16 bits 0.900\n" in page
+    assert "Classes\t2: a, b c\n" in page
     assert run("models", "info", file, "--classes").out == "a\nb c\n"
     document = json.loads(run("models", "info", file, "--json").out)
     assert document["results"][0]["input"]["mean"] == [0.5, 0.5, 0.5]

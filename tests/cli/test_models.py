@@ -98,6 +98,31 @@ def test_one_that_fails_does_not_stop_the_others(run: Run, server: FileServer) -
     assert all("HTTP 404" in row["reason"] for row in document["results"][1:])
 
 
+def test_without_a_network_each_is_one_line_and_the_advice_comes_once(
+    run: Run, released: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HASHSHIELD_OFFLINE", "1")
+    ended = run("models", "download", "--all")
+    assert ended.code == 4
+    *failed, last = ended.err.splitlines()
+    assert failed == [f"failed: {name}: HASHSHIELD_OFFLINE says to stay offline." for name in ("tiny-a", "tiny-b")]
+    assert last.startswith("hashshield models download: 2 networks failed. Unset HASHSHIELD_OFFLINE, or set ")
+    assert ended.err.count("HASHSHIELD_MIRROR") == 1
+    one = run("models", "download", "tiny-a")
+    assert one.err.startswith("hashshield models download: tiny-a: HASHSHIELD_OFFLINE says to stay offline. Unset")
+
+
+def test_the_list_explains_map(run: Run, released: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        ended = run("models", "list")
+    assert "MAP: mean average precision of a search among unchanged photos" in ended.err
+
+
 def test_what_download_must_be_told(run: Run, released: Path) -> None:
     assert run("models", "download").code == 2
     assert run("models", "download", "tiny-a", "--all").code == 2

@@ -32,7 +32,7 @@ def folder(tmp_path: Path, own_settings: Path, monkeypatch: pytest.MonkeyPatch) 
     }
     lines = [
         *(f'{key} = "{value}"' for key, value in texts.items()),
-        "steps = 3",
+        "steps = 1",
         "batch_size = 4",
         "accept_best = true",
     ]
@@ -175,7 +175,7 @@ def test_verbose_shows_tracebacks_and_logs_names(folder: Path, fault: list[str],
 def test_the_log_stays_small(tmp_path: Path) -> None:
     from hashshield.boundary import boundary
     from hashshield.errors import InternalError
-    from hashshield.storage.os_errors import ErrorLog
+    from hashshield.storage.calls import ErrorLog
 
     log = ErrorLog(tmp_path).attach()
     try:

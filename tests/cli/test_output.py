@@ -14,10 +14,11 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from hashshield.cli.layouts import PROTECT, RESTORE
 from hashshield.cli.output import Report, combine, exit_code, plain, reasons
-from hashshield.cli.terminal import say
+from hashshield.cli.terminal import say, shortened
 from hashshield.errors import CheckpointError, GoalError, StorageError
 from hashshield.types import Outcome, Restoration
 
@@ -57,6 +58,7 @@ def report(rows: list[Any], error: BaseException | None = None, **how: Any) -> i
         (["partial"], 3),
         (["not_protected"], 3),
         (["unknown"], 3),
+        (["original"], 3),
         (["short", "failed", "protected"], 1),
     ],
 )
@@ -94,7 +96,7 @@ def test_an_error_keeps_the_rows_that_were_finished(
             assert document["error"]["exit_code"] == code
             assert document["error"]["message"]
     else:
-        assert said.out.startswith("a.jpg\tprotected\t24/48\t0\t47.2\t40\t0.8\n")
+        assert said.out.startswith("a.jpg\tprotected\t24 of 48\tkept\t\t0.62 faint\t47.2\t0\t40\n")
         assert "failed: b.jpg: truncated" in said.err
     if error and str(error):
         assert f"hashshield protect: {error}\n" in said.err
@@ -128,6 +130,9 @@ def test_document_holds_every_field_and_null_for_infinite(capsys: pytest.Capture
             "distance_to_goal": 0,
             "min_margin": 0.3,
             "class_rank": None,
+            "cosine": None,
+            "cosine_threshold": None,
+            "purpose": None,
         }
     ]
     assert row["survival"][0]["transform"] == "jpeg q75"
@@ -156,8 +161,73 @@ def test_table_on_a_terminal(outcome: Make, monkeypatch: pytest.MonkeyPatch, wid
     assert "\x1b" not in text
     assert max(len(line) for line in text.splitlines()) <= width
     if width >= 80:
-        assert re.search(r"b\.jpg +short +24/48", text)
+        assert re.search(r"b\.jpg +short +24 of 48 +kept +0\.62 faint", text)
         assert r"in/[link=x]\x1b[31m.jpg" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_numbers_are_whole_and_names_keep_both_ends_at_every_width(
+    outcome: Make, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = Terminal()
+    name = "photos/holidays on the coast/" + "n02018207_American_coot_" * 7 + "7.jpg"
+    report([outcome(name), outcome("photos/漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字.jpg")], data=stream)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    *headings, first, second = text.splitlines()
+    assert len(headings) == 2, headings
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    assert re.search(r"^photos.*\u2026.*7\.jpg +protected +24 of 48 +kept +0\.62 faint *$", first)
+    assert re.search(r"字\.jpg +protected +24 of 48 +kept +0\.62 faint *$", second)
+
+
+def test_a_name_is_shortened_in_its_middle_to_the_cells_there_are() -> None:
+    assert shortened("a.jpg", 5) == "a.jpg"
+    assert shortened("photos/lotus.jpg", 10) == "pho\u2026us.jpg"
+    assert shortened("photos/lotus.jpg", 10, mark="...") == "ph...s.jpg"
+    for width in range(12):
+        for text in ("photos/lotus.jpg", "漢字漢字漢字漢字", "é" * 20):
+            assert cell_len(shortened(text, width)) <= width
+
+
+def test_the_most_visible_three_are_shown_however_long_the_folder_is(
+    outcome: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    visible = [0.5 + (i in (31, 33, 35)) * i / 100 for i in range(40)]
+    report([outcome(f"{i:03}.jpg", visibility=visible[i], visibility_word="faint") for i in range(40)], data=stream)
+    shown = re.findall(r"^\d{3}", stream.getvalue(), re.MULTILINE)
+    assert shown == [f"{i:03}" for i in (*range(20), 31, 33, 35)]
+    err = capsys.readouterr().err
+    assert "... and 17 more" in err
+    assert "Changes: visibility 0.50 in the median, 0.85 faint in 035.jpg." in err
+
+
+def test_a_terminal_explains_its_columns_and_says_how_long_it_took(
+    outcome: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report([outcome(), outcome("b.jpg")], data=Terminal())
+    explained, first, *rest = capsys.readouterr().err.splitlines()
+    assert explained.startswith("Bits changed: unrelated photos differ in about half. After JPEG: ")
+    changes = r"Changes: visibility 0\.62 in the median, 0\.62 faint in a\.jpg\."
+    assert re.fullmatch(rf"Protected 2 of 2 photos\. {changes} .* s a photo\.", first)
+    assert len(rest) == 2
+    report([outcome()], verbose=True, data=(details := Terminal()))
+    assert re.sub(r"\x1b\[[0-9;]*m", "", details.getvalue()).split()[-3:] == ["47.2", "0", "40"]
+
+
+def test_colours_mean_something_and_go_with_no_color(outcome: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [outcome(), outcome("b.jpg", "short", survives=False), outcome("c.jpg", "failed", reason="truncated")]
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("COLORTERM", raising=False)
+    coloured, without = Terminal(), Terminal()
+    report(rows, data=coloured)
+    for number, word in ((32, "protected"), (33, "short"), (31, "failed"), (32, "kept"), (33, "lost")):
+        assert f"\x1b[{number}m{word}" in coloured.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    report(rows, data=without)
+    assert not re.search(r"\x1b\[3\dm", without.getvalue())
 
 
 def test_a_long_folder_is_cut_but_never_what_went_wrong(
@@ -178,7 +248,7 @@ def test_off_a_terminal_every_row_is_a_line_of_fields(outcome: Make, capsys: pyt
     report([outcome(f"{i}\t\n.jpg") for i in range(50)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 50
-    assert {line.count("\t") for line in lines} == {6}
+    assert {line.count("\t") for line in lines} == {8}
     assert lines[7].startswith("7\\t\\n.jpg\tprotected\t")
 
 

@@ -13,7 +13,7 @@ from hashshield.cli.layouts import PROTECT
 from hashshield.cli.output import Report
 from hashshield.cli.progress import DownloadProgress, EpochProgress, PhotoProgress, live_terminal
 from hashshield.training.trainer import Epoch, Reporter
-from hashshield.types import Outcome, Progress
+from hashshield.types import Outcome, Progress, StepProgress
 
 
 class Terminal(io.StringIO):
@@ -63,12 +63,67 @@ def test_a_terminal_shows_done_current_rate_and_time_left(monkeypatch: pytest.Mo
         work(progress, outcome, "photos/[red]\x1b[31m.jpg")
         progress._bar.refresh()  # type: ignore[union-attr] # what the timer would do
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
-    assert "2/3" in text
-    assert "photo/s" in text
-    assert re.search(r"\d:\d\d", text)
+    assert "2 of 3 photos" in text
+    assert "1 kept after JPEG" in text
     assert r"photos/[red]\x1b[31m.jpg" in text
     assert text.count("no GPU was found") == 1
     assert len(report.rows) == 2
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_steps_count_and_the_photo_that_has_come_furthest_is_named(
+    monkeypatch: pytest.MonkeyPatch, outcome: Any
+) -> None:
+    stream, clock = terminal(monkeypatch), Clock()
+    with PhotoProgress(Report("protect", PROTECT, data=io.StringIO()), clock=clock) as progress:
+        reporter: StepProgress = progress
+        reporter.start(4)
+        reporter.expect(50, {"a.jpg": 10.0, "b.jpg": 10.0, "c.jpg": 10.0, "d.jpg": 10.0})
+        for path, steps in (("a.jpg", 50), ("b.jpg", 20), ("c.jpg", 5)):
+            reporter.photo(path)
+            for _ in range(steps):
+                clock.now += 1.0
+                reporter.stepped(path)
+        reporter.done(outcome("a.jpg"))
+        progress._bar.refresh()  # type: ignore[union-attr] # what the timer would do
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    last = re.split(r"[\r\n]", text.rstrip())[-1]
+    assert re.search(r"1 of 4 photos 1 kept after JPEG about [23] min left b\.jpg", last), last
+
+
+def test_plain_progress_is_a_line_every_ten_seconds_at_most(capsys: pytest.CaptureFixture[str], outcome: Any) -> None:
+    clock = Clock()
+    with PhotoProgress(Report("protect", PROTECT), kind="plain", clock=clock) as progress:
+        progress.start(30)
+        progress.expect(10, {})
+        for number in range(30):
+            for _ in range(10):
+                clock.now += 0.11
+                progress.stepped(f"{number}.jpg")
+            progress.done(outcome(f"{number}.jpg", survives=number != 3))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[1] == "18 of 30 photos; 17 kept after JPEG; about 15 s left; 18.jpg"
+    with PhotoProgress(Report("protect", PROTECT, quiet=True), kind="plain", clock=clock) as progress:
+        progress.start(3)
+        clock.now += 100
+        progress.done(outcome())
+    assert capsys.readouterr().err == ""
+
+
+def test_another_kind_of_progress_is_a_usage_error(run: Callable[..., Any]) -> None:
+    for words in (["protect", "a.jpg"], ["verify", "a.jpg"], ["evaluate", "a.jpg", "b.jpg"]):
+        ended = run(*words, "--progress", "dots")
+        assert (ended.code, "choose one of auto, plain" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown"])

@@ -4,7 +4,9 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ def asked(stand_in: Callable[..., None], outcome: Make) -> list[tuple[list[Path]
     """What the pipeline was asked; it says of every path that it is protected."""
     calls: list[tuple[list[Path], Request]] = []
 
-    def protect(paths: Sequence[Path], request: Request, *, progress: Progress, agree: object) -> list[Outcome]:
+    def protect(
+        paths: Sequence[Path], request: Request, *, progress: Progress, agree: object, finish_first: bool
+    ) -> list[Outcome]:
         calls.append((list(paths), request))
         progress.start(len(paths))
         rows = [outcome(str(path)) for path in paths]
@@ -180,7 +184,9 @@ def test_usage_errors_of_ours_are_one_line_and_an_error_key_in_json(run: Run, as
 def test_errors_of_the_pipeline_end_with_their_code_and_what_was_done(
     run: Run, stand_in: Callable[..., None], outcome: Make, error: Exception, code: int
 ) -> None:
-    def protect(paths: object, request: object, *, progress: Progress, agree: object) -> list[Outcome]:
+    def protect(
+        paths: object, request: object, *, progress: Progress, agree: object, finish_first: bool
+    ) -> list[Outcome]:
         progress.done(outcome("done.jpg"))
         raise error
 
@@ -195,7 +201,9 @@ def test_errors_of_the_pipeline_end_with_their_code_and_what_was_done(
 def test_an_interruption_reports_what_was_done_and_how_to_go_on(
     run: Run, stand_in: Callable[..., None], outcome: Make
 ) -> None:
-    def protect(paths: object, request: object, *, progress: Progress, agree: object) -> list[Outcome]:
+    def protect(
+        paths: object, request: object, *, progress: Progress, agree: object, finish_first: bool
+    ) -> list[Outcome]:
         progress.done(outcome("done.jpg"))
         raise KeyboardInterrupt
 
@@ -301,14 +309,32 @@ def test_an_unreadable_path_is_left_to_the_pipeline(
     assert asked[0][0] == [tmp_path / "a.jpg", Path("b.jpg")]
 
 
-def test_a_sample_goes_to_a_folder_of_its_own(run: Run, asked: list[Any]) -> None:
+def test_a_sample_goes_to_a_folder_of_its_own(
+    run: Run, stand_in: Callable[..., None], outcome: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def protect(paths: Sequence[Path], request: Request, **more: object) -> list[Outcome]:
+        assert request.sample == 2
+        assert request.output is not None
+        assert request.output.is_dir()
+        (request.output / "a.jpg").touch()
+        return [outcome("a.jpg", output=str(request.output / "a.jpg"))]
+
+    stand_in("hashshield.pipeline.protect", protect=protect)
     ended = run("protect", "a.jpg", "--sample", "2")
-    request = asked[0][1]
-    assert request.sample == 2
-    assert request.output is not None
-    assert request.output.is_dir()
-    assert f"Copies go to {request.output}; your photos stay as they are." in ended.err
-    request.output.rmdir()
+    said = re.search(r"Copies go to (.+); your photos stay as they are\.", ended.err)
+    assert said is not None
+    assert [path.name for path in Path(said[1]).iterdir()] == ["a.jpg"], "and stay there"
+
+
+@pytest.mark.parametrize("more", [(), ("--batch-size", "0"), ("--for", "")], ids=" ".join)
+def test_the_folder_of_a_sample_that_came_to_nothing_is_removed(
+    more: tuple[str, ...], run: Run, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run("protect", "a.jpg", "--sample", "2", *more).code == (2 if more else 0)
+    assert not list(tmp_path.glob("hashshield-*"))
 
 
 def test_patterns_left_over_by_the_shell_are_matched(run: Run, asked: list[Any], tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_terminal_gets_bars(encoding: str, bar: str, monkeypatch: pytest.Monke
     with Report("evaluate", SURVIVAL, data=out) as report:
         report.finish(ROWS)
     shown = out.getvalue().splitlines()
-    assert shown[1].split() == ["flip", "m:48", "20/48", bar, "10", "1", "of", "3"]
+    assert shown[1].split() == ["flip", "m:48", "20", "of", "48", bar, "1", "of", "3"]
     assert shown[3].split()[-1] == "no"
 
 
@@ -76,7 +76,7 @@ def test_colours_tell_kept_from_lost() -> None:
     style: Any = survival.COLUMNS[-1].style
     assert [style(line) for line in survival.lines(ROWS)] == ["yellow", "yellow", "red"]
     assert style(survival.SurvivalLine("flip", "m", 48, (24,), (0,), 1)) == "green"
-    assert style(survival.SurvivalLine("flip", "m", 48, (), (), 0)) == "dim"
+    assert style(survival.SurvivalLine("flip", "m", 48, (), (), 0)) == "bright_black"
 
 
 def test_classical_hashes_of_several_photos() -> None:

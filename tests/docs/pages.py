@@ -1,8 +1,8 @@
 """The console blocks of README and docs, and a small shell to run them; as a module because tests share it.
 
-A page may say two things about a block, in a comment right before it:
-`<!-- not run: WHY -->` when it needs what a test does not have, and `<!-- before: COMMAND -->` for what a reader has
-done by then. What is not run is parsed all the same.
+A page may say three things about a block, in a comment right before it: `<!-- not run: WHY -->` when it needs what a
+test does not have, `<!-- before: COMMAND -->` for what a reader has done by then, and `<!-- slow -->` when it takes so
+long that its section is run by the slow tests only. What is not run is parsed all the same.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Block(NamedTuple):
     lines: tuple[str, ...]
     reason: str = ""
     """Why it is not run; empty when it is."""
+    slow: bool = False
 
 
 class Ended(NamedTuple):
@@ -48,23 +49,26 @@ def blocks() -> list[Block]:
 
 
 def _blocks(page: Path) -> Iterator[Block]:
-    heading, reason, language, lines = "", "", None, list[str]()
+    heading, reason, slow, language, lines = "", "", False, None, list[str]()
     for line in map(str.lstrip, page.read_text(encoding="utf-8").splitlines()):  # a fence may stand in a list
         if language is not None:
             if line == "```":
                 if language == "console":
-                    yield Block(page, heading, tuple(lines), reason)
-                language, reason, lines = None, "", []
+                    yield Block(page, heading, tuple(lines), reason, slow)
+                language, reason, slow, lines = None, "", False, []
             elif line.strip() and not line.startswith("#"):
                 lines.append(line)
         elif line.startswith("```"):
             language = line[3:]
         elif said := re.fullmatch(r"<!-- not run: (.+) -->", line):
             reason = said[1]
+        elif line == "<!-- slow -->":
+            slow = True
         elif said := re.fullmatch(r"<!-- before: (.+) -->", line):
             yield Block(page, heading, (said[1],))
         elif line.strip():
             assert not reason, f"{page}: a 'not run' stands before something that is no block: {line}"
+            assert not slow, f"{page}: a 'slow' stands before something that is no block: {line}"
             heading = line.lstrip("# ") if line.startswith("#") else heading
 
 

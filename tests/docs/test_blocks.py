@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pages import PAGES, ROOT, blocks, run, words_of
 from PIL import Image
 
 from hashshield.cli.app import app
+from hashshield.cli.command_line import expand_words
 from hashshield.config import SETTINGS
 from tiny_net import write_tiny
 from tools.describe import describe, walk
@@ -60,6 +62,9 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(setting.env, raising=False)
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "APPDATA", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
+    # Where samples go.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("HASHSHIELD_VAULT", str(tmp_path / "vault"))
     monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HASHSHIELD_OFFLINE", "1")
@@ -67,7 +72,14 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-@pytest.mark.parametrize("section", [name for name, found in SECTIONS.items() if any(not b.reason for b in found)])
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * any(block.slow for block in found))
+        for name, found in SECTIONS.items()
+        if any(not block.reason for block in found)
+    ],
+)
 def test_a_section_runs_as_it_is_printed(section: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if any("model.onnx" in line for block in SECTIONS[section] for line in block.lines):
         nets = pytest.importorskip("onnx_nets", reason="the extra onnx is not installed", exc_type=ImportError)
@@ -106,7 +118,9 @@ def test_command_lines_are_taken_by_the_parser(line: str) -> None:
     taken = command.make_context(name, words, parent=context)
     for key, value in taken.params.items():
         if key in SETTINGS and SETTINGS[key].choices and value is not None:
-            assert set(value if isinstance(value, list | tuple) else [value]) <= set(SETTINGS[key].choices)
+            known = SETTINGS[key]
+            for word in value if isinstance(value, list | tuple) else [value]:
+                assert word in known.choices or (known.high is not None and known.low <= float(word) <= known.high)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "SECURITY.md"], ids=lambda path: path.name)
@@ -114,7 +128,8 @@ def test_commands_named_in_a_sentence_exist(page: Path) -> None:
     commands = {command.path: command for command in walk(describe(app, "hashshield"))}
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for span in re.findall(r"`(hashshield [^`]+)`", prose):
-        words = span.replace("|", " ").split()
+        program, *rest = span.replace("|", " ").split()
+        words = [program, *expand_words(rest)]
         path = tuple(words[:1])
         while len(path) < len(words) and (*path, words[len(path)]) in commands:
             path = (*path, words[len(path)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from dataclasses import fields
 from functools import cache
@@ -13,17 +15,17 @@ import pytest
 from PIL import Image
 
 from hashshield.cli.app import app
+from hashshield.cli.layouts import PROTECT
 from hashshield.config import SETTINGS, read_file
 from hashshield.datasets import open_dataset
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
+from hashshield.pipeline.audit_rows import Audit, CopyPair, Neighbour, OtherCopy, SemanticMatch
 from hashshield.transforms import pillow_view
 from hashshield.types import (
-    Audit,
     CodeRow,
     Evaluation,
-    Neighbour,
     Outcome,
     PerceptualRow,
     Restoration,
@@ -36,6 +38,13 @@ from tools.man import pages
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def page(name: str) -> str:
+    """Return a page of docs/."""
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
 
 
@@ -43,19 +52,45 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def rows(heading: str, table: int = 0) -> list[list[str]]:
+def rows(text: str, heading: str, table: int = 0) -> list[list[str]]:
     """Cells of the body of a section's table, backquotes removed."""
-    (section,) = re.findall(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", README, re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
     tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
     lines = tables[table].splitlines()[2:]
     return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_the_excerpt_of_help_is_what_help_says() -> None:
-    (excerpt,) = blocks(README, "text")
-    shown = dict(re.split(r" {2,}", line, maxsplit=1) for line in excerpt.splitlines())
-    commands = describe(app, "hashshield").commands
-    assert shown == {command.path[-1]: " ".join(command.help[0].split()) for command in commands}
+def test_the_readme_can_be_read_in_two_minutes_and_says_first_whom_it_helps() -> None:
+    assert len(README.encode()) <= 10_000
+    plain = " ".join(README.split())
+    places = [
+        plain.index(text)
+        for text in ("**It helps if**", "**It does not help**", "make demo", "make test", "pipx install")
+    ]
+    assert places == sorted(places)
+    for limit in (
+        "hide faces",
+        "starts with the published file",
+        "Programs made to find copies",
+        "news or as evidence",
+    ):
+        assert limit in plain[: places[2]], limit
+    assert README.index("download.pytorch.org/whl/cpu") < README.index("With CUDA")
+
+
+def test_what_the_readme_says_is_reached_is_what_was_measured() -> None:
+    rows_of = json.loads((ROOT / "benchmarks" / "results" / "visible-small.json").read_text())["rows"]
+    found = {row["change"]: row for row in rows_of}
+    ours = found["balanced"]
+    kept = {name: count or "none" for name, count in ours["survived"].items()}
+    assert ours["protected"] == ours["photos"]
+    for said in (
+        f"Of {ours['photos']} photos of 300 to 500 pixels {kept['jpeg q90']} were still unlinked after JPEG q90, "
+        f"{kept['jpeg q75']} after JPEG q75, {kept['half size']} at half the size and {kept['half + jpeg q75']} after "
+        "both",
+        f"(visibility {ours['visibility']:.2f} in the median, where that has {found['jpeg q90']['visibility']:.2f})",
+    ):
+        assert said in " ".join(README.split())
 
 
 @pytest.mark.parametrize(
@@ -70,32 +105,37 @@ def test_the_excerpt_of_help_is_what_help_says() -> None:
         ("evaluate", 0, Evaluation),
         ("audit", 0, Audit),
         ("audit", 1, Neighbour),
+        ("audit", 2, CopyPair),
+        ("audit", 3, SemanticMatch),
+        ("audit", 4, OtherCopy),
         ("restore", 0, Restoration),
     ],
 )
 def test_json_tables_have_the_keys_of_the_rows(heading: str, table: int, kind: Any) -> None:
-    assert sorted(row[0] for row in rows(heading, table)) == sorted(field.name for field in fields(kind))
+    assert sorted(row[0] for row in rows(page("json"), heading, table)) == sorted(field.name for field in fields(kind))
 
 
 def test_exit_codes_are_those_of_the_manual() -> None:
-    page = pages(describe(app, "hashshield"))["hashshield.1"].partition(".SH EXIT STATUS")[2].partition(".SH")[0]
-    assert [row[0] for row in rows("Exit codes")] == re.findall(r"^\.B (\d+)$", page, re.MULTILINE)
+    manual = pages(describe(app, "hashshield"))["hashshield.1"].partition(".SH EXIT STATUS")[2].partition(".SH")[0]
+    assert [row[0] for row in rows(page("configuration"), "Exit codes")] == re.findall(
+        r"^\.B (\d+)$", manual, re.MULTILINE
+    )
 
 
 def test_settings_are_those_of_the_application() -> None:
     expected = [[setting.key, setting.env, setting.default_text] for setting in SETTINGS.values()]
-    assert rows("Configuration") == expected
+    assert rows(page("configuration"), "Configuration") == expected
 
 
 def test_the_example_of_a_configuration_file_is_taken(tmp_path: Path) -> None:
-    (example,) = blocks(README, "toml")
+    (example,) = blocks(page("configuration"), "toml")
     path = tmp_path / "config.toml"
     path.write_text(example)
     assert read_file(path)["tau"] == 0.02
 
 
 def test_the_example_of_a_table_is_taken(tmp_path: Path) -> None:
-    (example,) = blocks(README, "csv")
+    (example,) = blocks(page("training"), "csv")
     path = tmp_path / "photos.csv"
     path.write_text(example)
     for name in ("garden/rose.jpg", "harbour.jpg", "unknown.jpg"):
@@ -108,7 +148,7 @@ def test_the_example_of_a_table_is_taken(tmp_path: Path) -> None:
 
 def test_maps_are_those_of_the_card() -> None:
     (model,) = open_models(["lite0-caltech101:48"])
-    table = rows("Networks")
+    table = rows(page("networks"), "Networks")
     for row, measured in zip(table, (model.card.map, model.card.map_unseen), strict=True):
         assert row[1:] == [f"{measured[str(bits)]:.3f}" for bits in (16, 24, 32, 48)]
 
@@ -119,23 +159,51 @@ def picture(name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return np.array(photo.convert("RGB"))
 
 
-def test_the_numbers_under_the_picture_are_those_of_the_pictures() -> None:
-    before, after = picture("original.jpg"), picture("protected.jpg")
+PICTURES = {
+    "protected.jpg": "original.jpg",
+    "portrait-protected.jpg": "portrait.jpg",
+    "shows-protected.jpg": "shows.jpg",
+}
+
+
+@pytest.mark.parametrize("protected", PICTURES)
+def test_the_numbers_of_a_picture_are_those_of_the_pictures(protected: str) -> None:
+    before, after = picture(PICTURES[protected]), picture(protected)
     (model,) = open_models(["lite0-caltech101:48"])
     bits = [
-        bits_of(model.model(pillow_view(pixels, model.card.input)[None]).code[0].numpy()) for pixels in (before, after)
+        [
+            bits_of(model.model(pillow_view(pixels, model.card.input, view)[None]).code[0].numpy())
+            for view in ("card", "squash")
+        ]
+        for pixels in (before, after)
     ]
-    shown = dict(rows("Before and after", 1))
-    assert shown["bits that differ from the photo's own"] == f"{np.count_nonzero(bits[0] != bits[1])} of 48"
-    assert shown["PSNR"] == f"{psnr_db(after, before):.1f} dB"
-    assert shown["SSIM"] == f"{ssim(after, before):.3f}"
-    assert shown["largest change of the decoded JPEG"] == str(linf_levels(after, before))
+    changed = min(np.count_nonzero(one != other) for one, other in zip(*bits, strict=True))
+    shown = {row[0]: row[1:] for row in rows(page("faq"), "How visible is it?")}[protected]
+    assert shown[0] == f"{changed} of 48"
+    assert shown[2] == f"{psnr_db(after, before):.1f} dB"
+    assert shown[3] == f"{ssim(after, before):.3f}"
+    assert shown[5] == str(linf_levels(after, before))
+
+
+def test_every_picture_of_the_readme_has_its_numbers() -> None:
+    shown = re.findall(r"docs/images/([\w-]*protected\.jpg)", README)
+    assert shown == list(PICTURES) == [row[0] for row in rows(page("faq"), "How visible is it?")]
 
 
 def test_pictures_are_small_and_the_original_is_the_fixture() -> None:
     images = ROOT / "docs" / "images"
     assert sum(path.stat().st_size for path in images.iterdir()) < 300_000
     assert (images / "original.jpg").read_bytes() == (ROOT / "tests" / "data" / "kangaroo.jpg").read_bytes()
+
+
+def test_the_terminal_asks_no_other_host_and_shows_what_commands_print_today() -> None:
+    picture = (ROOT / "docs" / "images" / "terminal.svg").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:href|src|url)[=(]\"?https?:", picture)
+    shown = html.unescape(" ".join(re.findall(r"<text[^>]*>(.*?)</text>", picture))).replace("\xa0", " ")
+    for text in ("hashshield protect photos/", "Bits changed", "After JPEG", "Protected 3 of 3 photos", "3 restored."):
+        assert text in shown
+    for column in PROTECT.columns:
+        assert not column.legend or column.legend[:30] in shown, "run docs/images/terminal.py again"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

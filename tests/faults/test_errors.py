@@ -123,17 +123,28 @@ def test_a_limit_on_file_size_is_reported_and_harmless(limit: int, quick: Path) 
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "hashshield-test", str(folder)],
-        capture_output=True,
-        check=False,
+    # A shell holds the mount: its input ends with this process, however that is killed, and then it unmounts.
+    script = """
+        mount -t tmpfs -o size=1m,mode=700 hashshield-test "$1" || exit 1
+        echo mounted
+        cat >/dev/null
+        umount "$1" || umount --lazy "$1"
+    """
+    holder = subprocess.Popen(
+        ["sh", "-c", script, "sh", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.decode(errors='replace').strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    assert holder.stdout is not None
+    if holder.stdout.readline() != "mounted\n":
+        _, reason = holder.communicate()
+        pytest.skip(f"no file system can be mounted here: {reason.strip()}")
+    yield folder
+    _, complaint = holder.communicate()
+    assert (holder.returncode, complaint) == (0, ""), "it is unmounted, and nothing was open"
 
 
 @pytest.mark.parametrize("where", ["vault", "photos"])

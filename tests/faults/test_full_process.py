@@ -17,7 +17,9 @@ from hashshield.storage import Store, digest
 
 SOURCES = os.pathsep.join([str(Path(hashshield.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 PHOTOS = 6
-PROTECTED = ("-m", "hashshield", "protect", "--batch-size", "2", "--steps", "60", "--accept-best", "--quiet")
+# How hard the search is decides nothing here.
+PROTECTED = ("-m", "hashshield", "protect", "--preset", "invisible", "--witness", "none", "--batch-size", "2")
+PROTECTED += ("--steps", "20", "--accept-best", "--quiet")
 
 
 def make_photos(folder: Path) -> dict[str, bytes]:

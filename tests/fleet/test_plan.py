@@ -12,8 +12,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra ray)")
 from fleet_runs import put_photos
 
 from hashshield.errors import UsageError
-from hashshield.fleet.manifest import FOLDER, ManifestRow
-from hashshield.fleet.plan import batches_of, check_places, listed, settled_before
+from hashshield.fleet.manifest import FOLDER, ManifestRow, batches_of, check_places, listed, settled_before
 from hashshield.pipeline.plan import Job
 from hashshield.storage import Store
 from hashshield.types import Outcome, Request

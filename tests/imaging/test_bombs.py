@@ -17,7 +17,7 @@ from hashshield import imaging
 from hashshield.errors import BrokenPhotoError
 from hashshield.imaging.heif.boxes import parse_still
 from hashshield.imaging.heif.items import HeifItem, ItemReference, StillImage
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata import MetadataBudget
 from hashshield.imaging.png_chunks import chunk, chunks
 
 CHILD = """

@@ -17,6 +17,7 @@ from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.models import backbones
 from hashshield.models.backbones import (
     LITE_WIDTHS_DEPTHS,
+    CopyTrunk,
     LiteTrunk,
     SamePad,
     backbone,
@@ -52,6 +53,26 @@ def test_lite0_has_the_published_number_of_weights() -> None:
     assert sum(p.numel() for p in LiteTrunk("efficientnet_lite0").parameters()) == 4_652_008 - 1_281_000
 
 
+@pytest.mark.parametrize("blocks", [0, 8, 11])
+def test_a_copy_trunk_is_its_early_and_late_blocks_and_has_unit_length(blocks: int) -> None:
+    torch.manual_seed(0)
+    trunk = CopyTrunk("efficientnet_lite0").eval()
+    with torch.inference_mode():
+        images = torch.rand(2, 3, 48, 64)
+        described = trunk.late(trunk.early(images, blocks), blocks)
+        assert described.shape == (2, trunk.described) == (2, 1280 + 112)
+        torch.testing.assert_close(trunk.embedded(described), trunk(images))
+        torch.testing.assert_close(trunk(images).norm(dim=1), torch.ones(2))
+
+
+def test_silent_channels_of_a_copy_trunk_pass_finite_gradients() -> None:
+    trunk = CopyTrunk("efficientnet_lite0").eval()
+    images = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    trunk(images)[0, 0].backward()
+    assert images.grad is not None
+    assert bool(torch.isfinite(images.grad).all())
+
+
 def test_published_weights_are_matched_by_order() -> None:
     torch.manual_seed(0)
     source, target = LiteTrunk("efficientnet_lite0"), LiteTrunk("efficientnet_lite0")
@@ -76,6 +97,7 @@ def test_published_weights_are_matched_by_order() -> None:
     [
         ("efficientnet_lite0", 1280),
         ("efficientnet_lite2", 1280),
+        ("efficientnet_lite0.copies", 256),
         ("resnet18", 512),
         ("mobilenet_v3_small", 1024),
         ("vgg11_bn.features", 512),

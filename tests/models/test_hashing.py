@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from hashshield.models.backbones import backbone
-from hashshield.models.hash_files import shared_codes
 from hashshield.models.hashing import (
     HashNet,
     LeakyGradient,
     fold_batch_norms,
     freeze,
     pass_through_dead,
+    shared_codes,
     true_gradients,
 )
 from hashshield.models.load import open_models

@@ -15,10 +15,10 @@ from hashshield.checkpoints.card import InputSpec
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import BrokenPhotoError, CheckpointError, UnknownNameError
 from hashshield.metrics.retrieval import bits_of
-from hashshield.models.hash_files import hash_files
-from hashshield.models.hashing import HashNet
-from hashshield.models.load import open_models
+from hashshield.models.hashing import HashNet, hash_files
+from hashshield.models.load import NetworkView, open_models
 from hashshield.transforms import pillow_view
+from imitated_gpu import ImitatedGpu
 from tiny_net import CARD, SIZE, encoded, picture, tiny_weights, write_tiny
 
 
@@ -52,6 +52,47 @@ def test_lengths_of_one_file_share_a_trunk_and_names_are_opened_once(tiny: Path)
     assert opened[0].model.trunk is opened[1].model.trunk
     assert opened[0].anchors is not None
     assert opened[0].anchors.shape == (4, 16)
+
+
+def test_lengths_of_one_file_are_looked_at_before_any_moves(tiny: Path) -> None:
+    """They share a trunk, which moves with the first of them; a witness of the same file comes later."""
+    expected = [opened.hash(picture(seed=3)).code for opened in open_models([f"{tiny}:16", f"{tiny}:24"])]
+    with ImitatedGpu():
+        opened = open_models([f"{tiny}:16", f"{tiny}:24", f"{tiny}:16"], device="cuda")
+        opened += open_models([f"{tiny}:24"], device="cuda")
+        assert [model.device.type for model in opened] == ["cuda"] * 3
+        found = [model.hash(picture(seed=3)).code for model in opened]
+    for code, plain in zip(found, [*expected, expected[1]], strict=True):
+        assert np.array_equal(code, plain)
+
+
+def test_on_a_gpu_images_of_one_size_are_resized_together(tiny: Path) -> None:
+    """In the order in which they come, and with the codes and gradients that each would have alone."""
+    sizes = [(60, 80), (50, 70), (60, 80), (60, 80), (50, 70)]
+    images = [
+        torch.from_numpy(picture(*size, seed=seed)).permute(2, 0, 1)[None].float() / 255
+        for seed, size in enumerate(sizes)
+    ]
+    (opened,) = open_models([f"{tiny}:16"])
+    resizes = "_upsample_bilinear2d_aa"
+
+    def found(some: list[torch.Tensor], device: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        opened.model.to(device)
+        leaves = [image.to(device).requires_grad_() for image in some]
+        code = NetworkView(opened)(leaves).code
+        return code.detach().cpu(), [g.cpu() for g in torch.autograd.grad(code.square().sum(), leaves)]
+
+    expected, gradients = found(images, "cpu")
+    with ImitatedGpu() as gpu:
+        code, there = found(images, "cuda")
+        assert gpu.calls[resizes] == 4, "two axes of two sizes"
+        found(images[::2][:1], "cuda")
+        assert gpu.calls[resizes] == 6
+        found([images[0], *images[2:4]], "cuda")
+        assert gpu.calls[resizes] == 8, "three of one size take as many as one"
+    assert torch.allclose(code, expected, atol=1e-5)
+    for one, other in zip(there, gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_classes_by_name(tiny: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.metrics.retrieval import bits_of
-from hashshield.models import onnx_reader
+from hashshield.models import onnx_file
 from hashshield.models.graph import GRAPH_ARCH
 from hashshield.models.importing import import_onnx
 from hashshield.models.load import open_models
@@ -165,9 +165,9 @@ def old(model: onnx.ModelProto) -> None:
             node.op_type = "Identity"
 
 
-def half(model: onnx.ModelProto) -> None:
+def of_texts(model: onnx.ModelProto) -> None:
     tensor = model.graph.initializer[0]
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.STRING, [1], [b"weights"]))
 
 
 def short(model: onnx.ModelProto) -> None:
@@ -226,7 +226,7 @@ def blind(model: onnx.ModelProto) -> None:
         (with_a_function, "holds a FunctionProto"),
         (sparse, "holds a SparseTensorProto"),
         (old, "operator set 7; 9 to 28 are read"),
-        (half, "is of type FLOAT16; export the network in float32"),
+        (of_texts, "is of type STRING; export the network in float32"),
         (short, "does not hold its shape|not a valid ONNX network"),
         (absurd, "does not hold its shape|not a valid ONNX network"),
         (two_inputs, "2 inputs and 1 outputs"),
@@ -291,7 +291,7 @@ def test_files_that_are_missing_or_too_large(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "taken.safetensors").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
         import_onnx(path, card, tmp_path / "taken.safetensors")
-    monkeypatch.setattr(onnx_reader, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(onnx_file, "LARGEST_FILE", 1000)
     with pytest.raises(CheckpointError, match=r"bytes; networks of up to 1000 are imported"):
         import_onnx(path, card, tmp_path / "a.safetensors")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -461,7 +461,13 @@ def test_a_photo_is_protected_against_it(large: Path, tmp_path: Path) -> None:
 
     before = photo.read_bytes()
     request = Request(
-        models=(f"{large}:96",), preset="invisible", steps=80, vault=tmp_path / "vault", device="cpu", seed=1
+        models=(f"{large}:96",),
+        preset="invisible",
+        steps=80,
+        max_visible="obvious",
+        vault=tmp_path / "vault",
+        device="cpu",
+        seed=1,
     )
     (row,) = protect([photo], request, progress=Silent())
     assert row.status == "protected", row.reason

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from hashshield.errors import CheckpointError, HashshieldError
 from hashshield.models.graph import Graph, Node, last_reads, output_width
 from hashshield.models.importing import import_onnx
 from hashshield.models.load import open_models
-from hashshield.models.onnx_reader import check_wire
+from hashshield.models.onnx_file import check_wire
 from onnx_nets import hash_net, model_of, written
 
 SIDE = 16
@@ -173,6 +174,98 @@ BOMBS: dict[str, Callable[[], onnx.ModelProto]] = {
     "a gap in a graph": lambda: net(helper.make_node("Relu", ["nowhere"], ["x"])),
 }
 
+
+def whole(op: str, *values: Sequence[int], **attributes: Any) -> onnx.ModelProto:
+    """An operator that gets whole numbers only, whose result becomes floats that are added to the picture."""
+    constants = {f"c{index}": np.array(value, np.int64) for index, value in enumerate(values)}
+    nodes = [
+        helper.make_node(op, list(constants), ["huge"], **attributes),
+        helper.make_node("Cast", ["huge"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["floats"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["images", "sum"], ["x"]),
+    ]
+    return net(*nodes, constants=constants)
+
+
+def of_images(op: str, *values: Sequence[float], inputs: Sequence[str] = (), **attributes: Any) -> onnx.ModelProto:
+    """An operator that gets the picture, or `inputs` in its place, and then numbers: whole ones if they all are."""
+    constants = {}
+    for index, value in enumerate(values):
+        kind = np.int64 if all(isinstance(number, int) for number in value) else np.float32
+        constants[f"c{index}"] = np.array(value, kind)
+    return net(helper.make_node(op, [*(inputs or ["images"]), *constants], ["x"], **attributes), constants=constants)
+
+
+def expanded_many_times() -> onnx.ModelProto:
+    """Views of one value take nothing; what they come to does, and the last operator waits for all of it."""
+    nodes = [helper.make_node("Expand", ["images", "shape"], [f"e{i}"]) for i in range(200)]
+    shape = {"shape": np.array([1, 3, 16, 16], np.int64), "wide": np.array([2000, 3, 16, 16], np.int64)}
+    nodes += [helper.make_node("ConstantOfShape", ["wide"], [f"k{i}"]) for i in range(200)]
+    nodes += [helper.make_node("Add", [f"e{i}", f"k{i}"], [f"a{i}"]) for i in range(200)]
+    return net(*nodes, helper.make_node("Concat", [f"a{i}" for i in range(200)], ["x"], axis=1), constants=shape)
+
+
+def numbers_beyond_64_bits() -> onnx.ModelProto:
+    """Sizes that are multiplied until they wrap around."""
+    names = [f"s{i}" for i in range(8)]
+    nodes = [helper.make_node("Shape", ["images"], ["s0"])]
+    nodes += [helper.make_node("Mul", [a, a], [b]) for a, b in pairwise(names)]
+    return net(*nodes, helper.make_node("Expand", ["images", "s7"], ["x"]))
+
+
+def deep(levels: int) -> onnx.ModelProto:
+    names = ["images", *(f"d{i}" for i in range(levels - 1)), "x"]
+    return net(*(helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)))
+
+
+def beyond_the_file(**entries: str) -> onnx.ModelProto:
+    model = conv()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "model.data", **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+    return model
+
+
+ATTENTION_BOMBS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "a constant of a huge shape": lambda: whole("ConstantOfShape", [1 << 20, 1 << 19]),
+    "a constant beyond 64 bits": lambda: whole("ConstantOfShape", [1 << 62, 1 << 62]),
+    "a constant of a shape below 0": lambda: whole("ConstantOfShape", [-4, -4]),
+    "a range of everything": lambda: whole("Range", 0, 1 << 60, 1),  # type: ignore[arg-type]
+    "a range without an end": lambda: whole("Range", 0, 1, 0),  # type: ignore[arg-type]
+    "expansion": lambda: of_images("Expand", [1 << 20, 3, 16, 16]),
+    "expansion beyond 64 bits": lambda: of_images("Expand", [1 << 62, 3, 16, 16]),
+    "expansion below 0": lambda: of_images("Expand", [-5, 3, 16, 16]),
+    "expansions kept alive": expanded_many_times,
+    "sizes that wrap around": numbers_beyond_64_bits,
+    "tiles": lambda: of_images("Tile", [1, 1, 1 << 12, 1 << 12]),
+    "tiles beyond 64 bits": lambda: of_images("Tile", [1 << 40, 1 << 40, 1, 1]),
+    "an Einsum of everything": lambda: of_images(
+        "Einsum", inputs=["images"] * 3, equation="abcd,efgh,ijkl->abcdefghijkl"
+    ),
+    "an Einsum of a long equation": lambda: of_images("Einsum", equation="abcd->" + "a" * 10_000),
+    "a one-hot of everything": lambda: of_images("OneHot", [1 << 19], [0.5, 1.5], inputs=["images"], axis=-1),
+    "a resize to everything": lambda: of_images("Resize", [0.5], [1.0, 1.0, 1e6, 1e6], mode="linear"),
+    "a resize beyond numbers": lambda: of_images("Resize", [0.5], [1.0, 1.0, float("inf"), 1.5], mode="linear"),
+    "parts that do not fit": lambda: of_images("Split", [1 << 60, 1], axis=1),
+    "a split of nothing": lambda: of_images("Split", [-1, 4], axis=1),
+    "a gather of everything": lambda: of_images("Gather", [[0] * 200] * 200, axis=0),  # type: ignore[list-item]
+    "more operators than are read": lambda: deep(12_500),
+    "a deep graph": lambda: deep(6_000),
+    "data beyond the end": lambda: beyond_the_file(offset="4096", length=str(1 << 40)),
+    "data of another length": lambda: beyond_the_file(offset="0", length="16"),
+    "data at a place below 0": lambda: beyond_the_file(offset="-8"),
+    "data at a place of many digits": lambda: beyond_the_file(offset="9" * 1000),
+    "data in a file that is not there": lambda: beyond_the_file(location="nowhere.data"),
+    "data in a folder": lambda: beyond_the_file(location="folder"),
+    "data behind a link": lambda: beyond_the_file(location="link.data"),
+    "data in a folder above": lambda: beyond_the_file(location="../model.data"),
+    "data at a path": lambda: beyond_the_file(location="/etc/passwd"),
+    "data in a pipe": lambda: beyond_the_file(location="pipe.data"),
+}
+BOMBS |= ATTENTION_BOMBS
+
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
@@ -204,6 +297,10 @@ def test_bombs_are_refused_before_they_run(tmp_path: Path) -> None:
         (tmp_path / f"{index:03d}.onnx").write_bytes(model.SerializeToString())
     written(tmp_path, conv(), side=SIDE, bits=None)
     (tmp_path / "model.onnx").rename(tmp_path / "999.onnx")
+    (tmp_path / "model.data").write_bytes(bytes(432))
+    (tmp_path / "link.data").symlink_to(tmp_path / "model.data")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.data")
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
     )
@@ -368,7 +465,37 @@ def fuzzed(number: int, seed: int, folder: Path) -> dict[str, int]:
             "pads": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64),
         },
     )
-    seeds = [model.SerializeToString() for model in (small, second, pool("AveragePool", count_include_pad=1))]
+    third = net(
+        helper.make_node("Shape", ["images"], ["s"]),
+        helper.make_node("Slice", ["s", "zero", "two"], ["start"]),
+        helper.make_node("Concat", ["start", "rest"], ["shape"], axis=0),
+        helper.make_node("ConstantOfShape", ["shape"], ["k"]),
+        helper.make_node("Expand", ["w", "shape"], ["e"]),
+        helper.make_node("Range", ["a", "b", "c"], ["range"]),
+        helper.make_node("Cast", ["range"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ScatterND", ["images", "at", "row"], ["scattered"], reduction="add"),
+        helper.make_node("Split", ["scattered"], ["left", "right"], axis=3),
+        helper.make_node("Einsum", ["left", "right"], ["product"], equation="bchw,bchk->bcwk"),
+        helper.make_node("Resize", ["product", "", "scales"], ["resized"], mode="linear"),
+        helper.make_node("Trilu", ["resized", "c"], ["triangle"]),
+        helper.make_node("Add", ["k", "e"], ["sum"]),
+        helper.make_node("Mul", ["triangle", "floats"], ["m"]),
+        helper.make_node("ReduceMean", ["sum"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["m", "mean"], ["x"]),
+        constants={
+            "zero": np.array([0], np.int64),
+            "two": np.array([2], np.int64),
+            "rest": np.array([2, 2], np.int64),
+            "w": np.ones((1, 1), np.float32),
+            "a": np.array(1, np.int64),
+            "b": np.array(17, np.int64),
+            "c": np.array(1, np.int64),
+            "at": np.array([[0, 1]], np.int64),
+            "row": np.ones((1, 16, 16), np.float32),
+            "scales": np.array([1, 1, 2, 2], np.float32),
+        },
+    )
+    seeds = [model.SerializeToString() for model in (small, second, third, pool("AveragePool", count_include_pad=1))]
     path, card = written(folder, small, side=SIDE, bits=None)
     draw, outcomes = random.Random(seed), dict[str, int]()
     for index in range(number):
@@ -420,3 +547,55 @@ def test_constants_of_no_value(tmp_path: Path) -> None:
         path, card = written(tmp_path, net(*nodes, helper.make_node("Relu", ["images"], ["x"])), side=SIDE, bits=None)
         with pytest.raises(CheckpointError, match=r"model\.onnx"):
             import_onnx(path, card, tmp_path / "a.safetensors")
+
+
+def counted(number: int) -> bytes:
+    """Seven bits a byte."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes(out) + bytes([number])
+
+
+def with_a_tensor(path: Path, number: int, size: int, dims: Sequence[int]) -> None:
+    """Write a sparse file: a network with one more initializer, whose field `number` has `size` bytes."""
+    tensor = b"".join(b"\x08" + counted(side) for side in dims) + b"\x10\x01" + field(8, b"more")
+    tensor += bytes([number << 3 | 2]) + counted(size)
+    inner = b"\x2a" + counted(len(tensor) + size) + tensor
+    with path.open("wb") as handle:
+        handle.write(conv().SerializeToString() + b"\x3a" + counted(len(inner) + size) + inner)
+        handle.truncate(handle.tell() + size)
+
+
+def test_large_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    """Half a gigabyte each: of another shape, of floats and whole numbers one by one, of nothing, of data beside."""
+    size = 500 << 20
+    written(tmp_path, conv(), side=SIDE, bits=None)
+    (tmp_path / "model.onnx").unlink()
+    for name, number, dims in (("shape", 9, [7]), ("floats", 4, [size // 4]), ("numbers", 7, [size])):
+        with_a_tensor(tmp_path / f"{name}.onnx", number, size, dims)
+    with_a_tensor(tmp_path / "unused.onnx", 9, size, [size // 4])
+    for name, length in (("zeros.onnx", size), ("larger.onnx", 513 << 20), ("model.data", 600 << 20)):
+        with (tmp_path / name).open("wb") as handle:
+            handle.truncate(length)
+    (tmp_path / "beside.onnx").write_bytes(beyond_the_file().SerializeToString())
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    for name, says in {
+        "shape": "tensor 'more' does not hold its shape",
+        "floats": "more than 96 MB besides the raw data",
+        "numbers": "more than 16 MB of whole numbers",
+        "unused": "imported",
+        "zeros": "more than 200,000 fields",
+        "larger": "537919488 bytes; networks of up to 536870912",
+        "beside": "its data file model.data: 629145600 bytes",
+    }.items():
+        outcome, seconds, grown = told[name]
+        assert says in outcome, (name, outcome)
+        assert outcome.count("\n") == 0
+        assert seconds < 10
+        assert grown < 100, (name, grown)

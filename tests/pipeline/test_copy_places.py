@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hashshield.errors import UsageError
-from hashshield.pipeline import copy_places
+from hashshield.pipeline import places
 from hashshield.pipeline.plan import plan
 from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
@@ -92,7 +92,7 @@ def test_where_case_is_ignored_two_spellings_are_one_place(
     photos: Path, tmp_path: Path, store: Store, folds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photos / "A.PNG").write_bytes(encoded(picture(40, 40, seed=5)))
-    monkeypatch.setattr(copy_places, "ignores_case", lambda folder: folds)
+    monkeypatch.setattr(places, "ignores_case", lambda folder: folds)
     found = plan([photos], Request(output=tmp_path / "out"), store)
     assert len(found.jobs) == (2 if folds else 3)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.evaluate import evaluate
 from hashshield.transforms import pillow_view
-from hashshield.types import Evaluation
+from hashshield.types import Evaluation, GoalSpec, Outcome
 from tiny_net import SIZE, encoded, picture
 
 BEFORE = picture(80, 100, seed=1)
@@ -24,7 +25,11 @@ AFTER[3, 4] = BEFORE[3, 4] - 9
 
 
 def compare(one: Path, other: Path, tiny: Path, told: Any) -> list[Evaluation]:
-    return evaluate(one, other, models=[f"{tiny}:16", f"{tiny}:24"], device="cpu", progress=told)
+    models = [f"{tiny}:16", f"{tiny}:24"]
+    vault = tiny.parent / "no vault"
+    found = evaluate(one, other, models=models, preset="invisible", vault=vault, device="cpu", progress=told)
+    assert not vault.exists(), "looking writes nothing"
+    return found
 
 
 def file(path: Path, data: bytes) -> Path:
@@ -117,3 +122,39 @@ def test_what_cannot_be_compared(tmp_path: Path, tiny: Path, told: Any) -> None:
         compare(tmp_path / "x", tmp_path / "y", tiny, told)
     with pytest.raises(UnknownNameError):
         evaluate(one, one, models=["lite9"], progress=told)
+
+
+@pytest.mark.parametrize("changes", [{}, {"preset": "balanced", "accept_best": True}, {"goal": GoalSpec("opposite")}])
+def test_it_says_what_protect_said_of_the_same_file(
+    changes: dict[str, Any],
+    tmp_path: Path,
+    tiny: Path,
+    told: Any,
+    protect_now: Callable[..., list[Outcome]],
+) -> None:
+    one = file(tmp_path / "a.png", encoded(picture(96, 128, seed=5)))
+    (row,) = protect_now(one, output=tmp_path / "out", **changes)
+    assert row.output is not None
+    (found,) = evaluate(
+        one, Path(row.output), models=[f"{tiny}:16"], vault=tmp_path / "vault", device="cpu", progress=told
+    )
+    assert [(code.view, code.distance_from_original, code.distance_to_goal) for code in found.codes] == [
+        (code.view, code.distance_from_original, code.distance_to_goal) for code in row.codes
+    ]
+    assert found.survival == row.survival
+    assert (found.psnr_db, found.ssim) == (row.psnr_db, row.ssim)
+    assert found.linf_levels == row.linf_levels_written
+
+
+def test_a_goal_that_is_named_counts_and_not_that_of_the_ledger(
+    tmp_path: Path, tiny: Path, told: Any, protect_now: Callable[..., list[Outcome]]
+) -> None:
+    one = file(tmp_path / "a.png", encoded(picture(96, 128, seed=5)))
+    (row,) = protect_now(one, output=tmp_path / "out")
+    assert row.output is not None
+    goal = GoalSpec("image", str(one))
+    (found,) = evaluate(
+        one, Path(row.output), models=[f"{tiny}:16"], goal=goal, vault=tmp_path / "vault", device="cpu", progress=told
+    )
+    assert {code.view for code in found.codes} == {"card", "squash"}
+    assert found.codes[0].distance_to_goal == found.codes[0].distance_from_original == row.distance_from_original

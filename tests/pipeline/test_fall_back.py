@@ -18,11 +18,11 @@ from tiny_net import encoded, picture
 class SmallGpu:
     """Stands for the search on a device whose memory does not hold one photo, until the work moves to the CPU."""
 
-    def __init__(self, real: Callable[..., Any]) -> None:
-        self.real, self.refused = real, 0
+    def __init__(self, real: Callable[..., Any], told: list[str]) -> None:
+        self.real, self.told, self.refused = real, told, 0
 
     def __call__(self, tasks: Any, *arguments: Any) -> Any:
-        if not self.refused:
+        if not self.told:
             self.refused += 1
             next(iter(tasks))
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -30,7 +30,9 @@ class SmallGpu:
 
 
 def results(tiny: Path, told: list[str]) -> list[Result]:
-    request = Request(models=(f"{tiny}:16",), preset="invisible", steps=20, seed=1, device="cpu", witness="none")
+    request = Request(
+        models=(f"{tiny}:16",), preset="invisible", steps=20, batch_size=8, seed=1, device="cpu", witness="none"
+    )
     context = make_context(request, b"key", told.append)
     data = [encoded(picture(seed=seed)) for seed in range(3)]
     return list(work([Source(str(i), d, digest(d)) for i, d in enumerate(data)], context))
@@ -40,7 +42,7 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
     from hashshield.pipeline import work as module
 
     told: list[str] = []
-    gpu = SmallGpu(searching.search)
+    gpu = SmallGpu(searching.search, told)
     monkeypatch.setattr(module, "search", gpu)
     # A device without storage stands in for the GPU; the networks stay here.
     begin = module._Protector.__init__
@@ -51,7 +53,7 @@ def test_a_device_without_room_for_one_photo_gives_way_to_the_cpu(tiny: Path, mo
 
     monkeypatch.setattr(module._Protector, "__init__", on_gpu)
     found = results(tiny, told)
-    assert gpu.refused == 1
+    assert gpu.refused == 4, "with eight photos at once, with four, two and one"
     assert sorted(result.source.name for result in found) == ["0", "1", "2"], "nothing is lost, nothing twice"
     assert all(result.receipt is not None for result in found)
     assert len(told) == 1

@@ -207,7 +207,9 @@ def first(photo: Path, protect_now: Protect) -> Outcome:
 def test_the_same_again_is_answered_with_what_was_found(photo: Path, first: Outcome, protect_now: Protect) -> None:
     before = photo.read_bytes()
     (row,) = protect_now(photo, **HARD)
-    assert row == replace(first, reason=f"{first.reason} ({SAYS})", steps=None, seconds=None, codes=(), survival=())
+    assert row == replace(
+        first, reason=f"{first.reason} ({SAYS})", steps=None, evaluations=None, seconds=None, codes=(), survival=()
+    )
     assert row.sha256_before == hashlib.sha256(before).hexdigest()
     assert photo.read_bytes() == before
     (planned,) = protect_now(photo, dry_run=True, **HARD)

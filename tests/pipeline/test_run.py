@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from hashshield.attacks.goals import in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, GoalError, UnknownNameError, UsageError
-from hashshield.imaging.png_chunks import chunk
+from hashshield.imaging.png import chunk
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline import execute
@@ -549,8 +549,8 @@ def test_a_photo_that_changes_meanwhile_is_left(
     edited = encoded(picture(96, 128, seed=9))
     real = execute.work
 
-    def edited_while_working(*given: Any) -> Any:
-        for result in real(*given):
+    def edited_while_working(*given: Any, **named: Any) -> Any:
+        for result in real(*given, **named):
             path.write_bytes(edited)
             yield result
 

@@ -9,7 +9,7 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.checkpoints.catalog import DEFAULT_MODEL
 from hashshield.metrics.retrieval import bits_of
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.hashing import displayed_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.work import Source, work
 from hashshield.storage import digest

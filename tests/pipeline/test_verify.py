@@ -101,9 +101,9 @@ def test_what_the_ledger_does_not_know_is_unknown(
     other = path.with_name("other.png")
     other.write_bytes(encoded(picture(96, 128, seed=8)))
     rows = check(original, other, models=[f"{tiny}:16"])
-    assert [r.status for r in rows] == ["unknown", "unknown"]
-    assert rows[0].reason == "this is the original of a photo that was protected; it carries its own code"
-    assert rows[1].reason == "not in the ledger; give the original with --original to compare"
+    assert [r.status for r in rows] == ["original", "unknown"]
+    assert rows[0].reason == "the photo as it was before it was protected; searches find it by its own code"
+    assert rows[1].reason == "not in the ledger; give the photo it was made from with --original"
     assert rows[1].hex_codes == {f"{tiny.resolve()}:16": hex_code(tiny, other)}
     assert rows[1].codes == ()
 

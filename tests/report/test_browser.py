@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,42 +13,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from chromium import accessible_names, contrast_of, inks, new_browser
 from hashshield.report.html import write
 from hashshield.types import Evaluation
 from tiny_net import encoded, picture
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="the extra browser (selenium) is not installed")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not both installed"
-)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--window-size=1280,900",
-)
 
 BEFORE, AFTER = (40, 60, 200), (200, 60, 40)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    driver = new_browser(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 
@@ -165,55 +139,17 @@ def test_everything_has_a_name_and_fits_a_telephone(
         assert "" not in named[role], role
 
 
-def accessible_names(browser: Any, role: str, number: int) -> dict[str, list[str]]:
-    """Names by role as a screen reader gets them, once there are `number` of one role: the tree is made in pieces."""
-    named: dict[str, list[str]] = {}
-    deadline = time.monotonic() + 10
-    while len(named.get(role, [])) != number and time.monotonic() < deadline:
-        named.clear()
-        for node in browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]:
-            if not node["ignored"]:
-                named.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
-    return named
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_in_light_and_dark(scheme: str, opened: Callable[..., Any], blue_to_red: Evaluation) -> None:
     browser = opened([blue_to_red])
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
-    pairs = browser.execute_script(
-        """
-        const numbers = (text) => text.match(/[0-9.]+/g).map(Number);
-        const ground = (node) => {
-          for (; node; node = node.parentElement) {
-            const found = numbers(getComputedStyle(node).backgroundColor);
-            if (found.length === 3 || found[3] === 1) return found;
-          }
-        };
-        return [...document.querySelectorAll("h1, h2, h3, p, dt, dd, .value, .label, .status, th, td, label, a")]
-          .filter((node) => node.textContent.trim() && node.checkVisibility())
-          .map((node) => [node.className + node.tagName, numbers(getComputedStyle(node).color), ground(node)]);
-        """
-    )
+    pairs = inks(browser, "h1, h2, h3, p, dt, dd, .value, .label, .status, th, td, label, a")
     assert len(pairs) > 15
     dark = np.mean([ground[:3] for _, _, ground in pairs]) < 128
     assert dark == (scheme == "dark")
     assert [(name, contrast) for name, ink, ground in pairs if (contrast := contrast_of(ink, ground)) < 4.5] == []
-
-
-def contrast_of(ink: list[float], ground: list[float]) -> float:
-    """Contrast ratio of two colours (WCAG 2.2, 1.4.3)."""
-
-    def luminance(colour: list[float]) -> float:
-        part = np.asarray(colour[:3]) / 255
-        return float(
-            np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
-        )
-
-    low, high = sorted((luminance(ink), luminance(ground)))
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.slow
@@ -244,4 +180,33 @@ def test_two_hundred_photos_stay_small_and_scroll(opened: Callable[..., Any], tm
     )
     # Drawn by the processor alone, of a machine that may have other work: the median is what a reader feels.
     assert frames[150] < 34
+    assert browser.get_log("browser") == []
+
+
+def test_the_filter_shows_one_verdict_by_mouse_and_keyboard(
+    opened: Callable[..., Any], pair: Callable[..., Evaluation]
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    broken = Evaluation("before/b.png", "after/b.png", "failed", reason="after/b.png: cannot be read")
+    browser = opened([pair("a.png"), broken, pair("c.png", seed=1)])
+
+    def shown() -> list[str]:
+        cards = browser.find_elements("css selector", ".card")
+        return [card.find_element("css selector", "h3").text for card in cards if card.is_displayed()]
+
+    assert shown() == ["b.png", "a.png", "c.png"]
+    first = browser.find_element("css selector", ".filter input")
+    first.send_keys(Keys.ARROW_RIGHT)
+    assert shown() == ["b.png"]
+    assert browser.find_element("css selector", "#shown").get_attribute("textContent") == "1 of 3 photos shown"
+    browser.find_element("css selector", ".filter label:last-of-type").click()
+    assert shown() == ["a.png", "c.png"]
+    # A link into what is hidden brings it back.
+    browser.find_element("css selector", ".index summary").click()
+    browser.execute_script("location.hash = '#photo-1'")
+    deadline = time.monotonic() + 5
+    while len(shown()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert shown() == ["b.png", "a.png", "c.png"]
     assert browser.get_log("browser") == []

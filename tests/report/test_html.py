@@ -17,6 +17,7 @@ from hashshield.pipeline.protect import protect
 from hashshield.report.html import check_place, page, write
 from hashshield.storage import Store, digest
 from hashshield.types import CodeRow, Evaluation, Outcome, PerceptualRow, Request, SurvivalRow, WitnessRow
+from hashshield.visible import word
 from tiny_net import encoded, picture
 
 Pair = Callable[..., Evaluation]
@@ -159,6 +160,10 @@ def test_the_page_of_a_run_has_both_photos_and_the_receipt(done: Run) -> None:
     for words in (
         "Keep this file to yourself",
         f"{row.psnr_db:.1f} dB",
+        f"{row.visibility:.2f}, {row.visibility_word}",
+        f"visible: {row.visibility_word}",
+        "Most visible change",
+        f"{row.evaluations} network evaluations",
         f"{row.distance_from_original} of 16",
         "jpeg q75",
         "All is well.",
@@ -279,3 +284,59 @@ class Quiet:
     def done(self, outcome: object) -> None: ...
 
     def notice(self, text: str) -> None: ...
+
+
+def survived(*passed: bool) -> tuple[SurvivalRow, ...]:
+    return tuple(SurvivalRow("jpeg q75", "m:16", view, 8, 0, kept) for view, kept in zip("ab", passed, strict=False))
+
+
+MIXED = (
+    outcome("good.jpg", status="protected", psnr_db=45.0, survival=survived(True, True), preset="balanced"),
+    outcome("skip.txt", status="skipped", psnr_db=None),
+    outcome("lost.jpg", status="protected", psnr_db=41.0, survival=survived(True, False), preset="balanced"),
+    outcome("worse.jpg", status="protected", psnr_db=38.0, survival=survived(True, True), preset="balanced"),
+    outcome("short.jpg", status="short", psnr_db=36.0, survival=survived(False), preset="balanced"),
+    outcome("broken.jpg", psnr_db=None),
+)
+
+
+def test_the_worst_come_first_each_with_its_verdict() -> None:
+    found = Parsed(page(MIXED, command="protect"))
+    cards = [names for tag, names in found.tags if tag == "article"]
+    assert [names["data-verdict"] for names in cards] == [
+        "failed",
+        "short",
+        "lost",
+        "protected",
+        "protected",
+        "skipped",
+    ]
+    order = ["broken.jpg", "short.jpg", "lost.jpg", "worse.jpg", "good.jpg", "skip.txt"]
+    places = [found.text.rindex(name) for name in order]
+    assert places == sorted(places)
+    assert "protected, not after JPEG q75" in found.text
+    values = [names["value"] for tag, names in found.tags if tag == "input" and names.get("name") == "verdict"]
+    assert values == ["", "failed", "short", "lost", "protected", "skipped"]
+
+
+def test_what_survives_has_a_tile_like_what_was_protected_and_the_preset_is_named() -> None:
+    text = Parsed(page(MIXED, command="protect")).text
+    assert "Protected 3 of 5 Kept after JPEG q75 2 of 3 Lowest PSNR 36.0 dB median 39.5 dB" in text
+    assert "HashShield protect, preset balanced" in text
+    assert "Goal kept after" not in text  # the table: with one transform it would repeat the tile
+
+
+def test_one_verdict_needs_no_filter() -> None:
+    found = Parsed(page(MIXED[3:4], command="protect"))
+    assert not [names for _, names in found.tags if names.get("name") == "verdict"]
+
+
+def test_visibility_has_a_tile_and_an_order_where_it_was_measured() -> None:
+    rows = [
+        Outcome(f"{i}.jpg", "protected", psnr_db=40.0 - i, visibility=value, visibility_word=word(value))
+        for i, value in enumerate((0.31, 1.42, 0.5))
+    ]
+    text = Parsed(page(rows, command="protect")).text
+    assert "Most visible change 1.42, some median 0.50" in text
+    assert text.index("1.jpg") < text.index("2.jpg") < text.index("0.jpg")
+    assert "Most visible change" not in Parsed(page(MIXED, command="protect")).text

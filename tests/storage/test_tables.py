@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from first_format import FIRST_FORMAT
-from hashshield.storage import Store, tables
+from hashshield.storage import Store, ledger_file
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.schema import MIGRATIONS
 
@@ -43,7 +43,7 @@ def test_an_attempt_is_no_result(ledger: Ledger) -> None:
 
 
 def test_the_oldest_go_when_there_are_too_many(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(ledger_file, "MOST_ATTEMPTS", 3)
     for name in "abcde":
         ledger.attempts.add(name, "slow", Path(name), DETAILS)
     ledger.attempts.add("c", "slow", Path("c"), DETAILS)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hashshield.checkpoints.cache import read_entries
 from hashshield.checkpoints.card import entry_of
-from hashshield.checkpoints.entry import read_entries
 from hashshield.errors import CheckpointError, UsageError
 from tiny_net import write_tiny
 from tools.build_catalog import catalog_text, main
@@ -31,7 +31,8 @@ def test_the_committed_catalogue_agrees_with_the_files() -> None:
 
 
 def test_what_is_in_the_release_folder_is_small_enough() -> None:
-    assert sum(path.stat().st_size for path in RELEASED.glob("*.safetensors")) <= 60_000_000
+    # 60 MB, and 12 of the copy detector.
+    assert sum(path.stat().st_size for path in RELEASED.glob("*.safetensors")) <= 72_000_000
 
 
 def test_entering_new_files_keeps_what_only_the_catalogue_knows(tmp_path: Path) -> None:

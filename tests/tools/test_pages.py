@@ -44,10 +44,23 @@ def test_committed_files_are_the_generated_ones(folder: str, files: dict[str, st
         assert committed[name] == text.encode(), f"{folder}/{name}: {REGENERATE}"
 
 
+def test_the_page_of_the_command_line_names_every_command_option_and_argument() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for command in walk(DESCRIBED):
+        words = " ".join(command.path[1:])
+        section = re.search(rf"^##+ {words}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL) if words else None
+        assert (section is None) == (words == ""), words
+        for option in command.options if section else ():
+            assert all(f"`{name}`" in section[1] or option.names == ("-h", "--help") for name in option.names), words
+        for argument in command.arguments if section else ():
+            assert f"| `{argument.metavar}` |" in section[1]
+
+
 def test_generating_writes_them_and_removes_pages_of_no_command(tmp_path: Path) -> None:
     (tmp_path / "man").mkdir()
     (tmp_path / "man" / "hashshield-gone.1").write_text("old")
-    main([str(tmp_path / "man"), str(tmp_path / "completions")])
+    main([str(tmp_path / "man"), str(tmp_path / "completions"), str(tmp_path / "docs")])
+    assert (tmp_path / "docs" / "cli.md").read_bytes() == (ROOT / "docs" / "cli.md").read_bytes(), REGENERATE
     for folder in ("man", "completions"):
         for path in (ROOT / folder).iterdir():
             assert (tmp_path / folder / path.name).read_bytes() == path.read_bytes()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.errors import PhotoError
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.hashing import displayed_rgb
 from hashshield.training.images import Images
 from hashshield.transforms import pillow_view
 from tiny_net import SIZE, encoded, picture

@@ -172,3 +172,47 @@ def test_unknown_recipes(tmp_path: Path) -> None:
 
 def test_the_example_here_is_toml() -> None:
     assert parse_toml(GOOD)["name"] == "mine"
+
+
+CONTRAST = (
+    GOOD.replace('arch = "shufflenet_v2_x0_5"\nbits = [8, 16]', 'arch = "efficientnet_lite0.copies"\nbits = [256]')
+    + "[contrast]\nside = 32\n"
+)
+
+
+def test_a_recipe_with_a_contrast_is_read_with_its_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(CONTRAST)
+    contrast = read_recipe(path).contrast
+    assert contrast is not None
+    assert (contrast.side, contrast.temperature, contrast.entropy, contrast.memory) == (32, 0.05, 10.0, 2048)
+    assert read_recipe(path).as_dict()["contrast"]["side"] == 32
+    path.write_text(GOOD)
+    assert "contrast" not in read_recipe(path).as_dict(), "older cards still match their recipe"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("side = 32", "side = 33", "contrast.side cannot be 33"),
+        ("side = 32", "side = 32\ntemperature = 0", "contrast.temperature cannot be 0"),
+        ("side = 32", "side = 32\nentropy = -1", "contrast.entropy cannot be -1"),
+        ("side = 32", "side = 32\nedited_copies = 1", "contrast.edited_copies cannot be 1"),
+        ("side = 32", "side = 32\nfirst_block = 12", "contrast.first_block cannot be 12"),
+        ("side = 32", "side = 32\nmemory = -1", "contrast.memory cannot be -1"),
+        ("side = 32", "size = 32", "contrast has no entry 'size'"),
+        ('"efficientnet_lite0.copies"', '"efficientnet_lite0"', "model.arch beside a contrast"),
+        ("bits = [256]", "bits = [128]", "model.bits beside a contrast"),
+        ("bits = [256]", "bits = [256]\nhidden = 8", "model.hidden beside a contrast"),
+        ('train = "heads"', 'train = "all"', "a stage trains 'heads' or 'tail', found .'all'."),
+        ("epochs = 3", "epochs = 3\ndropout = 0.5", r"stages\[0\].dropout beside a contrast cannot be 0.5"),
+        ("epochs = 3", "epochs = 3\naugment = false", r"stages\[0\].augment beside a contrast"),
+        ("[[stages]]", "[loss]\nquantisation = 0.2\n[[stages]]", "loss beside a contrast"),
+    ],
+)
+def test_what_a_contrast_cannot_use_is_refused(old: str, new: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    assert old in CONTRAST
+    path.write_text(CONTRAST.replace(old, new))
+    with pytest.raises(UsageError, match=says):
+        read_recipe(path)

@@ -13,7 +13,7 @@ from hashshield.checkpoints.file import read_checkpoint
 from hashshield.datasets import open_dataset
 from hashshield.errors import CheckpointError, UnknownNameError, UsageError
 from hashshield.metrics.retrieval import bits_of, hamming, map_floor, mean_average_precision, relevance
-from hashshield.models.hash_files import hash_files
+from hashshield.models.hashing import hash_files
 from hashshield.models.load import open_models
 from hashshield.training.recipe import DataSpec, LossWeights, ModelSpec, Recipe, TrainingStage, read_recipe
 from hashshield.training.trainer import Epoch, learning_rate_factor, train

@@ -58,6 +58,7 @@ def test_the_wheel_is_small_and_has_licence_notice_pages_and_completions(wheel: 
         "bash-completion/completions/hashshield": "hashshield.bash",
         "zsh/site-functions/_hashshield": "_hashshield",
         "fish/vendor_completions.d/hashshield.fish": "hashshield.fish",
+        "hashshield/hashshield.ps1": "hashshield.ps1",
     }.items():
         expected[f"share/{place}"] = (ROOT / "completions" / name).read_bytes()
     assert shared == expected

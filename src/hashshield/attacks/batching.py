@@ -13,14 +13,25 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MICRO_BATCH", "AdaptiveBatcher", "ByteSemaphore", "cpu_workers", "fitting", "step_bytes"]
+from hashshield.models.device import release_cache
+
+__all__ = [
+    "MICRO_BATCH",
+    "AdaptiveBatcher",
+    "ByteSemaphore",
+    "cpu_workers",
+    "fitting",
+    "on_processor",
+    "step_bytes",
+]
 
 MICRO_BATCH = 2
 """Photos a lane takes at once: a step of eight together is not quicker per photo on a processor core, and holds four
 times the activations (measured: 50 MB a photo, EfficientNet-Lite0)."""
 
-_USUAL = 8
-"""Photos at once on a processor, where more are not quicker per photo (measured: 28 ms a step alone, 18 at 8 or 16)."""
+_LEAST = 2
+"""Photos at once on a processor of one or two cores. More are hardly quicker (six photos on two busy cores, twice
+each: 29.5 s of processor time two at once, 28.2 eight at once), and an interruption loses, or waits for, as many."""
 _MOST = 64
 """Photos at once on any device; decoded photos wait in the memory of the host meanwhile."""
 _SHARE = 0.7
@@ -32,12 +43,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def fitting(free: int | None, each: int) -> int:
-    """Photos to search at once with `free` bytes (None: a processor's memory) when a step keeps `each` for one.
+def on_processor(cores: int) -> int:
+    """Photos to search at once on so many processor cores: one each, and at least two, one of which may be written."""
+    return min(max(cores, _LEAST), _MOST)
 
-    Never less than one: whether that fits is found out by trying, and `Room` halves what does not.
+
+def fitting(free: int, each: int) -> int:
+    """Photos to search at once on a device with `free` bytes when a step keeps `each` for one.
+
+    Never less than one: whether that fits is found out by trying, and `AdaptiveBatcher` halves what does not.
     """
-    return _USUAL if free is None else min(max(int(free * _SHARE) // (each * _OVER), 1), _MOST)
+    return min(max(int(free * _SHARE) // (each * _OVER), 1), _MOST)
 
 
 def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
@@ -51,10 +67,7 @@ def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
         return tensor
 
     image = torch.zeros(1, 3, side, side, device=device, requires_grad=True)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cuda", enabled=device.type == "cuda"),
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(image)
     return sum(tensor.untyped_storage().nbytes() for place, tensor in min_margin.items() if place not in weights)
 
@@ -99,12 +112,12 @@ class AdaptiveBatcher:
             micro_batch = items[len(results) : len(results) + self.size]
             try:
                 results += work(micro_batch)
+                continue
             except torch.OutOfMemoryError:
                 if len(micro_batch) == 1:
                     raise
                 self.size = len(micro_batch) // 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            release_cache()
         return results
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,8 @@ class HashedPhoto:
     """Secret randomness of this photo and network; see `photo_generator`."""
     other_view_bits: Sequence[Bits] = ()
     """Its bits in further views."""
+    apart_from: Sequence[Bits] = ()
+    """Codes that copies of it for other places were given."""
 
     @property
     def nearest(self) -> int | None:
@@ -93,7 +95,7 @@ class Away:
         """Draw a code far from the photo's own in every view, and from the anchor of its nearest class."""
         nearest = photo.nearest
         anchor = None if photo.anchors is None or nearest is None else photo.anchors[nearest]
-        return draw_away(photo.bits, anchor, photo.generator, photo.other_view_bits)
+        return draw_away(photo.bits, anchor, photo.generator, photo.other_view_bits, photo.apart_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +178,29 @@ def in_band(distance: int, bits: int) -> bool:
     return low <= distance <= high
 
 
-def photo_generator(key: bytes, sha256: str, purpose: str) -> np.random.Generator:
+def photo_generator(key: bytes, sha256: str, purpose: str, place_name: str | None = None) -> np.random.Generator:
     """Randomness of one photo: HMAC-SHA256 of its digest and a purpose under the installation's key.
 
-    A public seed would let anyone rerun the tool on a candidate photo and confirm it.
+    A public seed would let anyone rerun the tool on a candidate photo and confirm it. With a `place_name` the
+    copy for that place has randomness of its own.
     """
-    digest = hmac.new(key, f"{sha256}:{purpose}".encode(), hashlib.sha256).digest()
+    text = f"{sha256}:{purpose}" if place_name is None else f"{sha256}:{purpose}\0{place_name}"
+    digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
 
 
 def draw_away(
-    original_bits: Bits, anchor: Bits | None, generator: np.random.Generator, other_view_bits: Sequence[Bits] = ()
+    original_bits: Bits,
+    anchor: Bits | None,
+    generator: np.random.Generator,
+    other_view_bits: Sequence[Bits] = (),
+    apart_from: Sequence[Bits] = (),
 ) -> Bits:
     """Turn over a random half of the photo's own (K,) bits, in `away_band` of the anchor of its nearest class too.
 
-    `others` are the photo's bits in other views; of those the draw differs in half as well, give or take one.
+    `other_view_bits` are the photo's bits in other views, `apart_from` codes of its copies for other places; of all
+    those the draw differs in half as well, give or take one. For many copies chance does not find such a code: then
+    the best draw has pairs of its bits exchanged.
 
     Bits are never picked by how easily they flip: that is what an adaptive service guesses first. Exactly half leaves
     room on both sides of the band for what encoding changes. For code lengths and anchors where no draw fits the
@@ -198,19 +208,39 @@ def draw_away(
     """
     length = len(original_bits)
     low, high = away_band(length)
-    best, best_gap = original_bits, length + 1
+    halves = (*other_view_bits, *apart_from)
+
+    def gap_of(candidate: Bits) -> int:
+        gap = 0 if anchor is None else _outside(int(np.count_nonzero(candidate != anchor)), low, high)
+        return gap + sum(
+            _outside(int(np.count_nonzero(candidate != bits)), length // 2 - 1, length // 2 + 1) for bits in halves
+        )
+
+    best, best_gap = original_bits, length * (1 + len(halves)) + 1
     for _ in range(_MOST_DRAWS):
         candidate = original_bits.copy()
         candidate[generator.permutation(length)[: length // 2]] *= -1
-        gap = 0 if anchor is None else _outside(int(np.count_nonzero(candidate != anchor)), low, high)
-        gap += sum(
-            _outside(int(np.count_nonzero(candidate != bits)), length // 2 - 1, length // 2 + 1)
-            for bits in other_view_bits
-        )
+        gap = gap_of(candidate)
         if gap < best_gap:
             best, best_gap = candidate, gap
         if gap == 0:
             break
+    return best if best_gap == 0 or not apart_from else _exchanged(best, original_bits, gap_of, generator)
+
+
+def _exchanged(code: Bits, original_bits: Bits, gap_of: Callable[[Bits], int], generator: np.random.Generator) -> Bits:
+    """Exchange random pairs of a turned and a kept bit as long as the gap does not grow; stop where there is none."""
+    best, gap = code, gap_of(code)
+    for _ in range(_MOST_DRAWS):
+        turned = best != original_bits
+        if gap == 0 or turned.all() or not turned.any():
+            break
+        pair = [int(generator.choice(np.flatnonzero(turned))), int(generator.choice(np.flatnonzero(~turned)))]
+        candidate = best.copy()
+        candidate[pair] *= -1
+        found = gap_of(candidate)
+        if found <= gap:
+            best, gap = candidate, found
     return best
 
 

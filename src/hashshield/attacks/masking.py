@@ -15,7 +15,16 @@ from torch.nn.functional import pad as padded_with
 
 from hashshield.transforms.differentiable import blur
 
-__all__ = ["FINE_GRAIN", "SMOOTH_COLOUR", "PerceptualMask", "Spectrum", "perceptual_mask"]
+__all__ = [
+    "AS_IT_IS",
+    "COARSE_GRAIN",
+    "FINE_GRAIN",
+    "MIDDLE_GRAIN",
+    "PerceptualMask",
+    "Spectra",
+    "Spectrum",
+    "perceptual_mask",
+]
 
 _FLAT = 0.1
 """What a pixel without any contrast around it may change, as a share of one amid texture."""
@@ -42,13 +51,39 @@ class Spectrum(NamedTuple):
     colour: tuple[float, float]
 
 
-SMOOTH_COLOUR = Spectrum(luma=(1.0, 0.0), colour=(0.0, 0.4))
-"""For changes that are to outlast JPEG, which keeps colour at half the resolution: what is finer is lost."""
-FINE_GRAIN = {
-    True: Spectrum(luma=(1.0, -0.8), colour=(1.5, -0.75)),
-    False: Spectrum(luma=(1.0, -0.5), colour=(1.0, 0.5)),
-}
-"""For changes that need only be in the file, by whether its format is lossless (measured: ADR 011)."""
+class Spectra(NamedTuple):
+    """The spectrum of a photo's steps."""
+
+    lossless: Spectrum
+    """Where the file keeps every pixel."""
+    lossy: Spectrum
+    """Where it is encoded."""
+    enlarged: Spectrum | None = None
+    """Where the photo has more pixels than the grid, so that no grain is fine; None: as for others."""
+
+    def of(self, *, lossless: bool, enlarged: bool) -> Spectrum:
+        """Return the one for such a photo."""
+        if enlarged and self.enlarged is not None:
+            return self.enlarged
+        return self.lossless if lossless else self.lossy
+
+
+AS_IT_IS = Spectrum(luma=(1.0, 0.0), colour=(1.0, 0.0))
+FINE_GRAIN = Spectra(
+    lossless=Spectrum(luma=(1.0, -0.8), colour=(1.5, -0.75)), lossy=Spectrum(luma=(1.0, -0.5), colour=(1.0, 0.5))
+)
+"""For changes that need only be in the file (measured: ADR 011)."""
+MIDDLE_GRAIN = Spectra(
+    lossless=Spectrum(luma=(1.0, -0.8), colour=(1.0, 0.5)),
+    lossy=Spectrum(luma=(1.0, -0.8), colour=(1.0, 0.5)),
+    enlarged=Spectrum(luma=(1.0, -0.8), colour=(1.0, 0.0)),
+)
+"""For changes that are to outlast JPEG and resizing as far as they stay unseen (measured: ADR 014)."""
+
+
+_COARSER = Spectrum(luma=(1.0, -0.5), colour=(1.0, 0.0))
+COARSE_GRAIN = Spectra(lossless=_COARSER, lossy=_COARSER)
+"""For changes that are to move what networks of other kinds see too (measured: ADR 015)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +91,8 @@ class PerceptualMask:
     """How far a change goes unseen, by place, by colour and by how fine it is."""
 
     share: Tensor
-    """(1, h, w) in (0, 1]: what a place hides, as a share of full texture."""
-    spectrum: Spectrum = SMOOTH_COLOUR
+    """(1, h, w) in (0, 1]: what a place hides, as a share of full texture; of several photos (N, 1, h, w)."""
+    spectrum: Spectrum = AS_IT_IS
 
     def to(self, device: torch.device | str) -> PerceptualMask:
         """The same on another device."""
@@ -72,30 +107,30 @@ class PerceptualMask:
         return change * self.share
 
     def condition(self, gradient: Tensor) -> Tensor:
-        """Return a (C, h, w) gradient with luma and colour weighted by `spectrum`; one channel is luma.
+        """Return a (C, h, w) gradient, or several in (N, C, h, w), with luma and colour weighted by `spectrum`.
 
-        Colour is the plane orthogonal to the direction of luma.
+        Colour is the plane orthogonal to the direction of luma; one channel is luma.
         """
-        if len(gradient) == 1:
+        if gradient.shape[-3] == 1:
             return _weighted(gradient, self.spectrum.luma)
-        direction = _LIGHT.to(gradient)
-        luma = (direction * gradient).sum(0, keepdim=True)
+        direction = _LIGHT.to(gradient, non_blocking=True)
+        luma = (direction * gradient).sum(-3, keepdim=True)
         colour = gradient - direction * luma
         shaped: Tensor = direction * _weighted(luma, self.spectrum.luma) + _weighted(colour, self.spectrum.colour)
         return shaped
 
 
 def _weighted(planes: Tensor, weights: tuple[float, float]) -> Tensor:
-    """Weight (C, h, w) planes and their means."""
+    """Weight (..., C, h, w) planes and their means."""
     itself, mean = weights
     if not mean:
         return itself * planes
-    smooth: Tensor = mean * _smoothed(planes[None])[0]
+    smooth: Tensor = mean * _smoothed(planes.view(-1, *planes.shape[-3:])).view(planes.shape)
     return itself * planes + smooth if itself else smooth
 
 
 def perceptual_mask(
-    pixels: NDArray[np.uint8], height: int, width: int, spectrum: Spectrum = SMOOTH_COLOUR
+    pixels: NDArray[np.uint8], height: int, width: int, spectrum: Spectrum = AS_IT_IS
 ) -> PerceptualMask:
     """Return the mask of upright (H, W, 3) `pixels` on their (height, width) grid.
 

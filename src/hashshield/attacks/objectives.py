@@ -1,12 +1,15 @@
-"""Objectives: the code each network should give each photo, and the losses that measure the way to it.
+"""Objectives: the code each network should give each photo, the losses that measure the way, and what a step sees.
 
-Losses are pure and per photo: relaxed code (N, K) and wanted bits (N, K) in {-1, +1} -> (N,).
+Losses are pure and per photo: relaxed code (N, K) and wanted bits (N, K) in {-1, +1} -> (N,). What a step sees of each
+photo is read from the device all at once, because each reading waits until the device is done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,17 +23,21 @@ __all__ = [
     "BatchObjective",
     "LossTerm",
     "Objective",
+    "Observation",
+    "ViewObservation",
     "batch_objectives",
     "certainty_gap",
     "feature_similarity",
     "hag",
     "inner_product",
     "margin",
+    "observed",
     "predicted_flip",
     "relaxation_norm",
     "signs",
     "tanh_product",
 ]
+
 
 MIN_MARGIN = 0.05
 """Every margin, code x wanted bit, must be at least this for the goal to count as reached."""
@@ -82,14 +89,16 @@ def tanh_product(code: Tensor, wanted: Tensor, alpha: Tensor) -> Tensor:
 
 
 def hag(code: Tensor, wanted: Tensor, alpha: Tensor) -> Tensor:
-    """HAG's objective (Yang et al. 2020) towards `wanted`: (<tanh(alpha code), wanted> / m - 1)^2 over unmet bits.
+    """HAG's objective (Yang et al. 2020) towards `wanted`: (<tanh(alpha code), wanted> / m - 1)^2 plus a balance term.
 
-    Bits whose relaxed value is within 0.5 of the wanted one are masked out; m counts the others.
+    Bits whose relaxed value is within 0.5 of the wanted one are masked out; m counts the others. The balance term is
+    the squared mean over all K bits of the relaxed code with the masked ones at 0.
     """
     relaxed = torch.tanh(alpha[:, None] * code)
     unmet = ((relaxed - wanted).abs() > 0.5).to(code.dtype)
     count = unmet.sum(1).clamp_min(1.0)
-    return ((relaxed * wanted * unmet).sum(1) / count - 1).square() * (unmet.sum(1) > 0)
+    towards = ((relaxed * wanted * unmet).sum(1) / count - 1).square() * (unmet.sum(1) > 0)
+    return towards + (relaxed * unmet).mean(1).square()
 
 
 def feature_similarity(features: Tensor, original: Tensor) -> Tensor:
@@ -151,41 +160,77 @@ class BatchObjective:
     """(N,) weight of the certainty gap; 0 for aims that have nothing to hide."""
     allowed_misses: Tensor
     """(N,) bits that may miss the kept margin."""
-    margin_slack: float = MARGIN_SLACK
-    """How far beyond the kept margin the search aims."""
+    leaves: bool
+    """True if `leaving` is not all zeros; known without asking the device, as is the next."""
+    hides: bool
+    """True if `hiding` is not all zeros."""
+    aimed: Tensor
+    """(N,) margins that the search aims for, a little beyond those that are kept."""
+    undecided: Tensor
+    """(N,): the term where every value of the code is 0, which is the same at every step."""
+
+    def observe(self, codes: Codes, /) -> ViewObservation:
+        """Return what a step wants to know of the codes, with what its parts have in common computed once."""
+        term, missed = self._term(codes.code), self.missed_bits(codes)
+        return ViewObservation(
+            self._loss(term, missed == 0, codes), missed, self.leaked_bits(codes), term / self.undecided
+        )
 
     def loss(self, codes: Codes, /) -> Tensor:
         """(N,): the method's term, and where the aim wants that, feature cosine and certainty gap.
 
         The gap counts once every margin is kept: before that it would only hold bits back.
         """
-        loss = self.term(codes.code, self.bits, self.steps, self.min_margin + self.margin_slack)
-        if bool(self.leaving.any()):
-            loss = loss + self.leaving * feature_similarity(codes.features, self.features)
-        if bool(self.hiding.any()):
-            gap = certainty_gap(codes.code * self.bits, self.bits != self.original_bits)
-            loss = loss + self.hiding * self.reached(codes) * gap
-        return loss
+        return self._loss(self._term(codes.code), self.reached(codes), codes)
 
     def reached(self, codes: Codes, /) -> Tensor:
         """(N,) bool: every margin, but for those to spare, is at least the kept one."""
-        return (codes.code * self.bits < self.min_margin[:, None]).sum(1) <= self.allowed_misses
+        return self.missed_bits(codes) == 0
+
+    def missed_bits(self, codes: Codes, /) -> Tensor:
+        """(N,): margins below the kept one, beyond those that may be."""
+        return ((codes.code * self.bits < self.min_margin[:, None]).sum(1) - self.allowed_misses).clamp_min(0)
 
     def residual(self, codes: Codes, /) -> Tensor:
         """(N,): the method's term as a share of what it would be if every bit were undecided; 1 is no better."""
-        aimed = self.min_margin + self.margin_slack
-        undecided = self.term(torch.zeros_like(codes.code), self.bits, self.steps, aimed)
-        return self.term(codes.code, self.bits, self.steps, aimed) / undecided
+        return self._term(codes.code) / self.undecided
 
     def leaked_bits(self, codes: Codes, /) -> Tensor:
         """(N,): by how many bits turning the less certain half over leads nearer to the own code than chance does.
 
         Chance is half of the bits, not the band's lower end: the smallest change is found at the end it is held to.
         """
+        if not self.hides:
+            return torch.zeros_like(self.allowed_misses)
         length = self.bits.shape[1]
         distance = (predicted_flip(codes.code) != self.original_bits).sum(1)
         outside = (-(-length // 2) - distance).clamp_min(0) + (distance - away_band(length)[1]).clamp_min(0)
         return outside * (self.hiding != 0)
+
+    def _term(self, code: Tensor) -> Tensor:
+        return self.term(code, self.bits, self.steps, self.aimed)
+
+    def _loss(self, term: Tensor, reached: Tensor, codes: Codes) -> Tensor:
+        loss = term
+        if self.leaves:
+            loss = loss + self.leaving * feature_similarity(codes.features, self.features)
+        if self.hides:
+            gap = certainty_gap(codes.code * self.bits, self.bits != self.original_bits)
+            loss = loss + self.hiding * reached * gap
+        return loss
+
+
+class ViewObservation(NamedTuple):
+    """What one step sees of a batch through one network; see `BatchObjective`."""
+
+    loss: Tensor
+    """(N,)"""
+    missed_bits: Tensor
+    """(N,)"""
+    leaked_bits: Tensor
+    """(N,)"""
+    residual: Tensor
+    """(N,)"""
 
 
 def batch_objectives(
@@ -198,33 +243,50 @@ def batch_objectives(
     margin_slack: float = MARGIN_SLACK,
 ) -> BatchObjective:
     """Put the aims of a batch at one network together."""
+    together = _together(tuple(objectives), term, feature_weight, certainty_weight, margin_slack)
+    return BatchObjective(term=term, steps=steps, **together)
+
+
+@lru_cache(maxsize=32)
+def _together(
+    objectives: tuple[Objective, ...],
+    term: LossTerm,
+    feature_weight: float,
+    certainty_weight: float,
+    margin_slack: float,
+) -> dict[str, Any]:
+    """What of a batch's objective stays the same from step to step.
+
+    Kept, because it takes a dozen operators, some of which copy to the device.
+    """
     wanted = torch.stack([objective.wanted for objective in objectives])
     nothing = wanted.new_zeros(0)
+
+    def there(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=wanted.dtype).to(wanted.device, non_blocking=True)
+
     present = next(
         (objective.original_features for objective in objectives if objective.original_features is not None), nothing
     )
-    return BatchObjective(
-        wanted,
-        wanted.new_tensor([objective.min_margin for objective in objectives]),
-        term,
-        steps,
-        torch.stack(
-            [
-                present if objective.original_features is None else objective.original_features
-                for objective in objectives
-            ]
-        ),
-        wanted.new_tensor([0.0 if objective.original_features is None else feature_weight for objective in objectives]),
-        torch.stack(
-            [
-                objective.wanted if objective.original_bits is None else objective.original_bits
-                for objective in objectives
-            ]
-        ),
-        wanted.new_tensor([0.0 if objective.original_bits is None else certainty_weight for objective in objectives]),
-        wanted.new_tensor([objective.allowed_misses for objective in objectives]),
-        margin_slack,
-    )
+    leaving = [0.0 if objective.original_features is None else feature_weight for objective in objectives]
+    hiding = [0.0 if objective.original_bits is None else certainty_weight for objective in objectives]
+    features = [present if o.original_features is None else o.original_features for o in objectives]
+    min_margin = there([objective.min_margin for objective in objectives])
+    aimed = min_margin + margin_slack
+    original_bits = [o.wanted if o.original_bits is None else o.original_bits for o in objectives]
+    return {
+        "bits": wanted,
+        "min_margin": min_margin,
+        "aimed": aimed,
+        "undecided": term(torch.zeros_like(wanted), wanted, torch.zeros_like(min_margin).long(), aimed),
+        "features": torch.stack(features),
+        "leaving": there(leaving),
+        "original_bits": torch.stack(original_bits),
+        "hiding": there(hiding),
+        "allowed_misses": there([objective.allowed_misses for objective in objectives]),
+        "leaves": any(leaving),
+        "hides": any(hiding),
+    }
 
 
 def predicted_flip(code: Tensor) -> Tensor:
@@ -232,3 +294,42 @@ def predicted_flip(code: Tensor) -> Tensor:
     least = code.abs().argsort(1)[:, : code.shape[1] // 2]
     bits = signs(code)
     return bits.scatter(1, least, -bits.gather(1, least))
+
+
+class Observation(NamedTuple):
+    """What one look sees of one photo."""
+
+    loss: float
+    missed_bits: int
+    """Bits that miss their margin, beyond those that may, in all network views."""
+    leaked_bits: int
+    """Bits by which the codes give the original away; see `BatchObjective.leaked_bits`."""
+    residual: float
+    """The loss as a share of that of undecided bits, in the view where it is largest."""
+    as_it_is: bool = True
+    """It saw the photo without a transform."""
+    pending: Sequence[float] = ()
+    """The further numbers that were asked for."""
+
+
+def observed(
+    views: Sequence[ViewObservation], as_it_is: Sequence[bool], pending: Sequence[Sequence[Tensor]], *, exact: bool
+) -> tuple[Tensor, list[Observation]]:
+    """Return the (N,) losses, summed over network views, and what was seen of each photo.
+
+    `as_it_is` says of each photo whether it was seen without a transform. `pending` are further 0-dim tensors to read,
+    as many for each photo. What is not `exact` misses at least one bit.
+    """
+    loss, missed, leaked, residual = (torch.stack(each) for each in zip(*views, strict=True))
+    losses = loss.sum(0)
+    dtype = losses.dtype
+    columns = [losses.detach(), missed.sum(0).to(dtype), leaked.sum(0).to(dtype), residual.detach().amax(0)]
+    table = torch.stack(columns, 1)
+    if pending[0]:
+        further = torch.stack([number for numbers in pending for number in numbers]).to(dtype)
+        table = torch.cat([table, further.view(len(pending), -1)], 1)
+    rows: list[list[float]] = table.tolist()
+    return losses, [
+        Observation(loss, max(int(missed), 0 if exact else 1), int(leaked), residual, plain, further)
+        for plain, (loss, missed, leaked, residual, *further) in zip(as_it_is, rows, strict=True)
+    ]

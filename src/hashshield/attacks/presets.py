@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from hashshield.attacks.grid import SHORT_SIDE
-from hashshield.attacks.masking import FINE_GRAIN, SMOOTH_COLOUR, Spectrum
+from hashshield.attacks.masking import COARSE_GRAIN, FINE_GRAIN, MIDDLE_GRAIN, Spectra
 from hashshield.attacks.objectives import MIN_MARGIN
 from hashshield.errors import UnknownNameError
 from hashshield.transforms import CARD, SQUASH
-from hashshield.transforms.differentiable import CYCLE, input_diversity, sharing_transforms
-from hashshield.types import View
+from hashshield.transforms.differentiable import SHARING_TRANSFORMS, Transforms
 
 __all__ = ["PRESETS", "Margins", "Preset", "preset"]
 
@@ -47,18 +44,18 @@ class Preset:
     margins: Margins
     search: str
     """The row of `attacks.methods` that stands for `rnm`."""
-    transforms: Callable[[int, np.random.Generator, float], View] | None = None
-    """What is done to the photo before a look: from the look's number, a generator, photo pixels per grid pixel."""
-    required_hits: int = 1
-    """How often in a row a change must be seen to reach the goal, each time after another transform."""
+    transforms: Transforms | None = None
+    """What is done to the photo before a step; None: nothing, ever."""
     allowed_misses: int = 0
     """Bits that may miss the margin in a look, where the receipt forgives as many."""
     allowed_misses_in_band: int = 0
     """The same where the goal is a distance, not a code."""
-    spectra: Mapping[bool, Spectrum] | None = None
-    """How a change is hidden, by whether the format is lossless; see `attacks.masking`. None: it is not."""
+    spectra: Spectra | None = None
+    """How a change is hidden; see `attacks.masking`. None: it is not."""
     own_pixels: int = SHORT_SIDE
     """Pixels of the short side up to which a photo is searched at its own size; see `attacks.grid.make_grid`."""
+    max_visible: float = math.inf
+    """Highest visibility of a written photo that counts as protected, unless a ceiling was asked for."""
     sees_writing: bool = False
     """Whether the first try of a small lossy photo writes it at every step; lossless ones always do."""
 
@@ -73,25 +70,34 @@ PRESETS: dict[str, Preset] = {
             search="rnm-masked",
             spectra=FINE_GRAIN,
             own_pixels=512,
+            max_visible=0.9,
             sees_writing=True,
         ),
         Preset(
             "balanced",
             (CARD, SQUASH),
             Margins({True: 0.02, False: MIN_MARGIN}, (0.02, MIN_MARGIN, 0.1), (0.1, 0.2)),
-            search="rnm-robust",
-            transforms=sharing_transforms,
-            required_hits=CYCLE,
+            search="rnm-features",
+            transforms=SHARING_TRANSFORMS,
             allowed_misses=1,
             allowed_misses_in_band=2,
-            spectra=dict.fromkeys((True, False), SMOOTH_COLOUR),
+            spectra=MIDDLE_GRAIN,
+            own_pixels=512,
+            max_visible=1.6,
+            sees_writing=True,
         ),
         Preset(
             "strong",
             (CARD, SQUASH),
             Margins({True: MIN_MARGIN, False: 0.1}, (MIN_MARGIN, 0.1, 0.2), (0.2, 0.5)),
             search="rnm-transfer",
-            transforms=input_diversity,
+            transforms=SHARING_TRANSFORMS,
+            allowed_misses=1,
+            allowed_misses_in_band=2,
+            spectra=COARSE_GRAIN,
+            own_pixels=512,
+            max_visible=2.0,
+            sees_writing=True,
         ),
     )
 }

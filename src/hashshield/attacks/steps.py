@@ -1,31 +1,40 @@
 """Steps: how a change moves along its gradient, and the rules that make a step for each photo.
 
 A step is one object per photo and holds what it remembers. Sizes are Euclidean lengths (or, for sign steps, per pixel)
-in [0, 1] units. Gradients point uphill; every step moves down.
+in [0, 1] units. Gradients point uphill; every step moves down. Changes of several photos lie in one tensor, a `Stack`,
+so that an operator is launched once for all of them: a GPU takes as long for one small tensor as for many. On a
+processor small tensors stay in its cache, and each photo is a stack of its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = [
     "Adam",
     "AdamRule",
-    "BallRule",
-    "BallStep",
     "GradientRule",
+    "HeavyBall",
+    "HeavyBallRule",
     "L2Momentum",
     "Momentum",
     "MomentumRule",
     "NormalisedRule",
+    "NormalisedSpace",
+    "NormalisedSpaceRule",
     "Schedule",
     "Scheduled",
     "SignMomentumRule",
+    "Stack",
+    "Step",
     "constant",
     "cosine",
     "decaying",
@@ -34,14 +43,55 @@ __all__ = [
     "sign",
 ]
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """How (C, h, w) tensors of N photos lie in (N, C, H, W) ones: at the top left, their edges repeated to the end."""
+
+    sizes: Sequence[torch.Size]
+    """(h, w) of each photo."""
+    inner: Tensor | None
+    """(N, 1, H, W): 1 within the photo, 0 beyond; None where all have one size."""
+
+    @classmethod
+    def of(cls, photos: Sequence[Tensor]) -> Stack:
+        """Return the stack of photos with the sizes of these (C, h, w) tensors."""
+        sizes = [photo.shape[-2:] for photo in photos]
+        if len(set(sizes)) == 1:
+            return cls(sizes, None)
+        device, dtype = photos[0].device, photos[0].dtype
+        lasts = torch.tensor(sizes).to(device, non_blocking=True)
+        rows, columns = (
+            torch.arange(max(size[axis] for size in sizes), device=device) < lasts[:, axis, None] for axis in (0, 1)
+        )
+        return cls(sizes, (rows[:, None, :, None] & columns[:, None, None, :]).to(dtype))
+
+    def put(self, *kinds: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return each kind of tensor, of which there is a (C, h, w) one of every photo, as (N, C, H, W)."""
+        if len(self.sizes) == 1:
+            return [photos[0][None] for photos in kinds]
+        if self.inner is None:
+            return [torch.stack(list(photos)) for photos in kinds]
+        height, width = self.inner.shape[-2:]
+        joined = kinds[0] if len(kinds) == 1 else [torch.cat(of_photo) for of_photo in zip(*kinds, strict=True)]
+        wide = [pad(photo, (0, width - photo.shape[2], 0, height - photo.shape[1]), "replicate") for photo in joined]
+        return torch.split(torch.stack(wide), [len(photos[0]) for photos in kinds], dim=1)
+
+    def within(self, stacked: Tensor) -> Tensor:
+        """Return an (N, C, H, W) tensor with nothing but zeros beyond the photos."""
+        return stacked if self.inner is None else stacked * self.inner
+
+    def take(self, stacked: Tensor) -> list[Tensor]:
+        """Return the photos' (C, h, w) parts of an (N, C, H, W) tensor, without copying."""
+        return [part[:, :height, :width] for part, (height, width) in zip(stacked, self.sizes, strict=True)]
+
+
 Schedule = Callable[[int], float]
 """Step number, from 0 -> factor of the step's size."""
 
 _TINY = 1e-12
-_LEAST_DAMPING = 0.02
-"""Of `BallStep`: on a rough loss long moves lead nowhere (measured on a network of random weights)."""
-_FILLED = 0.8
-"""Share of its radius that a change must have for the ball to grow."""
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of red, green and blue over ImageNet, in [0, 1] units."""
 
 
 def constant(_t: int) -> float:
@@ -59,8 +109,56 @@ def decaying(rate: float, least: float, size: float = 1.0) -> Schedule:
     return lambda t: size * max(least, float(rate**t))
 
 
+class Step(ABC):
+    """One photo's way of moving; what it is told of a look may change how it moves next."""
+
+    @abstractmethod
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return the moved (C, h, w) `delta`, in [0, 1] units. `grad` points uphill."""
+
+    @property
+    def kind(self) -> Hashable:
+        """What steps have in common that move a stack of photos together; None: each moves alone."""
+        return None
+
+    @staticmethod
+    def together(steps: Sequence[Any], batch: Stack, delta: Tensor, grad: Tensor) -> Tensor:
+        """Return (N, C, H, W) changes moved by as many steps, all of one kind; they are zero beyond the photos."""
+        del batch
+        return torch.stack([step(*each) for step, *each in zip(steps, delta, grad, strict=True)])
+
+    def starting_from(self, _length: float, /) -> Step:
+        """Return the step of a search that goes on from a change of that length."""
+        return self
+
+    def met(self, _length: float, /) -> Step:
+        """Return the next step after a look that met the goal, whose change shrank to that length."""
+        return self
+
+    def missed(self, *, far: bool, promised: bool, overshot: bool) -> Step:
+        """Return the next step after a look that missed the goal.
+
+        `far`: it was no nearer than undecided bits are. `promised`: it was a look in which the goal must be met, not
+        one of those that are prepared for. `overshot`: the look of its kind before was nearer.
+        """
+        del far, promised, overshot
+        return self
+
+    def unread(self) -> Tensor | None:
+        """Return a 0-dim tensor that has to be read before the next step, to be read together with others."""
+        return None
+
+    def read(self, _value: float, /) -> Step:
+        """Return the step after `unread` was read."""
+        return self
+
+    def next_round(self, fresh: Step, /) -> Step:
+        """Return the step of a search that takes all its steps once more, given a `fresh` one."""
+        return fresh
+
+
 @dataclass
-class Scheduled:
+class Scheduled(Step):
     """Move by a scheduled size along a direction that depends on the gradient alone."""
 
     direction: Callable[[Tensor], Tensor]
@@ -91,7 +189,7 @@ def sign(size: float, schedule: Schedule = constant) -> Scheduled:
 
 
 @dataclass
-class Momentum:
+class Momentum(Step):
     """Sign step along an accumulated, L1-normalised gradient (MI-FGSM, Dong et al. 2018)."""
 
     size: float
@@ -106,7 +204,45 @@ class Momentum:
 
 
 @dataclass
-class L2Momentum:
+class HeavyBall(Step):
+    """Gradient descent with momentum, as `torch.optim.SGD` defines it (Polyak 1964)."""
+
+    size: float
+    decay: float
+    velocity: Tensor | None = None
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return delta - size * v, v = decay * v + grad."""
+        self.velocity = grad if self.velocity is None else self.decay * self.velocity + grad
+        return delta - self.size * self.velocity
+
+
+@dataclass
+class NormalisedSpace(Step):
+    """Step of a fixed Euclidean length, and a bound per pixel, both in ImageNet-normalised units (DHTA's code).
+
+    A network that takes (image - mean) / std sees a change of `std` as 1, so `bound` allows bound * std in [0, 1]
+    units: at 0.032 less than two of 255 levels.
+    """
+
+    size: float
+    bound: float
+    std: Tensor | None = None
+    """(3, 1, 1), kept where the change is, so that no step waits for a copy to the device."""
+
+    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
+        """Return (3, h, w) delta - size * std * n, clamped to bound * std; n is the unit normalised-space gradient."""
+        if self.std is None:
+            self.std = torch.tensor(_IMAGENET_STD, dtype=delta.dtype).to(delta.device, non_blocking=True)[:, None, None]
+        std = self.std
+        normalised = std * grad
+        moved = delta - self.size * std * normalised / normalised.norm().clamp_min(_TINY)
+        within: Tensor = moved.clamp(-self.bound * std, self.bound * std)
+        return within
+
+
+@dataclass
+class L2Momentum(Step):
     """Step of a scheduled Euclidean length along accumulated, L2-normalised gradients (MI-FGM, Dong et al. 2018)."""
 
     size: float
@@ -127,54 +263,7 @@ class L2Momentum:
 
 
 @dataclass
-class BallStep:
-    """Conjugate gradients within a ball that the search widens while it misses (Polak and Ribière 1969; FMN).
-
-    The gradient of the squared margins is close to linear in a small change, so conjugate directions reach the goal in
-    fewer steps than momentum does (measured: ADR 011).
-    """
-
-    radius: float
-    """Longest change now, as a Euclidean length."""
-    size: Schedule
-    """Length of each move, as a share of the radius."""
-    t: int = 0
-    damping: float = 1.0
-    """Factor on the length of moves, for moves that overshoot."""
-    filled: float = 0.0
-    """Length of the last change, as a share of the radius."""
-    direction: Tensor | None = None
-    gradient: Tensor | None = None
-
-    def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return delta moved along the conjugate direction, and shortened to the radius."""
-        direction = grad
-        if self.direction is not None and self.gradient is not None:
-            turned = (grad * (grad - self.gradient)).sum() / self.gradient.square().sum().clamp_min(_TINY**2)
-            direction = grad + turned.clamp(0, 1) * self.direction
-        self.direction, self.gradient = direction, grad
-        length = self.damping * self.radius * self.size(self.t)
-        self.t += 1
-        moved = delta - length * direction / direction.norm().clamp_min(_TINY)
-        shortened: Tensor = moved * (self.radius / moved.norm().clamp_min(self.radius))
-        self.filled = float(shortened.norm()) / self.radius
-        return shortened
-
-    def widened(self, factor: float, *, overshot: bool) -> BallStep:
-        """Return the same with a longer radius where moves fill the ball, and shorter moves if the last one overshot.
-
-        Moves that did not overshoot grow to their full length again.
-        """
-        damping = max(self.damping * 0.7, _LEAST_DAMPING) if overshot else min(self.damping * 1.15, 1.0)
-        return replace(self, radius=self.radius * (factor if self.filled > _FILLED else 1.0), damping=damping)
-
-    def around(self, delta: Tensor) -> BallStep:
-        """Return the same with the length of `delta` as its radius."""
-        return replace(self, radius=float(delta.norm()))
-
-
-@dataclass
-class Adam:
+class Adam(Step):
     """Adam (Kingma and Ba 2015) on the change."""
 
     size: float
@@ -205,6 +294,30 @@ class GradientRule:
     def __call__(self, _total: int, _scale: float, /) -> Scheduled:
         """Make the step of one photo."""
         return raw(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class HeavyBallRule:
+    """Gradient descent with momentum."""
+
+    size: float
+    decay: float
+
+    def __call__(self, _total: int, _scale: float, /) -> HeavyBall:
+        """Make the step of one photo."""
+        return HeavyBall(self.size, self.decay)
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedSpaceRule:
+    """Steps and bound in ImageNet-normalised units."""
+
+    size: float
+    bound: float
+
+    def __call__(self, _total: int, _scale: float, /) -> NormalisedSpace:
+        """Make the step of one photo."""
+        return NormalisedSpace(self.size, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,24 +353,6 @@ class MomentumRule:
         """Make the step of one photo."""
         schedule = cosine(total) if self.rate is None else decaying(self.rate, self.least)
         return L2Momentum(self.size * scale, self.decay, schedule)
-
-
-@dataclass(frozen=True, slots=True)
-class BallRule:
-    """Conjugate gradients within a ball; see `BallStep`. Lengths grow with the photo's scale."""
-
-    radius: float
-    """Of the first ball."""
-    first: float
-    """Length of the first move, as a share of the radius."""
-    rate: float
-    """Factor by which each move's share is smaller than the last."""
-    least: float
-    """Share of the radius below which no move falls."""
-
-    def __call__(self, _total: int, scale: float, /) -> BallStep:
-        """Make the step of one photo."""
-        return BallStep(self.radius * scale, decaying(self.rate, self.least / self.first, self.first))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,6 @@ are shown on a terminal. `hashshield.cli.bench` makes the commands.
 - `speed`, `scaling`: time and memory.
 
 They share `experiment` (networks, dataset and attacked queries), `searches` (trials: photos changed by a method),
-`evaluation` (retrieval scores), `defences` and `distortions` (what services and people do to photos), `results` (cached
-trials and result files), `environment` (what a figure was measured with) and `plots`.
+`evaluation` (retrieval scores), `distortions` (what people and services do to photos), `results` (cached trials, result
+files, and what they were measured with) and `plots`.
 """

@@ -16,8 +16,7 @@ import torch
 
 from hashshield.arrays import Distances, Features, Pixels, RelaxedCodes
 from hashshield.bench.config import AdaptiveConfig, BenchConfig
-from hashshield.bench.defences import INPUT_DEFENCES, MODEL_DEFENCES, detection_auc, fine_tuned
-from hashshield.bench.distortions import amplified
+from hashshield.bench.distortions import INPUT_DEFENCES, MODEL_DEFENCES, amplified, detection_auc, fine_tuned
 from hashshield.bench.evaluation import (
     QUERY_MODES,
     RetrievalEvaluator,
@@ -26,18 +25,22 @@ from hashshield.bench.evaluation import (
     features_of,
     image_quality,
     pixels_of,
+    with_interval,
 )
 from hashshield.bench.experiment import Experiment, anchor_codes, database_features, open_experiment
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
 from hashshield.errors import UsageError
-from hashshield.metrics.retrieval import bits_of, hamming, map_floor, mean_average_precision
+from hashshield.metrics.retrieval import average_precision, bits_of, hamming, map_floor
 from hashshield.types import Progress
 
 __all__ = ["COLUMNS", "SHARES", "run_adaptive"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "adaptive": (*("bits", "goal", "against", "photos", "map", "map_random", "map_ceiling", "auc", "median_psnr_db"),),
+    "adaptive": (
+        *("bits", "goal", "against", "photos", "map", "map_low", "map_high", "map_random", "map_reference", "auc"),
+        "median_psnr_db",
+    ),
 }
 
 SHARES = (0.0, 0.01, 0.1, 0.5)
@@ -48,13 +51,13 @@ _INDEX_PHOTOS = 2000
 
 def run_adaptive(config: AdaptiveConfig, progress: Progress) -> list[dict[str, Any]]:
     """Return a row per code length, goal and defence. Raise UsageError, CheckpointError, GoalError."""
-    experiment = open_experiment(config, progress)
+    experiment = open_experiment(config, progress, goals=config.goals)
     services = [_other_network(experiment, config, name, progress) for name in config.services]
     count = len(experiment.picked)
     progress.start(count * len(config.goals) * len(experiment.lengths))
     features = database_features(experiment, progress)
     settings = {"services": list(config.services), "psnr": config.psnr, "kept": _INDEX_PHOTOS}
-    with experiment.recording("adaptive", tau=config.tau, **settings) as result:
+    with experiment.recording("adaptive", searches=["invisible"], tau=config.tau, **settings) as result:
         for length in experiment.lengths:
             service = _Service(experiment, length, services, features)
             base = {**service.base("none", count)}
@@ -103,7 +106,7 @@ class _Service:
         self.bounds = {
             "map_random": round(floor.random, 4),
             "map_lowest": round(floor.lowest, 4),
-            "map_ceiling": self.evaluator.map_of_bits(anchor_codes(experiment, length)),
+            "map_reference": self.evaluator.map_of_bits(anchor_codes(experiment, length)),
         }
         self.clean_features = features_of(self.opened, experiment.photos)
         self.clean_nearest = self._nearest(codes_of(self.opened, experiment.photos))
@@ -116,16 +119,16 @@ class _Service:
         """Yield a row per defence: `map`, or `auc` for detection."""
         codes = codes_of(self.opened, photos)
         for name in QUERY_MODES:
-            yield {"against": name, "map": self.evaluator.map(codes, mode=name)}
+            yield {"against": name, **self.evaluator.interval(codes, mode=name)}
         features = features_of(self.opened, photos)
-        by_features = mean_average_precision(-cosine(features, self.features), self.evaluator.relevant)
-        yield {"against": "features", "map": round(by_features, 4)}
+        by_features = average_precision(-cosine(features, self.features), self.evaluator.relevant)
+        yield {"against": "features", **with_interval("map", by_features, seed=self.experiment.seed)}
         for name, change in INPUT_DEFENCES.items():
-            yield {"against": name, "map": self.evaluator.map(codes_of(self.opened, photos, change))}
+            yield {"against": name, **self.evaluator.interval(codes_of(self.opened, photos, change))}
         with torch.inference_mode():
             for name, hashed in MODEL_DEFENCES.items():
                 rows = [hashed(self.opened, pixels).float().cpu().numpy() for pixels in photos]
-                yield {"against": name, "map": self.evaluator.map(np.stack(rows))}
+                yield {"against": name, **self.evaluator.interval(np.stack(rows))}
         yield from self._other_network_rows(photos, codes)
         yield {"against": "detection", "auc": round(detection_auc(self.clean_nearest, self._nearest(codes)), 4)}
         yield from self._fine_tuned_rows(features)
@@ -137,12 +140,10 @@ class _Service:
             length = other.lengths[-1]
             other_codes = codes_of(other.model(length), photos)
             evaluator = RetrievalEvaluator(other, length, self.labels)
-            yield {"against": f"network {other.name}", "map": evaluator.map(other_codes)}
+            yield {"against": f"network {other.name}", **evaluator.interval(other_codes)}
             both = distances + hamming(bits_of(other_codes), evaluator.database) / length
-            yield {
-                "against": f"with {other.name}",
-                "map": round(mean_average_precision(both, self.evaluator.relevant), 4),
-            }
+            scores = average_precision(both, self.evaluator.relevant)
+            yield {"against": f"with {other.name}", **with_interval("map", scores, seed=self.experiment.seed)}
 
     def _fine_tuned_rows(self, features: Features) -> Iterator[dict[str, Any]]:
         """Test one half of the photos with a code layer that learnt from a share of all, taken from the other half."""
@@ -161,7 +162,7 @@ class _Service:
                 "against": f"fine-tuned on {share:.0%}",
                 "pairs": len(protected),
                 "photos": half,
-                "map": evaluator.map(codes),
+                **evaluator.interval(codes),
             }
 
     def _nearest(self, codes: RelaxedCodes) -> Distances:

@@ -15,6 +15,8 @@ __all__ = [
     "BaselineConfig",
     "BenchConfig",
     "ConvergenceConfig",
+    "CopiesConfig",
+    "DeviceConfig",
     "GoalsConfig",
     "HeatmapConfig",
     "MapConfig",
@@ -26,6 +28,7 @@ __all__ = [
     "TauConfig",
     "TraditionalConfig",
     "TransferConfig",
+    "VisibleConfig",
 ]
 
 TAU = 0.032
@@ -64,11 +67,9 @@ class BenchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineConfig(BenchConfig):
-    """Options of the benches that compare with published methods."""
+class LimitConfig(BenchConfig):
+    """Options of the benches that run published methods."""
 
-    baseline_queries: int = 8
-    """Number of queries for the published methods, which take many more steps."""
     limit: int = PAPER_STEPS
     """Most gradient steps of any method."""
     anchor: int = ANCHOR_PHOTOS
@@ -76,7 +77,15 @@ class BaselineConfig(BenchConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TauConfig(BaselineConfig):
+class BaselineConfig(LimitConfig):
+    """Options of the benches that compare `protect` with published methods."""
+
+    presets: tuple[str, ...] = ("invisible", "balanced")
+    """Presets of `protect` that get rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TauConfig(LimitConfig):
     """Options of `bench tau`, which takes several bounds in place of one."""
 
     taus: tuple[float, ...] = (0.01, 0.02, 0.03, 0.04, 0.05)
@@ -84,18 +93,12 @@ class TauConfig(BaselineConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvergenceConfig(BenchConfig):
+class ConvergenceConfig(LimitConfig):
     """Options of `bench convergence`."""
-
-    queries: int = 8
-    limit: int = PAPER_STEPS
-    """Most gradient steps of any method."""
-    anchor: int = ANCHOR_PHOTOS
-    """Photos of a label set whose component vote is its anchor code."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraditionalConfig(BenchConfig):
+class TraditionalConfig(LimitConfig):
     """Options of `bench traditional`, which takes several bounds in place of one."""
 
     taus: tuple[float, ...] = (0.01, 0.02, 0.03, 0.04)
@@ -105,8 +108,6 @@ class TraditionalConfig(BenchConfig):
 @dataclass(frozen=True, kw_only=True)
 class HeatmapConfig(BenchConfig):
     """Options of `bench heatmap`."""
-
-    queries: int = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,35 @@ class TransferConfig(BenchConfig):
     presets: tuple[str, ...] = ()
     """Empty: all presets."""
     goals: tuple[GoalKind, ...] = ("away", "opposite")
+    hold_out: str = "lineage"
+    """What is left out of a search at a time: a `lineage`, or a single `network`, whose kin is then searched on."""
+    judges: tuple[str, ...] = ()
+    """Networks that only judge, as `WORD` or `WORD=FILE`; see `bench.judge_networks`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopiesConfig:
+    """Options of `bench copies`."""
+
+    models: tuple[str, ...]
+    """Networks to compare; the first, whose card names dataset and split, finds copies."""
+    data: Path
+    """Folder of the dataset in its official layout."""
+    detector: Path | None = None
+    """ONNX file of a foreign copy detector, which is measured and nothing else; None for none."""
+    output: Path = Path("benchmarks")
+    """Folder that gets `results/`, and `runs/` with what each judge said of the photos."""
+    photos: int = 300
+    """Held-out photos to edit."""
+    distractors: int = 3000
+    """Held-out photos to tell them apart from."""
+    seed: int = 0
+    device: str = "auto"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of all networks that must be on this machine."""
+        return self.models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +243,29 @@ class SurvivalConfig(_OneNetwork):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VisibleConfig(_OneNetwork):
+    """Options of `bench visible`."""
+
+    photos: Path
+    """Folder of photos, which are only read."""
+    names: Path | None = None
+    """Text file with the names of the photos to take, one a line; None: all."""
+    presets: tuple[str, ...] = ()
+    """Empty: all presets."""
+    goal: GoalSpec = field(default_factory=GoalSpec)
+    png: bool = False
+    """True to protect PNG copies whatever the format."""
+    count: int | None = None
+    """Most photos to protect, taken evenly from all; None: every photo."""
+    output: Path = Path("benchmarks")
+    """Folder that gets `results/` and `plots/`."""
+    steps: int | None = None
+    """Gradient steps per photo; None: the method's own number."""
+    seed: int = 0
+    tau: float = TAU
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedConfig(_OneNetwork):
     """Options of `bench speed`."""
 
@@ -221,6 +274,22 @@ class SpeedConfig(_OneNetwork):
     batch_size: int = 8
     rounds: int = 5
     """Number of alternating measurements of the loop and of the bare gradient step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig(_OneNetwork):
+    """Options of `bench device`."""
+
+    photos: Path
+    """Folder of photos, which are only read."""
+    preset: str = "balanced"
+    """Preset of the search that is timed."""
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    """Photos searched at once."""
+    count: int = 32
+    """Most photos to hash, and to protect in the run from end to end."""
+    steps: int | None = None
+    """Gradient steps per photo and try in that run; None: the method's own number."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Retrieval scores of codes, and the image quality of changed photos."""
+"""Retrieval scores of codes, whether originals are still found, and the image quality of changed photos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hashshield.arrays import Bits, Distances, Features, Indices, Labels, Pixels, RelaxedCodes, Relevance
+from hashshield.arrays import Bits, Distances, Features, Indices, Labels, Pixels, RelaxedCodes, Relevance, Scores
 from hashshield.attacks.objectives import predicted_flip
 from hashshield.bench.experiment import Experiment
 from hashshield.bench.results import Trial
@@ -37,9 +37,12 @@ __all__ = [
     "codes_of",
     "cosine",
     "features_of",
+    "found_scores",
     "image_quality",
     "pixels_of",
     "target_distances",
+    "unrelated_threshold",
+    "with_interval",
 ]
 
 _BATCH = 32
@@ -97,6 +100,11 @@ class RetrievalEvaluator:
         """Return the MAP over the whole database in one of QUERY_MODES, rounded to four places."""
         return round(mean_average_precision(QUERY_MODES[mode](codes, self.database), self.relevant), 4)
 
+    def interval(self, codes: RelaxedCodes, *, mode: str = "symmetric") -> dict[str, float]:
+        """Return `map`, in one of QUERY_MODES, with `map_low` and `map_high`; see `with_interval`."""
+        scores = average_precision(QUERY_MODES[mode](codes, self.database), self.relevant)
+        return with_interval("map", scores, seed=self.experiment.seed)
+
     def map_of_bits(self, bits: Bits) -> float:
         """Return the MAP of (n, K) bits in {-1, +1}."""
         return self.map(bits.astype(np.float32))
@@ -112,12 +120,9 @@ class RetrievalEvaluator:
         which look for the changed photos in the database.
         """
         scores = average_precision(hamming(bits_of(codes), self.database), self.relevant)
-        low, high = bootstrap_interval(scores, np.random.default_rng(self.experiment.seed))
         floor = map_floor(self.relevant)
         return {
-            "map": round(float(scores.mean()), 4),
-            "map_low": round(low, 4),
-            "map_high": round(high, 4),
+            **with_interval("map", scores, seed=self.experiment.seed),
             "map_random": round(floor.random, 4),
             "map_lowest": round(floor.lowest, 4),
             "map_balanced": round(class_balanced(scores, self.labels), 4),
@@ -169,6 +174,18 @@ class RetrievalEvaluator:
             f"map_{name}_random": round(floor.random, 4),
             f"map_{name}_lowest": round(floor.lowest, 4),
         }
+
+
+def with_interval(name: str, values: Scores, *, seed: int) -> dict[str, float]:
+    """Return the mean of (n,) values of as many photos as `name`, with the 95% interval of a bootstrap over the photos
+    as `name_low` and `name_high`, all rounded to four places.
+    """
+    low, high = bootstrap_interval(values, np.random.default_rng(seed))
+    return {
+        name: round(float(values.mean()), 4),
+        f"{name}_low": round(low, 4),
+        f"{name}_high": round(high, 4),
+    }
 
 
 def codes_of(
@@ -232,3 +249,43 @@ def target_distances(codes: RelaxedCodes, wanted: Bits) -> dict[str, Any]:
         "mean_distance_to_target": round(float(distances.mean()), 3),
         "share_at_target": round(float((distances == 0).mean()), 4),
     }
+
+
+_UNRELATED = 0.001
+"""Share of unrelated pairs that a threshold lets pass."""
+
+
+def unrelated_threshold(distances: NDArray[np.float64], relevant: Relevance) -> float:
+    """Return the largest distance up to which at most 0.1% of unrelated pairs lie.
+
+    Minus infinity where more pairs than that have the smallest. `distances` are (n, N) from originals to the database,
+    `relevant` says which pairs share a label.
+    """
+    values, counts = np.unique(distances[~relevant], return_counts=True)
+    passed = np.cumsum(counts) <= _UNRELATED * counts.sum()
+    return float(values[passed][-1]) if passed.any() else -np.inf
+
+
+def found_scores(
+    distances: NDArray[np.float64],
+    to_original: NDArray[np.float64],
+    relevant: Relevance,
+    threshold: float,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what searches with n changed photos find, with 95% intervals by bootstrap over the photos.
+
+    `distances` are (n, N) to the database, `to_original` (n,) to their originals. `map` is over the database; `first`
+    the share of photos whose original, were it there, would be found first, ties counted so; `above_threshold` the
+    share of pairs of changed photo and original that `unrelated_threshold` takes for one.
+    """
+    scores = {
+        "map": average_precision(distances, relevant),
+        "first": (to_original <= distances.min(axis=1)).astype(np.float64),
+        "above_threshold": (to_original <= threshold).astype(np.float64),
+    }
+    row: dict[str, Any] = {}
+    for name, values in scores.items():
+        row |= with_interval(name, values, seed=seed)
+    return row

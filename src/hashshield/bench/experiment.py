@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +22,13 @@ from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import bits_of, relevance
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import displayed_rgb, feature_files, hash_files
+from hashshield.models.hashing import displayed_rgb, feature_files, hash_files
 from hashshield.models.load import OpenModel, open_checkpoint, open_models
+from hashshield.pipeline.targets import refuse_foreign
 from hashshield.types import Progress
 
 __all__ = [
+    "GIVEN_CODES",
     "CodeSet",
     "Experiment",
     "Targets",
@@ -39,6 +41,8 @@ __all__ = [
     "open_protocol",
 ]
 
+GIVEN_CODES = "searches for given codes"
+"""Asks more of a network than `away`, which is all that most networks from elsewhere may serve."""
 _BATCH = 32
 
 
@@ -110,9 +114,11 @@ class Experiment:
         """Return the file of a row of `queries`."""
         return self.files.root / self.files.paths[int(self.split.queries[row])]
 
-    def recording(self, bench: str, **settings: Any) -> AbstractContextManager[BenchResult]:
-        """Write the result file of a bench once the block has ended; see `results.recording`."""
-        return recording(bench, self.name, self.config.output, self._environment(**settings))
+    def recording(
+        self, bench: str, *, searches: Iterable[str] = (), **settings: Any
+    ) -> AbstractContextManager[BenchResult]:
+        """Write the result file of a bench once the block has ended; see `results.recording` and `environment`."""
+        return recording(bench, self.name, self.config.output, self._environment(searches=searches, **settings))
 
     def _environment(self, **settings: Any) -> dict[str, Any]:
         card = self.models[0].card
@@ -129,21 +135,25 @@ class Experiment:
             rnm_steps=self.config.steps,
             relevance="the same class" if bool((self.files.labels.sum(1) == 1).all()) else "at least one shared label",
             ranking="average precision over the full ranking (N is the size of the gallery)",
-            ties="equal distances keep the order of the gallery",
+            ties="the expected average precision over all orders of equal distances",
             unseen_gallery="the other queries of the split, which were not trained on",
             index="unchanged queries look for the changed photos of their kind; other photos of it are left out",
             **settings,
         )
 
 
-def open_experiment(config: BenchConfig, progress: Progress) -> Experiment:
-    """Open the networks and the dataset and hash all of it, unless an earlier bench has. Raise UsageError,
-    CheckpointError.
+def open_experiment(config: BenchConfig, progress: Progress, *, goals: Sequence[str] = ()) -> Experiment:
+    """Open the networks and the dataset and hash all of it, unless an earlier bench has.
+
+    `goals` are those that will be searched for, by kind or as `GIVEN_CODES`. Raise UsageError, CheckpointError, and
+    GoalError for a network that may not serve one.
     """
     keep_freed_memory()
     names = lengths_of(config.models)
     sha256 = digest_of(resolve(names[0]).path)
     models = tuple(sorted(open_models(names, device=choose_device(config.device)), key=lambda model: model.bits))
+    for goal in goals:
+        refuse_foreign(models, goal)
     files, split = open_protocol(models[0], config.data)
     cache = TrialCache(config.output / "runs")
     queries, database = (_code_set(models, sha256, files, r, cache, progress) for r in (split.queries, split.database))
@@ -285,27 +295,28 @@ def _code_set(
     cache: TrialCache,
     progress: Progress,
 ) -> CodeSet:
+    """Hash these rows at every length that was not hashed before; each length has a table of its own."""
     paths = [files.root / files.paths[i] for i in rows]
-    settings = {
-        "codes": sha256,
-        "lengths": [model.bits for model in models],
-        "files": [[files.paths[i], _size(path)] for i, path in zip(rows, paths, strict=True)],
-        "device": str(models[0].device.type),
-    }
-    table = cache.table(settings)
-    if table is None:
+    listed = [[files.paths[i], _size(path)] for i, path in zip(rows, paths, strict=True)]
+    common = {"codes": sha256, "files": listed, "device": str(models[0].device.type)}
+    settings = {model.bits: {**common, "length": model.bits} for model in models}
+    tables = {bits: cache.table(each) for bits, each in settings.items()}
+    missing = [model for model in models if tables[model.bits] is None]
+    if missing:
         progress.start(-(-len(paths) // _BATCH))
         progress.photo(f"hashing {len(paths)} photos, once")
         codes = hash_files(
-            [m.model for m in models],
+            [m.model for m in missing],
             models[0].card.input,
             paths,
             batch_size=_BATCH,
             tick=lambda _count: progress.done(None),
         )
-        table = {str(model.bits): code for model, code in zip(models, codes, strict=True)}
-        cache.keep_table(settings, **table)
-    return CodeSet(files.labels[rows], {int(bits): code for bits, code in table.items()})
+        for model, code in zip(missing, codes, strict=True):
+            cache.keep_table(settings[model.bits], code=code)
+            tables[model.bits] = {"code": code}
+    found = {bits: table["code"] for bits, table in tables.items() if table is not None}
+    return CodeSet(files.labels[rows], found)
 
 
 def _size(path: Path) -> int:

@@ -24,9 +24,10 @@ from hashshield.bench.protecting import SECRET, protect_copies
 from hashshield.bench.results import environment
 from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import average_precision, bits_of, hamming, map_floor, relevance
-from hashshield.models.hash_files import displayed_rgb, feature_files
+from hashshield.models.hashing import displayed_rgb, feature_files
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.targets import refuse_foreign
 from hashshield.pipeline.work import Result
 from hashshield.types import Progress, Request
 
@@ -45,7 +46,7 @@ _BATCH = 32
 def run_goals(config: GoalsConfig, progress: Progress) -> list[dict[str, Any]]:
     """Return a row per goal over random queries of the card's split, and one for the photos before.
 
-    Raise UsageError, CheckpointError.
+    Raise UsageError, CheckpointError, and GoalError for a network that may not serve a goal.
     """
     request = Request(
         models=(config.model,),
@@ -58,6 +59,8 @@ def run_goals(config: GoalsConfig, progress: Progress) -> list[dict[str, Any]]:
     )
     context = make_context(request, SECRET)
     (opened,) = context.models
+    for goal in config.goals:
+        refuse_foreign(context.models, goal)
     files, split = open_protocol(opened, config.data)
     queries = split.sample(config.photos, seed=config.seed)
     paths, gallery = ([files.root / files.paths[i] for i in rows] for rows in (queries, split.database))
@@ -77,7 +80,7 @@ def run_goals(config: GoalsConfig, progress: Progress) -> list[dict[str, Any]]:
     base = {
         "map_random": round(floor.random, 4),
         "map_lowest": round(floor.lowest, 4),
-        "environment": environment(model=opened.name, **settings),
+        "environment": environment(searches=[config.preset], model=opened.name, **settings),
     }
     return [{**row, **base} for row in rows]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hashshield.arrays import Pixels
 from hashshield.bench.config import HeatmapConfig
 from hashshield.bench.distortions import DISTORTIONS, distorted_queries
-from hashshield.bench.evaluation import image_quality
+from hashshield.bench.evaluation import image_quality, with_interval
 from hashshield.bench.experiment import open_experiment
 from hashshield.bench.plots import photo_sheet
 from hashshield.bench.protecting import protect_queries
@@ -49,7 +49,7 @@ def run_heatmap(config: HeatmapConfig, progress: Progress) -> list[dict[str, Any
     photos = experiment.photos
     progress.start(len(photos) * (len(DISTORTIONS) + 2 * len(experiment.lengths)))
     distortions = distorted_queries(experiment, progress)
-    with experiment.recording("heatmap", tau=config.tau) as result:
+    with experiment.recording("heatmap", searches=["invisible"], tau=config.tau) as result:
         for length in experiment.lengths:
             opened = experiment.model(length)
             away = protect_queries(experiment, length, "away", tau=config.tau, progress=progress)
@@ -67,7 +67,7 @@ def run_heatmap(config: HeatmapConfig, progress: Progress) -> list[dict[str, Any
                     {
                         "bits": length,
                         "change": name,
-                        "correlation_with_original": round(float(np.mean(correlations)), 4),
+                        **with_interval("correlation_with_original", np.array(correlations), seed=experiment.seed),
                         "spread": round(float(np.mean([evenness(h) for h in heats])), 4),
                         **image_quality(experiment, trials),
                     }

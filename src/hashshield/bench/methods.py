@@ -1,8 +1,8 @@
 """`bench methods`: every method on the same photos, targets and network.
 
-Each runs by its own published rule (steps until every bit is right, censored at its limit), and its loss once more
-under the step rule and minimum-norm search of `rnm`, so that a better loss is not confused with a better search. The
-methods of this project see the pixels rounded at every step, as `protect` lets them; published rules do not. Targets
+Each runs by its own published rule, with the network's true gradients (steps until every bit is right, censored at its
+limit), and its loss once more under the step rule, the gradients and the minimum-norm search of `rnm`, so that a better
+loss is not confused with a better search. All see the pixels rounded at every step, as they will be written. Targets
 are the codes of random photos of other classes. Distances, PSNR and SSIM are of the 8-bit pixels as written: of the
 smallest change that reached the target, and of the change at the last step.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,12 +21,13 @@ from numpy.typing import NDArray
 
 from hashshield import imaging
 from hashshield.arrays import Indices, Pixels
-from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.methods import METHODS, Method
+from hashshield.attacks.grid import Grid
+from hashshield.attacks.methods import METHODS, Method, shortened
 from hashshield.attacks.objectives import Objective
-from hashshield.attacks.search import Execution, SearchResult, SearchTask, search
+from hashshield.attacks.search import Execution, search
+from hashshield.attacks.state import SearchResult, SearchTask
 from hashshield.bench.config import MethodsConfig
-from hashshield.bench.experiment import open_protocol
+from hashshield.bench.experiment import GIVEN_CODES, open_protocol
 from hashshield.bench.results import environment
 from hashshield.bench.searches import rounding_grid, seeded_generator, written_pixels
 from hashshield.datasets import LabelledFiles
@@ -33,8 +35,9 @@ from hashshield.errors import UnknownNameError
 from hashshield.metrics.image import psnr_db, ssim
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import displayed_rgb, feature_files
+from hashshield.models.hashing import displayed_rgb, feature_files, true_gradients
 from hashshield.models.load import NetworkView, OpenModel, open_models
+from hashshield.pipeline.targets import refuse_foreign
 from hashshield.types import Progress
 
 __all__ = ["BASELINES", "COLUMNS", "run_methods"]
@@ -46,18 +49,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-BASELINES = ("rnm-paper", "rnm-paper-free", "tanh", "tanh-adam", "hag")
+BASELINES = ("rnm-paper", "rnm-greedyhash", "tanh", "tanh-adam", "hag")
 """Published methods."""
 _BATCH = 8
 
 
 def run_methods(config: MethodsConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row per method and way of running it. Raise UsageError, CheckpointError, UnknownNameError."""
+    """Return a row per method and way of running it. Raise UsageError, CheckpointError, UnknownNameError, GoalError."""
     unknown = set(config.only) - {"rnm", *BASELINES}
     if unknown:
         raise UnknownNameError(f"unknown method {min(unknown)!r}; known are {', '.join(('rnm', *BASELINES))}")
     keep_freed_memory()
     (opened,) = open_models([config.model], device=choose_device(config.device))
+    refuse_foreign([opened], GIVEN_CODES)
     files, split = open_protocol(opened, config.data)
     pairs = _pairs(files, split.queries, split.sample(config.photos, seed=config.seed), config.seed)
     trials = _MethodTrials(opened, files, pairs, config.tau, config.seed, progress)
@@ -68,7 +72,7 @@ def run_methods(config: MethodsConfig, progress: Progress) -> list[dict[str, Any
     ]
     progress.start(sum(variant.photos for variant in variants))
     settings = {"tau": config.tau, "seed": config.seed, "limit": config.limit, "batch_size": _BATCH}
-    known = environment(model=opened.name, **settings)
+    known = environment(searches=["rnm", *BASELINES], model=opened.name, **settings)
     rows = []
     for variant in variants:
         progress.photo(variant.name)
@@ -85,8 +89,8 @@ class _Variant:
     photos: int
     steps: int
     min_margin: float = 0.0
-    sees_rounding: bool = True
-    """True if the search sees the pixels rounded as they will be written, as `protect` lets it for small photos."""
+    leaks: bool = True
+    """True if gradients pass through dead units, as they do in `protect`; False for true ones."""
 
 
 def _variants(photos: int, baseline_photos: int, limit: int) -> Iterator[_Variant]:
@@ -96,7 +100,7 @@ def _variants(photos: int, baseline_photos: int, limit: int) -> Iterator[_Varian
     yield _Variant("rnm, 80 steps", rnm, photos, 80, rnm.min_margin)
     for name in BASELINES:
         steps = min(limit, METHODS[name].steps)
-        yield _Variant(f"{name}, own rule", METHODS[name], baseline_photos, steps, sees_rounding=False)
+        yield _Variant(f"{name}, own rule", shortened(METHODS[name], steps), baseline_photos, steps, leaks=False)
     for name in BASELINES:
         wrapped = replace(METHODS[name], step=rnm.step, shrink=rnm.shrink, stop="budget")
         yield _Variant(f"{name}, minimum norm, 40 steps", wrapped, baseline_photos, 40, rnm.min_margin)
@@ -175,7 +179,7 @@ class _MethodTrials:
         """Search every photo; return the results and the seconds of all. Raise InternalError where one photo fails."""
         tasks = (
             SearchTask(
-                self._grid(i, sees_rounding=variant.sees_rounding),
+                self._grid(i),
                 [Objective(torch.from_numpy(self.wanted[i]).float().to(self.device), min_margin=variant.min_margin)],
                 key=i,
             )
@@ -184,16 +188,15 @@ class _MethodTrials:
         method = replace(variant.method, steps=variant.steps)
         results: list[SearchResult] = []
         began = time.monotonic()
-        for result in search(tasks, [NetworkView(self.opened)], method, self.tau, self.execution):
-            if result.error is not None:
-                raise result.error
-            results.append(result)
-            self.progress.done(None)
+        with nullcontext() if variant.leaks else true_gradients(self.opened.model):
+            for result in search(tasks, [NetworkView(self.opened)], method, self.tau, self.execution):
+                if result.error is not None:
+                    raise result.error
+                results.append(result)
+                self.progress.done(None)
         return results, time.monotonic() - began
 
-    def _grid(self, index: int, *, sees_rounding: bool) -> Grid:
-        if not sees_rounding:
-            return make_grid(self.photos[index]).to(self.device)
+    def _grid(self, index: int) -> Grid:
         generator = seeded_generator(self.seed, index)
         return rounding_grid(self.photos[index], tau=self.tau, generator=generator).to(self.device)
 

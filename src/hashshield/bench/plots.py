@@ -17,6 +17,8 @@ __all__ = ["Curve", "Panel", "line_chart", "photo_sheet", "require_matplotlib"]
 _PANEL_INCHES, _DPI = (3.8, 2.8), 100
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#567828", "#7850c8", "#5a5a5a")
 """After Okabe and Ito, so that colour-blind readers tell them apart too."""
+_STYLES = ("-", "--", ":")
+"""Of the first lines in all colours, of the next, and so on."""
 _INK = (40, 40, 40)
 _CAPTION_LINE, _CAPTION_SIZE, _GAP = 16, 12, 4
 """Pixels of a caption's line, of its letters, and around each photo of a sheet."""
@@ -69,8 +71,12 @@ def line_chart(panels: Sequence[Panel], path: Path, *, x_label: str, y_label: st
     for axes, panel in zip(figure.subplots(down, across, squeeze=False).flat, panels, strict=False):
         for line in panel.lines:
             points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if x >= 1 or not log_x]
+            style, colour = divmod(names.index(line.name), len(_COLOURS))
             axes.plot(
-                *zip(*points, strict=True), color=_COLOURS[names.index(line.name) % len(_COLOURS)], label=line.name
+                *zip(*points, strict=True),
+                color=_COLOURS[colour],
+                linestyle=_STYLES[style % len(_STYLES)],
+                label=line.name,
             )
         axes.set(title=panel.title, xlabel=x_label, ylabel=y_label)
         axes.set_ylim(bottom=0)

@@ -8,18 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from hashshield import imaging
+from hashshield.arrays import Bits
+from hashshield.attacks import version_of
+from hashshield.attacks.goals import FixedCode
 from hashshield.bench.experiment import Experiment
 from hashshield.bench.results import Trial
 from hashshield.bench.searches import execution_for
 from hashshield.checkpoints.cache import digest_of
 from hashshield.checkpoints.catalog import resolve
 from hashshield.errors import UsageError
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.metrics.retrieval import to_hex
+from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel
+from hashshield.models.surrogates import surrogates_among
 from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.targets import refuse_foreign
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest, walk
 from hashshield.types import GoalKind, GoalSpec, Progress, Request
@@ -73,17 +80,21 @@ def protect_queries(
     tau: float,
     search_models: Sequence[OpenModel] = (),
     preset: str = "invisible",
+    wanted: Bits | None = None,
     progress: Progress,
 ) -> list[Trial]:
     """Protect each picked query as a PNG file, receipts and later tries included; return a trial for each.
 
-    The search uses `search_models`, or the experiment's own network of that length. Cached trials are not made
-    again. Raise UsageError for a photo that cannot be protected.
+    The search uses `search_models`, or the experiment's own network of that length. With (times * n, K) `wanted` bits
+    the photos are protected that often, each towards its row of them, as `--target` and `--target-set` do; `goal`
+    is then "image". Cached trials are not made again. Raise UsageError for a photo that cannot be
+    protected, GoalError for a network that may not serve the goal.
     """
     models = tuple(search_models) or (experiment.model(length),)
+    refuse_foreign(models, goal)
     request = Request(
         models=tuple(opened.name for opened in models),
-        goal=GoalSpec(goal),
+        goal=GoalSpec(goal if wanted is None else "away"),
         preset=preset,
         steps=experiment.config.steps,
         tau=tau,
@@ -92,16 +103,24 @@ def protect_queries(
         witness="none",
     )
     paths = [experiment.query_path(int(row)) for row in experiment.picked]
+    if wanted is not None:
+        paths = paths * (len(wanted) // len(paths))
     digests = [[digest_of(resolve(opened.name).path), opened.bits] for opened in models]
-    settings = [{"searched": digests, **_settings(experiment, request, path)} for path in paths]
+    settings = [{"searched": digests, **_settings(experiment, request, path, goal)} for path in paths]
+    if wanted is not None:
+        settings = [{**each, "wanted": to_hex(bits)} for each, bits in zip(settings, wanted, strict=True)]
     trials = {i: trial for i, s in enumerate(settings) if (trial := experiment.cache.trial(s)) is not None}
+    if wanted is not None:
+        trials |= _already_there(experiment, length, wanted)
     for _ in trials:
         progress.done(None)
     missing = [i for i in range(len(paths)) if i not in trials]
     if missing:
         progress.photo(f"{goal}, {preset}, {', '.join(request.models)}")
-        context = replace(make_context(request, SECRET), models=models, execution=execution_for(models[0]))
-        for place, result in protect_copies([paths[i] for i in missing], context, progress):
+        context = make_context(request, SECRET)
+        surrogates = surrogates_among(models) if context.surrogates else ()
+        context = replace(context, models=models, surrogates=surrogates, execution=execution_for(models[0]))
+        for place, result in _protected([paths[i] for i in missing], context, progress, wanted, missing):
             i = missing[place]
             if result.data is None or result.receipt is None:
                 raise UsageError(f"{paths[i]}: cannot be protected ({result.reason}); leave the goal {goal} out")
@@ -111,13 +130,34 @@ def protect_queries(
     return [trials[i] for i in range(len(paths))]
 
 
-def _settings(experiment: Experiment, request: Request, path: Path) -> dict[str, Any]:
+def _already_there(experiment: Experiment, length: int, wanted: Bits) -> dict[int, Trial]:
+    """Return trials of the photos that have their (times * n, K) `wanted` code as they are, and need no change."""
+    count = len(experiment.picked)
+    same = (np.tile(experiment.original_bits(length), (len(wanted) // count, 1)) == wanted).all(axis=1)
+    return {int(i): Trial(experiment.photos[i % count], {"steps": 0, "passed": True}) for i in np.flatnonzero(same)}
+
+
+def _protected(
+    paths: Sequence[Path], context: ProtectContext, progress: Progress, wanted: Bits | None, rows: Sequence[int]
+) -> Iterator[tuple[int, Result]]:
+    """Protect copies of photos together or, where each has a code of its own to get (its row of `wanted`), singly."""
+    if wanted is None:
+        yield from protect_copies(paths, context, progress)
+        return
+    for place, (path, row) in enumerate(zip(paths, rows, strict=True)):
+        goal = FixedCode("image", {opened.name: wanted[row] for opened in context.models})
+        for _, result in protect_copies([path], replace(context, goal=goal), progress):
+            yield place, result
+
+
+def _settings(experiment: Experiment, request: Request, path: Path, goal: str) -> dict[str, Any]:
     """Return everything but the networks that decides the trial of a photo."""
     files = experiment.files
     return {
         "photo": [files.name, path.relative_to(files.root).as_posix(), path.stat().st_size],
-        "goal": request.goal.kind,
+        "goal": goal,
         "preset": request.preset,
+        "search": version_of(request.preset),
         "steps": request.steps,
         "tau": request.tau,
         "seed": request.seed,

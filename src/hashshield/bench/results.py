@@ -1,8 +1,8 @@
 """Trials and code tables, which are never made twice, and result files with the facts of their measurement.
 
 A trial is one photo changed by one method: a PNG file whose text says how it came about. Its name is a digest of
-everything that decides the result, SEARCH_VERSION included, so that an old trial never stands for a new one. An
-interrupted bench takes up its trials again, and benches share the trials they have in common.
+everything that decides the result, the version of its search included, so that an old trial never stands for a new one.
+An interrupted bench takes up its trials again, and benches share the trials they have in common.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import platform
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hashshield.arrays import Pixels
-from hashshield.attacks.version import SEARCH_VERSION
+from hashshield.attacks import version_of
 from hashshield.errors import UsageError
 from hashshield.storage import digest
 
@@ -38,18 +38,24 @@ __all__ = [
     "Trial",
     "TrialCache",
     "environment",
+    "environments_of",
     "peak_mib",
     "read_result",
     "recording",
     "replacing",
+    "stale_searches",
 ]
 
 _TEXT = "hashshield-trial"
 _NOTE = ".unfinished"
 
 
-def environment(**settings: Any) -> dict[str, Any]:
-    """Return versions, processor, threads, the commit of a checkout, and the settings of the run."""
+def environment(*, searches: Iterable[str] = (), **settings: Any) -> dict[str, Any]:
+    """Return versions, processor, threads, the commit of a checkout, and the settings of the run.
+
+    `searches` are the presets and methods that took part; each is recorded with the version of its search, by which
+    `make results-check` tells stale results.
+    """
     return {
         "hashshield": _version("hashshield"),
         "commit": _commit(),
@@ -60,6 +66,7 @@ def environment(**settings: Any) -> dict[str, Any]:
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "search_versions": {name: version_of(name) for name in sorted(set(searches))},
         **settings,
     }
 
@@ -126,7 +133,10 @@ class Trial:
 
 
 class TrialCache:
-    """A folder of trials and code tables, found by the settings under which they were made."""
+    """A folder of trials and code tables, found by the settings under which they were made.
+
+    Settings of a trial name the version of its search as `search`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -170,7 +180,7 @@ class TrialCache:
             save_file(arrays, partial)
 
     def _path(self, settings: dict[str, Any], ending: str) -> Path:
-        text = json.dumps({**settings, "search": SEARCH_VERSION}, sort_keys=True)
+        text = json.dumps({"search": version_of(), **settings}, sort_keys=True)
         return self.folder / f"{digest(text.encode())[:32]}.{ending}"
 
 
@@ -198,6 +208,24 @@ def recording(bench: str, checkpoint: str, output: Path, environment: dict[str, 
     yield result
     _write(path, {"bench": bench, "environment": environment, "rows": result.rows, **result.extra})
     note.unlink()
+
+
+def stale_searches(document: dict[str, Any]) -> list[str]:
+    """Return the presets and methods of a result whose search has changed since it was made; [] if it is fresh.
+
+    One that names no versions, from before they were recorded, is stale as a whole: ["all"].
+    """
+    made = environments_of(document)
+    if not made or not all("search_versions" in each for each in made):
+        return ["all"]
+    return sorted({n for each in made for n, v in each["search_versions"].items() if v != version_of(n)})
+
+
+def environments_of(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a result says of how it was made: once for all of it, or with some of its rows."""
+    rows = [row for key in ("rows", "results") for row in document.get(key, ()) if isinstance(row, dict)]
+    found = [document.get("environment"), *(row.get("environment") for row in rows)]
+    return [each for each in found if isinstance(each, dict)]
 
 
 def read_result(path: Path) -> dict[str, Any]:

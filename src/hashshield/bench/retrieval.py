@@ -36,7 +36,7 @@ from hashshield.metrics.retrieval import (
     within_radius,
 )
 from hashshield.models.device import choose_device
-from hashshield.models.hash_files import displayed_rgb, hash_files
+from hashshield.models.hashing import displayed_rgb, hash_files
 from hashshield.models.load import OpenModel, open_models
 from hashshield.types import Progress
 
@@ -45,7 +45,7 @@ __all__ = ["COLUMNS", "carried_rows", "run_map", "run_retrieval"]
 COLUMNS: dict[str, tuple[str, ...]] = {
     "map": ("model", "bits", "split", "queries", "database", "map"),
     "retrieval": (
-        *("bits", "query", "photos", "map", "map_random", "map_ceiling", "map_unseen", "precision_radius_2"),
+        *("bits", "query", "photos", "map", "map_random", "map_reference", "map_unseen", "precision_radius_2"),
         *("recall_radius_2", "found_radius_2", "median_psnr_db"),
     ),
 }
@@ -109,7 +109,8 @@ def run_retrieval(config: BenchConfig, progress: Progress) -> list[dict[str, Any
     count = len(experiment.picked)
     (rnm,) = attacks_of(("rnm",), config.steps)
     progress.start((progress_units([rnm], count) + count) * len(experiment.lengths))
-    with experiment.recording("retrieval", tau=config.tau, radius=_RADIUS) as result:
+    settings: dict[str, Any] = {"searches": ["rnm", "invisible"], "tau": config.tau, "radius": _RADIUS}
+    with experiment.recording("retrieval", **settings) as result:
         result.extra["by_threshold"] = []
         panels = []
         for length in experiment.lengths:
@@ -157,7 +158,7 @@ class _QueryTable:
                 **key,
                 "photos": len(photos),
                 **evaluator.scores(codes),
-                "map_ceiling": evaluator.map_of_bits(ceiling),
+                "map_reference": evaluator.map_of_bits(ceiling),
                 **_within_radius(distances, evaluator.relevant),
             }
         )

@@ -26,13 +26,13 @@ import torch
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.attacks.perturbation import apply_perturbation
+from hashshield.attacks.grid import apply_perturbation
 from hashshield.bench.config import ScaleConfig, SizeConfig
 from hashshield.bench.protecting import SECRET
 from hashshield.bench.results import Stopwatch, environment, peak_mib
 from hashshield.errors import PhotoError, UsageError
 from hashshield.metrics.image import linf_levels, ssim
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.hashing import displayed_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.protect import protect
 from hashshield.pipeline.receipt import measure_written
@@ -80,7 +80,7 @@ def run_size(config: SizeConfig, progress: Progress) -> list[dict[str, Any]]:
     for row in rows:
         more = row["without_ssim_seconds"] - rows[0]["without_ssim_seconds"]
         row["more_than_first_seconds"] = round(more, 3)
-        row["environment"] = environment(rounds=_ROUNDS, quality=_QUALITY)
+        row["environment"] = environment(searches=["invisible"], rounds=_ROUNDS, quality=_QUALITY)
     return rows
 
 
@@ -176,7 +176,7 @@ def run_scale(config: ScaleConfig, progress: Progress) -> list[dict[str, Any]]:
             row["core_seconds_per_photo"] = round(cores * number / row["photos_per_second"], 3)
         first = rows[0] if rows else row
         ratio = row["photos_per_second"] / first["photos_per_second"] * first["workers"] / number
-        known = environment(steps=config.steps, photos=config.count)
+        known = environment(searches=["balanced"], steps=config.steps, photos=config.count)
         rows.append({**row, "efficiency": round(ratio, 3), "environment": known})
     return rows
 

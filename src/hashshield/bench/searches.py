@@ -1,11 +1,13 @@
 """Trials of methods: the picked queries of an experiment, searched towards given bits, each once.
 
-Published methods run by their own rules; `rnm` runs as `protect` runs it. Cached trials are not made again.
+Published methods run by their own rules and with the network's true gradients; `rnm` runs as `protect` runs it. All see
+pixels rounded as they will be written. Cached trials are not made again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -14,20 +16,24 @@ import torch
 from torch import Tensor
 
 from hashshield.arrays import Bits, Pixels
-from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.methods import METHODS, Method
+from hashshield.attacks import version_of
+from hashshield.attacks.grid import Grid, apply_perturbation, make_grid, uniform_noise
+from hashshield.attacks.methods import METHODS, Method, shortened
 from hashshield.attacks.objectives import Objective
-from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
-from hashshield.attacks.search import Execution, SearchTask, search
+from hashshield.attacks.search import Execution, search
+from hashshield.attacks.state import SearchResult, SearchTask
 from hashshield.bench.config import PAPER_STEPS
-from hashshield.bench.experiment import Experiment
+from hashshield.bench.experiment import GIVEN_CODES, Experiment
 from hashshield.bench.results import Trial
 from hashshield.metrics.retrieval import to_hex
+from hashshield.models.hashing import true_gradients
 from hashshield.models.load import NetworkView, OpenModel
+from hashshield.pipeline.targets import refuse_foreign
 from hashshield.transforms import resized, to_image
 from hashshield.types import Progress
 
 __all__ = [
+    "LEAKY",
     "Attack",
     "attacks_of",
     "execution_for",
@@ -38,6 +44,8 @@ __all__ = [
     "written_pixels",
 ]
 
+LEAKY = ", leaky"
+"""Ends the name of a published method that gets the gradients of `rnm`."""
 _OWN_METHODS = ("rnm", "rnm-first")
 _BATCH, _SMALL_SIDE, _SMALL_BATCH = 8, 64, 16
 """Networks of small pictures spend their time between operations: 16 at once take a third of the time of two (measured:
@@ -56,8 +64,8 @@ class Attack:
     method: Method
     steps: int
     min_margin: float = 0.0
-    sees_rounding: bool = False
-    """True if the search sees pixels rounded as they will be written, as `protect` lets it for small photos."""
+    leaks: bool = False
+    """True if gradients pass through dead units, as they do in `protect` (`models.hashing`); False for true ones."""
     returns_last: bool = True
     """True if the change at the last step counts, as published rules return it; False for the smallest that reached."""
 
@@ -71,16 +79,19 @@ def attacks_of(names: Iterable[str], steps: int | None, limit: int = PAPER_STEPS
     """Return attacks by name of their methods; none takes more than `limit` steps.
 
     `steps` is for `rnm` and `rnm-first`, which run as `protect` runs them (None: their own number). The others run by
-    their published rules.
+    their published rules; with fewer steps than published, schedules are compressed. "tanh, leaky" is Tanh with the
+    gradients that `rnm` gets.
     """
-    return [_attack(METHODS[name], steps, limit) for name in names]
+    return [_attack(name, steps, limit) for name in names]
 
 
-def _attack(method: Method, steps: int | None, limit: int) -> Attack:
+def _attack(name: str, steps: int | None, limit: int) -> Attack:
+    method = METHODS[name.removesuffix(LEAKY)]
     if method.name in _OWN_METHODS:
         most = min(limit, method.steps if steps is None else steps)
-        return Attack(method.name, method, most, method.min_margin, sees_rounding=True, returns_last=False)
-    return Attack(method.name, method, min(limit, method.steps))
+        return Attack(name, method, most, method.min_margin, leaks=True, returns_last=False)
+    method = shortened(method, limit)
+    return Attack(name, method, method.steps, leaks=name.endswith(LEAKY))
 
 
 def progress_units(attacks: Sequence[Attack], photos: int) -> int:
@@ -100,8 +111,11 @@ def run_searches(
 ) -> list[Trial]:
     """Return one trial for each row of (times * n, K) `wanted`, which go to the first n picked queries, `times` over.
 
-    Several targets for the same photos are searched together, because larger batches take less time per photo.
+    Several targets for the same photos are searched together, because larger batches take less time per photo. Raise
+    GoalError for a network that may not serve more than `away`.
     """
+    if not attack.method.noise:
+        refuse_foreign([experiment.model(length)], GIVEN_CODES)
     count = len(wanted) // times
     run = _Run(experiment, experiment.model(length), attack, wanted, count, tau, progress)
     settings = [run.settings(i) for i in range(len(wanted))]
@@ -136,7 +150,8 @@ class _Run:
             "checkpoint": self.experiment.digest,
             "bits": self.opened.bits,
             "photo": [files.name, path.relative_to(files.root).as_posix(), path.stat().st_size],
-            "method": [attack.method.name, attack.steps, attack.min_margin, attack.sees_rounding, attack.returns_last],
+            "method": [attack.method.name, attack.steps, attack.min_margin, attack.leaks, attack.returns_last],
+            "search": version_of(attack.method.name),
             "wanted": "" if attack.method.noise else to_hex(self.wanted[i]),
             "tau": self.tau,
             "seed": self.experiment.seed,
@@ -162,7 +177,12 @@ class _Run:
         watchers = {i: _Watcher(self.wanted[i], tick) for i in missing}
         method, execution = replace(self.attack.method, steps=self.attack.steps), execution_for(self.opened)
         tasks = (self._task(i, watchers[i]) for i in missing)
-        for found in search(tasks, [NetworkView(self.opened)], method, self.tau, execution):
+        gradients = nullcontext() if self.attack.leaks else true_gradients(self.opened.model)
+        with gradients:
+            yield from self._found(search(tasks, [NetworkView(self.opened)], method, self.tau, execution), watchers)
+
+    def _found(self, results: Iterable[SearchResult], watchers: dict[int, _Watcher]) -> Iterator[_Made]:
+        for found in results:
             if found.error is not None:
                 raise found.error
             i = found.key
@@ -175,10 +195,7 @@ class _Run:
 
     def _task(self, i: int, watcher: _Watcher) -> SearchTask:
         pixels, device = self._pixels(i), self.opened.device
-        if self.attack.sees_rounding:
-            grid = rounding_grid(pixels, tau=self.tau, generator=self._generator(i))
-        else:
-            grid = make_grid(pixels)
+        grid = rounding_grid(pixels, tau=self.tau, generator=self._generator(i))
         objective = Objective(torch.from_numpy(self.wanted[i]).float().to(device), min_margin=self.attack.min_margin)
         return SearchTask(grid.to(device), [objective], key=i, watch=watcher)
 

@@ -19,16 +19,16 @@ import torch
 
 from hashshield import imaging
 from hashshield.attacks.batching import AdaptiveBatcher, cpu_workers
-from hashshield.attacks.grid import make_grid
+from hashshield.attacks.grid import apply_perturbation, make_grid
 from hashshield.attacks.methods import METHODS
 from hashshield.attacks.objectives import Objective
-from hashshield.attacks.perturbation import apply_perturbation
-from hashshield.attacks.search import Execution, SearchTask, search
+from hashshield.attacks.search import Execution, search
+from hashshield.attacks.state import SearchTask
 from hashshield.bench.config import TAU, SpeedConfig
 from hashshield.bench.protecting import SECRET, photos_below
 from hashshield.bench.results import Stopwatch, environment, peak_mib
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.protect import protect
@@ -40,7 +40,14 @@ from hashshield.types import Outcome, Progress, Request
 __all__ = ["COLUMNS", "run_speed"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "speed": ("model", "loop_over_floor", "photos", "photos_per_second", "whole_over_floor_decode_encode"),
+    "speed": (
+        "model",
+        "loop_over_floor",
+        "photos",
+        "photos_per_second",
+        "whole_over_floor_decode_encode",
+        "median_evaluations",
+    ),
 }
 
 _STEPS = 5
@@ -69,7 +76,7 @@ def run_speed(config: SpeedConfig, progress: Progress) -> list[dict[str, Any]]:
             **{f"{name}_seconds": round(seconds, 6) for name, seconds in stages.items()},
             "whole_over_floor_decode_encode": round(whole["seconds"] / needed, 3),
             "peak_memory_mib": round(peak_mib(), 1),
-            "environment": environment(batch_size=config.batch_size),
+            "environment": environment(searches=["invisible"], batch_size=config.batch_size),
         }
     ]
 
@@ -139,6 +146,8 @@ def _whole_run(config: SpeedConfig, files: Sequence[Path], progress: Progress) -
         "photos": len(rows),
         "protected": sum(row.status == "protected" for row in rows),
         "steps": sum(row.steps or 0 for row in rows),
+        "evaluations": sum(row.evaluations or 0 for row in rows),
+        "median_evaluations": statistics.median([row.evaluations or 0 for row in rows]),
         "seconds": round(seconds, 3),
         "photos_per_second": round(len(rows) / seconds, 3),
     }

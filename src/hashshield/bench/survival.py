@@ -25,7 +25,7 @@ from hashshield.bench.distortions import noise_of_psnr
 from hashshield.bench.protecting import SECRET, as_png, photos_below
 from hashshield.bench.results import environment
 from hashshield.errors import UsageError
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.hashing import displayed_rgb
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.receipt import build_receipt, measure_written
 from hashshield.pipeline.targets import CodeTarget
@@ -127,7 +127,12 @@ class _PresetTrials:
             "median_flat_change_levels": round(statistics.median(flat), 3) if flat else None,
             "photos_with_flat_parts": len(flat),
             "processor_seconds_per_photo": round(self.seconds, 3),
-            "environment": environment(seed=self.request.seed, tau=self.request.tau, steps=self.request.steps),
+            "environment": environment(
+                searches=[self.request.preset],
+                seed=self.request.seed,
+                tau=self.request.tau,
+                steps=self.request.steps,
+            ),
         }
         protected, noisy = (
             [(*receipt.codes, *receipt.survival) for receipt in receipts]

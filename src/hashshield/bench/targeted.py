@@ -1,26 +1,37 @@
 """Targeted methods: tables 1 and 2 and figure 2 of the paper.
 
 Every method aims at the same target for a photo: the code of one photo of another kind (P2P), or the component vote
-over nine of them (P2S). `bench targeted` gives the t-MAP at every code length, `bench tau` that of P2P against the
-bound on the change, `bench convergence` the mean distance to the anchor code against the step.
+over nine of them (P2S), and all run on the same photos. Published methods get the network's true gradients; at one code
+length Tanh runs once more with those of `rnm`. The rows of presets are of what `protect` does. `bench targeted` gives
+the t-MAP at every code length, `bench tau` that of P2P against the bound on the change, `bench convergence` the mean
+distance to the anchor code against the step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashshield.arrays import Bits
+from hashshield.attacks.presets import preset as preset_named
 from hashshield.bench.config import BaselineConfig, ConvergenceConfig, TauConfig
-from hashshield.bench.evaluation import RetrievalEvaluator, codes_of, image_quality, pixels_of, target_distances
-from hashshield.bench.experiment import Experiment, Targets, anchor_codes, draw_targets, open_experiment
+from hashshield.bench.evaluation import (
+    RetrievalEvaluator,
+    codes_of,
+    image_quality,
+    pixels_of,
+    target_distances,
+    with_interval,
+)
+from hashshield.bench.experiment import GIVEN_CODES, Experiment, Targets, anchor_codes, draw_targets, open_experiment
 from hashshield.bench.plots import Curve, Panel, line_chart, require_matplotlib
+from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
-from hashshield.bench.searches import Attack, attacks_of, progress_units, run_searches
+from hashshield.bench.searches import LEAKY, Attack, attacks_of, progress_units, run_searches
 from hashshield.types import Progress
 
 __all__ = [
@@ -36,11 +47,11 @@ __all__ = [
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "targeted": (
-        *("bits", "method", "photos", "map", "map_low", "map_high", "map_random", "map_ceiling", "map_unseen"),
+        *("bits", "method", "photos", "map", "map_low", "map_high", "map_random", "map_reference", "map_unseen"),
         *("map_index", "share_at_target", "median_psnr_db"),
     ),
     "tau": (
-        *("bits", "method", "tau", "photos", "map", "map_random", "map_ceiling", "share_at_target", "median_psnr_db"),
+        *("bits", "method", "tau", "photos", "map", "map_random", "map_reference", "share_at_target", "median_psnr_db"),
     ),
     "convergence": (
         *("bits", "method", "photos", "steps_to_0.1", "distance_at_10", "distance_at_20", "distance_at_100"),
@@ -48,18 +59,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-METHODS = ("noise", "tanh", "rnm-paper", "rnm-paper-free", "rnm")
-CONVERGENCE_METHODS = ("tanh", "rnm-paper", "rnm-paper-free", "rnm-first", "rnm")
+METHODS = ("noise", "tanh", "tanh-dhta", "rnm-paper", "rnm-greedyhash", "rnm")
+TAU_METHODS = ("noise", "tanh", "rnm-paper", "rnm-greedyhash", "rnm")
+"""Those whose bound is tau; that of `tanh-dhta` is given."""
+CONVERGENCE_METHODS = ("tanh", "rnm-paper", "rnm-greedyhash", "rnm-first", "rnm")
+LEAKY_BITS = 48
+"""Code length at which Tanh runs with the gradients of `rnm` as well."""
 
-_QUICK_METHODS = ("noise", "rnm")
-"""Methods that run on all queries; the others are slow and run on fewer."""
 _NEAR = 0.1
 """Mean distance in bits that counts as arrived."""
 _TABLE_STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Steps whose distances stand in the rows of `bench convergence`."""
 
-TargetKind = Literal["point", "anchor"]
-_LABELS: dict[TargetKind, str] = {"point": "P2P", "anchor": "P2S"}
+_BOTH, _ANCHOR = ("P2P", "P2S"), ("P2S",)
+"""Kinds of targets: the code of one photo, and the anchor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,74 +83,71 @@ class TargetedResult:
     length: int
     name: str
     """Of the method and the kind of target."""
-    attack: Attack
     targets: Targets
     wanted: Bits
     """(n, K) codes that the photos should get."""
     trials: Sequence[Trial]
 
-    def row(self, baseline_count: int) -> dict[str, Any]:
-        """Return all figures; of a method that ran on more photos, the main ones for the first `baseline_count` too."""
+    def row(self) -> dict[str, Any]:
+        """Return all figures."""
         opened = self.experiment.model(self.length)
         codes = codes_of(opened, pixels_of(self.trials))
-        evaluator = RetrievalEvaluator(self.experiment, self.length, self.targets.labels[: len(codes)])
-        row = {
+        evaluator = RetrievalEvaluator(self.experiment, self.length, self.targets.labels)
+        return {
             "bits": self.length,
             "method": self.name,
-            "steps": self.attack.steps,
+            "steps": max(trial.record["steps"] for trial in self.trials),
             **evaluator.scores(codes),
-            "map_ceiling": evaluator.map_of_bits(self.wanted),
+            "map_reference": evaluator.map_of_bits(self.wanted),
             **target_distances(codes, self.wanted),
             **image_quality(self.experiment, self.trials),
         }
-        if len(codes) > baseline_count:
-            few = RetrievalEvaluator(self.experiment, self.length, self.targets.labels[:baseline_count])
-            quality = image_quality(self.experiment, self.trials[:baseline_count])
-            row["map_on_rival_photos"] = few.map(codes[:baseline_count])
-            row["median_psnr_db_on_rival_photos"] = quality["median_psnr_db"]
-        return row
 
 
 def run_targeted(config: BaselineConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row per code length and method, and one for the unchanged photos. Raise UsageError, CheckpointError."""
-    experiment = open_experiment(config, progress)
+    """Return a row per code length and method, and one for the unchanged photos.
+
+    Raise UsageError, CheckpointError, UnknownNameError.
+    """
+    for name in config.presets:
+        preset_named(name)
+    experiment = open_experiment(config, progress, goals=(GIVEN_CODES,))
     targets = draw_targets(experiment, anchor=config.anchor)
     attacks = attacks_of(METHODS, config.steps, config.limit)
-    baselines, counts = _photo_counts(config, experiment, attacks)
-    kinds: dict[str, Sequence[TargetKind]] = {
-        attack.name: ("anchor",) if attack.method.noise else ("point", "anchor") for attack in attacks
-    }
-    units = sum(progress_units([a], counts[a.name] * len(kinds[a.name])) for a in attacks)
-    progress.start(units * len(experiment.lengths))
-    settings = {"rival_queries": baselines, "limit": config.limit, "anchor": config.anchor}
-    with experiment.recording("targeted", tau=config.tau, **settings) as result:
-        for length in experiment.lengths:
+    leaky = attacks_of([f"tanh{LEAKY}"], config.steps, config.limit)
+    kinds = {each.name: _ANCHOR if each.method.noise else _BOTH for each in (*attacks, *leaky)}
+    count, lengths = len(experiment.picked), experiment.lengths
+    units = sum(progress_units([each], count * len(kinds[each.name])) for each in attacks) * len(lengths)
+    units += progress_units(leaky, count * len(_BOTH)) * (LEAKY_BITS in lengths)
+    progress.start(units + count * len(_BOTH) * len(config.presets) * len(lengths))
+    searches = [*METHODS, *config.presets]
+    settings = {"limit": config.limit, "anchor": config.anchor}
+    with experiment.recording("targeted", searches=searches, tau=config.tau, **settings) as result:
+        for length in lengths:
             result.rows.append(_original_row(experiment, length))
-            for attack in attacks:
-                found = _aimed(
-                    experiment, length, attack, targets, kinds[attack.name], counts[attack.name], config.tau, progress
-                )
-                result.rows += [trials.row(baselines) for trials in found]
+            for attack in (*attacks, *(leaky if length == LEAKY_BITS else ())):
+                found = _aimed(experiment, length, attack, targets, kinds[attack.name], config.tau, progress)
+                result.rows += [trials.row() for trials in found]
+            for preset in config.presets:
+                found = _protected(experiment, length, preset, targets, config.tau, progress)
+                result.rows += [trials.row() for trials in found]
     return result.rows
 
 
 def run_tau(config: TauConfig, progress: Progress) -> list[dict[str, Any]]:
     """Return a row per code length, method and bound. Raise UsageError, CheckpointError."""
-    experiment = open_experiment(config, progress)
+    experiment = open_experiment(config, progress, goals=(GIVEN_CODES,))
     targets = draw_targets(experiment, anchor=config.anchor)
-    attacks = attacks_of(METHODS, config.steps, config.limit)
-    baselines, counts = _photo_counts(config, experiment, attacks)
-    units = sum(progress_units([attack], counts[attack.name]) for attack in attacks)
+    attacks = attacks_of(TAU_METHODS, config.steps, config.limit)
+    units = progress_units(attacks, len(experiment.picked))
     progress.start(units * len(experiment.lengths) * len(config.taus))
-    settings = {"rival_queries": baselines, "limit": config.limit, "anchor": config.anchor}
-    with experiment.recording("tau", taus=list(config.taus), **settings) as result:
+    settings = {"limit": config.limit, "anchor": config.anchor}
+    with experiment.recording("tau", searches=TAU_METHODS, taus=list(config.taus), **settings) as result:
         for length in experiment.lengths:
             for attack in attacks:
                 for tau in config.taus:
-                    (found,) = _aimed(
-                        experiment, length, attack, targets, ["point"], counts[attack.name], tau, progress
-                    )
-                    result.rows.append({"tau": tau, **found.row(baselines)})
+                    (found,) = _aimed(experiment, length, attack, targets, ("P2P",), tau, progress)
+                    result.rows.append({"tau": tau, **found.row()})
     return result.rows
 
 
@@ -148,20 +158,22 @@ def run_convergence(config: ConvergenceConfig, progress: Progress) -> list[dict[
     change gets smaller. Raise UsageError, CheckpointError.
     """
     require_matplotlib()
-    experiment = open_experiment(config, progress)
+    experiment = open_experiment(config, progress, goals=(GIVEN_CODES,))
     targets, count = draw_targets(experiment, anchor=config.anchor), len(experiment.picked)
     attacks = attacks_of(CONVERGENCE_METHODS, config.steps, config.limit)
     progress.start(progress_units(attacks, count) * len(experiment.lengths))
     panels = []
-    with experiment.recording("convergence", tau=config.tau, limit=config.limit, anchor=config.anchor) as result:
+    settings = {"tau": config.tau, "limit": config.limit, "anchor": config.anchor}
+    with experiment.recording("convergence", searches=CONVERGENCE_METHODS, **settings) as result:
         curves: list[dict[str, Any]] = []
         for length in experiment.lengths:
             lines = []
             for attack in attacks:
-                (found,) = _aimed(experiment, length, attack, targets, ["anchor"], count, config.tau, progress)
+                (found,) = _aimed(experiment, length, attack, targets, _ANCHOR, config.tau, progress)
                 curve, steps = mean_curve(found.trials, config.limit), _plotted_steps(config.limit)
                 key = {"bits": length, "method": found.name}
-                result.rows.append({**key, "photos": count, **_curve_figures(curve, config.limit)})
+                ends = with_interval("distance_at_end", _last_distances(found.trials), seed=experiment.seed)
+                result.rows.append({**key, "photos": count, **_curve_figures(curve, config.limit), **ends})
                 curves.append({**key, "step": steps, "mean": curve[steps].tolist()})
                 lines.append(Curve(found.name, steps, curves[-1]["mean"]))
             panels.append(Panel(f"{length} bits", lines))
@@ -170,34 +182,51 @@ def run_convergence(config: ConvergenceConfig, progress: Progress) -> list[dict[
     return result.rows
 
 
-def _photo_counts(
-    config: BaselineConfig, experiment: Experiment, attacks: Sequence[Attack]
-) -> tuple[int, dict[str, int]]:
-    """Return the number of photos for slow methods, and that of every attack by name."""
-    few = min(config.baseline_queries, len(experiment.picked))
-    return few, {a.name: len(experiment.picked) if a.name in _QUICK_METHODS else few for a in attacks}
-
-
 def _aimed(
     experiment: Experiment,
     length: int,
     attack: Attack,
     targets: Targets,
-    kinds: Sequence[TargetKind],
-    count: int,
+    kinds: Sequence[str],
     tau: float,
     progress: Progress,
 ) -> list[TargetedResult]:
-    """Run an attack on the first `count` picked queries towards their targets of each kind."""
-    wanted = [
-        (targets.point if kind == "point" else targets.anchor)(experiment.database, length)[:count] for kind in kinds
-    ]
+    """Run an attack on the picked queries towards their targets of each kind."""
+    wanted = [_wanted(experiment, length, targets, kind) for kind in kinds]
     trials = run_searches(
         experiment, length, attack, np.concatenate(wanted), tau=tau, times=len(kinds), progress=progress
     )
-    names = [attack.name if attack.method.noise else f"{attack.name}, {_LABELS[kind]}" for kind in kinds]
+    names = [attack.name if attack.method.noise else f"{attack.name}, {kind}" for kind in kinds]
+    return _results(experiment, length, names, targets, wanted, trials)
+
+
+def _protected(
+    experiment: Experiment, length: int, preset: str, targets: Targets, tau: float, progress: Progress
+) -> list[TargetedResult]:
+    """Protect the picked queries towards both kinds of targets, with all that `protect` does."""
+    wanted = [_wanted(experiment, length, targets, kind) for kind in _BOTH]
+    together = np.concatenate(wanted)
+    trials = protect_queries(experiment, length, "image", tau=tau, preset=preset, wanted=together, progress=progress)
+    names = [f"protect, {preset}, {kind}" for kind in _BOTH]
+    return _results(experiment, length, names, targets, wanted, trials)
+
+
+def _wanted(experiment: Experiment, length: int, targets: Targets, kind: str) -> Bits:
+    return (targets.point if kind == "P2P" else targets.anchor)(experiment.database, length)
+
+
+def _results(
+    experiment: Experiment,
+    length: int,
+    names: Sequence[str],
+    targets: Targets,
+    wanted: Sequence[Bits],
+    trials: Sequence[Trial],
+) -> list[TargetedResult]:
+    """Return a result for each kind of target; `trials` hold those of one kind after those of the other."""
+    count = len(experiment.picked)
     return [
-        TargetedResult(experiment, length, name, attack, targets, bits, trials[count * place : count * (place + 1)])
+        TargetedResult(experiment, length, name, targets, bits, trials[count * place : count * (place + 1)])
         for place, (name, bits) in enumerate(zip(names, wanted, strict=True))
     ]
 
@@ -209,7 +238,7 @@ def _original_row(experiment: Experiment, length: int) -> dict[str, Any]:
         "bits": length,
         "method": "original",
         **evaluator.scores(experiment.queries.codes[length][experiment.picked]),
-        "map_ceiling": evaluator.map_of_bits(anchor_codes(experiment, length)),
+        "map_reference": evaluator.map_of_bits(anchor_codes(experiment, length)),
         "photos": len(experiment.picked),
     }
 
@@ -230,8 +259,12 @@ def _curve_figures(curve: NDArray[np.float64], limit: int) -> dict[str, Any]:
     return {
         "steps_to_0.1": int(near[0]) if len(near) else f"> {limit}",
         **{f"distance_at_{step}": float(curve[step]) for step in _TABLE_STEPS if step <= limit},
-        "distance_at_end": float(curve[-1]),
     }
+
+
+def _last_distances(trials: Sequence[Trial]) -> NDArray[np.float64]:
+    """Return the (n,) distances to the target in bits at the last step of each photo."""
+    return np.array([float(trial.record["distances"][-1][1]) for trial in trials])
 
 
 def _plotted_steps(limit: int) -> list[int]:

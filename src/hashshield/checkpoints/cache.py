@@ -1,22 +1,34 @@
-"""The cache: downloaded checkpoints, and imported ones with a catalogue entry each beside them."""
+"""The entries of a catalogue, and the cache of what they stand for: downloaded checkpoints, and imported ones.
+
+An entry is written in TOML, which is read with distrust and written in one fixed form. Imported checkpoints have one
+beside them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from hashshield.checkpoints.entry import CatalogEntry, is_name, read_entries, write_entry
 from hashshield.config import resolve
 from hashshield.errors import CheckpointError, StorageError
 from hashshield.storage.atomic import Lock, put
+from hashshield.storage.calls import explain
 from hashshield.storage.folder import Folder
-from hashshield.storage.os_errors import explain
 from hashshield.storage.snapshot import digest
+from hashshield.text import parse_toml, read_toml
 
 __all__ = [
     "DOWNLOAD_SECONDS",
+    "SUFFIX",
+    "CatalogEntry",
+    "checked",
+    "checked_name",
     "digest_of",
     "folder",
     "held",
@@ -24,9 +36,198 @@ __all__ = [
     "imported_as",
     "install",
     "is_here",
+    "is_name",
     "lock_name",
+    "read_entries",
+    "remote",
     "remove",
+    "write_entry",
 ]
+
+
+SUFFIX = ".safetensors"
+_LARGEST = 1 << 31
+"""Bytes of a checkpoint; the largest known here has less than a twentieth of it."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One checkpoint of a catalogue."""
+
+    name: str
+    file: str
+    """A plain file name, the same in the package, in the cache and on every mirror."""
+    size: int
+    """Bytes; never more are read."""
+    sha256: str
+    licence: str
+    summary: str
+    bits: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    map: dict[int, float] = field(default_factory=dict)
+    """Full-database MAP by code length."""
+    embedded: bool = False
+    """The file comes with the package."""
+    mirrors: tuple[str, ...] = ()
+    """Addresses of the file's folder, asked in this order after the default one."""
+    imported: bool = False
+    """The user's own, known in this cache only."""
+
+
+def is_name(name: str) -> bool:
+    """Whether it can be a checkpoint's name: it becomes a file's, and no separator, "..", drive or colon fits."""
+    return bool(_NAME.fullmatch(name)) and len(name) <= _LONGEST_NAME and not name.endswith(SUFFIX)
+
+
+def checked_name(name: str, *, source: str) -> str:
+    """The name, when it can be a file's and needs no quotes. Raises CheckpointError naming `source`."""
+    if not is_name(name):
+        raise CheckpointError(
+            f"{source}: {name!r} cannot be a checkpoint's name; use at most {_LONGEST_NAME} lower-case letters, "
+            "digits, hyphens, underscores and single dots"
+        )
+    return name
+
+
+def remote(address: str) -> bool:
+    """Whether it is an address that can be asked: http or https, with a host and without a user's name."""
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+    except ValueError:
+        return False
+
+
+def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[CatalogEntry, ...]]:
+    """The default address and the checkpoints of a catalogue. Raises CheckpointError naming the first fault."""
+    remedy = "remove it and import the checkpoint again" if imported else "reinstall hashshield"
+    try:
+        raw = read_toml(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: no valid catalogue ({error}); {remedy}") from error
+    address, tables = raw.pop("address", ""), raw.pop("checkpoints", None)
+    if raw or not isinstance(tables, dict) or not (address == "" or _is_address(address)):
+        raise CheckpointError(f"{path}: no valid catalogue (an address and a table of checkpoints); {remedy}")
+    found: list[CatalogEntry] = []
+    for name, table in tables.items():
+        checked_name(name, source=str(path))
+        fault = _fault(table)
+        if fault is None and table["file"].lower() in {entry.file.lower() for entry in found}:
+            fault = f"file {table['file']!r} is another checkpoint's too"
+        if fault:
+            raise CheckpointError(f"{path}: {name}: {fault}; {remedy}")
+        found.append(_entry(name, table, imported=imported))
+    return address, tuple(found)
+
+
+def checked(entry: CatalogEntry, *, source: str) -> CatalogEntry:
+    """The entry, when what is written of it will be read again. Raises CheckpointError naming `source`."""
+    checked_name(entry.name, source=source)
+    if fault := _fault(parse_toml(write_entry(entry))["checkpoints"][entry.name]):
+        raise CheckpointError(f"{source}: cannot be entered into a catalogue: {fault}; mend its card")
+    return entry
+
+
+def write_entry(entry: CatalogEntry) -> str:
+    """Return the TOML table of one checkpoint, which `read_entries` reads back."""
+    import tomli_w
+
+    table: dict[str, Any] = {
+        "file": entry.file,
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "licence": entry.licence,
+        "summary": entry.summary,
+        "bits": entry.bits,
+        "embedded": entry.embedded,
+    }
+    # What a catalogue may leave out is left out where it is empty.
+    table |= {key: values for key in sorted(_OPTIONAL, reverse=True) if (values := getattr(entry, key))}
+    table["map"] = {str(bits): value for bits, value in entry.map.items()}
+    return tomli_w.dumps({"checkpoints": {entry.name: table}})
+
+
+def _entry(name: str, table: dict[str, Any], *, imported: bool) -> CatalogEntry:
+    return CatalogEntry(
+        name=name,
+        file=table["file"],
+        size=table["size"],
+        sha256=table["sha256"],
+        licence=table["licence"],
+        summary=table["summary"],
+        bits=tuple(table["bits"]),
+        classes=tuple(table.get("classes", ())),
+        map={int(bits): float(value) for bits, value in table["map"].items()},
+        embedded=table["embedded"],
+        mirrors=tuple(table.get("mirrors", ())),
+        imported=imported,
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_count(value: Any, largest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and value.endswith(SUFFIX) and bool(_NAME.fullmatch(value.removesuffix(SUFFIX)))
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and remote(value)
+
+
+def _is_bits(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_count(bits, 4096) for bits in value)
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        bits.isascii() and bits.isdigit() and isinstance(number, (int, float)) and 0 <= number <= 1
+        for bits, number in value.items()
+    )
+
+
+def _is_list(value: Any, each: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(each, value))
+
+
+_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "file": (_is_file, f"a plain file name that ends with {SUFFIX}"),
+    "size": (lambda value: _is_count(value, _LARGEST), f"a number of bytes, at most {_LARGEST}"),
+    "sha256": (lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)), "64 hex digits"),
+    "licence": (_is_text, "text"),
+    "summary": (_is_text, "text"),
+    "bits": (_is_bits, "a list of code lengths"),
+    "embedded": (lambda value: isinstance(value, bool), "true or false"),
+    "map": (_is_map, "a MAP from 0 to 1 by code length"),
+    "mirrors": (lambda value: _is_list(value, _is_address), "a list of http or https addresses"),
+    "classes": (lambda value: _is_list(value, _is_text), "a list of names"),
+}
+_OPTIONAL = {"mirrors", "classes"}
+
+
+def _fault(table: Any) -> str | None:
+    """What is wrong with a checkpoint's table, in words; None when nothing is."""
+    if not isinstance(table, dict):
+        return "it is no table"
+    if unknown := sorted(table.keys() - _KEYS.keys()):
+        return f"unknown key {unknown[0]!r}"
+    for key, (fits, words) in _KEYS.items():
+        if key not in table:
+            if key not in _OPTIONAL:
+                return f"{key} is missing; it is {words}"
+        elif not fits(table[key]):
+            return f"{key} is {str(table[key])[:80]!r}; it must be {words}"
+    return None
+
 
 DOWNLOAD_SECONDS = 3600.0
 """How long one process waits for another that downloads the same file."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hashshield.checkpoints import cache as cached
-from hashshield.checkpoints.entry import SUFFIX, CatalogEntry, read_entries
+from hashshield.checkpoints.cache import SUFFIX, CatalogEntry, read_entries
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.text import did_you_mean
 

@@ -7,8 +7,7 @@ import shutil
 import time
 from typing import Protocol
 
-from hashshield.checkpoints.cache import digest_of, folder, held
-from hashshield.checkpoints.entry import CatalogEntry, remote
+from hashshield.checkpoints.cache import CatalogEntry, digest_of, folder, held, remote
 from hashshield.checkpoints.transfer import (
     Pace,
     RetryPolicy,
@@ -58,10 +57,8 @@ def sources(entry: CatalogEntry) -> tuple[str, ...]:
     if settings["offline"].value:
         asked = tuple(source for source in asked if not remote(source))
         if not asked:
-            raise DownloadError(
-                f"{entry.name}: not downloaded, because {settings['offline'].where} says to stay offline; unset it, or "
-                f"{_MIRROR_HINT}"
-            )
+            offline = settings["offline"].where
+            raise DownloadError(f"{entry.name}: {offline} says to stay offline.", f"Unset {offline}, or {_MIRROR_HINT}")
     return asked
 
 
@@ -88,8 +85,8 @@ def fetch(entry: CatalogEntry, *, progress: FetchProgress, retry_policy: RetryPo
                 return True
             reasons.append(f"{where(source, entry)}: {reason}")
     raise DownloadError(
-        f"{entry.name}: no source gave the pinned {entry.size} bytes: {'; '.join(reasons) or 'none is known'}. "
-        f"Try `hashshield models download {entry.name}` later, or {_MIRROR_HINT}"
+        f"{entry.name}: no source gave the pinned {entry.size} bytes: {'; '.join(reasons) or 'none is known'}.",
+        f"Try `hashshield models download` later, or {_MIRROR_HINT}",
     )
 
 

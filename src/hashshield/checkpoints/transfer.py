@@ -29,7 +29,7 @@ from urllib.request import (
     Request,
 )
 
-from hashshield.checkpoints.entry import CatalogEntry, remote
+from hashshield.checkpoints.cache import CatalogEntry, remote
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from hashshield.cli import (
     audit,
     bench,
-    config,
-    doctor,
-    evaluate,
     models,
     options,
     originals,
     protect,
+    setup,
     train,
     verify,
     watch,
 )
-from hashshield.cli.command_line import document_of_nothing, empty_word
+from hashshield.cli.command_line import document_of_nothing, empty_word, expand_words
+from hashshield.cli.options import PlainGroup
 from hashshield.cli.output import Report
 
 __all__ = ["app"]
@@ -32,7 +30,7 @@ PHOTOS, NETWORKS, SETUP = "Photos", "Networks", "Setup"
 _WORDS = "hashshield.words"
 
 
-class _Group(TyperGroup):
+class _Group(PlainGroup):
     """The group of all commands, which refuses empty words and reports early interruptions."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -40,6 +38,7 @@ class _Group(TyperGroup):
         reason = empty_word(args)
         if reason is not None:
             raise typer.BadParameter(reason, ctx=ctx)
+        args = expand_words(args)
         ctx.meta[_WORDS] = list(args)
         Report.begun = False
         try:
@@ -94,8 +93,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback(
     help="Keep photos out of image-hash search (experimental).\n\n"
-    "Photos are changed in place, too little to be seen, so that deep image-hash codes no longer match. The result "
-    "is measured on the written file, for the named networks; it is no promise about others.",
+    "Photos are changed a little, in place, so that searches by deep image-hash codes no longer link them with what "
+    "they were. The result is measured on the written file, for the named networks; it is no promise about others. It "
+    "does not hide faces, nor a photo from a search that starts with the published file itself.",
     epilog=options.examples(
         "hashshield protect photos/",
         "hashshield verify photos/",
@@ -112,14 +112,16 @@ def hashshield(
 
 
 options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
+options.register(app, watch.ui, "ui", watch.UI_EXAMPLES, panel=PHOTOS)
 options.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
 options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
-options.register(app, evaluate.evaluate, "evaluate", evaluate.EXAMPLES, panel=PHOTOS)
+options.register(app, verify.evaluate, "evaluate", verify.EVALUATE_EXAMPLES, panel=PHOTOS)
 options.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)
 options.register(app, originals.restore, "restore", originals.RESTORE_EXAMPLES, panel=PHOTOS)
 app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
 options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
 app.add_typer(models.app, name="models", rich_help_panel=NETWORKS)
 app.add_typer(bench.app, name="bench", rich_help_panel=NETWORKS)
-app.add_typer(config.app, name="config", rich_help_panel=SETUP)
-options.register(app, doctor.doctor, "doctor", doctor.EXAMPLES, panel=SETUP)
+app.add_typer(setup.config_app, name="config", rich_help_panel=SETUP)
+app.add_typer(setup.integrate_app, name="integrate", rich_help_panel=SETUP)
+options.register(app, setup.doctor, "doctor", setup.DOCTOR_EXAMPLES, panel=SETUP)

@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Report
+from hashshield.cli.output import Report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import ensure_available
-from hashshield.cli.terminal import count
-from hashshield.config import resolve
+from hashshield.cli.terminal import Column, Layout, count
+from hashshield.config import Settings, resolve
+from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
-    from hashshield.types import Audit
+    from hashshield.pipeline.audit_rows import Audit, CopyPair
 
-__all__ = ["AUDIT", "EXAMPLES", "audit"]
+__all__ = ["AUDIT", "COPIES", "EXAMPLES", "audit"]
 
 EXAMPLES = o.examples(
     "hashshield audit photos/a.jpg --gallery photos/            # its original is in the vault",
     "hashshield audit out/a.jpg --original a.jpg --gallery photos/",
     "hashshield audit photos/a.jpg --gallery photos/ --sheet found.jpg",
+    "hashshield audit photos/ --gallery saved/ --copies --sheet pairs.jpg",
 )
+_COPY_DETECTOR = "copies"
+"""The network that has to be here for --copies; see `pipeline.find_copies`."""
 
 
 def _neighbours(rows: Sequence[Audit]) -> list[tuple[Audit, Any]]:
@@ -46,8 +50,25 @@ def _footer(rows: Sequence[Audit]) -> list[str]:
             f"Of the {top} nearest to the original, {row.shared} are among the {top} nearest to the protected photo.",
             f"Within {row.threshold} bits: {row.within_before} photos of the original, {row.within_after} of the "
             f"protected photo, and the two {'match' if _matching(row) else 'do not match'} each other.",
+            *_copies(row),
         ]
     return lines
+
+
+def _copies(row: Audit) -> list[str]:
+    """Return a sentence for each other copy of the photo: whether the two find each other."""
+    said = []
+    for copy in row.copies:
+        named = f"Its copy {copy.path}" + (f" for {copy.place_name}" if copy.place_name else "")
+        if copy.reason is not None:
+            said.append(f"{named} was not compared: {copy.reason}.")
+            continue
+        verdict = "the two find each other" if copy.matches else "the two do not find each other"
+        said.append(
+            f"{named}: {copy.distance} of {row.bits} bits away, at rank {copy.rank:,} of {(row.gallery or 0) + 1:,}; "
+            f"{verdict}."
+        )
+    return said
 
 
 def _matching(row: Audit) -> bool:
@@ -57,7 +78,7 @@ def _matching(row: Audit) -> bool:
 AUDIT = Layout(
     columns=(
         Column("Network", lambda line: line[0].model),
-        Column("Nearest to the original", lambda line: line[1].path),
+        Column("Nearest to the original", lambda line: line[1].path, is_name=True),
         Column("Bits", lambda line: str(line[1].distance_before), right=True),
         Column("Rank", lambda line: str(line[1].rank_before), right=True),
         Column("Bits after", lambda line: str(line[1].distance_after), right=True),
@@ -74,9 +95,67 @@ AUDIT = Layout(
 )
 
 
+def _pairs(rows: Sequence[CopyPair]) -> Sequence[CopyPair]:
+    return [row for row in rows if row.status == "copy"]
+
+
+def _semantic(row: CopyPair) -> str:
+    """Return what networks of semantic codes say: bits, with a mark where they take the two for one."""
+    return ", ".join(f"{each.distance} of {each.bits}{' same' if each.match else ''}" for each in row.semantic)
+
+
+def _pdq(row: CopyPair) -> str:
+    if row.pdq_distance is None:
+        return ""
+    return f"{row.pdq_distance} of 256{' same' if row.pdq_match else ''}"
+
+
+def _copies_footer(rows: Sequence[CopyPair]) -> list[str]:
+    pairs = _pairs(rows)
+    if not pairs:
+        return ["No copy was found."]
+    first = pairs[0]
+    known = sum(bool(row.pdq_match) for row in pairs)
+    rule = f"at a distance of {first.within} bits or less"
+    if first.cosine_threshold is not None:
+        rule = f"from a cosine of {first.cosine_threshold} on, which one pair of unrelated photos in a thousand reaches"
+    if first.pdq_within is not None:
+        by_pdq = sum((row.cosine or 0.0) < (row.cosine_threshold or 0.0) for row in pairs)
+        rule += f", or by PDQ within {first.pdq_within} of 256 bits ({by_pdq} by PDQ alone)"
+    lines = [f"{count(len(pairs), 'pair')} of copies by {first.model}, {rule}: look at each before you believe it."]
+    if all(row.pdq_distance is None for row in pairs):
+        lines.append("PDQ was not asked: `pipx inject hashshield pdqhash` adds it.")
+    else:
+        lines.append(f"PDQ takes {known} of them for copies at 31 bits, where its publisher recommends to start.")
+    for place, each in enumerate(first.semantic):
+        taken = sum(row.semantic[place].match for row in pairs)
+        lines.append(f"{each.model}, a semantic code, takes {taken} of them for the same, and look-alikes too.")
+    return lines
+
+
+COPIES = Layout(
+    columns=(
+        Column("Photo", lambda row: row.path, is_name=True),
+        Column("Copy", lambda row: row.copy, is_name=True),
+        Column("Cosine", lambda row: f"{row.cosine:.2f}", right=True),
+        Column("Bits", lambda row: f"{row.distance} of {row.bits}", right=True),
+        Column("PDQ", _pdq, right=True),
+        Column("Semantic", _semantic, right=True),
+    ),
+    expand=_pairs,
+    footer=_copies_footer,
+    summary=lambda rows: {
+        "counts": {status: sum(row.status == status for row in rows) for status in ("copy", "skipped", "failed")}
+    },
+    resume="nothing was changed; run the same command again",
+)
+
+
 # Over 60 lines, because Typer reads one parameter for each option.
 def audit(
-    photo: Annotated[Path, typer.Argument(metavar="PATH", readable=False, help="A protected photo.")],
+    photo: Annotated[
+        Path, typer.Argument(metavar="PATH", readable=False, help="A protected photo; with --copies, or a folder.")
+    ],
     gallery: Annotated[
         Path,
         typer.Option("--gallery", metavar="DIR", help="Folder of photos to search among.", rich_help_panel=o.AIM),
@@ -98,13 +177,16 @@ def audit(
             "--threshold",
             metavar="N",
             min=0,
-            help="Largest distance in bits of a match; otherwise an eighth of the code.",
+            help="Largest distance in bits of a match; otherwise an eighth, with --copies what the card says.",
             rich_help_panel=o.SEARCH,
         ),
     ] = None,
     device: o.Device = None,
     vault: o.Vault = None,
     exclude: o.Exclude = None,
+    copies: Annotated[
+        bool, o.switch("--copies", text="Find copies of the photos instead: cropped, framed, ...", panel=o.AIM)
+    ] = False,
     sheet: Annotated[
         Path | None,
         typer.Option(
@@ -120,11 +202,20 @@ def audit(
     The photos of the folder are hashed and ranked by their distance in bits. The report says at which rank original and
     protected photo find each other, and at which rank the original's nearest neighbours are afterwards. A rank counts
     only photos that are strictly nearer, so ties favour the service.
+
+    With --copies the folder is searched for copies of photos that need not be protected: cropped, mirrored, filtered,
+    in a frame, in a screenshot. Searched among themselves, the photos of one folder say which of them find each other.
     """
     arguments = dict(locals())
-    with Report("audit", AUDIT, as_json=as_json, quiet=quiet) as report:
+    with Report("audit", COPIES if copies else AUDIT, as_json=as_json, quiet=quiet) as report:
         settings = resolve(arguments)
-        ensure_available(settings["model"].value, report, yes=yes)
+        wanted = settings["model"].value
+        if copies and original is not None:
+            raise UsageError("--original is for a protected photo; leave it out with --copies, or name it as PATH")
+        ensure_available([*wanted, _COPY_DETECTOR] if copies else wanted, report, yes=yes)
+        if copies:
+            report.finish(_found_copies(report, photo, gallery, settings, top, threshold, sheet))
+            return
 
         from hashshield.pipeline import audit as pipeline
 
@@ -145,3 +236,30 @@ def audit(
                     found=report.finish,
                 )
             )
+
+
+def _found_copies(
+    report: Report,
+    photo: Path,
+    gallery: Path,
+    settings: Settings,
+    top: int,
+    threshold: int | None,
+    sheet: Path | None,
+) -> list[CopyPair]:
+    from hashshield.pipeline.find_copies import find_copies
+
+    with PhotoProgress(report) as progress:
+        return find_copies(
+            photo,
+            gallery,
+            models=settings["model"].value,
+            top=top,
+            threshold=threshold,
+            sheet=sheet,
+            vault=settings["vault"].value,
+            device=settings["device"].value,
+            exclude=settings["exclude"].value,
+            progress=progress,
+            found=report.finish,
+        )

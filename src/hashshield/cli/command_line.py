@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["document_of_nothing", "empty_word"]
+__all__ = ["document_of_nothing", "empty_word", "expand_words"]
 
 _GROUPS = ("bench", "config", "models", "originals")
+
+
+def expand_words(words: Sequence[str]) -> list[str]:
+    """Return the command line that was meant: `help`, `version` and `config` alone are written as people try them.
+
+    `help protect` is `protect --help`, `version` is `--version`, and `config` alone, or with options, is `config show`.
+    """
+    match list(words):
+        case ["help", *rest]:
+            return [*rest, "--help"]
+        case ["version"]:
+            return ["--version"]
+        case ["config", *rest] if all(word.startswith("-") for word in rest) and not {"-h", "--help"} & set(rest):
+            return ["config", "show", *rest]
+        case same:
+            return same
 
 
 def empty_word(words: Sequence[str]) -> str | None:

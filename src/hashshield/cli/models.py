@@ -3,40 +3,99 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.output import Column, Layout, Report, keyed, properties
+from hashshield.cli.options import PlainGroup
+from hashshield.cli.output import Report
 from hashshield.cli.progress import DownloadProgress
 from hashshield.cli.prompts import confirm, download_entry
+from hashshield.cli.terminal import Column, Layout, keyed, say
 from hashshield.config import resolve
-from hashshield.errors import CheckpointError, UsageError
+from hashshield.errors import CheckpointError, DownloadError, UsageError
 
 if TYPE_CHECKING:
-    from hashshield.checkpoints.entry import CatalogEntry
+    from hashshield.checkpoints.cache import CatalogEntry
 
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="List, download and check the networks that are known.",
     epilog=o.examples("hashshield models list", "hashshield models download lite2-caltech101"),
     no_args_is_help=True,
 )
 
+_MAP_LEGEND = (
+    "mean average precision of a search among unchanged photos, 0 to 1; at 1 all photos of the same class come first"
+)
 _LIST = Layout(
     columns=(
-        Column("Name", lambda row: row["name"]),
+        Column("Name", lambda row: row["name"], is_name=True),
         Column("Bits", lambda row: ", ".join(map(str, row["bits"])), right=True),
-        Column("MAP", lambda row: _range(row["map"].values()), right=True),
+        Column("MAP", lambda row: _range(row["map"].values()), right=True, legend=_MAP_LEGEND),
         Column("MB", lambda row: f"{row['size'] / 1e6:.1f}", right=True),
         Column("Licence", lambda row: row["licence"]),
         Column("State", lambda row: row["state"]),
     ),
-    footer=lambda rows: ["hashshield models info NAME tells how a network was trained, and its MAP per code length."],
+    footer=lambda rows: ["hashshield models info NAME: how a network was trained, and its MAP per code length."],
+)
+
+
+_FEW = 3
+"""Classes that the page about a network names."""
+
+
+def _page(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the page about one network as pairs of a heading and what to say under it."""
+    return [(heading, text) for row in rows for heading, text in _facts(row) if text]
+
+
+def _facts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Network", row["name"]
+    yield "What it is", row.get("summary") or f"{row.get('arch', '')}, trained on {row.get('dataset', '')}"
+    yield "Use it as", f"--model {row['name']}:{row['bits'][-1]}; code lengths {', '.join(map(str, row['bits']))}"
+    yield "State", f"{row['state']}, {row['size'] / 1e6:.1f} MB" if "state" in row else "a file of your own"
+    yield "MAP", _maps(row.get("map"))
+    yield "MAP, unseen gallery", _maps(row.get("map_unseen"))
+    shape = row.get("input")
+    if shape and shape.get("squash"):
+        yield "Reads", f"the whole photo, squashed to {shape['crop']} x {shape['crop']} pixels"
+    elif shape:
+        yield "Reads", f"short side {shape['resize']}, centre {shape['crop']} x {shape['crop']} pixels"
+    bits = f", or {row['within']} bits or fewer between the codes" if row.get("within") is not None else ""
+    yield "Takes for a copy", f"a cosine of {row['cosine']} or more{bits}" if row.get("cosine") is not None else ""
+    classes = row.get("classes") or ()
+    more = ", ... (--classes lists all)" if len(classes) > _FEW else ""
+    yield "Classes", f"{len(classes)}: {', '.join(classes[:_FEW])}{more}" if classes else ""
+    yield "Trained with", _recipe(row)
+    yield "Licence", row["licence"]
+    yield "From", row.get("attribution") or ""
+    yield "File", row.get("path") or row.get("file") or ""
+    yield "SHA-256", row.get("sha256") or ""
+
+
+def _maps(values: Any) -> str:
+    return ", ".join(f"{bits} bits {value:.3f}" for bits, value in (values or {}).items())
+
+
+def _recipe(row: dict[str, Any]) -> str:
+    recipe = row.get("recipe") or {}
+    name = recipe.get("name")
+    return f"recipe {name}" if name else ", ".join(str(recipe[key]) for key in ("loss", "method") if key in recipe)
+
+
+def _page_footer(rows: Sequence[dict[str, Any]]) -> list[str]:
+    known = [row for row in rows if row.get("map")]
+    return [f"MAP: {_MAP_LEGEND}. --json has everything that is known."] if known else ["--json has all that is known."]
+
+
+_INFO = Layout(
+    columns=(Column("", lambda pair: pair[0]), Column("", lambda pair: pair[1])), expand=_page, footer=_page_footer
 )
 _NAMES = Layout(columns=(Column("", str),))
 _STATUS = Layout(
@@ -44,7 +103,7 @@ _STATUS = Layout(
         Column("Name", lambda row: row["name"]),
         Column("Status", lambda row: row["status"]),
         Column("MB", lambda row: f"{row['size'] / 1e6:.1f}", right=True),
-        Column("File", lambda row: str(row["path"] or "")),
+        Column("File", lambda row: str(row["path"] or ""), is_name=True),
     )
 )
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Networks, by name.")]
@@ -79,7 +138,7 @@ def info(
     as_json: o.Json = False,
 ) -> None:
     """Describe a network: how it was trained, MAP, classes, licence."""
-    with Report("models info", _NAMES if classes else properties(), as_json=as_json) as report:
+    with Report("models info", _NAMES if classes else _INFO, as_json=as_json) as report:
         wanted = name or resolve()["model"].value[0]
 
         from hashshield.checkpoints import catalog
@@ -143,11 +202,19 @@ def _named(names: Iterable[str]) -> list[CatalogEntry]:
 
 
 def _raise_all(errors: list[CheckpointError]) -> None:
-    """Raise a single error as it is, and several as one CheckpointError with all their messages."""
+    """Raise a single error as it is; say several in a line each, and raise one for all with the advice they share.
+
+    Raises CheckpointError.
+    """
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise CheckpointError("; ".join(map(str, errors)))
+        for error in errors:
+            say(f"failed: {error.what if isinstance(error, DownloadError) else error}")
+        shared_advice = dict.fromkeys(
+            error.advice for error in errors if isinstance(error, DownloadError) and error.advice
+        )
+        raise CheckpointError(" ".join((f"{len(errors)} networks failed.", *shared_advice)))
 
 
 def download(
@@ -252,8 +319,9 @@ def import_(
     """Import a checkpoint of your own into the cache, so that commands accept the name in its card.
 
     It is checked first, as models verify does. A file of the catalogue counts as downloaded, wherever it comes from.
-    ONNX is translated (needs the extra onnx): data outside the file is refused, and so is a network that does not
-    agree with onnxruntime to 1e-4.
+    ONNX is translated (needs the extra onnx), and refused if it does not agree with onnxruntime to 1e-4. Data may
+    lie in plain files beside it. What is imported so serves the goal away only, unless its card says it is for
+    research.
     """
     with Report("models import", _STATUS, as_json=as_json, quiet=quiet) as report:
         from hashshield.checkpoints import catalog

@@ -1,4 +1,4 @@
-"""Options of the commands, and helpers that turn their values into settings and a goal.
+"""Options of the commands, what `--help` shows of them, and helpers that turn their values into settings and a goal.
 
 An option whose name is a key of `config.SETTINGS` has no default here: None means "not given", and the environment, the
 configuration file and the default follow in that order. To add an option to a command, add a type alias here and a
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from hashshield.config import SETTINGS
 
@@ -36,17 +37,23 @@ __all__ = [
     "Json",
     "KeepMtime",
     "LossyFormats",
+    "MaxVisible",
     "Method",
     "Models",
     "NoBackup",
     "OptionalGoal",
     "Output",
     "Paths",
+    "Place",
+    "PlainCommand",
+    "PlainGroup",
     "Preset",
+    "ProgressKind",
     "Quiet",
     "RayAddress",
     "Redact",
     "RemoveCredentials",
+    "Rename",
     "ReportPage",
     "Sample",
     "Seed",
@@ -75,6 +82,34 @@ __all__ = [
     "switch",
     "words",
 ]
+
+
+def _without_type(ctx: Any) -> None:
+    """Stand for Typer's `display_type_rich`: nothing to show beside the name."""
+
+
+def _plain(params: list[Any]) -> list[Any]:
+    for param in params:
+        if param.param_type_name == "argument" or "--help" in param.opts:
+            vars(param)["display_type_rich"] = _without_type
+    return params
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help says `PATH`, not `PATH <list[Path]>`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, arguments and `--help` without a type."""
+        return _plain(super().get_params(ctx))
+
+
+class PlainGroup(TyperGroup):
+    """The same for a group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, arguments and `--help` without a type."""
+        return _plain(super().get_params(ctx))
+
 
 AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many machines", "Report"
 
@@ -118,7 +153,7 @@ def register(
     """Add a command to an application, with the paragraphs of its docstring as help."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    app.command(name, help=text, epilog=epilog, rich_help_panel=panel)(function)
+    app.command(name, cls=PlainCommand, help=text, epilog=epilog, rich_help_panel=panel)(function)
 
 
 # Typer would end the whole run over one unreadable file; the pipeline makes it a row and goes on.
@@ -161,7 +196,13 @@ Preset = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, setting("device", f"Where the networks run: {words('device')}.", panel=SEARCH, metavar="WORD")
+    str | None,
+    setting(
+        "device",
+        f"Where the networks run: {words('device')}. auto takes CUDA or the CPU; mps is experimental.",
+        panel=SEARCH,
+        metavar="WORD",
+    ),
 ]
 Seed = Annotated[
     int | None,
@@ -200,6 +241,15 @@ LossyFormats = Annotated[
 Tau = Annotated[
     float | None, setting("tau", "Largest change of any pixel, 1/255 to 1.", panel=SEARCH, metavar="NUMBER")
 ]
+MaxVisible = Annotated[
+    str | None,
+    setting(
+        "max_visible",
+        f"How visible the change may be: {words('max_visible')}, or a number; unset: the preset's.",
+        panel=SEARCH,
+        metavar="LEVEL",
+    ),
+]
 Steps = Annotated[int | None, setting("steps", "Gradient steps per photo.", panel=SEARCH, metavar="N")]
 AllowRoot = Annotated[
     bool, switch("--allow-root", text="As root, write to folders that others can write to.", panel=FILES)
@@ -216,6 +266,15 @@ Verbose = Annotated[
         "-v",
         text="Show every file and all its measurements, and tracebacks of internal errors.",
         panel=REPORT,
+    ),
+]
+ProgressKind = Annotated[
+    str,
+    typer.Option(
+        "--progress",
+        metavar="WORD",
+        help="How to show progress: auto (a bar, on a terminal) or plain (a line every ten seconds at most).",
+        rich_help_panel=REPORT,
     ),
 ]
 ReportPage = Annotated[
@@ -235,7 +294,7 @@ Witness = Annotated[
     str | None,
     setting(
         "witness",
-        "Network kept out of the search, to check the result with: auto, none or NAME.",
+        "Network kept out of the search, to check the result with: auto (all that are here and fit), none or NAME.",
         panel=AIM,
         metavar="NAME",
     ),
@@ -258,6 +317,15 @@ BatchSize = Annotated[
     setting("batch_size", "Photos searched at once; auto: as many as suit the memory.", panel=SEARCH, metavar="N"),
 ]
 Jobs = Annotated[int | None, setting("jobs", "Threads that read and write photos.", panel=SEARCH, metavar="N")]
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="NAME",
+        help="Give the copy for this place a code of its own; copies for two names do not find each other.",
+        rich_help_panel=AIM,
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -268,6 +336,7 @@ Output = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+Rename = Annotated[bool, switch("--rename", text="Give the copies of --output names that tell nothing.", panel=FILES)]
 NoBackup = Annotated[bool, switch("--no-backup", text="Keep no originals; nothing can be restored.", panel=FILES)]
 Sample = Annotated[
     int | None,

@@ -11,10 +11,11 @@ import typer
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import RESTORE
-from hashshield.cli.output import Column, Layout, Report
+from hashshield.cli.options import PlainGroup
+from hashshield.cli.output import Report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import confirm
-from hashshield.cli.terminal import count
+from hashshield.cli.terminal import Column, Layout, count
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 
@@ -31,6 +32,7 @@ RESTORE_EXAMPLES = o.examples(
 )
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="Look after the originals in the vault.",
     epilog=o.examples("hashshield originals list", "hashshield originals export backup/"),
     no_args_is_help=True,
@@ -65,7 +67,7 @@ def _repair_closing(rows: Sequence[Repaired]) -> list[str]:
 
 
 _ORIGINALS = (
-    Column("Kept for", lambda row: row.paths[0] if row.paths else "(no record)"),
+    Column("Kept for", lambda row: row.paths[0] if row.paths else "(no record)", is_name=True),
     Column("State", lambda row: row.state),
     Column("In use", lambda row: "yes" if row.in_use else "no"),
     Column("Since", lambda row: (row.created or "")[:10]),
@@ -75,7 +77,7 @@ _ORIGINALS = (
 _LIST = Layout(columns=_ORIGINALS, footer=lambda rows: [f"{_total(rows)}."], summary=_summary)
 _FORGET = Layout(
     columns=(
-        Column("File", lambda row: row.path),
+        Column("File", lambda row: row.path, is_name=True),
         Column("Records", lambda row: str(row.rows), right=True),
         Column("Originals", lambda row: str(len(row.originals)), right=True),
         Column("Kept for others", lambda row: str(len(row.shared)), right=True),
@@ -84,7 +86,7 @@ _FORGET = Layout(
 )
 _REPAIR = Layout(
     columns=(
-        Column("File", lambda row: row.path),
+        Column("File", lambda row: row.path, is_name=True),
         Column("Status", lambda row: row.status),
         Column("SHA-256", lambda row: (row.id or "")[:12]),
         Column("Reason", lambda row: row.reason or ""),

@@ -1,7 +1,7 @@
 """The report every command ends with: a table on a terminal, lines off it or one JSON document; and the exit code.
 
 Data goes to standard output, everything else to standard error. Start with `Report`, which a command enters around its
-work, and with `Layout`, which says how the rows of that command are shown.
+work, and with `Layout` in `cli.table`, which says how the rows of that command are shown.
 """
 
 from __future__ import annotations
@@ -10,16 +10,28 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import typer
 
 from hashshield.boundary import LogFormatter, boundary, logger
-from hashshield.cli.terminal import count, literal, output_errors, say, shown_warnings
+from hashshield.cli.terminal import (
+    Column,
+    Layout,
+    count,
+    keyed,
+    legend,
+    output_errors,
+    print_table,
+    properties,
+    say,
+    shown_columns,
+    shown_warnings,
+)
 from hashshield.errors import HashshieldError, StorageError, UsageError
 from hashshield.text import clean
 
@@ -48,88 +60,8 @@ INTERRUPTED = 130
 _PRECEDENCE = (INTERRUPTED, 4, 2, 1, 3, 0)
 _CODES = {
     **dict.fromkeys(("failed", "damaged", "missing", "unrecoverable"), 1),
-    **dict.fromkeys(("short", "partial", "not_protected", "unknown"), 3),
+    **dict.fromkeys(("short", "partial", "not_protected", "original", "unknown"), 3),
 }
-
-
-def _no_style(row: Any) -> str:
-    return ""
-
-
-class Column(NamedTuple):
-    """One column of a report."""
-
-    header: str
-    cell: Callable[[Any], str]
-    """Returns the text of a row's cell, empty if there is nothing to show."""
-    right: bool = False
-    """True for numbers, which are aligned to the right."""
-    style: Callable[[Any], str] = _no_style
-    """Returns the rich style of a row's cell."""
-    is_chart: bool = False
-    """True for a bar drawn with characters: shown on terminals only, because it tells programs nothing new."""
-
-
-def _all(rows: Sequence[Any]) -> Sequence[Any]:
-    return rows
-
-
-def _no_lines(rows: Sequence[Any]) -> list[str]:
-    return []
-
-
-def _no_details(row: Any) -> list[str]:
-    return []
-
-
-def _no_summary(rows: Sequence[Any]) -> dict[str, Any]:
-    return {}
-
-
-class Layout(NamedTuple):
-    """The presentation of one command's rows: a table for people, a summary for programs."""
-
-    columns: tuple[Column, ...]
-    expand: Callable[[Sequence[Any]], Sequence[Any]] = _all
-    """Returns the lines to show for the rows, if they are not the rows themselves."""
-    visible: Callable[[Sequence[Any]], Sequence[Any]] = _all
-    """Returns the lines of the table that a terminal shows without --verbose."""
-    footer: Callable[[Sequence[Any]], list[str]] = _no_lines
-    """Returns the sentences below the table, for standard error."""
-    details: Callable[[Any], list[str]] = _no_details
-    """Returns the lines that --verbose adds for a row, for standard error."""
-    summary: Callable[[Sequence[Any]], dict[str, Any]] = _no_summary
-    """Returns the keys of the JSON summary besides count and seconds."""
-    resume: str = "nothing was left half done; run the same command again"
-    """Advice after an interruption, as the end of a sentence."""
-
-
-def keyed(*keys: str) -> Layout:
-    """Return the layout of rows that are mappings: one column per key, in this order."""
-
-    def column(key: str) -> Column:
-        return Column(key, lambda row: _cell(row.get(key)))
-
-    return Layout(columns=tuple(column(key) for key in keys))
-
-
-def properties() -> Layout:
-    """Return the layout of mappings with many keys: one line per key."""
-
-    def pairs(rows: Sequence[Any]) -> Sequence[Any]:
-        return [{"key": key, "value": value} for row in rows for key, value in row.items()]
-
-    return Layout(columns=keyed("key", "value").columns, expand=pairs)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_cell(item)}" for key, item in value.items())
-    return ", ".join(map(_cell, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def combine(codes: Iterable[int]) -> int:
@@ -285,26 +217,25 @@ class Report:
         for line in reasons(self.rows, only_bad=self.quiet):
             say(line)
         if not self.quiet and (self.rows or error is None):
-            for line in self.layout.footer(self.rows):
+            for line in self._closing():
                 say(line)
 
-    def _table(self) -> None:
-        from rich.console import Console
-        from rich.table import Table
+    def _closing(self) -> list[str]:
+        """Return the lines below the table, the first of which ends with the time it took."""
+        lines = self.layout.footer(self.rows)
+        took = self.layout.took(self.rows, time.monotonic() - self._started)
+        return [" ".join(filter(None, (lines[0], took))), *lines[1:]] if lines else lines
 
+    def _table(self) -> None:
         rows = self.layout.expand(self.rows)
         visible = rows if self.verbose else self.layout.visible(rows)
-        columns = [column for column in self.layout.columns if any(column.cell(row) for row in visible)]
-        if not columns:
-            return
-        table = Table(box=None, pad_edge=False)
-        for column in columns:
-            table.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
-        for row in visible:
-            table.add_row(*(literal(column.cell(row), column.style(row)) for column in columns))
-        Console(file=self._data).print(table)
+        columns = shown_columns(self.layout.columns, visible, verbose=self.verbose)
+        print_table(columns, visible, self._data)
         if len(visible) < len(rows):
             say(f"... and {len(rows) - len(visible)} more; --verbose lists all.")
+        explained = legend(columns)
+        if explained:
+            say(explained)
 
     def _write(self, text: str) -> None:
         self._data.write(f"{text}\n")

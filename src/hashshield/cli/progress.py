@@ -1,14 +1,23 @@
-"""Progress bars on standard error: photos done, the current one, rate and time left. Without a terminal, no bar."""
+"""Progress on standard error: a bar on a terminal, lines with `--progress plain`, otherwise nothing; and the time left.
+
+Photos finish in bursts, and a search that misses its goal goes on for several times the usual number of steps. So the
+unit of the time left is the gradient step, and the rate is taken over the whole run: the last seconds say little.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hashshield.cli.output import Report
+from hashshield.cli.summaries import after_jpeg
+from hashshield.cli.terminal import count, roughly, say
+from hashshield.errors import UsageError
 from hashshield.text import clean
 
 if TYPE_CHECKING:
@@ -17,7 +26,111 @@ if TYPE_CHECKING:
 
     from hashshield.training.trainer import Epoch
 
-__all__ = ["DownloadProgress", "EpochProgress", "PhotoProgress", "live_terminal"]
+__all__ = [
+    "DownloadProgress",
+    "EpochProgress",
+    "PhotoProgress",
+    "RunPace",
+    "checked_kind",
+    "live_terminal",
+]
+
+
+_PRIOR_PHOTOS = 8.0
+"""Finished photos that the expected number of steps weighs as much as; after a tenth of a run there are fewer."""
+_LEAST_SHARE = 0.04
+"""Share of the work that has to be done before the time left is spoken of."""
+_LEAST_SECONDS = 2.0
+
+
+class RunPace:
+    """The progress of one run in steps; times are seconds on one clock, and the first step starts it.
+
+    Without `expect` nothing is known of steps, and every photo counts as one.
+    """
+
+    def __init__(self) -> None:
+        self.total = self.done_photos = 0
+        self._usual: float | None = None
+        self._beside: Mapping[str, float] = {}
+        self._began: float | None = None
+        self._running: dict[str, int] = {}
+        """Steps so far of the photos that have begun and not finished."""
+        self._steps_done = 0.0
+        """Of finished photos that were searched."""
+        self._searched = 0
+        self._beside_done = 0.0
+
+    def start(self, photos: int, now: float) -> None:
+        """Announce photos; called again, that many more."""
+        self.total += photos
+        if self._began is None:
+            self._began = now
+
+    def expect(self, steps: float, beside: Mapping[str, float], now: float) -> None:
+        """Take the usual steps of a search and, by path, what a photo costs beside it; the clock starts now."""
+        self._usual, self._beside, self._began = max(steps, 1.0), beside, now
+
+    def stepped(self, path: str) -> None:
+        """Count one step of a photo."""
+        self._running[path] = self._running.get(path, 0) + 1
+
+    def done(self, path: str) -> None:
+        """Count a finished photo; one that took no step costs what it costs beside its search."""
+        self.done_photos += 1
+        steps = self._running.pop(path, 0)
+        if steps:
+            self._searched += 1
+            self._steps_done += steps
+        self._beside_done += self._beside.get(path, 0.0)
+
+    @property
+    def finishing(self) -> str | None:
+        """The photo in work that has come furthest, or None."""
+        return max(self._running, key=lambda path: self._running[path], default=None)
+
+    def work(self) -> tuple[float, float]:
+        """Return the work done and the work there is in all, as expected now; in steps, or in photos."""
+        if self._usual is None:
+            return float(self.done_photos), float(max(self.total, self.done_photos))
+        running = sum(self._running.values())
+        each = self._steps_each()
+        # A search that has gone on for long goes on: half of a photo's steps are still to come on average.
+        left = sum(max(each - steps, each / 2) for steps in self._running.values())
+        waiting = max(self.total - self.done_photos - len(self._running), 0)
+        beside = sum(self._beside.values()) or 0.0
+        done = self._steps_done + running + self._beside_done
+        return done, done + left + waiting * each + max(beside - self._beside_done, 0.0)
+
+    def _steps_each(self) -> float:
+        """Return the steps that a photo's search takes on average, as known so far."""
+        assert self._usual is not None
+        return (self._usual * _PRIOR_PHOTOS + self._steps_done) / (_PRIOR_PHOTOS + self._searched)
+
+    def share(self) -> float:
+        """Return the share of the work that is done, 0 to 1."""
+        done, total = self.work()
+        return min(done / total, 1.0) if total else 0.0
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the seconds still to go, or None before anything can be said of them."""
+        share = self.share()
+        if self._began is None or share < _LEAST_SHARE or now - self._began < _LEAST_SECONDS:
+            return None
+        return (now - self._began) * (1 - share) / share
+
+
+_LINE_SECONDS = 10.0
+"""Between two lines of `--progress plain`."""
+_BAR_SECONDS = 0.2
+"""Between two changes of the bar while photos take steps."""
+
+
+def checked_kind(kind: str) -> str:
+    """Return the kind of progress that --progress names. Raises UsageError for another."""
+    if kind not in ("auto", "plain"):
+        raise UsageError(f"--progress is {kind!r}, which is unknown; choose one of auto, plain")
+    return kind
 
 
 def live_terminal() -> bool:
@@ -39,24 +152,28 @@ class _Live:
         if not self._shown or self._bar is not None:
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
         what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._bar = Progress(
-            BarColumn(bar_width=20),
-            self._counter(),
-            TextColumn("{task.fields[rate]}", markup=False),
-            TimeRemainingColumn(compact=True),
+            BarColumn(bar_width=12),
+            *self._columns(),
             TextColumn("{task.fields[what]}", markup=False, table_column=what),
             console=Console(file=sys.stderr),
             redirect_stdout=False,
             transient=True,
             expand=True,
         )
-        self._task = self._bar.add_task("", total=total, rate="", what="")
+        self._task = self._bar.add_task("", total=total, counted="", rate="", left="", what="")
         self._began = time.monotonic()
         self._bar.start()
+
+    def _columns(self) -> list[ProgressColumn | str]:
+        """Return the columns between the bar and the text."""
+        from rich.progress import TextColumn, TimeRemainingColumn
+
+        return [self._counter(), TextColumn("{task.fields[rate]}", markup=False), TimeRemainingColumn(compact=True)]
 
     def _counter(self) -> ProgressColumn:
         from rich.progress import MofNCompleteColumn
@@ -86,12 +203,30 @@ class _Live:
 
 
 class PhotoProgress(_Live):
-    """The pipeline's `Progress`; adds every finished row to the report, so that an interruption still reports it."""
+    """The pipeline's `StepProgress`; adds every finished row to the report, so that an interruption still reports it.
 
-    def __init__(self, report: Report, *, unit: str = "photo") -> None:
+    On a terminal a bar shows photos done, how many are kept after JPEG, the time left, and the photo that has come
+    furthest; with `plain` a line says so every ten seconds at most, also off a terminal. Enter it around the work.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        *,
+        kind: str = "auto",
+        unit: str = "photo",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(quiet=report.quiet)
-        self._report, self._told, self._done, self._unit = report, set[str](), 0, unit
-        self._total = 0
+        self._report, self._told, self._unit, self._clock = report, set[str](), unit, clock
+        self._pace, self._lock = RunPace(), threading.Lock()
+        self._kept: int | None = None
+        """Photos that are kept after JPEG; None before one was measured."""
+        self._named = ""
+        self._plain = kind == "plain" and not report.quiet
+        self._shown = self._shown and not self._plain
+        self._said = clock()
+        """When the last line was printed, or the bar was changed."""
 
     def __enter__(self) -> PhotoProgress:
         return self
@@ -101,23 +236,40 @@ class PhotoProgress(_Live):
 
     def start(self, total: int) -> None:
         """Announce that `total` photos will be worked on; called again, that many more."""
-        self._total += total
-        self._begin(total)
+        with self._lock:
+            self._pace.start(total, self._clock())
+        self._begin(1)
         # Loading the networks takes seconds in which no photo has begun.
-        self._update(what="getting ready")
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, total=self._total)
+        self._named = "getting ready"
+        self._show(at_once=True)
+
+    def expect(self, steps: float, beside: Mapping[str, float]) -> None:
+        """Take what a photo usually costs, from the pipeline."""
+        with self._lock:
+            self._pace.expect(steps, beside, self._clock())
+
+    def stepped(self, path: str) -> None:
+        """Count one step of a photo, from any thread."""
+        with self._lock:
+            self._pace.stepped(path)
+        self._show()
 
     def photo(self, path: str) -> None:
-        """Name the photo that is being worked on."""
-        self._update(what=path)
+        """Name the photo that is being worked on, as long as none has taken a step."""
+        self._named = path
+        self._show()
 
     def done(self, outcome: object) -> None:
         """Count one finished photo and add its row; None for work that has no row of its own."""
         if outcome is not None:
             self._report.add(outcome)
-        self._done += 1
-        self._update(done=self._done, unit=self._unit)
+        row: Any = outcome
+        after = after_jpeg(row) if hasattr(row, "survival") else ""
+        if after:
+            self._kept = (self._kept or 0) + (after == "kept")
+        with self._lock:
+            self._pace.done(str(getattr(outcome, "path", "")))
+        self._show(at_once=True)
 
     def notice(self, text: str) -> None:
         """Print a line on standard error, but the same text only once."""
@@ -125,6 +277,34 @@ class PhotoProgress(_Live):
             return
         self._told.add(text)
         self._tell(self._report, text)
+
+    def _show(self, *, at_once: bool = False) -> None:
+        now = self._clock()
+        if self._plain:
+            # The first line after ten seconds: what is quicker needs none.
+            if now - self._said >= _LINE_SECONDS and self._pace.done_photos < self._pace.total:
+                self._said = now
+                say("; ".join(filter(None, self._state(now))))
+        elif self._bar is not None and self._task is not None and (at_once or now - self._said >= _BAR_SECONDS):
+            self._said = now
+            counted, kept, left, name = self._state(now)
+            with self._lock:
+                share = self._pace.share()
+            self._bar.update(self._task, completed=share, counted=counted, rate=kept, left=left, what=clean(name))
+
+    def _state(self, now: float) -> tuple[str, str, str, str]:
+        """Return photos done, photos kept after JPEG, time left, and the photo in work."""
+        with self._lock:
+            pace, finishing = self._pace, self._pace.finishing
+            counted = f"{pace.done_photos} of {count(pace.total, self._unit)}"
+            left = pace.seconds_left(now) if pace.done_photos < pace.total else None
+        kept = "" if self._kept is None else f"{self._kept} kept after JPEG"
+        return counted, kept, "" if left is None else f"{roughly(left)} left", finishing or self._named
+
+    def _columns(self) -> list[ProgressColumn | str]:
+        from rich.progress import TextColumn
+
+        return [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("counted", "rate", "left")]
 
 
 class DownloadProgress(_Live):

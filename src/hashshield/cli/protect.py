@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.output import Report
+from hashshield.cli.progress import checked_kind
 from hashshield.cli.protect_run import Engine, Page, protect_folders, protect_piped
 from hashshield.config import resolve
 
@@ -18,6 +20,8 @@ EXAMPLES = (
     o.examples(
         "hashshield protect photos/                # in place; originals are kept",
         "hashshield protect a.jpg --output out/    # a protected copy",
+        "hashshield protect photos/ --output out/ --rename --strip-metadata    # and nothing in name or file",
+        "hashshield protect a.jpg --output forum/ --for forum    # each place gets a code of its own",
         "hashshield protect a.png --target-class sunflower",
         "hashshield protect photos/ --dry-run      # shows what would be done, and how long it takes",
         "hashshield protect photos/ --sample 20    # try 20 of them on copies",
@@ -39,10 +43,12 @@ def protect(
     target_set: o.TargetSet = None,
     target_class: o.TargetClass = None,
     tolerance: o.Tolerance = None,
+    place_name: o.Place = None,
     witness: o.Witness = None,
     accept_best: o.AcceptBest = False,
     preset: o.Preset = None,
     tau: o.Tau = None,
+    max_visible: o.MaxVisible = None,
     method: o.Method = None,
     steps: o.Steps = None,
     stop: o.Stop = None,
@@ -51,6 +57,7 @@ def protect(
     jobs: o.Jobs = None,
     seed: o.Seed = None,
     output: o.Output = None,
+    rename: o.Rename = False,
     vault: o.Vault = None,
     no_backup: o.NoBackup = False,
     dry_run: o.DryRun = False,
@@ -72,6 +79,7 @@ def protect(
     as_json: o.Json = False,
     page: o.ReportPage = None,
     redact: o.Redact = False,
+    progress_kind: o.ProgressKind = "auto",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
@@ -84,14 +92,17 @@ def protect(
     arguments, piped = dict(locals()), Path("-") in paths
     # Through a pipe, standard output is the photo's.
     data = sys.stderr if piped else None
-    with Report("protect", PROTECT, as_json=as_json, quiet=quiet, verbose=verbose, data=data) as report:
+    report = Report("protect", PROTECT, as_json=as_json, quiet=quiet, verbose=verbose, data=data)
+    with report, ExitStack() as at_end:
         settings = resolve(arguments)
         chosen = Engine(engine, ray_address, workers)
         chosen.check(piped=piped)
         if sample is not None and output is None and not dry_run:
             output = Path(tempfile.mkdtemp(prefix="hashshield-sample-"))
+            at_end.callback(_remove_if_empty, output)
             report.note(f"Copies go to {output}; your photos stay as they are.")
 
+        from hashshield.pipeline.places import checked_place
         from hashshield.pipeline.request import request_of
 
         request = request_of(
@@ -104,9 +115,18 @@ def protect(
             dry_run=dry_run,
             force=force,
             sample=sample,
+            rename=rename,
+            place_name=checked_place(place_name),
             seed=seed,
         )
         if piped:
             protect_piped(paths, request, report, page=Page(page, redact), yes=yes)
         else:
-            protect_folders(paths, request, report, engine=chosen, page=Page(page, redact), yes=yes)
+            kind = checked_kind(progress_kind)
+            protect_folders(paths, request, report, engine=chosen, page=Page(page, redact), progress_kind=kind, yes=yes)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the folder of a sample that came to nothing; one with copies in it stays."""
+    with suppress(OSError):
+        folder.rmdir()

@@ -48,9 +48,16 @@ class Page(NamedTuple):
 
 
 def protect_folders(
-    paths: list[Path], request: Request, report: Report, *, engine: Engine, page: Page, yes: bool
+    paths: list[Path],
+    request: Request,
+    report: Report,
+    *,
+    engine: Engine,
+    page: Page,
+    progress_kind: str = "auto",
+    yes: bool,
 ) -> None:
-    """Protect photos and folders, in place or as copies, and write the page.
+    """Protect photos and folders, in place or as copies, and write the page; `progress_kind` is the kind of progress.
 
     Raises UsageError for options that exclude each other, and the errors of `pipeline.protect.protect`.
     """
@@ -69,7 +76,7 @@ def protect_folders(
         ensure_available(_named_networks(request), report, yes=yes)
 
     with (
-        PhotoProgress(report) as progress,
+        PhotoProgress(report, kind=progress_kind) as progress,
         with_page(page.path, report, progress, redact=page.redact, vault=request.vault),
     ):
         found = expanded(paths)
@@ -81,7 +88,8 @@ def protect_folders(
         else:
             from hashshield.pipeline import protect as pipeline
 
-            report.finish(pipeline.protect(found, request, progress=progress, agree=partial(ask, yes=yes)))
+            agree = partial(ask, yes=yes)
+            report.finish(pipeline.protect(found, request, progress=progress, agree=agree, finish_first=True))
 
 
 def protect_piped(paths: list[Path], request: Request, report: Report, *, page: Page, yes: bool) -> None:

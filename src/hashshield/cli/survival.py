@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashshield.cli.output import Column
+from hashshield.cli.terminal import Column
 
 if TYPE_CHECKING:
     from hashshield.types import Evaluation, Outcome
@@ -108,8 +108,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _from_own(line: SurvivalLine) -> str:
-    return f"{_number(_median(line.distances))}/{line.bits}" if line.distances else ""
+def _bits_changed(line: SurvivalLine) -> str:
+    return f"{_number(_median(line.distances))} of {line.bits}" if line.distances else ""
 
 
 def _bar(line: SurvivalLine) -> str:
@@ -132,15 +132,15 @@ def _kept_text(line: SurvivalLine) -> str:
 
 def _style(line: SurvivalLine) -> str:
     if not line.distances:
-        return "dim"
+        return "bright_black"
     return "green" if line.kept_count == len(line.distances) else "yellow" if line.kept_count else "red"
 
 
 COLUMNS = (
     Column("After", lambda line: line.transform),
     Column("Network", lambda line: line.model),
-    Column("From own", _from_own, right=True),
+    Column("Bits changed", _bits_changed, right=True),
     Column("", _bar, style=_style, is_chart=True),
-    Column("To goal", lambda line: _number(_median(line.to_goal)), right=True),
+    Column("To goal", lambda line: _number(_median(line.to_goal)), right=True, is_detail=True),
     Column("Kept", _kept_text, style=_style),
 )

@@ -1,4 +1,4 @@
-"""`hashshield verify`."""
+"""`hashshield verify` and `hashshield evaluate`: what is left of a photo's code, and how much was changed for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.layouts import VERIFY
-from hashshield.cli.output import Report
-from hashshield.cli.progress import PhotoProgress
+from hashshield.cli.layouts import EVALUATE, SURVIVAL, VERIFY
+from hashshield.cli.output import Report, check_page, write_page
+from hashshield.cli.progress import PhotoProgress, checked_kind
 from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
 from hashshield.errors import UsageError
@@ -22,7 +22,13 @@ from hashshield.errors import UsageError
 if TYPE_CHECKING:
     from hashshield.types import Verification
 
-__all__ = ["EXAMPLES", "verify"]
+__all__ = [
+    "EVALUATE_EXAMPLES",
+    "EXAMPLES",
+    "evaluate",
+    "verify",
+]
+
 
 EXAMPLES = o.examples(
     "hashshield verify photos/                          # by the ledger",
@@ -64,14 +70,15 @@ def verify(
     vault: o.Vault = None,
     exclude: o.Exclude = None,
     as_json: o.Json = False,
+    progress_kind: o.ProgressKind = "auto",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     yes: o.Yes = False,
 ) -> None:
     """Hash photos again and say whether they are still protected.
 
-    Without --original, photos are compared with the codes in the ledger. A photo that neither knows is unknown: its
-    code is printed and the exit code is 3.
+    Without --original, photos are compared with the codes in the ledger. A photo that was restored is original, one
+    that neither knows is unknown; the exit code of both is 3, and --verbose prints their codes.
     """
     arguments = dict(locals())
     with Report("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as report:
@@ -85,7 +92,10 @@ def verify(
 
         from hashshield.pipeline import verify as pipeline
 
-        with _piped(o.expanded(paths)) as (files, spelled), PhotoProgress(report) as progress:
+        with (
+            _piped(o.expanded(paths)) as (files, spelled),
+            PhotoProgress(report, kind=checked_kind(progress_kind)) as progress,
+        ):
             rows = pipeline.verify(
                 files,
                 models=models,
@@ -125,3 +135,63 @@ def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], Callable[[Verificati
             return replace(row, path="-", reason=row.reason and row.reason.replace(str(file), "-"))
 
         yield [file if path == Path("-") else path for path in paths], spelled
+
+
+EVALUATE_EXAMPLES = o.examples(
+    "hashshield evaluate original.jpg protected.jpg",
+    "hashshield evaluate originals/ protected/ --json   # same names",
+    "hashshield evaluate original.jpg protected.jpg --survival",
+    "hashshield evaluate originals/ protected/ --report report.html",
+)
+
+
+def evaluate(
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A photo, or a folder of photos.")],
+    protected: Annotated[Path, typer.Argument(metavar="PROTECTED", help="Its protected copy, or their folder.")],
+    model: o.Models = None,
+    target: o.TargetImage = None,
+    target_set: o.TargetSet = None,
+    target_class: o.TargetClass = None,
+    preset: o.Preset = None,
+    device: o.Device = None,
+    vault: o.Vault = None,
+    survival: o.Survival = False,
+    as_json: o.Json = False,
+    page: o.ReportPage = None,
+    redact: o.Redact = False,
+    progress_kind: o.ProgressKind = "auto",
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    yes: o.Yes = False,
+) -> None:
+    """Compare photos with protected copies: bits that changed, also after JPEG q75, visibility, PSNR, largest change.
+
+    A photo that was protected here is measured as protect measured it, others in the views that --preset promises.
+    With --survival, the protected copies are measured again after what services do to photos (JPEG, WebP, smaller
+    sizes, crops and more), and with classical perceptual hashes. If the photos were protected with a target, name it;
+    otherwise about half of the bits have to differ from the original's.
+    """
+    arguments = dict(locals())
+    with Report("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as report:
+        settings = resolve(arguments)
+        check_page(page, redact=redact)
+        if settings["survival"].value:
+            report.layout = SURVIVAL
+        ensure_available(settings["model"].value, report, yes=yes)
+
+        from hashshield.pipeline import evaluate as pipeline
+
+        with PhotoProgress(report, kind=checked_kind(progress_kind)) as progress:
+            rows = pipeline.evaluate(
+                original,
+                protected,
+                models=settings["model"].value,
+                goal=o.goal_of(target, target_set, target_class, None),
+                preset=settings["preset"].value,
+                survival=settings["survival"].value,
+                vault=settings["vault"].value,
+                device=settings["device"].value,
+                progress=progress,
+            )
+            report.finish(rows)
+            write_page(page, rows, report, progress, redact=redact)

@@ -1,7 +1,8 @@
-"""`hashshield watch`."""
+"""`hashshield watch` and `hashshield ui`: the commands that go on until they are ended."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +21,13 @@ from hashshield.text import clean
 if TYPE_CHECKING:
     from hashshield.types import Outcome
 
-__all__ = ["EXAMPLES", "watch"]
+__all__ = [
+    "EXAMPLES",
+    "UI_EXAMPLES",
+    "ui",
+    "watch",
+]
+
 
 EXAMPLES = o.examples(
     "hashshield watch photos/                  # until Ctrl-C",
@@ -89,6 +96,7 @@ def watch(
     goal: o.OptionalGoal = None,
     preset: o.Preset = None,
     tau: o.Tau = None,
+    max_visible: o.MaxVisible = None,
     steps: o.Steps = None,
     device: o.Device = None,
     settle: Annotated[
@@ -123,7 +131,7 @@ def watch(
     arguments = dict(locals())
     lines = _Lines(as_json=as_json, quiet=quiet, verbose=verbose)
 
-    from hashshield.pipeline.interrupts import terminable
+    from hashshield.boundary import terminable
 
     try:
         with terminable(), shown_warnings():
@@ -136,7 +144,6 @@ def watch(
 
             from hashshield.pipeline.watch import watch as run
 
-            lines.notice(f"Watching {folder}; end it with Ctrl-C.")
             run(folder, request, progress=lines, settle=settle)
     except KeyboardInterrupt:
         if not quiet:
@@ -146,3 +153,59 @@ def watch(
     except HashshieldError as error:
         say(f"hashshield watch: {error}")
         raise typer.Exit(error.exit_code) from None
+
+
+UI_EXAMPLES = o.examples(
+    "hashshield ui                  # opens the page in your browser",
+    "hashshield ui --no-browser     # prints its link",
+)
+
+
+def ui(
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Port of 127.0.0.1; 0 takes any that is free.",
+            rich_help_panel=o.REPORT,
+        ),
+    ] = 0,
+    no_browser: Annotated[
+        bool, o.switch("--no-browser", text="Print the link, and open no browser.", panel=o.REPORT)
+    ] = False,
+) -> None:
+    """Open a page on this computer on which photos are dropped and protected copies are saved.
+
+    Photos go from the browser to this command and nowhere else. They lie in a private folder that is removed when the
+    page is closed, on Ctrl-C, and at the next start after a crash. Your own files stay as they are.
+    """
+
+    def announce(link: str) -> None:
+        typer.echo(link)
+        say("The link works once, in one browser. Close the page there, or end it with Ctrl-C.")
+        if not no_browser and _has_screen():
+            import webbrowser
+
+            webbrowser.open(link)
+
+    try:
+        with shown_warnings():
+            from hashshield.ui.serve import serve
+
+            serve(port, announce)
+        say("Closed; what was on the page is deleted.")
+    except KeyboardInterrupt:
+        say("Ended; what was on the page is deleted.")
+    except HashshieldError as error:
+        say(f"hashshield ui: {error}")
+        raise typer.Exit(error.exit_code) from None
+
+
+def _has_screen() -> bool:
+    """Return True if a browser with a window can be opened; one in the terminal would take it over."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -25,6 +26,8 @@ __all__ = ["protect"]
 
 _CORES = 4
 """Of a worker without a GPU; each is a lane of the search."""
+_GPU_PARTS = 10_000
+"""Into which Ray divides a GPU."""
 _BLOCKS = 10_000
 """Pieces that Ray keeps account of, at most; a piece may hold several batches."""
 
@@ -59,7 +62,7 @@ def protect(
     require_ray()
 
     from hashshield.fleet import manifest
-    from hashshield.fleet.plan import check_places, listed, settled_before
+    from hashshield.fleet.manifest import check_places, listed, settled_before
     from hashshield.fleet.worker import clear
 
     check_places(paths, output)
@@ -114,6 +117,11 @@ def _checked(request: Request) -> Path:
     given = [name for name, is_given in in_place.items() if is_given]
     if given:
         raise UsageError(f"--engine ray: {' and '.join(given)} only mean something in place; leave out what is not")
+    if request.place_name is not None:
+        raise UsageError(
+            f"--engine ray: --for {request.place_name} needs the ledger, where many machines record nothing; leave one "
+            "of the two out"
+        )
     # Which devices there are is the workers' business.
     check_names(replace(request, device="auto"))
     return request.output
@@ -130,7 +138,7 @@ def _carry_out(
     with connection:
         import ray
 
-        from hashshield.fleet.plan import batches_of
+        from hashshield.fleet.manifest import batches_of
 
         assert errand.request.output is not None
         share = _share(ray.cluster_resources(), errand.request, workers)
@@ -162,6 +170,7 @@ def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any
             "results_before": errand.results_before,
             "run": errand.run,
             "threads": share["threads"],
+            "memory_share": share["gpus"] or 1.0,
             "folder": str(Path.cwd()),
         },
         num_cpus=share["cpus"],
@@ -177,11 +186,13 @@ def _share(resources: dict[str, float], request: Request, workers: int | None) -
     gpus = 0 if request.device == "cpu" else int(resources.get("GPU", 0))
     count = workers or gpus or max(int(cpus) // _CORES, 1)
     each = cpus / count
+    # A worker uses one GPU, so what is shared is shared by whole workers: three on two GPUs are two on each.
+    on_one = -(-count // gpus) if gpus else 1
     threads = max(int(each) if gpus == 0 else min(int(each), _CORES), 1)
     return {
         "workers": count,
         "cpus": min(float(threads), each),
-        "gpus": None if gpus == 0 else min(gpus / count, 1.0),
+        "gpus": None if gpus == 0 else math.floor(_GPU_PARTS / on_one) / _GPU_PARTS,
         "threads": threads,
     }
 

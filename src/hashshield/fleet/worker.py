@@ -26,7 +26,7 @@ from hashshield.pipeline.rows import row_of
 from hashshield.pipeline.twins import Results
 from hashshield.pipeline.work import Result, Source, work
 from hashshield.storage.atomic import remove_file, write_copy
-from hashshield.storage.os_errors import storage_errors
+from hashshield.storage.calls import storage_errors
 from hashshield.types import Outcome, Request
 
 if TYPE_CHECKING:
@@ -104,10 +104,18 @@ class Worker:
     """
 
     def __init__(
-        self, request: Request, secret: bytes, results_before: Results, run: str, threads: int, folder: str
+        self,
+        request: Request,
+        secret: bytes,
+        results_before: Results,
+        run: str,
+        threads: int,
+        folder: str,
+        memory_share: float = 1.0,
     ) -> None:
         """Open the networks; `threads` cores are this worker's own, and relative paths begin in `folder`.
 
+        Of a GPU's memory it takes at most `memory_share`, in (0, 1], because other workers may be on the same GPU.
         Raises as `make_context` does, StorageError.
         """
         assert request.output is not None
@@ -117,7 +125,7 @@ class Worker:
         sys.path[:] = trusted(sys.path)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
-        self._tools = make_context(request, secret, results_before=results_before)
+        self._tools = make_context(request, secret, results_before=results_before, memory_share=memory_share)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Do the batches of a table, one row each; a row of the manifest for each of their photos."""

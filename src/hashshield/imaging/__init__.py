@@ -1,8 +1,8 @@
 """Read photos and write them with other pixels; everything else in the file stays byte for byte.
 
 Start at `read` and `write` below: they choose the codec of a format, which is `png`, `webp`, or `codec` in `jpeg` and
-`heif`. `photo` holds what the codecs share, `metadata` what the formats have in common around the picture, `formats`
-tells formats apart without Pillow, and `fidelity` checks that a written file shows the intended pixels.
+`heif`. `photo` tells formats apart and holds what the codecs share, `metadata` what the formats have in common around
+the picture, and `fidelity` checks that a written file shows the intended pixels.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Callable
 
 from hashshield.arrays import Pixels
 from hashshield.errors import NotAPhotoError, UnsupportedError
-from hashshield.imaging.formats import LOSSY_FORMATS, SUPPORTED, UNSUPPORTED_NAMES, sniff
 from hashshield.imaging.photo import (
+    LOSSY_FORMATS,
     MAX_PIXELS,
     MIN_SIDE,
+    SUPPORTED,
+    UNSUPPORTED_NAMES,
     Photo,
     StripOptions,
     colour_channels,
     pixel_digest,
+    sniff,
     to_display_orientation,
     to_stored_orientation,
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hashshield.errors import BrokenPhotoError
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata import MetadataBudget
 
 __all__ = ["SIGNATURE", "PngChunk", "TextChunk", "chunk", "chunks", "read_texts"]
 

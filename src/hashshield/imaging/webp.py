@@ -15,11 +15,18 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.decode import decode, from_array, to_array, without_alpha
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.coders import decode, from_array, to_array, without_alpha
+from hashshield.imaging.metadata import MetadataBudget
 from hashshield.imaging.metadata.exif import read_orientation
-from hashshield.imaging.metadata.findings import C2PA, MetadataFindings, inspect_exif_payload, inspect_xmp
-from hashshield.imaging.metadata.rewrite import exif_with_orientation, rewrite_exif, rewrite_xmp
+from hashshield.imaging.metadata.findings import (
+    C2PA,
+    MetadataFindings,
+    exif_with_orientation,
+    inspect_exif_payload,
+    inspect_xmp,
+    rewrite_exif,
+    rewrite_xmp,
+)
 from hashshield.imaging.photo import Photo, StripOptions, check_size
 
 __all__ = ["RiffChunk", "WebpEncoding", "chunks", "estimate_quality", "read"]

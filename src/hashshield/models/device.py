@@ -1,34 +1,149 @@
-"""Which processor to compute on."""
+"""Which processor to compute on, in which precision, how it says that its memory is full, and what its CUDA card is."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 
 from hashshield.errors import UsageError
 
-__all__ = ["choose_device", "free_bytes", "keep_freed_memory", "return_freed_memory"]
+__all__ = [
+    "AGREEMENT",
+    "CudaCard",
+    "card_here",
+    "choose_device",
+    "describe_device",
+    "driver_version",
+    "exact_float32",
+    "free_bytes",
+    "keep_freed_memory",
+    "limit_memory",
+    "memory_errors",
+    "release_cache",
+    "return_freed_memory",
+    "search_dtype",
+    "search_precision",
+]
+
+
+AGREEMENT = 1e-3
+"""By how much two devices may differ in a relaxed code in float32: a hundred times what the order of sums makes of it,
+and a tenth of the least margin that a search keeps."""
+
+_BFLOAT16_CAPABILITY = (8, 0)
+"""Compute capability from which on NVIDIA's cards multiply in bfloat16 (Ampere); older ones imitate it, slowly."""
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA's driver, MPS
+    "ALLOC_FAILED",  # cuBLAS and cuDNN, which allocate for themselves
+    "can't allocate memory",  # torch's allocator for the processor
+    "not enough memory",  # the same on Windows
+)
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 def choose_device(asked: str) -> str:
-    """Turn auto, cpu, cuda or mps into a device that is there. Raises UsageError for one that is not."""
+    """Turn auto, cpu, cuda or mps into a device that is there. Raises UsageError for one that is not.
+
+    `auto` is CUDA or the processor: Apple's MPS was never tried, so it is only taken when asked for.
+    """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if asked == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+        return "cuda" if there["cuda"] else "cpu"
     if not there.get(asked, False):
         found = ", ".join(name for name, present in there.items() if present)
         raise UsageError(f"device {asked} is not available; this machine has: {found}")
     return asked
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a device that has its own and says how much; None for the others, the processor among them."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+def free_bytes(device: torch.device, share: float = 1.0) -> int | None:
+    """Free memory of a device that has its own and says how much; None for the others, the processor among them.
+
+    Of a device that several processes use, at most `share` of its whole memory, in (0, 1].
+    """
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return min(free, int(total * share))
+
+
+def limit_memory(device: torch.device, share: float) -> None:
+    """Hold this process to `share` of a CUDA device's memory, in (0, 1]: what takes more runs out of memory itself."""
+    if device.type == "cuda" and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
+def release_cache() -> None:
+    """Give memory that torch keeps for later back to the devices that have their own.
+
+    Call it after the exception that asks for it was handled: until then its traceback holds the tensors that did not
+    fit.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise torch.OutOfMemoryError for each error that says the same in other words.
+
+    Only CUDA's allocator has a type for it; those of the processor and MPS, and CUDA's libraries, raise RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        raise torch.OutOfMemoryError(str(error)) from error
+
+
+def search_dtype(device: torch.device) -> torch.dtype:
+    """Return the type in which networks compute in the search: bfloat16 where the card multiplies it, else float32.
+
+    float16 is left out: without loss scaling most gradients of the activations fall below its normal range.
+    """
+    if device.type != "cuda" or torch.version.hip is not None:
+        return torch.float32
+    capable = torch.cuda.get_device_capability(device) >= _BFLOAT16_CAPABILITY
+    return torch.bfloat16 if capable else torch.float32
+
+
+def search_precision(device: torch.device, *, coarse: bool) -> AbstractContextManager[object]:
+    """Within, networks compute in `search_dtype` if `coarse`, else in float32."""
+    if not coarse or search_dtype(device) == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Within, float32 is float32: without TF32, in which cuDNN's convolutions keep 10 of 23 bits by default.
+
+    What is measured is then the same on every device to `AGREEMENT`. The settings are the process's; they come back.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn  # its stubs do not know `conv`
+    places = (cudnn.conv, torch.backends.cuda.matmul)
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
 
 
 @cache
@@ -65,3 +180,118 @@ def return_freed_memory() -> None:
 @cache
 def _c_library() -> ctypes.CDLL:
     return ctypes.CDLL(None)
+
+
+Version = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CudaCard:
+    """A CUDA card or driver, and torch's build beside it."""
+
+    driver: Version | None
+    """Newest CUDA version that the driver knows; None where no driver was found."""
+    built_for: Version | None
+    """CUDA version of torch's build; None for a build without CUDA."""
+    name: str | None = None
+    """None where torch cannot use a card."""
+    capability: Version | None = None
+    """Compute capability of the card."""
+    architectures: Sequence[str] = ()
+    """For which torch's build has code: `sm_90` for that card and later ones of its major version, `compute_90` for
+    all later ones."""
+
+    def describe(self) -> str:
+        """Return the card, its compute capability, driver and build in one line."""
+        parts = [self.name or "no usable card"]
+        if self.capability is not None:
+            parts.append(f"compute capability {_dotted(self.capability)}")
+        parts.append("no driver found" if self.driver is None else f"driver for CUDA {_dotted(self.driver)}")
+        parts.append("torch without CUDA" if self.built_for is None else f"torch for CUDA {_dotted(self.built_for)}")
+        return ", ".join(parts)
+
+    def misfit(self) -> tuple[str, str] | None:
+        """Return why torch's build and this card do not go together, and what to do; None if they do."""
+        if self.driver is None:
+            return None
+        newest = _dotted(self.driver)
+        if self.built_for is None:
+            return (
+                f"a CUDA driver ({newest}) is installed, but this torch is built without CUDA",
+                "install a torch for CUDA to use the card",
+            )
+        if self.built_for[0] > self.driver[0]:
+            return (
+                f"torch is built for CUDA {_dotted(self.built_for)}, and the driver knows CUDA {newest} at most",
+                f"update the driver, or install a torch for CUDA {self.driver[0]}",
+            )
+        if self.name is None:
+            return (
+                f"a CUDA driver ({newest}) is installed, but torch finds no card",
+                "look whether nvidia-smi lists it, and whether CUDA_VISIBLE_DEVICES hides it",
+            )
+        if self.capability is not None and self.architectures and not self._has_code():
+            return (
+                f"torch's build has no code for compute capability {_dotted(self.capability)}, only for "
+                f"{', '.join(self.architectures)}",
+                "use --device cpu, or install a torch that is built for this card",
+            )
+        return None
+
+    def _has_code(self) -> bool:
+        assert self.capability is not None
+        for architecture in self.architectures:
+            kind, _, digits = architecture.partition("_")
+            digits = digits.rstrip("af")
+            if not digits.isdigit():
+                continue
+            there = int(digits[:-1]), int(digits[-1])
+            same_major = there[0] == self.capability[0]
+            if there <= self.capability and (same_major or kind == "compute"):
+                return True
+        return False
+
+
+def card_here() -> CudaCard | None:
+    """Return the card that CUDA would take, or the driver without one; None on a machine that has neither."""
+    driver = driver_version()
+    built_for = _version(torch.version.cuda)
+    if not torch.cuda.is_available():
+        return None if driver is None else CudaCard(driver, built_for)
+    return CudaCard(
+        driver,
+        built_for,
+        torch.cuda.get_device_name(),
+        torch.cuda.get_device_capability(),
+        tuple(torch.cuda.get_arch_list()),
+    )
+
+
+def describe_device(device: torch.device) -> str:
+    """Return what a device is called in results: `cpu`, or a card with its driver and build."""
+    card = card_here() if device.type == "cuda" else None
+    return device.type if card is None else card.describe()
+
+
+def driver_version() -> Version | None:
+    """Return the newest CUDA version that the installed driver knows; None without a driver. Uses no card."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            ask = ctypes.CDLL(library).cuDriverGetVersion
+        except (OSError, AttributeError):
+            continue
+        version = ctypes.c_int()
+        if ask(ctypes.byref(version)) == 0 and version.value:
+            return version.value // 1000, version.value % 1000 // 10
+    return None
+
+
+def _version(text: str | None) -> Version | None:
+    if text is None:
+        return None
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(version: Version) -> str:
+    return f"{version[0]}.{version[1]}"

@@ -1,8 +1,9 @@
 """A foreign network as data: a list of known operators and tensors, run by torch. Nothing in a file is code.
 
-What running it would take is worked out beforehand on torch's meta device, where tensors have shapes and no values,
-so torch itself says what each operator allocates inside. Only the small whole numbers that sizes are computed from
-have values.
+What running it would take is learned before anything of that size is made, by a rehearsal without values: on torch's
+meta device tensors have shapes only, so torch itself says what each operator allocates inside. Only the small tensors
+that sizes are computed from have values. What does not depend on the picture is computed once, when a network is
+imported (`models.onnx_reader`).
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ __all__ = [
     "Graph",
     "GraphTrunk",
     "Node",
+    "Rehearsal",
     "graph_tensors",
     "last_reads",
     "output_width",
     "read_graph",
+    "rehearse",
 ]
+
 
 GRAPH_ARCH = "graph"
 """The architecture a card names when its network is stored this way."""
@@ -36,27 +40,6 @@ MOST_NODES = 5_000
 _PROGRAM, _CONSTANT = "graph", "trunk."
 _LONGEST_PROGRAM = 4 << 20
 """Bytes of the text; 5,000 operators of some hundred bytes each stay far below."""
-MAX_WIDTH = 65_536
-"""Values of a network's output."""
-_MAX_BYTES = 128 << 20
-"""Of activations that are held at once, per image; VGG-19 at 224 pixels holds 40 MB."""
-_MAX_WORK = 50_000_000_000
-"""Multiplications per image; VGG-19 at 224 pixels has 20 billion."""
-_WORK_OF_AN_ELEMENT = 16
-"""Multiplications in a convolution take about as long as one element of a plain operator does."""
-_SMALL = 4096
-"""Elements of a tensor whose values are known beforehand."""
-
-_SIZES: Mapping[str, tuple[int, ...]] = {
-    "Clip": (1, 2),
-    "Pad": (1, 2, 3),
-    "Reshape": (1,),
-    "Slice": (1, 2, 3, 4),
-    "Squeeze": (1,),
-    "Unsqueeze": (1,),
-    **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum"), (1,)),
-}
-"""Operator -> inputs whose values decide what comes out, and not only its values."""
 
 
 class Node(NamedTuple):
@@ -79,16 +62,14 @@ class Graph(NamedTuple):
     one_by_one: bool
     """Made for a batch of one image: larger ones run image by image, as a reshape may hold the number."""
 
-    def fault(self) -> str | None:
-        """What keeps it from running, in words; None when nothing does."""
-        if not 0 < len(self.nodes) <= MOST_NODES:
-            return f"a network of {len(self.nodes)} operators; 1 to {MOST_NODES} are read"
+    def fault(self, most: int = MOST_NODES) -> str | None:
+        """What keeps it from running, in words; None when nothing does. `most` operators are expected."""
+        if not 0 < len(self.nodes) <= most:
+            return f"a network of {len(self.nodes)} operators; 1 to {most} are read"
         known = {self.input, "", *self.constants}
         for node in self.nodes:
             if node.op not in OPERATORS:
-                return (
-                    f"the operator {node.op} is not among the {len(OPERATORS)} known here, those of convolutional nets"
-                )
+                return f"the operator {node.op} is not among the {len(OPERATORS)} known here"
             missing = [name for name in node.inputs if name not in known]
             if missing:
                 return f"{node.op} reads {missing[0]!r}, which nothing before it gives"
@@ -189,28 +170,85 @@ def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else [value]
 
 
+MAX_WIDTH = 65_536
+"""Values of a network's output."""
+_MAX_BYTES = 128 << 20
+"""Of activations that are held at once, per image; VGG-19 at 224 pixels holds 40 MB."""
+_MAX_WORK = 50_000_000_000
+"""Multiplications per image; VGG-19 at 224 pixels has 20 billion."""
+_WORK_OF_AN_ELEMENT = 16
+"""Multiplications in a convolution take about as long as one element of a plain operator does."""
+_SMALL = 4096
+"""Elements of a tensor whose values are known beforehand."""
+
+_MOST_KNOWN = 4 << 20
+"""Elements of all values that are kept for `Rehearsal.known`."""
+
+_SIZES: Mapping[str, tuple[int, ...]] = {
+    "Clip": (1, 2),
+    "ConstantOfShape": (0,),
+    "CumSum": (1,),
+    "Expand": (1,),
+    "OneHot": (1,),
+    "Pad": (1, 2, 3),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "Trilu": (1,),
+    "Unsqueeze": (1,),
+    **dict.fromkeys((op for op in OPERATORS if op.startswith("Reduce")), (1,)),
+}
+"""Operator -> inputs whose values decide what comes out, and not only its values."""
+_FROM_SHAPES = ("Shape", "Size")
+
+
+class Rehearsal(NamedTuple):
+    """What a run would be."""
+
+    output: Tensor | None
+    """What comes out, without values."""
+    known: dict[str, Tensor]
+    """Small results that follow from the sizes of the input alone, by name."""
+    work: tuple[int, ...]
+    """Multiplications of each node, other work counted as some."""
+    elements: tuple[int, ...]
+    """Values of each node's result."""
+
+
 def output_width(graph: Graph, *, side: int) -> int:
     """Return how many values a network gives for each image of `side` pixels.
 
     Raises ValueError when it cannot run, or would take more memory or time than a hash network does.
     """
     images = 1 if graph.one_by_one else 2
+    found = rehearse(graph, images=images, side=side).output
+    if found is None or found.dim() == 0 or found.shape[0] != images:
+        raise ValueError(f"{images} images gave an output of shape {None if found is None else tuple(found.shape)}")
+    width = math.prod(found.shape[1:])
+    if not 1 <= width <= MAX_WIDTH or not found.is_floating_point():
+        raise ValueError(
+            f"its output has {width} values of {found.dtype}; a hash network has 1 to {MAX_WIDTH} floats: for one that "
+            "answers with tokens, pooling in the card makes one vector of them"
+        )
+    return width
+
+
+def rehearse(graph: Graph, *, images: int, side: int) -> Rehearsal:
+    """Run a network for so many images of `side` pixels without values. Raises ValueError as `output_width` does."""
     try:
-        found = _Rehearsal(graph, images).run(side)
+        return _MetaRun(graph, images).run(side)
     except NotImplementedError as error:
         raise ValueError("a size in it depends on what is in the picture") from error
     # Operators that get what they cannot take say so in their own ways.
     except (RuntimeError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
-    if found is None or found.dim() == 0 or found.shape[0] != images:
-        raise ValueError(f"{images} images gave an output of shape {None if found is None else tuple(found.shape)}")
-    width = math.prod(found.shape[1:])
-    if not 1 <= width <= MAX_WIDTH or not found.is_floating_point():
-        raise ValueError(f"its output has {width} values of {found.dtype}; a hash network has 1 to {MAX_WIDTH} floats")
-    return width
 
 
-class _Rehearsal:
+class _MetaRun:
     """A run on the meta device. A value is a meta tensor, or a small tensor in memory where it can be known."""
 
     def __init__(self, graph: Graph, images: int) -> None:
@@ -218,10 +256,12 @@ class _Rehearsal:
         self._values: dict[str, Tensor | None] = {}
         self._held = 0
         self._work = 0
+        self._known_values: dict[str, Tensor] = {}
+        self._known_elements = 0
 
     @torch.no_grad()
-    def run(self, side: int) -> Tensor | None:
-        graph = self._graph
+    def run(self, side: int) -> Rehearsal:
+        graph, works, elements = self._graph, [], []
         for name, constant in graph.constants.items():
             self._values[name] = constant if constant.numel() <= _SMALL else constant.to("meta")
         self._values[""] = None
@@ -229,21 +269,35 @@ class _Rehearsal:
         for node, done in zip(graph.nodes, last_reads(graph), strict=True):
             with _Meter() as meter:
                 found = self._apply(node)
-            peak, self._work = self._held + meter.bytes, self._work + meter.work
-            if peak > _MAX_BYTES * self._images:
-                raise ValueError(
-                    f"{node.op} makes it hold {_counted(peak // self._images)} bytes for each image, more than the "
-                    f"{_counted(_MAX_BYTES)} a hash network may"
-                )
-            if self._work > _MAX_WORK * self._images:
-                raise ValueError(
-                    f"at {node.op} it has taken more than the {_counted(_MAX_WORK)} multiplications for each image "
-                    "that a hash network may"
-                )
-            self._put(node.output, self._known(node) if self._is_small(node, found) else found)
+            self._check(node, meter)
+            works.append(meter.work)
+            elements.append(found.numel())
+            if self._is_small(node, found):
+                found = self._known(node)
+                self._note(node.output, found)
+            self._put(node.output, found if found.numel() <= _SMALL else found.to("meta"))
             for name in done:
                 self._release(name)
-        return self._values[graph.output]
+        return Rehearsal(self._values[graph.output], self._known_values, tuple(works), tuple(elements))
+
+    def _check(self, node: Node, meter: _Meter) -> None:
+        """Raise ValueError when a node makes it more than a hash network is."""
+        peak, self._work = self._held + meter.bytes, self._work + meter.work
+        if peak > _MAX_BYTES * self._images:
+            raise ValueError(
+                f"{node.op} makes it hold {_counted(peak // self._images)} bytes for each image, more than the "
+                f"{_counted(_MAX_BYTES)} a hash network may"
+            )
+        if self._work > _MAX_WORK * self._images:
+            raise ValueError(
+                f"at {node.op} it has taken more than the {_counted(_MAX_WORK)} multiplications for each image "
+                "that a hash network may"
+            )
+
+    def _note(self, name: str, value: Tensor) -> None:
+        self._known_elements += value.numel()
+        if self._known_elements <= _MOST_KNOWN:
+            self._known_values[name] = value
 
     def _apply(self, node: Node) -> Tensor:
         """Run an operator without values, but for those that decide about shapes."""
@@ -255,7 +309,7 @@ class _Rehearsal:
     def _is_small(self, node: Node, found: Tensor) -> bool:
         """Tell whether the values of a result can be known: they come from known ones, or from a shape."""
         inputs = [self._values[name] for name in node.inputs]
-        known = node.op == "Shape" or all(x is None or not x.is_meta for x in inputs)
+        known = node.op in _FROM_SHAPES or all(x is None or not x.is_meta for x in inputs)
         return known and found.numel() <= _SMALL
 
     def _known(self, node: Node) -> Tensor:

@@ -12,22 +12,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hashshield.checkpoints import cache, catalog
-from hashshield.checkpoints.card import Card, InputSpec, entry_of
-from hashshield.checkpoints.entry import SUFFIX, CatalogEntry, checked_name
+from hashshield.checkpoints.cache import SUFFIX, CatalogEntry, checked_name
+from hashshield.checkpoints.card import Card, InputSpec, entry_of, refusal
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.models.graph import GRAPH_ARCH, graph_tensors
 from hashshield.models.load import open_models
-from hashshield.models.onnx_reader import LARGEST_FILE, packages, read_onnx
+from hashshield.models.onnx_file import LARGEST_FILE, OnnxFile, packages
+from hashshield.models.onnx_reader import POOLINGS, read_onnx
 from hashshield.text import clean, read_toml
 
 __all__ = ["ForeignCard", "import_model", "import_onnx", "look_at", "read_foreign_card"]
 
-_AGREEMENT = 1e-4
+_AGREEMENT, _AGREEMENT_IN_HALF = 1e-4, 1e-2
+"""Largest difference from onnxruntime, in parts of the largest value; what it computes in 16 bits is computed in 32
+here."""
 _PROBES = 4
 _LONGEST_CODE = 4096
+_HYPERPLANES = 128
+"""Most bits of a code for features that are compared by their cosine. There are half as many as features at most: any
+code of so few is that of some features, while of codes twice as long as features only half are (Cover 1965)."""
+_LEAST_MAGNITUDE = 1e-6
+"""Of the mean code value that hyperplanes are scaled by: the features of random pictures may all be zero."""
 _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[biuf][1248])', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,60})\), \}\s*"
 )
@@ -43,12 +52,23 @@ class ForeignCard:
     input: InputSpec
     projection: str = ""
     """File of a (bits, features) matrix beside the card, which multiplies the network's output; empty for none."""
+    projection_mean: str = ""
+    """File of the (features,) mean that is taken off the output before; empty for none."""
+    output: str = ""
+    """Name of the output that is meant, where there are several."""
+    pooling: str = ""
+    """What becomes of an output of tokens: the "first", or their "mean"; empty for an output that has none."""
+    cosine: float | None = None
+    """For features that are compared as they are: the cosine from which on a service takes two photos for one."""
+    purpose: str = ""
+    """`research`, or nothing; see `checkpoints.purpose`."""
 
 
 def import_onnx(model: Path, card: Path, output: Path) -> Card:
     """Translate `model` as `card` describes it and write the checkpoint `output`, which every command can use.
 
-    The stored file answers as onnxruntime does, to 1e-4 of the largest value, or it is not written.
+    The stored file answers as onnxruntime does, to 1e-4 of the largest value, or it is not written; 1e-2 for a network
+    whose weights have 16 bits.
     Raises CheckpointError for a network that cannot be taken over, UsageError for a card that cannot be meant so.
     """
     if output.suffix != SUFFIX:
@@ -56,8 +76,15 @@ def import_onnx(model: Path, card: Path, output: Path) -> Card:
     _, runtime = packages()
     foreign = read_foreign_card(card)
     checked_name(foreign.name, source=str(card))
-    data, graph, width = read_onnx(model, side=foreign.input.crop)
-    matrix = _projection(card, foreign, width)
+    file, graph, width = read_onnx(model, side=foreign.input.crop, output=foreign.output, pooling=foreign.pooling)
+    pictures = _pictures(foreign)
+    answers = _features(runtime, file, pictures, foreign)
+    if not np.isfinite(answers).all():
+        raise CheckpointError(
+            f"{file.path}: what it says of plain pictures is NaN or infinite, so no code can be made of it; export a "
+            "network that answers with numbers. Nothing was written"
+        )
+    matrix, bias = _code_layer(card, foreign, width, answers)
     graph_card = Card(
         name=foreign.name,
         arch=GRAPH_ARCH,
@@ -70,12 +97,22 @@ def import_onnx(model: Path, card: Path, output: Path) -> Card:
         recipe={"imported": model.name},
         licence=foreign.licence,
         attribution=foreign.attribution,
+        purpose=foreign.purpose,
+        cosine=foreign.cosine,
+        within=_bits_apart(foreign.cosine, len(matrix))
+        if foreign.cosine is not None and not foreign.projection
+        else None,
     )
     trial = output.with_name(f".{output.stem}.trial{SUFFIX}")
     tensors = {**graph_tensors(graph), f"heads.{len(matrix)}.weight": torch.from_numpy(matrix)}
+    if bias is not None:
+        tensors[f"heads.{len(matrix)}.bias"] = torch.from_numpy(bias)
+    if file.half:
+        tensors = {name: _in_half(tensor) for name, tensor in tensors.items()}
     try:
         write_checkpoint(trial, graph_card, tensors, {}, exact=True)
-        _compare(runtime, data, model, trial, foreign.input, matrix)
+        del tensors, graph
+        _compare(file, trial, pictures, answers @ matrix.T + (0 if bias is None else bias))
         try:
             trial.replace(output)
         except OSError as error:
@@ -99,25 +136,71 @@ def read_foreign_card(path: Path) -> ForeignCard:
         three = {key: tuple(map(float, size[key])) for key in ("mean", "std")}
         card = ForeignCard(**raw, input=InputSpec(**{**size, **three}))
         fault = card.input.fault()
-        words = [f.name for f in fields(card) if f.name != "input" and not isinstance(getattr(card, f.name), str)]
+        texts = [f.name for f in fields(card) if f.name not in ("input", "cosine")]
+        words = [name for name in texts if not isinstance(getattr(card, name), str)]
     except KeyError as error:
         raise UsageError(f"{path}: the card lacks {error}") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(f"{path}: the card cannot be meant so ({error})") from error
     if fault or words or not card.name:
         raise UsageError(f"{path}: {fault or (words or ['name'])[0] + ' must be a text'}")
+    if fault := refusal(card.name, card.attribution, card.purpose) or _fault(card):
+        raise UsageError(f"{path}: {fault}")
     return card
 
 
-def _projection(card: Path, foreign: ForeignCard, width: int) -> NDArray[np.float32]:
-    """(bits, width): the matrix of the card, or ones on the diagonal where the output is the code already."""
-    if not foreign.projection:
-        if width > _LONGEST_CODE:
-            raise CheckpointError(
-                f"{card}: the network gives {width} values, more than a code's {_LONGEST_CODE} bits; name a projection"
-            )
-        return np.eye(width, dtype=np.float32)
-    path = card.parent / foreign.projection
+def _fault(card: ForeignCard) -> str | None:
+    """What is wrong with entries that are texts and numbers; None when nothing is."""
+    if card.pooling not in POOLINGS:
+        return f"pooling is {card.pooling!r}; leave it out, or say first or mean"
+    if card.projection_mean and not card.projection:
+        return "a projection_mean goes with a projection; name both, or none"
+    if card.cosine is not None and not (isinstance(card.cosine, float) and -1 < card.cosine < 1):
+        return f"cosine is {card.cosine!r}; it is a threshold between -1 and 1, such as 0.75"
+    return None
+
+
+def _in_half(tensor: Tensor) -> Tensor:
+    """Return a tensor in 16 bits where that loses nothing, as of weights that came so."""
+    small = tensor.half() if tensor.is_floating_point() else tensor
+    return small if torch.equal(small.to(tensor.dtype), tensor) else tensor
+
+
+def _bits_apart(cosine: float, bits: int) -> int:
+    """Return how many bits random hyperplanes are expected to tell apart at an angle, rounded down (Charikar 2002)."""
+    return int(bits * np.arccos(cosine) / np.pi)
+
+
+def _code_layer(
+    card: Path, foreign: ForeignCard, width: int, answers: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """The (bits, width) matrix of the code and what is added to it, (bits,) or None: sign(P (f - mean)).
+
+    Without a projection the output is the code already; features that are compared by their cosine get random
+    hyperplanes, whose bits differ in proportion to the angle between features (Charikar 2002). They are scaled so that
+    the codes of the (N, width) `answers` have a mean magnitude of 1, which the margins of a search are meant for.
+    """
+    if foreign.projection:
+        matrix = _numbers(card.parent / foreign.projection, (-1, width), "bits")
+        if not foreign.projection_mean:
+            return matrix, None
+        mean = _numbers(card.parent / foreign.projection_mean, (width,), "")
+        return matrix, (-(matrix.astype(np.float64) @ mean)).astype(np.float32)
+    if foreign.cosine is not None:
+        draw = np.random.default_rng(0)
+        planes = draw.normal(size=(min(_HYPERPLANES, max(width // 2, 1)), width))
+        planes /= max(float(np.abs(answers @ planes.T).mean()), _LEAST_MAGNITUDE)
+        return planes.astype(np.float32), None
+    if width > _LONGEST_CODE:
+        raise CheckpointError(
+            f"{card}: the network gives {width} values, more than a code's {_LONGEST_CODE} bits; name a projection"
+        )
+    return np.eye(width, dtype=np.float32), None
+
+
+def _numbers(path: Path, shape: tuple[int, ...], rows: str) -> NDArray[np.float32]:
+    """Read floats of a shape, whose first side may be -1 for any number of `rows`. Raises CheckpointError."""
+    width = shape[-1]
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise CheckpointError(f"{path}: too large for a projection; up to {LARGEST_FILE} bytes are read")
@@ -125,13 +208,14 @@ def _projection(card: Path, foreign: ForeignCard, width: int) -> NDArray[np.floa
             matrix = _npy(path.read_bytes())
         else:
             matrix = np.fromfile(path, dtype="<f4")
-            matrix = matrix.reshape(-1, width) if len(matrix) % width == 0 else matrix
+            matrix = matrix.reshape(shape) if len(matrix) % width == 0 and len(shape) == 2 else matrix
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as a matrix ({error})") from error
-    fits = matrix.ndim == 2 and matrix.shape[1] == width and 1 <= len(matrix) <= _LONGEST_CODE
-    if not fits or matrix.dtype.kind != "f":
+    fits = matrix.ndim == len(shape) and matrix.shape[-1] == width and 1 <= len(matrix) <= max(_LONGEST_CODE, width)
+    if not fits or (len(shape) == 2 and len(matrix) > _LONGEST_CODE) or matrix.dtype.kind != "f":
+        wanted = f"({rows}, {width})" if rows else f"({width},)"
         raise CheckpointError(
-            f"{path}: holds {matrix.dtype} of shape {matrix.shape}; expected floats of shape (bits, {width}), as "
+            f"{path}: holds {matrix.dtype} of shape {matrix.shape}; expected floats of shape {wanted}, as "
             f"the network gives {width} values: in .npy, or else raw little-endian float32, one row of {width} per bit"
         )
     if not np.isfinite(matrix).all():
@@ -152,27 +236,53 @@ def _npy(data: bytes) -> NDArray[Any]:
     return values.reshape(shape, order="F" if header[2] == b"True" else "C")
 
 
-def _compare(
-    runtime: ModuleType, data: bytes, model: Path, checkpoint: Path, size: InputSpec, matrix: NDArray[np.float32]
-) -> None:
-    """Hold the stored file's codes of random pictures against onnxruntime's. Raises CheckpointError."""
-    (opened,) = open_models([str(checkpoint)])
+def _pictures(foreign: ForeignCard) -> Tensor:
+    """Return (N, 3, side, side) random pictures in [0, 1], coarse with some noise."""
+    side = foreign.input.crop
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((_PROBES, 3, 12, 12), generator=generator)
-    pictures = torch.nn.functional.interpolate(coarse, (size.crop, size.crop), mode="bicubic", align_corners=False)
-    pictures = (pictures + 0.1 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (size.mean, size.std))
+    pictures = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)
+    return (pictures + 0.1 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
+
+
+def _compare(file: OnnxFile, checkpoint: Path, pictures: Tensor, expected: NDArray[np.float32]) -> None:
+    """Hold the stored file's codes of pictures against the `expected` ones, onnxruntime's. Raises CheckpointError."""
+    (opened,) = open_models([str(checkpoint)])
+    with torch.inference_mode():
+        # One by one, as a network may hold its limit of memory for each.
+        found = torch.cat([opened.model(picture[None]).code for picture in pictures]).numpy()
+    apart = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+    most = _AGREEMENT_IN_HALF if file.half else _AGREEMENT
+    if not apart <= most:
+        raise CheckpointError(
+            f"{file.path}: its codes differ from onnxruntime's by {apart:.2g} of the largest, more than {most}; "
+            "an operator in it means something else here, and what is built on it would be wrong. Nothing was written"
+        )
+
+
+def _features(runtime: ModuleType, file: OnnxFile, pictures: Tensor, foreign: ForeignCard) -> NDArray[np.float32]:
+    """(N, D): what onnxruntime says of (N, 3, H, W) pictures in [0, 1]. Raises CheckpointError."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (foreign.input.mean, foreign.input.std))
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     # Its arena asks for twice as much as it needs.
     options.enable_cpu_mem_arena = False
+    # Nothing is computed ahead and kept: what it holds at once is what was rehearsed.
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = torch.get_num_threads()
     state = runtime.capi.onnxruntime_pybind11_state
+    rows = []
     try:
-        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = file.session(runtime, options)
         (entry,) = session.get_inputs()
-        rows = [session.run(None, {entry.name: ((p[None] - mean) / std).numpy()})[0].reshape(1, -1) for p in pictures]
-        expected = np.concatenate(rows) @ matrix.T
+        kind = np.float16 if entry.type == "tensor(float16)" else np.float32
+        for picture in pictures:
+            seen = ((picture[None] - mean) / std).numpy().astype(kind)
+            answer = session.run(None, {entry.name: seen})[0].astype(np.float32)
+            if foreign.pooling:
+                answer = answer[:, 0] if foreign.pooling == "first" else answer.mean(1)
+            rows.append(answer.reshape(1, -1))
+        return np.concatenate(rows)
     except (
         state.EPFail,
         state.Fail,
@@ -184,17 +294,8 @@ def _compare(
         ValueError,
     ) as error:
         raise CheckpointError(
-            f"{model}: onnxruntime does not run it ({clean(str(error))[:200]}); export it again"
+            f"{file.path}: onnxruntime does not run it ({clean(str(error))[:200]}); export it again"
         ) from error
-    with torch.inference_mode():
-        # One by one, as a network may hold its limit of memory for each.
-        found = torch.cat([opened.model(picture[None]).code for picture in pictures]).numpy()
-    apart = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
-    if not apart <= _AGREEMENT:
-        raise CheckpointError(
-            f"{model}: its codes differ from onnxruntime's by {apart:.2g} of the largest, more than {_AGREEMENT}; "
-            "an operator in it means something else here, and what is built on it would be wrong. Nothing was written"
-        )
 
 
 _ONNX = ".onnx"

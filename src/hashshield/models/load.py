@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from hashshield.checkpoints.cache import digest_of
-from hashshield.checkpoints.card import Card
+from hashshield.checkpoints.cache import CatalogEntry, digest_of
+from hashshield.checkpoints.card import Card, InputSpec
 from hashshield.checkpoints.catalog import Reference, resolve
-from hashshield.checkpoints.entry import CatalogEntry
 from hashshield.checkpoints.file import Checkpoint, read_checkpoint
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.backbones import parameters_of
+from hashshield.models.device import exact_float32
 from hashshield.models.graph import GRAPH_ARCH, GraphTrunk, output_width, read_graph
 from hashshield.models.hashing import FrozenHash, HashNet, freeze
 from hashshield.text import did_you_mean
-from hashshield.transforms import CARD, framed, framing, pillow_view, resized, tensor_view, to_image
+from hashshield.transforms import CARD, framed, framing, pillow_view, resized, tensor_views, to_image
 from hashshield.types import Codes
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "network_views",
     "open_checkpoint",
     "open_models",
+    "viewed",
     "views_of",
 ]
 
@@ -69,6 +70,8 @@ class OpenModel:
     card: Card
     anchors: Tensor | None
     """(C, K) int8 in {-1, +1}, one row per class; None where the checkpoint has none."""
+    references: NDArray[np.int8] | None = None
+    """(N, K) in {-1, +1}, codes of photos that have nothing to do with the user's; None where it has none."""
 
     @property
     def bits(self) -> int:
@@ -87,8 +90,17 @@ class OpenModel:
     @torch.inference_mode()
     def hash_view(self, image: Tensor) -> Hashed:
         """Hash one (3, s, s) image in [0, 1] that is cut to the network's input."""
-        codes = self.model(image[None].to(self.device))
+        with exact_float32(self.device):
+            codes = self.model(image[None].to(self.device))
         return Hashed(codes.code[0].float().cpu().numpy(), codes.features[0])
+
+    @torch.inference_mode()
+    def hash_views(self, images: Sequence[Tensor]) -> list[Hashed]:
+        """Hash (3, s, s) images as `hash_view` does, in one pass."""
+        with exact_float32(self.device):
+            codes = self.model(torch.stack(list(images)).to(self.device))
+        found = codes.code.float().cpu().numpy()
+        return [Hashed(code, features) for code, features in zip(found, codes.features, strict=True)]
 
     def class_rank(self, bits: NDArray[np.int8], row: int) -> int:
         """Return how many anchors are nearer to the (K,) bits than that of class `row`."""
@@ -105,7 +117,10 @@ class OpenModel:
 
 
 def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]:
-    """Open each named model once. Raises UnknownNameError, CheckpointError."""
+    """Open each named model once.
+
+    Raises UnknownNameError, CheckpointError, and torch.OutOfMemoryError where the device is full.
+    """
     opened: dict[str, OpenModel] = {}
     built: dict[Path, dict[int, FrozenHash]] = {}
     for name in names:
@@ -122,7 +137,12 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
             continue
         model = lengths_of[bits]
         _look_at(model, f"{reference.path}:{bits}", checkpoint.card.input.crop)
-        opened[full] = OpenModel(full, model.to(device), checkpoint.card, checkpoint.anchors.get(bits))
+        opened[full] = OpenModel(
+            full, model, checkpoint.card, checkpoint.anchors.get(bits), checkpoint.references.get(bits)
+        )
+    # Only once all were looked at, because the lengths of one file share a trunk, which moves with the first of them.
+    for each in opened.values():
+        each.model.to(device)
     return list(opened.values())
 
 
@@ -197,8 +217,10 @@ def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:
         with torch.inference_mode():
             trunk(torch.zeros(2, 3, card.input.crop, card.input.crop))
         for bits in card.bits:
-            head = nn.Linear(width, bits, bias=False)
-            head.load_state_dict({"weight": checkpoint.weights[f"heads.{bits}.weight"]})
+            bias = checkpoint.weights.get(f"heads.{bits}.bias")
+            head = nn.Linear(width, bits, bias=bias is not None)
+            weight = checkpoint.weights[f"heads.{bits}.weight"]
+            head.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
             found[bits] = FrozenHash(trunk, nn.Sequential(), head, mean, std)
     # Operators that get what they cannot take say so in their own ways.
     except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
@@ -267,9 +289,33 @@ class NetworkView:
 
     def __call__(self, images: Sequence[Tensor], /) -> Codes:
         """Hash (1, 3, h, w) images in [0, 1], which may differ in size, with gradients."""
-        view = tensor_view(self.model.card.input, self.view)
-        codes: Codes = self.model.model(torch.cat([view(image) for image in images]))
+        codes: Codes = self.model.model(viewed(images, self.model.card.input, self.view))
+        if codes.code.dtype == torch.bfloat16:
+            # Losses are sums and differences of close numbers.
+            return Codes(codes.code.float(), codes.features.float())
         return codes
+
+
+def viewed(images: Sequence[Tensor], size: InputSpec, view: str) -> Tensor:
+    """Return what a view makes of N (1, 3, h, w) images, as one batch; on a GPU images of one size go through together.
+
+    An operator takes a GPU as long for one small image as for many; on a processor, few stay in its cache.
+    """
+    if images[0].device.type == "cpu":
+        return tensor_views(images, size, view)
+    alike: dict[torch.Size, list[int]] = {}
+    for index, image in enumerate(images):
+        alike.setdefault(image.shape, []).append(index)
+    batches = [
+        images[indices[0]] if len(indices) == 1 else torch.cat([images[index] for index in indices])
+        for indices in alike.values()
+    ]
+    together = tensor_views(batches, size, view)
+    order = [index for indices in alike.values() for index in indices]
+    if order == sorted(order):
+        return together
+    rows = dict(zip(order, together.chunk(len(order)), strict=True))
+    return torch.cat([rows[index] for index in range(len(images))])
 
 
 def network_views(models: Sequence[OpenModel], views: Sequence[str] = (CARD,)) -> tuple[NetworkView, ...]:

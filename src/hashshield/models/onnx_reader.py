@@ -1,8 +1,14 @@
-"""ONNX files as graphs: counted before they are parsed, never followed to other files, refused if that could happen."""
+"""ONNX files as graphs: what their messages say in operators known here, for one size of picture.
+
+What a network computes without looking at the picture is computed once, when it is imported. Exporters write down how
+shapes are worked out, operator by operator: Swin-T comes as thousands of them. For pictures of one size, whatever is
+the same for two and for three images is a constant. So are tables that are turned about or interpolated before use.
+What is left is the network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,250 +18,308 @@ import torch
 from torch import Tensor
 
 from hashshield.errors import CheckpointError
-from hashshield.models.graph import MOST_NODES, Graph, Node, output_width
+from hashshield.models.graph import Graph, Node, output_width, rehearse
+from hashshield.models.onnx_file import OnnxFile, packages, read_file
+from hashshield.models.operators import OPERATORS
 from hashshield.text import clean
 
-__all__ = ["LARGEST_FILE", "check_wire", "packages", "read_onnx"]
-
-_MAX_FIELDS = 200_000
-"""Fields of a file; 5,000 operators have some 20 each, and tensors keep their data in one."""
-_MAX_PACKED = 16 << 20
-"""Bytes of whole numbers written one by one, each of which becomes eight; networks keep shapes so."""
-_MAX_DEPTH = 64
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_LONGEST_VARINT = 10
+__all__ = [
+    "POOLINGS",
+    "fold",
+    "read_onnx",
+]
 
 
-def check_wire(data: bytes, descriptor: Any) -> None:
-    """Walk the fields of a message and of those inside it, as its protobuf `descriptor` names them.
+_BATCHES = (2, 3)
+"""Numbers of images it is tried with; what they agree on does not depend on the number."""
+_MOST_WORK = 1_000_000_000
+"""Multiplications that are done here in all."""
+_MOST_ELEMENTS = 1 << 24
+"""Values of one constant, and of all that are made here twice as many."""
 
-    Raises ValueError for what is no such message, and for more fields, numbers or levels than a network has.
+
+def fold(graph: Graph, *, side: int) -> Graph:
+    """Return a network that does the same for images of `side` pixels, with what does not depend on them as constants.
+
+    Raises ValueError for one that cannot run, would take more memory or time than a hash network does, or does not
+    depend on the picture at all.
     """
-    view = memoryview(data)
-    fields = packed = 0
-    waiting = [(0, len(data), descriptor, 0)]
-    while waiting:
-        at, end, kind, depth = waiting.pop()
-        while at < end:
-            fields += 1
-            if fields > _MAX_FIELDS:
-                raise ValueError(f"it has more than {_MAX_FIELDS:,} fields")
-            tag, at = _varint(view, at, end)
-            wire = tag & 7
-            if wire == _VARINT:
-                _, at = _varint(view, at, end)
-            elif wire in (_FIXED32, _FIXED64):
-                at += 4 if wire == _FIXED32 else 8
-            elif wire == _LENGTH:
-                size, at = _varint(view, at, end)
-                if size > end - at:
-                    raise ValueError("a field runs past the end")
-                field = kind.fields_by_number.get(tag >> 3)
-                if field is not None and field.message_type is not None:
-                    if depth == _MAX_DEPTH:
-                        raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
-                    waiting.append((at, at + size, field.message_type, depth + 1))
-                elif field is not None and field.cpp_type in (field.CPPTYPE_INT32, field.CPPTYPE_INT64):
-                    packed += size
-                    if packed > _MAX_PACKED:
-                        raise ValueError(f"it has more than {_MAX_PACKED >> 20} MB of whole numbers written one by one")
-                at += size
-            else:
-                raise ValueError(f"a field is of the unknown kind {wire}")
-        if at > end:
-            raise ValueError("a field runs past the end")
+    # All of it, also what is not needed: onnxruntime, which it is compared with, may run that too.
+    runs = [rehearse(graph, images=images, side=side) for images in ((1,) if graph.one_by_one else _BATCHES)]
+    constants, kept = dict(graph.constants), []
+    work = made = 0
+    for index, node in enumerate(graph.nodes):
+        known = [run.known.get(node.output) for run in runs]
+        agreed = _same(known)
+        if agreed is not None:
+            constants[node.output] = agreed
+            continue
+        effort, size = max(run.work[index] for run in runs), max(run.elements[index] for run in runs)
+        can_be = all(name in constants or not name for name in node.inputs)
+        if not can_be or size > _MOST_ELEMENTS or made + size > 2 * _MOST_ELEMENTS or work + effort > _MOST_WORK:
+            kept.append(node)
+            continue
+        work, made = work + effort, made + size
+        constants[node.output] = _computed(node, constants)
+    if graph.output in constants:
+        raise ValueError("its output does not depend on the picture")
+    return _tidied(Graph(tuple(kept), constants, graph.input, graph.output, graph.one_by_one))
 
 
-def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte; return it and where it ends."""
-    found = shift = 0
-    for byte in view[at : min(end, at + _LONGEST_VARINT)]:
-        at += 1
-        found |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return found, at
-        shift += 7
-    raise ValueError("a number is cut short")
+def _same(values: list[Tensor | None]) -> Tensor | None:
+    """Return the value that all runs know, if it is one."""
+    first = values[0]
+    if first is None or not all(other is not None and torch.equal(first, other) for other in values[1:]):
+        return None
+    return first
 
 
-LARGEST_FILE = 512 * 2**20
-"""Bytes of a network, or of a projection."""
+@torch.no_grad()
+def _computed(node: Node, constants: dict[str, Tensor]) -> Tensor:
+    try:
+        return OPERATORS[node.op](node.attributes, *(constants[name] if name else None for name in node.inputs))
+    except (RuntimeError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+
+
+def _needed(graph: Graph) -> Graph:
+    """Leave out nodes and constants that the output does not depend on."""
+    needed, nodes = {graph.output}, []
+    for node in reversed(graph.nodes):
+        if node.output in needed:
+            needed.update(node.inputs)
+            nodes.append(node)
+    constants = {name: value for name, value in graph.constants.items() if name in needed}
+    return graph._replace(nodes=tuple(reversed(nodes)), constants=constants)
+
+
+def _tidied(graph: Graph) -> Graph:
+    """Leave out what is not needed, and let each constant have its own memory and each value one name."""
+    names: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        node = node._replace(inputs=tuple(names.get(name, name) for name in node.inputs))
+        if node.op in ("Identity", "Dropout") and node.output != graph.output:
+            names[node.output] = node.inputs[0]
+        else:
+            nodes.append(node)
+    first: dict[int, str] = {}
+    for name, value in graph.constants.items():
+        names[name] = first.setdefault(id(value), name)
+    nodes = [node._replace(inputs=tuple(names.get(name, name) for name in node.inputs)) for node in nodes]
+    found = _needed(graph._replace(nodes=tuple(nodes)))
+    seen: set[int] = set()
+    constants = {}
+    for name, value in found.constants.items():
+        memory = value.untyped_storage().data_ptr()
+        constants[name] = _finite(value.clone() if memory in seen else value).contiguous()
+        seen.add(memory)
+    return found._replace(constants=constants)
+
+
+def _finite(value: Tensor) -> Tensor:
+    """Return the largest numbers in place of infinite ones, with which networks mask; checkpoints hold none."""
+    if not value.is_floating_point() or not bool(torch.isinf(value).any()):
+        return value
+    limits = torch.finfo(value.dtype)
+    return value.clamp(limits.min, limits.max)
+
+
 _OPSETS = range(9, 29)
 _LONGEST_MESSAGE = 600
 """Characters behind the file's name."""
+_MOST_IN_FILE = 12_000
+"""Operators of a file; exporters write shapes as operators, which are worked out here: Swin-T comes as 6,300."""
+_SOFTMAX_OF_AXIS = 13
+"""Operator set from which on Softmax runs over one axis."""
+POOLINGS = ("", "first", "mean")
+"""What becomes of an output (N, T, D) of T tokens: all of it, the first token, or the mean over tokens."""
 
 
-def packages() -> tuple[ModuleType, ModuleType]:
-    """Modules onnx and onnxruntime. Raises CheckpointError naming what to install."""
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise CheckpointError(
-            f"importing ONNX needs the packages onnx and onnxruntime ({error}); install hashshield[onnx]"
-        ) from error
-    return onnx, onnxruntime
+def read_onnx(path: Path, *, side: int, output: str = "", pooling: str = "") -> tuple[OnnxFile, Graph, int]:
+    """The file, its network as a graph for images of `side` pixels, and the length of its output.
 
-
-def read_onnx(path: Path, *, side: int) -> tuple[bytes, Graph, int]:
-    """The file's bytes, its network as a graph for images of `side` pixels, and the length of its output.
-
-    Raises CheckpointError for anything that is not one plain network from float32 images to one vector each.
+    `output` names the one that is meant where there are several, `pooling` is one of `POOLINGS`. Shapes and whatever
+    else does not depend on the picture are computed here, once. Raises CheckpointError for anything that is not one
+    plain network from float images to one vector each.
     """
     onnx, _ = packages()
-    data = _bytes_of(path)
+    file = read_file(path)
     try:
-        return data, *_translated(onnx, _parsed(onnx, data, path), path, side)
+        if output:
+            _keep_only(file.message.graph, output, path)
+        return file, *_translated(onnx, file, side, pooling)
     except CheckpointError as error:
         # Names in it are the file's: they may hold line ends, and be of any length.
         raise CheckpointError(clean(str(error))[: len(str(path)) + _LONGEST_MESSAGE]) from error
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise CheckpointError(f"{path}: {size} bytes; networks of up to {LARGEST_FILE} are imported")
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+def _keep_only(graph: Any, output: str, path: Path) -> None:
+    """Remove from a message what one of its outputs does not need. Raises CheckpointError where it has no such."""
+    chosen = [value for value in graph.output if value.name == output]
+    if not chosen:
+        names = ", ".join(value.name for value in graph.output)
+        raise CheckpointError(f"{path}: has no output {output!r}; the card may name one of {names}")
+    needed, keep = {output}, []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            keep.append(node)
+    for field, values in (
+        ("node", reversed(keep)),
+        ("output", chosen[:1]),
+        ("input", [value for value in graph.input if value.name in needed]),
+        ("initializer", [tensor for tensor in graph.initializer if tensor.name in needed]),
+    ):
+        kept = [type(value).FromString(value.SerializeToString()) for value in values]
+        graph.ClearField(field)
+        getattr(graph, field).extend(kept)
+    graph.ClearField("value_info")
 
 
-def _parsed(onnx: ModuleType, data: bytes, path: Path) -> Any:
-    """The message in the file, looked through before anything follows what it says: parsing alone opens no file."""
-    from google.protobuf.message import DecodeError
-
-    try:
-        check_wire(data, onnx.ModelProto.DESCRIPTOR)
-        message = onnx.ModelProto.FromString(data)
-        parts = list(_parts(message))
-    except (DecodeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not an ONNX file ({error}); export the network again") from error
-    for part in parts:
-        kind = part.DESCRIPTOR.name
-        if kind == "TensorProto" and (part.external_data or part.data_location == part.EXTERNAL):
-            raise CheckpointError(
-                f"{path}: tensor {part.name!r} keeps its data in another file, which could be any file of yours; "
-                "save the network with all its data inside"
-            )
-        if kind in ("SparseTensorProto", "FunctionProto", "TrainingInfoProto"):
-            raise CheckpointError(
-                f"{path}: holds a {kind}, which is not imported; export a plain network for inference"
-            )
-    try:
-        onnx.checker.check_model(message)
-    except onnx.checker.ValidationError as error:
-        first = str(error).splitlines()[0][:200]
-        raise CheckpointError(f"{path}: not a valid ONNX network ({first}); export it again") from error
-    return message
-
-
-def _parts(message: Any) -> Iterator[Any]:
-    """Yield every message inside, wherever it stands: in attributes, in subgraphs, in kinds that are not known yet.
-
-    Raises ValueError for a text that is not UTF-8.
-    """
-    waiting = [message]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        for field, value in part.ListFields():
-            if field.message_type is not None:
-                waiting += value if not hasattr(value, "ListFields") else [value]
-            elif field.type == field.TYPE_STRING:
-                texts = [value] if isinstance(value, (str, bytes)) else value
-                # The parser hands out as bytes, or as an error, what is no text.
-                if not all(isinstance(text, str) for text in texts):
-                    raise ValueError(f"its {field.name} is no text in UTF-8")
-
-
-def _translated(onnx: ModuleType, message: Any, path: Path, side: int) -> tuple[Graph, int]:
+def _translated(onnx: ModuleType, file: OnnxFile, side: int, pooling: str) -> tuple[Graph, int]:
     """The network as data and the length of its output. Raises CheckpointError."""
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in message.opset_import}
-    if opsets.get("ai.onnx") not in _OPSETS:
+    path, message = file.path, file.message
+    opset = {entry.domain or "ai.onnx": entry.version for entry in message.opset_import}.get("ai.onnx")
+    if opset is None or opset not in _OPSETS:
         raise CheckpointError(
-            f"{path}: operator set {opsets.get('ai.onnx')}; {_OPSETS[0]} to {_OPSETS[-1]} are read, export it for one"
+            f"{path}: operator set {opset}; {_OPSETS[0]} to {_OPSETS[-1]} are read, export it for one"
         )
-    if len(message.graph.node) > MOST_NODES:
-        raise CheckpointError(f"{path}: {len(message.graph.node)} operators; up to {MOST_NODES} are imported")
-    constants = {t.name: _tensor(onnx, t, path) for t in message.graph.initializer}
+    if len(message.graph.node) > _MOST_IN_FILE:
+        raise CheckpointError(f"{path}: {len(message.graph.node)} operators; up to {_MOST_IN_FILE} are imported")
+    constants = {
+        t.name: _weights(file.weights[t.name]) if t.name in file.weights else _tensor(onnx, t, path)
+        for t in message.graph.initializer
+    }
+    images, batch = _input(onnx, message, path, side, constants)
+    nodes: list[Node] = []
+    for found in message.graph.node:
+        parts = _nodes(onnx, found, path, opset)
+        if found.op_type == "Constant":
+            constants[found.output[0]] = _constant(onnx, found, path)
+        else:
+            nodes += parts
+    output = message.graph.output[0].name
+    if pooling:
+        output = _pooled(nodes, constants, output, pooling)
+    graph = Graph(tuple(nodes), constants, images, output, one_by_one=batch != 0)
+    if fault := graph.fault(_MOST_IN_FILE):
+        raise CheckpointError(f"{path}: {fault}")
+    if batch not in (0, 1):
+        raise CheckpointError(f"{path}: made for batches of {batch}; export it for 1 or for any number")
+    try:
+        graph = fold(graph, side=side)
+        if fault := graph.fault():
+            raise ValueError(fault)
+        return graph, output_width(graph, side=side)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: cannot be run on {side} x {side} pixels ({error}); export it again") from error
+
+
+def _input(onnx: ModuleType, message: Any, path: Path, side: int, constants: dict[str, Tensor]) -> tuple[str, int]:
+    """Name and batch size (0 for any) of the only input. Raises CheckpointError."""
     inputs = [value for value in message.graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(message.graph.output) != 1:
+    outputs = [value.name for value in message.graph.output]
+    if len(inputs) != 1 or len(outputs) != 1:
+        names = ", ".join([value.name for value in inputs] + outputs)
         raise CheckpointError(
-            f"{path}: {len(inputs)} inputs and {len(message.graph.output)} outputs; a hash network has one of each"
+            f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; a hash network has one of each: name the one "
+            f"that is meant as `output` in the card, or export it alone ({names})"
         )
     tensor_type = inputs[0].type.tensor_type
     shape = [dim.dim_value for dim in tensor_type.shape.dim]
     fits = len(shape) == 4 and all(
         found in (0, wanted) for found, wanted in zip(shape[1:], (3, side, side), strict=True)
     )
-    if tensor_type.elem_type != onnx.TensorProto.FLOAT or not fits:
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    if tensor_type.elem_type not in floats or not fits:
         raise CheckpointError(
             f"{path}: reads {[d or '?' for d in shape]} of type {tensor_type.elem_type}; the card says float32 (1) "
             f"images [N, 3, {side}, {side}], so correct its crop or export the network with channels first"
         )
-    nodes = []
-    for found in message.graph.node:
-        node = _node(onnx, found, path)
-        if node.op == "Constant":
-            constants[node.output] = _constant(onnx, found, path)
-        else:
-            nodes.append(node)
-        if node.op == "Softmax" and opsets["ai.onnx"] < 13:
-            raise CheckpointError(f"{path}: Softmax means another thing before operator set 13; export it anew")
-    graph = Graph(tuple(nodes), constants, inputs[0].name, message.graph.output[0].name, one_by_one=shape[0] != 0)
-    if fault := graph.fault():
-        raise CheckpointError(f"{path}: {fault}")
-    if shape[0] not in (0, 1):
-        raise CheckpointError(f"{path}: made for batches of {shape[0]}; export it for 1 or for any number")
-    return graph, _width(graph, path, side)
+    return inputs[0].name, shape[0]
 
 
-def _width(graph: Graph, path: Path, side: int) -> int:
-    try:
-        return output_width(graph, side=side)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: cannot be run on {side} x {side} pixels ({error}); export it again") from error
+def _pooled(nodes: list[Node], constants: dict[str, Tensor], output: str, pooling: str) -> str:
+    """Add what makes one vector of an output's tokens; return the name of that."""
+    pooled, which = f"{output}/{pooling}", f"{output}/{pooling}/axis"
+    if pooling == "first":
+        constants[which] = torch.tensor(0)
+        nodes.append(Node("Gather", (output, which), pooled, {"axis": 1}))
+    else:
+        constants[which] = torch.tensor([1])
+        nodes.append(Node("ReduceMean", (output, which), pooled, {"keepdims": 0}))
+    return pooled
 
 
 def _tensor(onnx: ModuleType, tensor: Any, path: Path) -> Tensor:
-    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
-    if tensor.data_type not in kinds:
-        names = dict(zip(onnx.TensorProto.DataType.values(), onnx.TensorProto.DataType.keys(), strict=True))
+    kinds = onnx.TensorProto
+    read = (kinds.FLOAT, kinds.FLOAT16, kinds.DOUBLE, kinds.INT64, kinds.INT32, kinds.UINT8, kinds.INT8, kinds.BOOL)
+    if tensor.data_type not in read:
+        names = dict(zip(kinds.DataType.values(), kinds.DataType.keys(), strict=True))
         kind = names.get(tensor.data_type, f"number {tensor.data_type}")
         raise CheckpointError(f"{path}: tensor {tensor.name!r} is of type {kind}; export the network in float32")
     try:
         if min(tensor.dims, default=0) < 0:
             raise ValueError(f"a dimension of {min(tensor.dims)}")
-        return torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))
+        return _weights(np.array(onnx.numpy_helper.to_array(tensor)))
     except (ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path}: tensor {tensor.name!r} does not hold its shape ({error})") from error
 
 
-def _node(onnx: ModuleType, node: Any, path: Path) -> Node:
+def _weights(values: Any) -> Tensor:
+    """Numbers as they are computed with: floats in 32 bits, whole numbers in 32 or 64. An array may be a file's own."""
+    tensor = torch.from_numpy(values)
+    if tensor.is_floating_point():
+        return tensor.float()
+    return tensor if tensor.dtype in (torch.int64, torch.bool) else tensor.int()
+
+
+def _nodes(onnx: ModuleType, node: Any, path: Path, opset: int) -> list[Node]:
+    """A node's message as nodes with one output each: Split has several, of others only the first counts."""
     if node.domain not in ("", "ai.onnx"):
         raise CheckpointError(
             f"{path}: the operator {node.domain}.{node.op_type} is no standard one; export without it"
         )
-    attributes: dict[str, Any] = {}
     if not node.output:
         raise CheckpointError(f"{path}: {node.op_type} gives nothing; export the network again")
+    attributes = _attributes(onnx, node, path)
+    if node.op_type == "BatchNormalization" and attributes.get("training_mode"):
+        raise CheckpointError(f"{path}: its batch norms are in training mode; export the network for inference")
+    if node.op_type == "Softmax" and opset < _SOFTMAX_OF_AXIS:
+        attributes["flattened"] = 1
+    inputs = tuple(node.input)
+    if node.op_type == "Split":
+        parts: Sequence[tuple[int, str]] = [(part, name) for part, name in enumerate(node.output) if name]
+        return [
+            Node("Split", inputs, name, {**attributes, "part": part, "parts": len(node.output)}) for part, name in parts
+        ]
+    return [Node(node.op_type, inputs, node.output[0], attributes)]
+
+
+def _attributes(onnx: ModuleType, node: Any, path: Path) -> dict[str, Any]:
+    """Attributes that are numbers, lists of them, or a word. Raises CheckpointError for others."""
+    attributes: dict[str, Any] = {}
+    kinds = onnx.AttributeProto
     for entry in node.attribute:
         try:
             value = onnx.helper.get_attribute_value(entry)
         except ValueError as error:
             raise CheckpointError(f"{path}: {node.op_type} has an attribute {entry.name} of no known kind") from error
-        if entry.type in (onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT):
+        if entry.type in (kinds.INT, kinds.FLOAT):
             attributes[entry.name] = value
-        elif entry.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
+        elif entry.type in (kinds.INTS, kinds.FLOATS):
             attributes[entry.name] = list(value)
-        elif entry.type == onnx.AttributeProto.STRING:
+        elif entry.type == kinds.STRING:
             attributes[entry.name] = value.decode(errors="replace")
+        elif (node.op_type, entry.name, entry.type) == ("ConstantOfShape", "value", kinds.TENSOR):
+            filling = _tensor(onnx, entry.t, path)
+            if filling.numel() != 1:
+                raise CheckpointError(f"{path}: ConstantOfShape of {filling.numel()} values; export it again")
+            attributes |= {"value": filling.reshape(()).item(), "type": entry.t.data_type}
         elif node.op_type != "Constant":
             raise CheckpointError(f"{path}: {node.op_type} has an attribute {entry.name} of a kind not known here")
-    if node.op_type == "BatchNormalization" and attributes.get("training_mode"):
-        raise CheckpointError(f"{path}: its batch norms are in training mode; export the network for inference")
-    return Node(node.op_type, tuple(node.input), node.output[0], attributes)
+    return attributes
 
 
 def _constant(onnx: ModuleType, node: Any, path: Path) -> Tensor:

@@ -1,4 +1,4 @@
-"""Operators of foreign networks: what a convolutional net in ONNX needs, written on torch.
+"""Operators of foreign networks: what convolutional nets and nets with attention need in ONNX, written on torch.
 
 Each takes its node's attributes and input tensors (None for one that is left out) and follows the ONNX operator
 specification, opsets 9 to 28. An operator that is not here is refused when a network is imported.
@@ -15,28 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["OPERATORS", "Operator"]
+from hashshield.models import shape_operators as shapes
 
-Attributes = dict[str, Any]
-Operator = Callable[..., Tensor]
-"""(attributes, *inputs) -> the first output; nets in use need no other."""
-
-
-def _ints(value: Tensor | Sequence[int]) -> list[int]:
-    """Whole numbers, which older opsets keep in an attribute and newer ones in an input."""
-    return [int(v) for v in (value.reshape(-1).tolist() if isinstance(value, Tensor) else value)]
-
-
-def _axes(a: Attributes, given: Tensor | None) -> list[int] | None:
-    found = given if given is not None else a.get("axes")
-    return None if found is None else _ints(found)
-
+__all__ = ["OPERATORS"]
 
 _FARTHEST = 1 << 20
 """Pixels of a step, a window or a border: torch computes sizes in 64 bits, and what overflows looks like a size."""
 
 
-def _steps(a: Attributes, key: str) -> Sequence[int]:
+def _steps(a: shapes.Attributes, key: str) -> Sequence[int]:
     """Return strides, dilations or the sides of a window, down and across. Raises ValueError for what is none."""
     steps: Sequence[int] = a.get(key, [1, 1])
     if len(steps) != 2 or not 1 <= min(steps) <= max(steps) <= _FARTHEST:
@@ -51,7 +38,7 @@ def _borders(widths: Sequence[int]) -> Sequence[int]:
     return widths
 
 
-def _edges(a: Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
+def _edges(a: shapes.Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
     """Zeros around the picture as (left, right, top, bottom)."""
     strides, dilations = _steps(a, "strides"), _steps(a, "dilations")
     mode = a.get("auto_pad", "NOTSET")
@@ -67,7 +54,7 @@ def _edges(a: Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
     return edges
 
 
-def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _conv(a: shapes.Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     left, right, top, bottom = _edges(a, x, weight.shape[2:])
     # Symmetric zeros are the convolution's own: a padded copy of a large picture costs as much as a layer.
     inside = (top, left) if (left, top) == (right, bottom) else (0, 0)
@@ -78,7 +65,7 @@ def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) 
     )
 
 
-def _padded_for_pool(a: Attributes, x: Tensor, value: float) -> Tensor:
+def _padded_for_pool(a: shapes.Attributes, x: Tensor, value: float) -> Tensor:
     kernel, strides, dilations = (_steps(a, key) for key in ("kernel_shape", "strides", "dilations"))
     left, right, top, bottom = _edges(a, x, kernel)
     if a.get("ceil_mode"):
@@ -96,12 +83,12 @@ def _padded_for_pool(a: Attributes, x: Tensor, value: float) -> Tensor:
     return functional.pad(x, (left, right, top, bottom), value=value)
 
 
-def _max_pool(a: Attributes, x: Tensor) -> Tensor:
+def _max_pool(a: shapes.Attributes, x: Tensor) -> Tensor:
     padded = _padded_for_pool(a, x, -math.inf)
     return functional.max_pool2d(padded, a["kernel_shape"], a.get("strides", 1), 0, a.get("dilations", 1))
 
 
-def _average_pool(a: Attributes, x: Tensor) -> Tensor:
+def _average_pool(a: shapes.Attributes, x: Tensor) -> Tensor:
     if max(a.get("dilations", [1])) > 1:
         raise ValueError("an average over dilated windows is not supported")
     strides = a.get("strides", 1)
@@ -118,67 +105,52 @@ def _average_pool(a: Attributes, x: Tensor) -> Tensor:
     )
 
 
-def _batch_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def _batch_norm(a: shapes.Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     return functional.batch_norm(x, mean, variance, scale, bias, eps=a.get("epsilon", 1e-5))
 
 
-def _layer_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+def _layer_norm(a: shapes.Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     axis = a.get("axis", -1) % x.dim()
     return functional.layer_norm(x, x.shape[axis:], scale, bias, eps=a.get("epsilon", 1e-5))
 
 
-def _clip(a: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+def _clip(a: shapes.Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     least, most = (a.get(k) if v is None else float(v) for k, v in (("min", low), ("max", high)))
     return x if least is None and most is None else x.clamp(least, most)
 
 
-def _prelu(_a: Attributes, x: Tensor, slope: Tensor) -> Tensor:
+def _prelu(_a: shapes.Attributes, x: Tensor, slope: Tensor) -> Tensor:
     return torch.where(x < 0, x * slope, x)
 
 
-def _gelu(a: Attributes, x: Tensor) -> Tensor:
+def _gelu(a: shapes.Attributes, x: Tensor) -> Tensor:
     found: Tensor = functional.gelu(x, approximate=a.get("approximate", "none"))
     return found
 
 
-def _hard_sigmoid(a: Attributes, x: Tensor) -> Tensor:
+def _hard_sigmoid(a: shapes.Attributes, x: Tensor) -> Tensor:
     alpha, beta = float(a.get("alpha", 0.2)), float(a.get("beta", 0.5))
     return (alpha * x + beta).clamp(0, 1)
 
 
-def _gemm(a: Attributes, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
+def _matmul(x: Tensor, y: Tensor) -> Tensor:
+    if y.dim() != 2 or x.dim() < 3:
+        return torch.matmul(x, y)
+    # One product of many rows: torch makes one for each of the leading axes where the rows do not follow each other.
+    return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[1])
+
+
+def _gemm(a: shapes.Attributes, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
     left, right = (x.T if a.get("transA") else x), (y.T if a.get("transB") else y)
     out: Tensor = a.get("alpha", 1.0) * (left @ right)
     return out if bias is None else out + a.get("beta", 1.0) * bias
 
 
-def _flatten(a: Attributes, x: Tensor) -> Tensor:
-    axis = a.get("axis", 1)
-    return x.reshape(math.prod(x.shape[: axis if axis >= 0 else axis + x.dim()]), -1)
-
-
-def _reshape(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
-    wanted = _ints(shape)
-    if not a.get("allowzero"):
-        wanted = [x.shape[i] if size == 0 else size for i, size in enumerate(wanted)]
-    return x.reshape(wanted)
-
-
-def _squeeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    found = _axes(a, axes)
-    return x.squeeze() if found is None else x.squeeze(tuple(found))
-
-
-def _unsqueeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    found = _axes(a, axes) or []
-    for axis in sorted(axis % (x.dim() + len(found)) for axis in found):
-        x = x.unsqueeze(axis)
-    return x
-
-
-def _pad(a: Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Any = None) -> Tensor:
-    widths = _borders(_ints(a["pads"] if pads is None else pads))
-    over = [axis % x.dim() for axis in _ints(axes)] if axes is not None else list(range(x.dim()))
+def _pad(
+    a: shapes.Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Any = None
+) -> Tensor:
+    widths = _borders(shapes.ints(a["pads"] if pads is None else pads))
+    over = [axis % x.dim() for axis in shapes.ints(axes)] if axes is not None else list(range(x.dim()))
     around = dict(zip(over, zip(widths[: len(over)], widths[len(over) :], strict=True), strict=True))
     mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[a.get("mode", "constant")]
     # torch reads from the last axis on; only zeros know of more than the picture's two.
@@ -190,9 +162,9 @@ def _pad(a: Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | N
     return functional.pad(x, edges[:4], mode=mode)
 
 
-def _reduced(how: Callable[..., Tensor]) -> Operator:
-    def operator(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-        found = _axes(a, axes)
+def _reduced(how: Callable[..., Tensor]) -> shapes.Operator:
+    def operator(a: shapes.Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        found = shapes.axes_of(a, axes)
         if found is None and a.get("noop_with_empty_axes"):
             return x
         return how(x, dim=found or list(range(x.dim())), keepdim=bool(a.get("keepdims", 1)))
@@ -205,51 +177,62 @@ def _norm(x: Tensor, *, dim: list[int], keepdim: bool, order: float = 2) -> Tens
     return found
 
 
-def _lp_normalised(a: Attributes, x: Tensor) -> Tensor:
+def _lp_normalised(a: shapes.Attributes, x: Tensor) -> Tensor:
     return x / _norm(x, dim=[a.get("axis", -1)], keepdim=True, order=a.get("p", 2))
 
 
-def _slice(
-    a: Attributes, x: Tensor, starts: Tensor | None = None, ends: Any = None, axes: Any = None, steps: Any = None
-) -> Tensor:
-    first, last = (_ints(a[k] if v is None else v) for k, v in (("starts", starts), ("ends", ends)))
-    over = _axes(a, axes) or list(range(len(first)))
-    strides = _ints(steps) if steps is not None else [1] * len(first)
-    if min(strides) < 1:
-        raise ValueError("a slice that runs backwards is not supported")
-    index = [slice(None)] * x.dim()
-    for axis, start, end, stride in zip(over, first, last, strides, strict=True):
-        index[axis % x.dim()] = slice(start, end, stride)
-    return x[tuple(index)]
+def _softmax(a: shapes.Attributes, x: Tensor) -> Tensor:
+    if not a.get("flattened"):
+        return x.softmax(a.get("axis", -1))
+    # Before operator set 13 it ran over all axes from the named one on, which the reader writes down.
+    rows = math.prod(x.shape[: a.get("axis", 1) % x.dim()])
+    return x.reshape(rows, -1).softmax(-1).reshape(x.shape)
 
 
-def _gather(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
-    axis = a.get("axis", 0) % x.dim()
-    found = x.index_select(axis, indices.reshape(-1).long() % x.shape[axis])
-    return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+def _group_norm(a: shapes.Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    groups = a["num_groups"]
+    if len(scale) != x.shape[1]:
+        # Operator set 18 has one value for each group.
+        scale, bias = (v.repeat_interleave(x.shape[1] // groups) for v in (scale, bias))
+    return functional.group_norm(x, groups, scale, bias, eps=a.get("epsilon", 1e-5))
 
 
-def _cast(a: Attributes, x: Tensor) -> Tensor:
-    return x.to({1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool}[a["to"]])
+def _instance_norm(a: shapes.Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return functional.instance_norm(x, weight=scale, bias=bias, eps=a.get("epsilon", 1e-5))
 
 
-def _softmax(a: Attributes, x: Tensor) -> Tensor:
-    return x.softmax(a.get("axis", -1))
+def _rms_norm(a: shapes.Attributes, x: Tensor, scale: Tensor) -> Tensor:
+    axis = a.get("axis", -1) % x.dim()
+    return functional.rms_norm(x, x.shape[axis:], scale, eps=a.get("epsilon", 1e-5))
 
 
-def _concat(a: Attributes, *parts: Tensor) -> Tensor:
+def _power(x: Tensor, y: Tensor) -> Tensor:
+    return torch.pow(x, y).to(x.dtype)
+
+
+def _remainder(a: shapes.Attributes, x: Tensor, y: Tensor) -> Tensor:
+    return torch.fmod(x, y) if a.get("fmod") else torch.remainder(x, y)
+
+
+def _sum_of_squares(x: Tensor, *, dim: list[int], keepdim: bool) -> Tensor:
+    return x.square().sum(dim=dim, keepdim=keepdim)
+
+
+def _product(x: Tensor, *, dim: list[int], keepdim: bool) -> Tensor:
+    for axis in sorted((axis % x.dim() for axis in dim), reverse=True):
+        x = x.prod(axis, keepdim=keepdim).to(x.dtype)
+    return x
+
+
+def _concat(a: shapes.Attributes, *parts: Tensor) -> Tensor:
     return torch.cat(parts, a["axis"])
 
 
-def _transpose(a: Attributes, x: Tensor) -> Tensor:
+def _transpose(a: shapes.Attributes, x: Tensor) -> Tensor:
     return x.permute(a.get("perm", list(reversed(range(x.dim())))))
 
 
-def _shape(a: Attributes, x: Tensor) -> Tensor:
-    return torch.tensor(x.shape[a.get("start", 0) : a.get("end")], device=x.device)
-
-
-def _plain(how: Callable[..., Tensor]) -> Operator:
+def _plain(how: Callable[..., Tensor]) -> shapes.Operator:
     return lambda _a, *inputs: how(*inputs)
 
 
@@ -262,57 +245,99 @@ def _same(x: Tensor, *_others: Tensor | None) -> Tensor:
     return x
 
 
-OPERATORS: dict[str, Operator] = {
+OPERATORS: dict[str, shapes.Operator] = {
     "Abs": _plain(torch.abs),
     "Add": _plain(torch.add),
+    "And": _plain(torch.logical_and),
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
-    "Cast": _cast,
+    "Cast": shapes.cast,
+    "CastLike": shapes.cast,
+    "Ceil": _plain(torch.ceil),
     "Clip": _clip,
     "Concat": _concat,
+    "ConstantOfShape": shapes.constant_of_shape,
     "Conv": _conv,
+    "Cos": _plain(torch.cos),
+    "CumSum": shapes.cumulated,
     "Div": _plain(_divided),
     "Dropout": _plain(_same),
+    "Einsum": shapes.einsum,
     "Elu": lambda a, x: functional.elu(x, a.get("alpha", 1.0)),
+    "Equal": _plain(torch.eq),
     "Erf": _plain(torch.erf),
     "Exp": _plain(torch.exp),
-    "Flatten": _flatten,
-    "Gather": _gather,
+    "Expand": shapes.expand,
+    "Flatten": shapes.flatten,
+    "Floor": _plain(torch.floor),
+    "Gather": shapes.gather,
+    "GatherElements": shapes.gather_elements,
+    "GatherND": shapes.gather_nd,
     "Gelu": _gelu,
     "Gemm": _gemm,
-    "GlobalAveragePool": lambda _a, x: x.mean((2, 3), keepdim=True),
-    "GlobalMaxPool": lambda _a, x: x.amax((2, 3), keepdim=True),
+    "GlobalAveragePool": lambda _a, x: x.mean(tuple(range(2, x.dim())), keepdim=True),
+    "GlobalMaxPool": lambda _a, x: x.amax(tuple(range(2, x.dim())), keepdim=True),
+    "Greater": _plain(torch.gt),
+    "GreaterOrEqual": _plain(torch.ge),
+    "GroupNormalization": _group_norm,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _plain(functional.hardswish),
     "Identity": _plain(_same),
+    "InstanceNormalization": _instance_norm,
+    "IsNaN": _plain(torch.isnan),
     "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda a, x: functional.leaky_relu(x, a.get("alpha", 0.01)),
+    "Less": _plain(torch.lt),
+    "LessOrEqual": _plain(torch.le),
+    "Log": _plain(torch.log),
     "LpNormalization": _lp_normalised,
-    "MatMul": _plain(torch.matmul),
+    "MatMul": _plain(_matmul),
     "Max": lambda _a, *parts: reduce(torch.maximum, parts),
     "MaxPool": _max_pool,
     "Min": lambda _a, *parts: reduce(torch.minimum, parts),
+    "Mod": _remainder,
     "Mul": _plain(torch.mul),
     "Neg": _plain(torch.neg),
+    "Not": _plain(torch.logical_not),
+    "OneHot": shapes.one_hot,
+    "Or": _plain(torch.logical_or),
     "PRelu": _prelu,
     "Pad": _pad,
-    "Pow": _plain(torch.pow),
+    "Pow": _plain(_power),
+    "RMSNormalization": _rms_norm,
+    "Range": shapes.sequence,
     "Reciprocal": _plain(torch.reciprocal),
     "ReduceL2": _reduced(_norm),
     "ReduceMax": _reduced(torch.amax),
     "ReduceMean": _reduced(torch.mean),
+    "ReduceMin": _reduced(torch.amin),
+    "ReduceProd": _reduced(_product),
     "ReduceSum": _reduced(torch.sum),
+    "ReduceSumSquare": _reduced(_sum_of_squares),
     "Relu": _plain(torch.relu),
-    "Reshape": _reshape,
-    "Shape": _shape,
+    "Reshape": shapes.reshape,
+    "Resize": shapes.resize,
+    "ScatterElements": shapes.scatter_elements,
+    "ScatterND": shapes.scatter_nd,
+    "Shape": shapes.shape_of,
     "Sigmoid": _plain(torch.sigmoid),
-    "Slice": _slice,
+    "Sign": _plain(torch.sign),
+    "Sin": _plain(torch.sin),
+    "Size": lambda _a, x: torch.tensor(x.numel(), device=x.device),
+    "Slice": shapes.slice_of,
     "Softmax": _softmax,
     "Softplus": _plain(functional.softplus),
+    "Split": shapes.split,
     "Sqrt": _plain(torch.sqrt),
-    "Squeeze": _squeeze,
+    "Squeeze": shapes.squeeze,
     "Sub": _plain(torch.sub),
+    "Sum": lambda _a, *parts: reduce(torch.add, parts),
+    "Swish": lambda a, x: x * torch.sigmoid(a.get("alpha", 1.0) * x),
     "Tanh": _plain(torch.tanh),
+    "Tile": shapes.tile,
     "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
+    "Trilu": shapes.triangle,
+    "Unsqueeze": shapes.unsqueeze,
+    "Where": shapes.where,
+    "Xor": _plain(torch.logical_xor),
 }

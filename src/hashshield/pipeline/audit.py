@@ -6,7 +6,7 @@ The contact sheet shows both searches, one strip each, the photo that was search
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
@@ -20,16 +20,17 @@ from hashshield import imaging
 from hashshield.arrays import Bits, Distances
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, StorageError, UsageError
-from hashshield.imaging.formats import read_photo_file
+from hashshield.imaging.photo import read_photo_file
 from hashshield.metrics.retrieval import bits_of, hamming, rank_among
 from hashshield.models.device import choose_device
-from hashshield.models.hash_files import displayed_rgb, hash_files
+from hashshield.models.hashing import displayed_rgb, hash_files
 from hashshield.models.load import OpenModel, open_models
+from hashshield.pipeline.audit_rows import Audit, Neighbour, found_copies, hashed_copies, listed_copies
 from hashshield.pipeline.receipt import card_views, codes_of
-from hashshield.storage import FOREIGN, Snapshot, Store, check_page, named, put_page
-from hashshield.types import Audit, Neighbour, Progress
+from hashshield.storage import FOREIGN, Snapshot, Store, check_page, digest, named, put_page
+from hashshield.types import Progress
 
-__all__ = ["GallerySearch", "Match", "SheetRow", "audit", "contact_sheet", "sheet_kind"]
+__all__ = ["GallerySearch", "Match", "SheetRow", "audit", "contact_sheet", "gallery_photos", "sheet_kind"]
 
 _SHEET_KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 _TILE, _GAP, _LINE, _TEXT = 160, 12, 20, 13
@@ -240,6 +241,7 @@ def audit(
         if isinstance(before, Audit):
             return [before]
         root = store.root
+        listed = listed_copies(digest(before), after.sha256, store)
     with boundary("decode", str(path)):
         displayed = [
             Image.fromarray(displayed_rgb(imaging.read(data, name=str(path)))) for data in (before, after.data)
@@ -247,16 +249,19 @@ def audit(
     opened = open_models(models, device=choose_device(device))
     with boundary("compare", str(path)), torch.inference_mode():
         pairs = list(zip(*(codes_of(card_views(image, opened), opened) for image in displayed), strict=True))
+        copies = list(hashed_copies(listed, opened))
     rest: list[Audit] = []
-    files = list(_files(gallery, root, exclude, (before, after.data), rest))
+    files = list(gallery_photos(gallery, root, exclude, (before, after.data), rest))
     index = _index(files, opened, rest, progress)
     if not index.paths:
         raise UsageError(f"--gallery {gallery}: holds no photo to search among; name a folder of photos")
     source = "the vault" if original is None else str(original)
     rows, strips = [], []
-    for model, (own, now), codes in zip(opened, pairs, index.codes, strict=True):
+    for number, (model, (own, now), codes) in enumerate(zip(opened, pairs, index.codes, strict=True)):
         search = GallerySearch(model, bits_of(own), bits_of(now), index.paths, bits_of(codes), top)
-        row = search.row(path, source, model.bits // 8 if threshold is None else threshold)
+        near = model.bits // 8 if threshold is None else threshold
+        row = search.row(path, source, near)
+        row = replace(row, copies=found_copies(copies, number, bits_of(now), search.distances()[1], near))
         rows.append(row)
         strips += search.sheet_rows(row, displayed)
     if sheet is not None and kind is not None:
@@ -288,10 +293,13 @@ def _original(path: Path, after: Snapshot, original: Path | None, store: Store) 
         return Audit(str(path), "failed", reason=f"{error}; give the original with --original")
 
 
-def _files(
+def gallery_photos(
     gallery: Path, root: Path, exclude: Sequence[str], audited: Sequence[bytes], rest: list[Audit]
 ) -> Iterator[Path]:
-    """Photos of the gallery but those with `audited` contents; what is none, or cannot be read, goes to `rest`."""
+    """Yield the photos of the gallery, a folder or one file, but those with `audited` contents.
+
+    What is no photo, or cannot be read, goes to `rest`. `root` is the vault's, which holds originals.
+    """
 
     def failed(folder: Path, error: OSError) -> None:
         rest.append(Audit(str(folder), "failed", reason=f"cannot be listed ({error.strerror})"))

@@ -19,7 +19,7 @@ from PIL import Image
 from hashshield.checkpoints import cache, catalog
 from hashshield.config import Settings, config_path, resolve, unknown_variables
 from hashshield.errors import HashshieldError
-from hashshield.models.device import choose_device
+from hashshield.models.device import CudaCard, card_here
 from hashshield.models.importing import look_at
 from hashshield.pipeline.originals import list_originals
 from hashshield.pipeline.protect import protect
@@ -28,7 +28,7 @@ from hashshield.storage import Store, cannot_be_written, default_root, volume_en
 from hashshield.storage.schema import REPAIR
 from hashshield.types import FileOptions, Finding, NullProgress, Progress, Request
 
-__all__ = ["doctor", "system_finding"]
+__all__ = ["device_findings", "doctor", "system_finding"]
 
 _PACKAGES = ("hashshield", "torch", "torchvision", "Pillow", "numpy", "safetensors", "piexif", "typer", "rich")
 _SECONDS_OF_DIGESTS = 10.0
@@ -104,9 +104,7 @@ def system_finding(system: str, machine: str) -> Finding:
 
 
 def _processor() -> Iterator[Finding]:
-    device = choose_device("auto")
-    name = torch.cuda.get_device_name() if device == "cuda" else device
-    yield Finding("device", "ok", f"{name}, chosen for --device auto")
+    yield from device_findings(card_here(), mps=torch.backends.mps.is_available())
     threads, cores = torch.get_num_threads(), _usable_cores()
     if threads > cores:
         yield Finding(
@@ -117,6 +115,19 @@ def _processor() -> Iterator[Finding]:
         )
     else:
         yield Finding("threads", "ok", f"{threads}, of {cores} processor cores")
+
+
+def device_findings(card: CudaCard | None, *, mps: bool) -> Iterator[Finding]:
+    """Say what `--device auto` takes, and whether torch's build fits a card that is there."""
+    misfit = None if card is None else card.misfit()
+    if card is not None and card.name is not None and misfit is None:
+        yield Finding("device", "ok", f"{card.describe()}; cuda is chosen for --device auto")
+    elif card is not None and misfit is not None:
+        yield Finding("device", "warning", f"{card.describe()}: {misfit[0]}", misfit[1])
+    else:
+        yield Finding("device", "ok", "cpu, chosen for --device auto")
+    if mps:
+        yield Finding("mps", "ok", "Apple's GPU is there; --device mps is experimental, and auto does not take it")
 
 
 def _usable_cores() -> int:

@@ -6,18 +6,30 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from hashshield.attacks.presets import preset
 from hashshield.models.device import choose_device
 from hashshield.pipeline.plan import Job
-from hashshield.pipeline.rows import method_of
+from hashshield.pipeline.rows import method_of, preset_for
 from hashshield.types import Request
 
-__all__ = ["cores_in_words", "in_words", "sampled_evenly", "seconds_each"]
+__all__ = [
+    "cores_in_words",
+    "in_words",
+    "sampled_evenly",
+    "seconds_each",
+    "steps_beside_search",
+    "total_seconds",
+    "usual_steps",
+]
 
 _STEP_CORE_SECONDS = 0.06
 """One gradient step of one photo on one processor core (`bench speed`: 0.03 s on two)."""
 _PHOTO_CORE_SECONDS = 0.4
 """Hashing a photo before, after and after each transform of the receipt."""
+_AGAIN = 1.5
+"""Steps of a photo on average, as a multiple of those of one search: some go on longer, some are tried again (measured:
+1.3 to 1.8)."""
+_START_SECONDS = 4.0
+"""Loading torch and the networks (measured: 3 to 5 s on two cores)."""
 _LOSSLESS = {".png", ".tif", ".tiff", ".bmp", ".ppm"}
 _CORE_SECONDS_PER_MEGABYTE = {True: 0.3, False: 2.0}
 """Decoding, measuring and encoding, by losslessness: a pixel takes ten times as many bytes there (`bench size`)."""
@@ -30,11 +42,38 @@ def seconds_each(jobs: Sequence[Job], request: Request) -> list[float] | None:
     """
     if choose_device(request.device) != "cpu":
         return None
+    views = len(request.models) * len(preset_for(request).views)
+    steps = _steps_of_one_search(request) * views + _feature_steps(request)
+    search = steps * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
+    # A photo is searched on one core: a few photos leave the others idle.
+    cores = min(torch.get_num_threads(), max(len(jobs), 1))
+    return [(search + _file_seconds(job)) / cores for job in jobs]
+
+
+def total_seconds(each: Iterable[float]) -> float:
+    """Seconds that photos of these lengths take together, with what a run takes before the first."""
+    return sum(each) + _START_SECONDS
+
+
+def usual_steps(request: Request) -> float:
+    """Gradient steps that a photo takes on average, all its tries together."""
+    return _AGAIN * _steps_of_one_search(request) + _feature_steps(request)
+
+
+def _feature_steps(request: Request) -> int:
+    """Steps before the search that move features, each of which looks through one network in one view."""
+    moves = method_of(request).features
+    return 0 if moves is None else moves.steps
+
+
+def _steps_of_one_search(request: Request) -> int:
     chosen = method_of(request)
-    steps = request.steps or chosen.enough or chosen.steps
-    views = len(request.models) * len(preset(request.preset).views)
-    search = steps * views * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
-    return [(search + _file_seconds(job)) / torch.get_num_threads() for job in jobs]
+    return request.steps or chosen.enough or chosen.steps
+
+
+def steps_beside_search(job: Job) -> float:
+    """What a photo costs beside its search, in gradient steps: reading, hashing, measuring and writing."""
+    return (_PHOTO_CORE_SECONDS + _file_seconds(job)) / _STEP_CORE_SECONDS
 
 
 def cores_in_words() -> str:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from hashshield import imaging
-from hashshield.arrays import Bits
+from hashshield.arrays import Bits, Pixels
 from hashshield.attacks.goals import nearest_class
+from hashshield.attacks.presets import preset as find_preset
 from hashshield.boundary import boundary
-from hashshield.errors import HashshieldError, UsageError
-from hashshield.imaging.formats import read_photo_file
+from hashshield.errors import HashshieldError, StorageError, UsageError
+from hashshield.imaging.photo import read_photo_file
 from hashshield.metrics.image import linf_levels, perceptual_rows, psnr_db, ssim
 from hashshield.metrics.retrieval import bits_of
+from hashshield.metrics.visibility import visibility
 from hashshield.models.device import choose_device
-from hashshield.models.hash_files import displayed_rgb
-from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.receipt import CARD_VIEW, card_views, codes_of, serve, survival_rows
-from hashshield.pipeline.targets import CodeTarget, measure, shared_bits
-from hashshield.storage import walk
+from hashshield.models.hashing import displayed_rgb
+from hashshield.models.load import OpenModel, network_views, open_models, views_of
+from hashshield.pipeline.receipt import serve, survival_rows, visibility_of
+from hashshield.pipeline.targets import CodeTarget, measure, read_target, shared_bits
+from hashshield.storage import Record, Store, default_root, walk
+from hashshield.transforms.pillow import JPEG_Q75, SERVICES
 from hashshield.types import Evaluation, GoalSpec, Progress
+from hashshield.visible import word
 
 __all__ = ["evaluate"]
 
@@ -35,31 +41,54 @@ def evaluate(
     *,
     models: Sequence[str],
     goal: GoalSpec | None = None,
+    preset: str = "balanced",
     survival: bool = False,
+    vault: Path | None = None,
     device: str = "auto",
     progress: Progress,
 ) -> list[Evaluation]:
     """PSNR, SSIM, L-infinity and Hamming distance of a pair of files, or of each pair of two folders.
 
-    Files of folders are paired by relative path. `goal` is a target that the second files were aimed at. With
-    `survival` they are measured after what services do, too. Raises UsageError when one is a file and the other a
-    folder or no pair is found, GoalError for a target that cannot be aimed at, CheckpointError.
+    Files of folders are paired by relative path. `goal` is a target that the second files were aimed at. A protected
+    photo that the ledger knows, beside its own original, is measured as `protect` measured it: in the same views and
+    against the same goal, unless another is named. Others are measured in the views that `preset` promises. With
+    `survival` the second files are measured after all that services do, else after JPEG q75 only. Raises UsageError
+    when one is a file and the other a folder or no pair is found, GoalError for a target that cannot be aimed at,
+    CheckpointError.
     """
     pairs = _pairs(original, protected)
-    opened = open_models(models, device=choose_device(device))
-    shared_target = shared_bits(goal or GoalSpec(), opened)
-    progress.start(len(pairs))
-    rows = []
-    for one, other in pairs:
-        progress.photo(str(other))
-        try:
-            with boundary("compare", str(other)):
-                row = _compare(one, other, opened, shared_target, survival=survival)
-        except HashshieldError as error:
-            row = Evaluation(str(one), str(other), "failed", reason=str(error))
-        rows.append(row)
-        progress.done(row)
+    with _ledger(vault, progress) as store:
+        opened = open_models(models, device=choose_device(device))
+        shared = None if goal is None else shared_bits(goal, opened)
+        comparison = _Comparison(opened, find_preset(preset).views, goal, shared, store, survival)
+        progress.start(len(pairs))
+        rows = []
+        for one, other in pairs:
+            progress.photo(str(other))
+            try:
+                with boundary("compare", str(other)):
+                    row = comparison.row(one, other)
+            except HashshieldError as error:
+                row = Evaluation(str(one), str(other), "failed", reason=str(error))
+            rows.append(row)
+            progress.done(row)
     return rows
+
+
+@contextmanager
+def _ledger(vault: Path | None, progress: Progress) -> Iterator[Store | None]:
+    """Yield the ledger; None where there is none, or where it cannot be read, which is told."""
+    if not (default_root() if vault is None else vault).exists():
+        yield None
+        return
+    try:
+        store = Store.open(vault, reading=True)
+    except StorageError as error:
+        progress.notice(f"{error}; photos are compared without what was recorded of them")
+        yield None
+        return
+    with store:
+        yield store
 
 
 def _pairs(original: Path, protected: Path) -> list[tuple[Path, Path]]:
@@ -91,58 +120,92 @@ def _unlistable(folder: Path, error: OSError) -> None:
     raise UsageError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
 
 
-@torch.inference_mode()
-def _compare(
-    original: Path,
-    protected: Path,
-    models: Sequence[OpenModel],
-    shared_target: Sequence[Bits] | None,
-    *,
-    survival: bool,
-) -> Evaluation:
-    photos = [imaging.read(read_photo_file(path, follow=True).data, name=str(path)) for path in (original, protected)]
-    displayed = [displayed_rgb(photo) for photo in photos]
-    images = [Image.fromarray(pixels) for pixels in displayed]
-    codes = [codes_of(card_views(image, models), models) for image in images]
-    targets = [
-        _target(
-            model,
-            bits_of(original_bits),
-            bits_of(now) if shared_target is None else shared_target[i],
-            band=shared_target is None,
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What all pairs have in common."""
+
+    models: Sequence[OpenModel]
+    views: Sequence[str]
+    goal: GoalSpec | None
+    shared: Sequence[Bits] | None
+    """Wanted bits per model, of a goal that all photos share."""
+    store: Store | None
+    """What is known of protected photos; None: nothing."""
+    survival: bool
+
+    @torch.inference_mode()
+    def row(self, original: Path, protected: Path) -> Evaluation:
+        """Compare two files. Raises PhotoError, StorageError."""
+        snapshots = [read_photo_file(path, follow=True) for path in (original, protected)]
+        names = (str(original), str(protected))
+        before, after = (imaging.read(file.data, name=name) for file, name in zip(snapshots, names, strict=True))
+        displayed = [displayed_rgb(photo) for photo in (before, after)]
+        images = [Image.fromarray(pixels) for pixels in displayed]
+        record = None if self.store is None else self.store.known(snapshots[1].sha256, imaging.pixel_digest(after))
+        if record is not None and record.sha256_before != snapshots[0].sha256:
+            record = None
+        targets, codes = self._targets(record, images)
+        by_name = {model.name: model for model in self.models}
+        transformed = serve(images[1], self.models, SERVICES if self.survival else (JPEG_Q75,))
+        tolerance = None if record is None else record.details.get("tolerance")
+        hashed = Evaluation(
+            *names,
+            "compared",
+            codes=tuple(
+                measure(target, code, by_name[target.model].anchors, target.view, card=by_name[target.model].card)
+                for target, code in zip(targets, codes, strict=True)
+            ),
+            survival=survival_rows(transformed, targets, self.models, tolerance=tolerance),
+            perceptual=perceptual_rows(*images) if self.survival else (),
         )
-        for i, (model, original_bits, now) in enumerate(zip(models, *codes, strict=True))
-    ]
-    rows = [
-        measure(target, now, m.anchors, CARD_VIEW) for target, now, m in zip(targets, codes[1], models, strict=True)
-    ]
-    hashed = Evaluation(str(original), str(protected), "compared", codes=tuple(rows))
-    if survival:
-        transformed = serve(images[1], models, every=True)
-        hashed = replace(
-            hashed,
-            survival=survival_rows(transformed, targets, models, tolerance=None),
-            perceptual=perceptual_rows(*images),
+        return _with_quality(hashed, (before, after), displayed)
+
+    def _targets(
+        self, record: Record | None, images: Sequence[Image.Image]
+    ) -> tuple[list[CodeTarget], list[NDArray[np.float32]]]:
+        """What the protected photo is held against, one per network and view, and its relaxed codes (K,) there."""
+        recorded = [] if record is None or self.goal is not None else [read_target(m) for m in record.details["marks"]]
+        looks = network_views(self.models, tuple(dict.fromkeys(t.view for t in recorded)) or self.views)
+        before, after = (
+            [look.model.hash_view(view).code for look, view in zip(looks, views_of(image, looks), strict=True)]
+            for image in images
         )
+        known = {(target.model, target.view): target for target in recorded}
+        wanted = dict(zip((model.name for model in self.models), self.shared or (), strict=False))
+        targets = []
+        for look, own, now in zip(looks, before, after, strict=True):
+            model = look.model
+            anchors = None if model.anchors is None else model.anchors.cpu().numpy()
+            targets.append(
+                known.get((model.name, look.view))
+                or CodeTarget(
+                    model.name,
+                    bits_of(own),
+                    wanted.get(model.name, bits_of(now)),
+                    None if anchors is None else nearest_class(bits_of(own), anchors),
+                    model.name not in wanted,
+                    look.view,
+                )
+            )
+        return targets, after
+
+
+def _with_quality(row: Evaluation, photos: Sequence[imaging.Photo], displayed: Sequence[Pixels]) -> Evaluation:
+    """Add how far the pixels differ, as stored if both are alike in shape, else as they are displayed."""
     before, after = photos
     pixels = (before.pixels, after.pixels)
     if before.pixels.shape != after.pixels.shape or before.orientation != after.orientation:
         pixels = (displayed[0], displayed[1])
     if pixels[0].shape != pixels[1].shape:
         sizes = " and ".join(f"{p.shape[1]}x{p.shape[0]}" for p in pixels)
-        reason = f"sizes differ ({sizes}): only the hash distance can be measured"
-        return replace(hashed, reason=reason)
+        return replace(row, reason=f"sizes differ ({sizes}): only the hash distance can be measured")
+    seen = visibility_of(before, after) if pixels[0] is before.pixels else visibility(*pixels)
     return replace(
-        hashed,
+        row,
+        visibility=seen,
+        visibility_word=word(seen),
         psnr_db=psnr_db(*pixels),
         ssim=ssim(*pixels),
         linf_levels=linf_levels(*pixels),
         changed_pixels=float(np.mean((pixels[0] != pixels[1]).any(axis=2))),
-    )
-
-
-def _target(model: OpenModel, original_bits: Bits, wanted: Bits, *, band: bool) -> CodeTarget:
-    anchors = None if model.anchors is None else model.anchors.cpu().numpy()
-    return CodeTarget(
-        model.name, original_bits, wanted, None if anchors is None else nearest_class(original_bits, anchors), band
     )

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
 from hashshield import imaging
-from hashshield.attacks.batching import fitting, step_bytes
-from hashshield.attacks.presets import preset
+from hashshield.attacks.batching import fitting, on_processor, step_bytes
+from hashshield.attacks.goals import Goal
 from hashshield.attacks.search import Execution
-from hashshield.boundary import boundary
+from hashshield.boundary import boundary, defer_interrupts, finishing_first, never
 from hashshield.errors import ChangedError, HashshieldError
-from hashshield.imaging.formats import read_photo_file
-from hashshield.models.device import choose_device, free_bytes, keep_freed_memory
+from hashshield.imaging.photo import read_photo_file
+from hashshield.models.device import (
+    choose_device,
+    free_bytes,
+    keep_freed_memory,
+    limit_memory,
+    memory_errors,
+    release_cache,
+)
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.interrupts import defer_interrupts
-from hashshield.pipeline.networks import witness_name
-from hashshield.pipeline.plan import Job, already_row, asked_now, base_fields, credentials_notice, kept_of
-from hashshield.pipeline.rows import details_of, method_of, row_of
+from hashshield.models.surrogates import Surrogate, surrogates_among
+from hashshield.pipeline.estimate import steps_beside_search, usual_steps
+from hashshield.pipeline.places import codes_of_place, protections
+from hashshield.pipeline.plan import Job, already_row, asked_now, base_fields, credentials_notice
+from hashshield.pipeline.request import witnesses
+from hashshield.pipeline.rows import ceiling_for, details_of, kept_of, method_of, preset_for, row_of
 from hashshield.pipeline.targets import goal_for
 from hashshield.pipeline.twins import Results, earlier_record, results_of
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import NewRecord, Snapshot, Store
-from hashshield.types import Outcome, Progress, Request
+from hashshield.types import Outcome, Progress, Request, StepProgress
 
 __all__ = ["Origin", "carry_out", "make_context"]
 
@@ -35,50 +46,101 @@ def make_context(
     notice: Callable[[str], None] = lambda text: None,
     *,
     results_before: Results | None = None,
+    memory_share: float = 1.0,
+    stepped: Callable[[str], None] | None = None,
 ) -> ProtectContext:
     """Open the networks and settle what all photos share.
 
     `results_before` are earlier runs' results, which are left alone; None: there are none, or they are to be replaced.
-    Raises UsageError, CheckpointError, GoalError.
+    `memory_share` is this process's part of the device's memory, in (0, 1]. A device that does not even hold the
+    networks gives way to the processor. `stepped` is told the photo of each gradient step, by any thread. Raises
+    UsageError, CheckpointError, GoalError.
     """
     keep_freed_memory()
     device = choose_device(request.device)
-    models = tuple(open_models(request.models, device=device))
-    witness = witness_name(request)
+    limit_memory(torch.device(device), memory_share)
+    opened = None
+    try:
+        with memory_errors():
+            opened = _open(request, device, memory_share)
+    except torch.OutOfMemoryError:
+        if device == "cpu":
+            raise
+    if opened is None:
+        release_cache()
+        notice(f"{device} has no memory left for the networks; going on with the CPU")
+        opened = _open(request, "cpu", 1.0)
+    options = request.file_options
     return ProtectContext(
-        models=models,
-        preset=preset(request.preset),
-        witnesses=tuple(open_models([witness], device=device)) if witness else (),
+        models=opened.models,
+        surrogates=opened.surrogates,
+        preset=preset_for(request),
+        witnesses=opened.witnesses,
+        no_witness=opened.no_witness,
         method=method_of(request),
         tau=request.tau,
-        execution=Execution(
-            request.batch_size or _batch_size(models),
-            cpu_workers=torch.get_num_threads() if device == "cpu" else 1,
-        ),
-        goal=goal_for(request.goal, models),
+        execution=opened.execution,
+        goal=opened.goal,
         secret=secret if request.seed is None else str(request.seed).encode(),
         tolerance=request.tolerance,
+        max_visible=ceiling_for(request),
         survival=request.survival,
         strip=imaging.StripOptions(
-            copies=request.file_options.strip_copies,
-            gps=request.file_options.strip_gps,
-            metadata=request.file_options.strip_metadata,
-            credentials=request.file_options.remove_credentials,
+            copies=options.strip_copies,
+            gps=options.strip_gps,
+            metadata=options.strip_metadata,
+            credentials=options.remove_credentials,
         ),
-        lossy_formats=request.file_options.lossy_formats,
+        lossy_formats=options.lossy_formats,
         jobs=request.jobs or 2,
         results_before=results_before or {},
         notice=notice,
+        stepped=stepped,
     )
 
 
-def _batch_size(models: Sequence[OpenModel]) -> int:
-    """Photos to search at once, as many as the memory is good for."""
-    device = models[0].model.mean.device
-    free = free_bytes(device)
+class _Opened(NamedTuple):
+    """What the networks of a request come to on one device; see the fields of `ProtectContext`."""
+
+    models: tuple[OpenModel, ...]
+    surrogates: tuple[Surrogate, ...]
+    witnesses: tuple[OpenModel, ...]
+    no_witness: str | None
+    execution: Execution
+    goal: Goal
+
+
+def _open(request: Request, device: str, memory_share: float) -> _Opened:
+    models = tuple(open_models(request.models, device=device))
+    judges = witnesses(request)
+    return _Opened(
+        models,
+        _surrogates(models, request, device),
+        tuple(open_models(judges.names, device=device)),
+        judges.none_because,
+        Execution(
+            request.batch_size or _batch_size(models, len(preset_for(request).views), memory_share),
+            cpu_workers=torch.get_num_threads() if device == "cpu" else 1,
+            encoders=1 if device == "cpu" else torch.get_num_threads(),
+        ),
+        goal_for(request.goal, models),
+    )
+
+
+def _surrogates(models: Sequence[OpenModel], request: Request, device: str) -> tuple[Surrogate, ...]:
+    """Open the networks whose features are moved, if the method does that: the searched ones and further ones."""
+    if method_of(request).features is None:
+        return ()
+    return surrogates_among((*models, *open_models(request.surrogates, device=device)))
+
+
+def _batch_size(models: Sequence[OpenModel], views: int, memory_share: float) -> int:
+    """Photos to search at once, as many as the memory is good for; a step keeps what each network sees in each view."""
+    device = models[0].device
+    free = free_bytes(device, memory_share)
     if free is None:
-        return fitting(None, 0)
-    return fitting(free, sum(step_bytes(opened.model, opened.card.input.crop, device) for opened in models))
+        return on_processor(torch.get_num_threads())
+    return fitting(free, views * sum(step_bytes(opened.model, opened.card.input.crop, device) for opened in models))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +151,64 @@ class Origin:
     snapshot: Snapshot
 
 
-def carry_out(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> Iterator[Outcome]:
-    """Work on each job and write what passed; a row as each finishes. Raises as `make_context` does."""
+def carry_out(
+    jobs: Sequence[Job], request: Request, store: Store, progress: Progress, *, finish_first: bool = False
+) -> Iterator[Outcome]:
+    """Work on each job and write what passed; a row as each finishes. Raises as `make_context` does.
+
+    With `finish_first` an interruption lets the photos in work be finished, then raises KeyboardInterrupt unless all
+    are done; a second one raises it at once.
+    """
     before = None if request.force else results_of(store)
-    context = make_context(request, store.key(), progress.notice, results_before=before)
+    steps = progress if isinstance(progress, StepProgress) else None
+    context = make_context(
+        request,
+        store.key(),
+        progress.notice,
+        results_before=before,
+        stepped=None if steps is None else steps.stepped,
+    )
+    if steps is not None:
+        steps.expect(usual_steps(request), {str(job.path): steps_beside_search(job) for job in jobs})
     # Before the work: a checkpoint or target that is exchanged meanwhile must not be taken for what was tried.
     settings = asked_now(request, store.key())
     trouble: list[Outcome] = []
-    for result in work(_sources(jobs, request, store, trouble, progress), context):
-        yield from _taken(trouble)
-        origin = result.source.key
-        assert isinstance(origin, Origin)
-        with defer_interrupts():
-            try:
-                with boundary("store", result.source.name):
-                    row = _store(result, origin.job, origin.snapshot, request, store)
-            except HashshieldError as error:
-                common = base_fields(origin.job.path, origin.job.output, result.source.sha256, request)
-                row = Outcome(status="failed", reason=str(error), **common)
-            if row.status == "short" and not result.reoriented:
-                try:
-                    store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
-                except HashshieldError as error:
-                    progress.notice(f"{row.path}: that it fell short could not be noted ({error})")
-            # Still held back, so that what was written is reported too.
+    left = len(jobs)
+    with finishing_first(progress.notice) if finish_first else nullcontext(never) as stopping:
+        sources = _sources(jobs, request, store, trouble, progress)
+        for result in work(sources, context, stopping=stopping):
+            for row in _taken(trouble):
+                left -= 1
+                yield row
+            origin = result.source.key
+            assert isinstance(origin, Origin)
+            left -= 1
+            with defer_interrupts():
+                # Still held back when it is yielded, so that what was written is reported too.
+                yield _written(result, origin, request, store, settings, progress)
+        for row in _taken(trouble):
+            left -= 1
             yield row
-    yield from _taken(trouble)
+        if left and stopping():
+            raise KeyboardInterrupt
+
+
+def _written(
+    result: Result, origin: Origin, request: Request, store: Store, settings: str, progress: Progress
+) -> Outcome:
+    """Write what came of one photo, note that it fell short if it did, and return its row."""
+    try:
+        with boundary("store", result.source.name):
+            row = _store(result, origin.job, origin.snapshot, request, store)
+    except HashshieldError as error:
+        common = base_fields(origin.job.path, origin.job.output, result.source.sha256, request)
+        row = Outcome(status="failed", reason=str(error), **common)
+    if row.status == "short" and not result.reoriented:
+        try:
+            store.remember_short(origin.snapshot.path, result.source.sha256, settings, kept_of(row))
+        except HashshieldError as error:
+            progress.notice(f"{row.path}: that it fell short could not be noted ({error})")
+    return row
 
 
 def _taken(rows: list[Outcome]) -> list[Outcome]:
@@ -128,6 +222,7 @@ def _sources(
 ) -> Iterator[Source]:
     """Read each photo as it is needed; what cannot be read goes to `trouble`."""
     results = results_of(store) if request.force else {}
+    copies = protections(store) if request.place_name is not None else {}
     signed = False
     for job in jobs:
         progress.photo(str(job.path))
@@ -140,6 +235,8 @@ def _sources(
         if isinstance(source, Outcome):
             trouble.append(source)
             continue
+        if request.place_name is not None:
+            source = replace(source, place_codes=codes_of_place(request.place_name, copies.get(source.sha256, ())))
         said = None if signed else credentials_notice(str(job.path), source.data, request)
         if said is not None:
             signed = True

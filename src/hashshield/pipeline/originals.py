@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
+from hashshield.boundary import defer_interrupts
 from hashshield.errors import HashshieldError, LedgerError, StorageError
-from hashshield.pipeline.interrupts import defer_interrupts
 from hashshield.storage import Record, Store, may_be_unplugged, needed, read_snapshot, repair, rescued
 
 __all__ = [

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from hashshield import imaging
-from hashshield.attacks.version import SEARCH_VERSION
+from hashshield.attacks import SEARCH_VERSION
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import full_name, resolve
 from hashshield.errors import HashshieldError, NotAPhotoError, UnsupportedError
-from hashshield.imaging.formats import has_credentials, read_photo_file
-from hashshield.pipeline.copy_places import CopyPlaces, copy_place
+from hashshield.imaging.photo import has_credentials, read_photo_file
+from hashshield.pipeline.places import CopyPlaces, copy_place, other_place
 from hashshield.pipeline.twins import TURNED, Results, earlier_result, results_of
 from hashshield.storage import FOREIGN, Record, Snapshot, Store, digest, named, walk
 from hashshield.types import Outcome, Request
+from hashshield.visible import word
 
 __all__ = [
     "CREDENTIALS",
@@ -37,7 +38,6 @@ __all__ = [
     "base_fields",
     "credentials_notice",
     "files",
-    "kept_of",
     "may_copy",
     "model_names",
     "open_photo",
@@ -48,16 +48,8 @@ __all__ = [
     "text_of",
 ]
 
-_KEPT = (
-    "reason",
-    "bits",
-    "linf_levels",
-    "linf_levels_written",
-    "distance_from_original",
-    "distance_to_goal",
-    "psnr_db",
-    "ssim",
-)
+_TOLD = ("model", "bits", "method", "preset", "goal", "place_name", "tau", "visibility")
+"""What the row of an earlier result repeats of the ledger."""
 _LIBRARIES = ("hashshield", "numpy", "pillow", "torch", "torchvision")
 """Distributions whose release may change what comes out."""
 
@@ -83,11 +75,6 @@ class EarlierAttempts:
         return {**remembered, "reason": f"{remembered['reason']} ({again})"}
 
 
-def kept_of(row: Outcome) -> dict[str, Any]:
-    """What is remembered of a photo that fell short."""
-    return {name: getattr(row, name) for name in _KEPT}
-
-
 def asked_now(request: Request, key: bytes) -> str:
     """Digest of everything but the photo that decides what comes out. Raises UnknownNameError, CheckpointError."""
     goal = request.goal
@@ -96,6 +83,7 @@ def asked_now(request: Request, key: bytes) -> str:
         "goal": (goal.kind, goal.value, _target(goal.value) if goal.kind in ("image", "set") else None),
         "method": (request.method, request.preset, request.stop, request.steps),
         "tau": request.tau,
+        "max_visible": request.max_visible,
         "tolerance": request.tolerance,
         # Neither decides much, but who changes one of them means to try something.
         "device": (request.device, request.batch_size),
@@ -103,6 +91,9 @@ def asked_now(request: Request, key: bytes) -> str:
         "search": SEARCH_VERSION,
         "libraries": {name: _version(name) for name in _LIBRARIES},
     }
+    if request.place_name is not None:
+        # Only then, so that what was remembered of requests without a name still is.
+        asked["place_name"] = request.place_name
     return digest(json.dumps(asked, sort_keys=True).encode())
 
 
@@ -176,6 +167,7 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     store.require_sound()
     attempts = EarlierAttempts(request, store)
     copies = None if request.output is None else CopyPlaces(paths, request.output)
+    key = store.key() if request.rename else None
     jobs: list[Job] = []
     resolved: list[Outcome] = []
     known_files: dict[tuple[int, int], Path] = {}
@@ -201,7 +193,7 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
         if record is not None and not request.force:
             resolved.append(already_row(path, record, request))
             continue
-        output = None if request.output is None else copy_place(request.output, path, within)
+        output = None if request.output is None else copy_place(request.output, path, within, key)
         short = attempts.before(snapshot.sha256)
         if short is not None:
             asked = base_fields(path, output, snapshot.sha256, request)
@@ -276,8 +268,12 @@ def not_an_image(path: Path, within: Path | None, error: NotAPhotoError) -> Outc
 def already_row(path: Path, record: Record, request: Request) -> Outcome:
     """The row of a file that is some earlier run's result, with a hint when the settings differ now."""
     details = record.details
-    reason = settings_mismatch(details, request, "--force starts again from the original")
-    fields = {k: details[k] for k in ("model", "bits", "method", "preset", "goal", "tau") if k in details}
+    reason = other_place(record, request) or settings_mismatch(
+        details, request, "--force starts again from the original"
+    )
+    fields = {k: details[k] for k in _TOLD if k in details}
+    if fields.get("visibility") is not None:
+        fields["visibility_word"] = word(fields["visibility"])
     return Outcome(str(path), "already", reason=reason, sha256_after=record.sha256_after, **fields)
 
 
@@ -303,6 +299,7 @@ def base_fields(path: Path, output: Path | None, sha256: str, request: Request) 
         "method": request.method,
         "preset": request.preset,
         "goal": request.goal.label,
+        "place_name": request.place_name,
         "tau": request.tau,
         "sha256_before": sha256,
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 from hashshield import imaging
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import GoalError, PhotoError, StorageError, UsageError
+from hashshield.pipeline.places import require_away
 from hashshield.pipeline.plan import Job, already_row, credentials_notice, plan, prefilter, text_of
 from hashshield.pipeline.twins import results_of
 from hashshield.storage import SpaceReport, Store, digest, preflight
@@ -27,11 +28,13 @@ def protect(
     progress: Progress,
     agree: Callable[[str], None] = lambda question: None,
     within: Path | None = None,
+    finish_first: bool = False,
 ) -> list[Outcome]:
     """Protect files and folders; one row per file, sorted by path.
 
     With `within` the paths are files that were met in that folder, not named: no link below it is followed.
-    `agree` is asked before a run that takes long or fills the disk, and raises to stop it. Raises UsageError,
+    `agree` is asked before a run that takes long or fills the disk, and raises to stop it. `finish_first` as in
+    `execute.carry_out`. Raises UsageError,
     CheckpointError, StorageError (also when space is short) for what concerns the whole run; what concerns one photo
     is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
     """
@@ -55,7 +58,7 @@ def protect(
             _preflight(left, request, store, agree)
             progress.start(len(left))
             began = time.monotonic()
-            for row in carry_out(left, request, store, progress):
+            for row in carry_out(left, request, store, progress, finish_first=finish_first):
                 rows[row.path] = row
                 progress.done(row)
             if len(jobs) < len(todo.jobs):
@@ -75,6 +78,11 @@ def protect_bytes(
     CheckpointError, StorageError for what concerns the request.
     """
     check(request)
+    if request.place_name is not None:
+        raise UsageError(
+            f"--for {request.place_name}: the ledger has to know which code each place was given, and a photo that is "
+            "not a file is not recorded there; protect a file, with --output DIR for a copy"
+        )
     with Store.open(request.vault) as store:
         store.require_sound()
         known = store.known(digest(data))
@@ -121,13 +129,13 @@ def _original_of(data: bytes, store: Store, name: str) -> bytes:
 def check_names(request: Request) -> None:
     """Refuse what can be told without opening a network. Raises UnknownNameError, CheckpointError, GoalError."""
     from hashshield.models.device import choose_device
-    from hashshield.pipeline.networks import witness_name
+    from hashshield.pipeline.request import witnesses
     from hashshield.pipeline.rows import method_of
 
     for name in request.models:
         full_name(name)
     method_of(request)
-    witness_name(request)
+    witnesses(request)
     choose_device(request.device)
     goal = request.goal
     if goal.kind in ("image", "set") and not Path(str(goal.value)).exists():
@@ -138,11 +146,13 @@ def _planned(jobs: Sequence[Job], request: Request, store: Store, progress: Prog
     """The rows of a dry run, with what each is expected to take; what all need of the disks is told."""
     if not jobs:
         return {}
-    from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each
+    from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each, total_seconds
 
     seconds = seconds_each(jobs, request)
     if seconds is not None:
-        progress.notice(f"{len(jobs)} photo{'s' * (len(jobs) > 1)}: {in_words(seconds)} on {cores_in_words()}")
+        progress.notice(
+            f"{len(jobs)} photo{'s' * (len(jobs) > 1)}: {in_words([total_seconds(seconds)])} on {cores_in_words()}"
+        )
     for volume in _space(jobs, request, store).volumes:
         progress.notice(
             f"{volume.folder}: needs at most {volume.needed / 1e6:,.1f} MB, has {volume.free / 1e6:,.0f} MB free"
@@ -175,15 +185,15 @@ def _space(jobs: Sequence[Job], request: Request, store: Store) -> SpaceReport:
 
 def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
     """Look before byte one: room on the disks, and a word with the user about long or large runs."""
-    from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each
+    from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each, total_seconds
 
     space = _space(jobs, request, store)
     if space.reason is not None:
         raise StorageError(space.reason)
     seconds = seconds_each(jobs, request)
     asked = []
-    if seconds is not None and sum(seconds) > 60 * _LONG_MINUTES:
-        asked.append(f"will take {in_words(seconds)} on {cores_in_words()}")
+    if seconds is not None and total_seconds(seconds) > 60 * _LONG_MINUTES:
+        asked.append(f"will take {in_words([total_seconds(seconds)])} on {cores_in_words()}")
     if space.more_than_half:
         asked.append("may take more than half of the free disk space")
     if asked:
@@ -205,5 +215,8 @@ def check(request: Request) -> None:
         raise UsageError(
             f"sample is {request.sample} and output {request.output}; a number and a folder for copies are needed"
         )
+    if request.rename and request.output is None:
+        raise UsageError("rename gives copies names that tell nothing; name the folder for copies with output too")
+    require_away(request)
     if request.steps is not None and request.steps < 1:
         raise UsageError(f"steps is {request.steps}, at least 1 is needed")

@@ -1,10 +1,14 @@
-"""Proof on the written bytes: decode them, hash again, measure, also after what services do to them."""
+"""Proof on the written bytes: decode them, hash again, measure, also after what services do to them.
+
+A photo above its ceiling of visibility is brought below it with a part of its change, where that still meets the goal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +21,16 @@ from hashshield.arrays import Pixels
 from hashshield.attacks.grid import grid_size
 from hashshield.errors import BrokenPhotoError, EncodingError
 from hashshield.metrics.image import linf_levels, perceptual_rows, psnr_db, ssim
-from hashshield.models.hash_files import displayed_rgb
-from hashshield.models.load import NetworkView, OpenModel, distinct_models, network_views, views_of
-from hashshield.pipeline.networks import witness_row
-from hashshield.pipeline.targets import CodeTarget, measure, tolerance_for
+from hashshield.metrics.visibility import visibility
+from hashshield.models.device import AGREEMENT
+from hashshield.models.hashing import displayed_rgb
+from hashshield.models.load import Hashed, NetworkView, OpenModel, distinct_models, network_views, views_of
+from hashshield.pipeline.places import PlaceCodes, place_rows
+from hashshield.pipeline.request import witness_row
+from hashshield.pipeline.targets import CodeTarget, feature_cosine, measure, tolerance_for
 from hashshield.transforms import CARD, SQUASH, resized
 from hashshield.transforms.pillow import JPEG_Q75, SERVICES, Transform
-from hashshield.types import PerceptualRow, Receipt, SurvivalRow
+from hashshield.types import FeatureRow, PerceptualRow, Receipt, SurvivalRow
 
 __all__ = [
     "CARD_VIEW",
@@ -32,12 +39,15 @@ __all__ = [
     "build_receipt",
     "card_views",
     "codes_of",
+    "lowered",
     "measure_written",
     "measured",
     "read_written",
     "serve",
     "survival_rows",
+    "visibility_of",
 ]
+
 
 CARD_VIEW = CARD
 
@@ -52,13 +62,15 @@ class Served(NamedTuple):
     """Why it does not."""
 
 
-def serve(displayed: Image.Image, models: Sequence[OpenModel], *, every: bool) -> tuple[Served, ...]:
-    """What each service makes of an upright RGB image, for each model; all services, or only JPEG q75.
+def serve(
+    displayed: Image.Image, models: Sequence[OpenModel], services: Sequence[Transform] = SERVICES
+) -> tuple[Served, ...]:
+    """What each service makes of an upright RGB image, for each model.
 
     One after the other, because each is one more copy of the photo.
     """
     found = []
-    for service in SERVICES if every else (JPEG_Q75,):
+    for service in services:
         reason = service.refused(*displayed.size)
         views: tuple[Tensor, ...] = ()
         if reason is None:
@@ -82,9 +94,10 @@ def survival_rows(
         if reason is not None:
             rows += [SurvivalRow(service.name, model.name, view, reason=reason) for model in models]
             continue
-        for model, code in zip(models, codes_of(views, models), strict=True):
+        for model, hashed in zip(models, hashes_of(views, models), strict=True):
             target = by_look.get((model.name, view)) or by_look[model.name, CARD]
-            found = measure(target, code, model.anchors, view)
+            # With the features: what encoding brings back above a card's cosine is found again.
+            found = measure(target, hashed.code, model.anchors, view, card=model.card, features=hashed.features)
             passed = target.passed(found, tolerance_for(tolerance, found.bits, lossless=False))
             distances = found.distance_from_original, found.distance_to_goal
             rows.append(SurvivalRow(service.name, target.model, view, *distances, passed))
@@ -98,7 +111,24 @@ def card_views(displayed: Image.Image, models: Sequence[OpenModel]) -> tuple[Ten
 
 def codes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
     """Relaxed codes (K,), one per model and its view."""
-    return [model.hash_view(view).code for view, model in zip(views, models, strict=True)]
+    return [found.code for found in hashes_of(views, models)]
+
+
+def hashes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[Hashed]:
+    """Code and features, one per model and its view; a GPU hashes all views of one network together."""
+    hashes: dict[int, Hashed] = {}
+    for model in {id(each): each for each in models}.values():
+        places = [place for place, each in enumerate(models) if each is model]
+        if model.device.type == "cpu":
+            hashes |= {place: model.hash_view(views[place]) for place in places}
+        else:
+            hashes |= dict(zip(places, model.hash_views([views[place] for place in places]), strict=True))
+    return [hashes[place] for place in range(len(models))]
+
+
+def _doubt(model: OpenModel) -> float:
+    """Return how near to zero a value of a code must be for another device to give the other bit; 0 on the CPU."""
+    return 0.0 if model.device.type == "cpu" else AGREEMENT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,12 +139,16 @@ class WrittenPhoto:
     """Per look, (3, h, w)."""
     transformed: tuple[Served, ...]
     perceptual: tuple[PerceptualRow, ...]
+    surrogate_views: tuple[Tensor, ...]
+    """The card's view of each surrogate."""
     witness_views: tuple[Tensor, ...]
     """The card's view of each witness."""
     on_grid: Pixels
     """(h, w, 3): what the written photo comes to on the search's grid."""
     psnr_db: float
     ssim: float
+    visibility: float
+    """How visible the change is; see `hashshield.visible`."""
     linf_levels_written: int
     pixels_after: str
     """Digest of the decoded pixels."""
@@ -168,6 +202,7 @@ def measured(
     original: imaging.Photo,
     promised_views: Sequence[NetworkView],
     *,
+    surrogates: Sequence[OpenModel] = (),
     witnesses: Sequence[OpenModel] = (),
     survival: bool = False,
 ) -> WrittenPhoto:
@@ -175,24 +210,35 @@ def measured(
     # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
     displayed = Image.fromarray(displayed_rgb(photo))
     on_grid = resized(displayed, *grid_size(displayed.height, displayed.width))
-    views, witness_views = views_of(displayed, promised_views), views_of(displayed, network_views(witnesses))
-    transformed = serve(displayed, distinct_models(promised_views), every=survival)
+    views, surrogate_views, witness_views = (
+        views_of(displayed, seen) for seen in (promised_views, network_views(surrogates), network_views(witnesses))
+    )
+    transformed = serve(displayed, distinct_models(promised_views), SERVICES if survival else (JPEG_Q75,))
     perceptual = perceptual_rows(Image.fromarray(displayed_rgb(original)), displayed) if survival else ()
     del displayed
     return WrittenPhoto(
         views=views,
         transformed=transformed,
         perceptual=perceptual,
+        surrogate_views=surrogate_views,
         witness_views=witness_views,
         on_grid=on_grid,
         psnr_db=psnr_db(photo.pixels, original.pixels),
         ssim=ssim(photo.pixels, original.pixels),
+        visibility=visibility_of(original, photo),
         linf_levels_written=linf_levels(photo.pixels, original.pixels),
         pixels_after=imaging.pixel_digest(photo),
         orientation=photo.orientation,
         unprotected_copies=photo.unprotected_copies,
         links_to_owner=photo.links_to_owner,
     )
+
+
+def visibility_of(original: imaging.Photo, changed: imaging.Photo) -> float:
+    """Return how visible the change between two photos of one size is; transparent ones are shown on white."""
+    if original.alpha is None and original.pixels.shape[2] in (1, 3):
+        return visibility(original.pixels, changed.pixels)
+    return visibility(displayed_rgb(original), displayed_rgb(changed))
 
 
 @torch.inference_mode()
@@ -204,23 +250,35 @@ def build_receipt(
     linf_applied: int,
     tolerance: int | None,
     lossless: bool,
+    max_visible: float = math.inf,
+    surrogates: Sequence[tuple[Tensor, OpenModel]] = (),
     witnesses: Sequence[tuple[NDArray[np.int8], OpenModel]] = (),
+    no_witness: str | None = None,
+    place_codes: PlaceCodes | None = None,
 ) -> Receipt:
     """Hash what was read again and hold it against the marks, one per look; networks in float32.
 
-    Each witness comes with the bits that it gave the original.
+    It has passed if it meets the goal with a visibility of at most `max_visible`. Each surrogate comes with the
+    features that it gave the original, each witness with the bits; `no_witness` says why there is none; `place_codes`
+    are those that its copy is compared with.
     """
     models = distinct_models(promised_views)
+    looks = [look.model for look in promised_views]
+    hashes = hashes_of(written_photo.views, looks)
+    seen = {id(look.model): found for look, found in zip(promised_views, hashes, strict=True) if look.view == CARD}
     rows = [
-        measure(target, code, look.model.anchors, look.view)
-        for target, look, code in zip(
-            targets, promised_views, codes_of(written_photo.views, [look.model for look in promised_views]), strict=True
-        )
+        measure(target, found.code, model.anchors, target.view, card=model.card, features=found.features)
+        for target, model, found in zip(targets, looks, hashes, strict=True)
     ]
+    reached = all(
+        not target.is_copy(row)
+        and target.passed_within(found.code, tolerance_for(tolerance, row.bits, lossless=lossless), _doubt(model))
+        for target, model, found, row in zip(targets, looks, hashes, rows, strict=True)
+    )
     return Receipt(
-        passed=all(
-            m.passed(r, tolerance_for(tolerance, r.bits, lossless=lossless)) for m, r in zip(targets, rows, strict=True)
-        ),
+        passed=reached and written_photo.visibility <= max_visible,
+        reached=reached,
+        visibility=written_photo.visibility,
         codes=tuple(rows),
         survival=survival_rows(written_photo.transformed, targets, models, tolerance=tolerance),
         perceptual=written_photo.perceptual,
@@ -228,8 +286,68 @@ def build_receipt(
         ssim=written_photo.ssim,
         linf_levels=linf_applied,
         linf_levels_written=written_photo.linf_levels_written,
+        no_witness=no_witness,
+        places=() if place_codes is None else tuple(place_rows(place_codes, targets, [found.bits for found in hashes])),
+        surrogates=tuple(
+            # Of one that is searched on too, the look at the card's view was taken already.
+            FeatureRow(model.name, feature_cosine((seen.get(id(model)) or model.hash_view(view)).features, features))
+            for (features, model), view in zip(surrogates, written_photo.surrogate_views, strict=True)
+        ),
         witness=tuple(
             witness_row(original_bits, model, view, CARD_VIEW)
             for (original_bits, model), view in zip(witnesses, written_photo.witness_views, strict=True)
         ),
     )
+
+
+_WRITES = 4
+"""Parts that are tried, each of which is written, read again and hashed."""
+_ROOM = 0.95
+"""Share of the ceiling from which on a part that misses the goal is not enlarged any more."""
+
+
+class Judged(Protocol):
+    """What was written, and its receipt."""
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What was measured of it."""
+        ...
+
+
+W = TypeVar("W", bound=Judged)
+
+
+def lowered(first: W, ceiling: float, write: Callable[[float], W]) -> W:
+    """Return what passes with the largest part of a change that met the goal above the ceiling; `first` if none does.
+
+    `write` writes a part of the change, a share between 0 and 1, and judges it. Visibility grows with the share, nearly
+    in proportion; encoding makes it uneven, so the share is searched for between one below the ceiling and one above.
+    """
+    receipt = _of(first)
+    if receipt.passed or not receipt.reached:
+        return first
+    below, above = (0.0, 0.0), (1.0, receipt.visibility)
+    for _ in range(_WRITES):
+        rise = (ceiling - below[1]) / (above[1] - below[1])
+        share = below[0] + (above[0] - below[0]) * min(max(0.98 * rise, 0.05), 0.95)
+        part = write(share)
+        found = _of(part)
+        if found.passed:
+            return part
+        if found.visibility <= ceiling:
+            if found.visibility >= _ROOM * ceiling:
+                break
+            below = share, found.visibility
+        elif found.reached:
+            above = share, found.visibility
+        else:
+            break
+        if above[1] <= below[1]:
+            break
+    return first
+
+
+def _of(judged: Judged) -> Receipt:
+    assert judged.receipt is not None
+    return judged.receipt

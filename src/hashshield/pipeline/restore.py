@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hashshield.boundary import boundary
+from hashshield.boundary import boundary, defer_interrupts
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.imaging.formats import is_image
-from hashshield.pipeline.interrupts import defer_interrupts
+from hashshield.imaging.photo import is_image, read_photo_file
 from hashshield.storage import Store, named
-from hashshield.storage.os_errors import explain
+from hashshield.storage.calls import explain
+from hashshield.storage.recover import COPY
 from hashshield.storage.schema import REPAIR
 from hashshield.types import Progress, Restoration
 
@@ -72,12 +73,22 @@ def restore(
                             pixel_digest=partial(_pixel_digest, results),
                             accept=is_image,
                         )
+                    row = _with_source(row, store)
                 except HashshieldError as error:
                     row = Restoration(str(path), "failed", reason=str(error))
                 rows.append(row)
                 if progress is not None:
                     progress.done(row)
         return sorted(rows, key=lambda row: row.path) if last_run else rows
+
+
+def _with_source(row: Restoration, store: Store) -> Restoration:
+    """Return the row of a renamed copy with the photo it was made of, which its name does not tell."""
+    if row.reason != COPY:
+        return row
+    record = store.known(read_photo_file(Path(row.path), follow=True).sha256)
+    source = None if record is None else record.details.get("copy_of")
+    return row if source is None else replace(row, reason=f"{row.reason} and is {source}")
 
 
 def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:

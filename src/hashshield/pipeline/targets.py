@@ -14,23 +14,28 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.arrays import Bits
-from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, in_band, photo_generator
+from hashshield.attacks.goals import GOALS, FixedCode, Goal, HashedPhoto, away_band, photo_generator
 from hashshield.attacks.objectives import Objective
+from hashshield.checkpoints.card import RESEARCH, Card
 from hashshield.errors import GoalError, HashshieldError, NotAPhotoError, PhotoError
-from hashshield.imaging.formats import read_photo_file
+from hashshield.imaging.photo import read_photo_file
 from hashshield.metrics.retrieval import bits_of, from_hex, to_hex
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.graph import GRAPH_ARCH
+from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel
+from hashshield.pipeline.places import PlaceCodes, place_tolerance
 from hashshield.storage import walk
 from hashshield.transforms import CARD
 from hashshield.types import CodeRow, GoalSpec
 
 __all__ = [
     "CodeTarget",
+    "feature_cosine",
     "goal_for",
     "make_target",
     "measure",
     "read_target",
+    "refuse_foreign",
     "shared_bits",
     "target_for_view",
     "tolerance_for",
@@ -50,23 +55,53 @@ class CodeTarget:
     """`away` asks for a distance from the original; other goals for one to the wanted bits."""
     view: str = CARD
     """How the network sees the photo; see `transforms.framing`."""
+    original_features: Tensor | None = None
+    """(D,) of the original, for a network whose features are compared by their cosine; not kept in records."""
+    for_place: bool = False
+    """Whether it is the code of one place among several, which must be met to `place_tolerance` besides; not kept."""
+    within: int | None = None
+    """Of a code that finds copies: the distance up to which two photos count as one, which `away` has to exceed."""
+
+    @property
+    def allowed(self) -> tuple[int, int]:
+        """Fewest and most bits from the original that `away` is content with."""
+        low, high = away_band(len(self.original_bits))
+        return (low if self.within is None else min(low, self.within + 1)), high
 
     def passed(self, row: CodeRow, tolerance: int) -> bool:
         """Whether a measured row meets the goal; `tolerance` in bits, for goals with a wanted code."""
-        return self.meets(row.distance_from_original, row.distance_to_goal, tolerance)
+        return not self.is_copy(row) and self.meets(row.distance_from_original, row.distance_to_goal, tolerance)
+
+    def is_copy(self, row: CodeRow) -> bool:
+        """Whether a photo that is to leave its original is still a copy of it by the cosine of its features."""
+        return self.band and row.cosine is not None and row.cosine >= (row.cosine_threshold or 0.0)
 
     def meets(self, from_original: int, to_goal: int, tolerance: int) -> bool:
         """The same for two measured distances, in bits."""
-        return in_band(from_original, len(self.original_bits)) if self.band else to_goal <= tolerance
+        length = len(self.original_bits)
+        if not self.band:
+            return to_goal <= tolerance
+        low, high = self.allowed
+        return low <= from_original <= high and (not self.for_place or to_goal <= place_tolerance(length))
+
+    def passed_within(self, code: NDArray[np.float32], tolerance: int, doubt: float) -> bool:
+        """Whether a relaxed (K,) code meets the goal whichever bits those are that are nearer to zero than `doubt`."""
+        bits, open_bits = bits_of(code), np.abs(code) < doubt
+        unsure = int(np.count_nonzero(open_bits))
+        from_original = int(np.count_nonzero((bits != self.original_bits) & ~open_bits))
+        to_goal = int(np.count_nonzero((bits != self.wanted) & ~open_bits)) + unsure
+        return all(self.meets(distance, to_goal, tolerance) for distance in (from_original, from_original + unsure))
 
     def forgives(self, tolerance: int) -> int:
         """How many bits may be off the wanted ones and the goal is met still; `tolerance` as in `passed`."""
-        length = len(self.original_bits)
         if not self.band:
             return tolerance
-        low, high = away_band(length)
+        low, high = self.allowed
         wanted = int(np.count_nonzero(self.wanted != self.original_bits))
-        return max(0, min(wanted - low, high - wanted))
+        # Of a copy detector's code, bits that stay though they were to turn count; others that turn as well do no harm.
+        above = high - wanted if self.within is None else wanted
+        forgiven = max(0, min(wanted - low, above))
+        return min(forgiven, place_tolerance(len(self.wanted))) if self.for_place else forgiven
 
     def as_details(self) -> dict[str, Any]:
         """What the ledger keeps, so that `verify` works without the original."""
@@ -78,6 +113,7 @@ class CodeTarget:
             "wanted": to_hex(self.wanted),
             "nearest": self.nearest,
             "band": self.band,
+            **({} if self.within is None else {"within": self.within}),
         }
 
 
@@ -91,6 +127,7 @@ def read_target(details: Mapping[str, Any]) -> CodeTarget:
         details["nearest"],
         bool(details["band"]),
         details.get("view", CARD),  # records of the first releases name none
+        within=details.get("within"),
     )
 
 
@@ -99,8 +136,19 @@ def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
     return asked if asked is not None else 0 if lossless else bits // 16
 
 
-def measure(target: CodeTarget, code: NDArray[np.float32], anchors: Tensor | None, view: str) -> CodeRow:
-    """Return how a (K,) relaxed code compares with a target; margins are towards its wanted bits, also for `away`."""
+def measure(
+    target: CodeTarget,
+    code: NDArray[np.float32],
+    anchors: Tensor | None,
+    view: str,
+    *,
+    card: Card | None = None,
+    features: Tensor | None = None,
+) -> CodeRow:
+    """Return how a (K,) relaxed code compares with a target; margins are towards its wanted bits, also for `away`.
+
+    With the (D,) `features` that the code came from, those of a network whose `card` names a cosine are compared too.
+    """
     bits = bits_of(code)
     rank = None
     if target.nearest is not None and anchors is not None:
@@ -114,7 +162,20 @@ def measure(target: CodeTarget, code: NDArray[np.float32], anchors: Tensor | Non
         distance_to_goal=int(np.count_nonzero(bits != target.wanted)),
         min_margin=round(float((code * target.wanted).min()), 4),
         class_rank=rank,
+        cosine=_cosine(target.original_features, features),
+        cosine_threshold=None if card is None else card.cosine,
+        purpose=None if card is None else card.purpose or None,
     )
+
+
+def _cosine(one: Tensor | None, other: Tensor | None) -> float | None:
+    return None if one is None or other is None else feature_cosine(one, other)
+
+
+def feature_cosine(one: Tensor, other: Tensor) -> float:
+    """Return the cosine of two (D,) feature vectors on any devices."""
+    found = torch.nn.functional.cosine_similarity(one.float().cpu(), other.float().cpu(), dim=0)
+    return round(float(found), 4)
 
 
 def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None:
@@ -123,6 +184,7 @@ def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | Non
     An image gives its own code (P2P), a folder the component vote over its photos (P2S; a tied bit is -1), a class
     its anchor. Raises GoalError, PhotoError, UnknownNameError.
     """
+    refuse_foreign(models, goal.kind)
     if goal.kind == "class":
         rows = [(m, m.class_index(str(goal.value))) for m in models]
         return [_anchors(m, goal)[row] for m, row in rows]
@@ -140,6 +202,19 @@ def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | Non
         for model in models:
             _anchors(model, goal)
     return None
+
+
+def refuse_foreign(models: Sequence[OpenModel], asked: str) -> None:
+    """Raise GoalError for a network from elsewhere that was not imported for research, unless `away` is asked.
+
+    `asked` is the kind of a goal, or another end of the phrase "serves --goal away only, not".
+    """
+    for model in () if asked == GoalSpec().kind else models:
+        if model.card.arch == GRAPH_ARCH and model.card.purpose != RESEARCH:
+            raise GoalError(
+                f"{model.name} is a network from elsewhere, which serves --goal away only, not {asked}; for "
+                f'research say purpose = "{RESEARCH}" in its card, and import it again'
+            )
 
 
 def goal_for(spec: GoalSpec, models: Sequence[OpenModel]) -> Goal:
@@ -163,14 +238,36 @@ def make_target(
     key: bytes,
     sha256: str,
     other_view_bits: Sequence[Bits] = (),
+    place_codes: PlaceCodes | None = None,
 ) -> tuple[CodeTarget, Objective]:
     """Return what one network should answer for a photo that it gives the relaxed (K,) `code` and (D,) `features` now.
 
-    `other_view_bits` are the photo's bits in further views; see `target_for_view`. Raises GoalError.
+    `other_view_bits` are the photo's bits in further views; see `target_for_view`. With `place_codes` the code is the
+    one that the place has, or else drawn by its name and away from those of other places. Raises GoalError.
     """
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
-    photo = HashedPhoto(model.name, bits_of(code), anchors, photo_generator(key, sha256, model.name), other_view_bits)
-    target = CodeTarget(model.name, photo.bits, goal.target_bits(photo), photo.nearest, goal.is_band)
+    photo = HashedPhoto(
+        model.name,
+        bits_of(code),
+        anchors,
+        photo_generator(key, sha256, model.name, None if place_codes is None else place_codes.name),
+        other_view_bits,
+        () if place_codes is None else place_codes.other_codes.get(model.name, ()),
+    )
+    kept = features.detach().cpu() if model.card.cosine is not None else None
+    wanted = None if place_codes is None else place_codes.given.get(model.name)
+    if wanted is None:
+        wanted = goal.target_bits(photo)
+    target = CodeTarget(
+        model.name,
+        photo.bits,
+        wanted,
+        photo.nearest,
+        goal.is_band,
+        original_features=kept,
+        for_place=place_codes is not None,
+        within=model.card.within if goal.is_band else None,
+    )
     return target, _objective(target, features)
 
 
@@ -181,15 +278,18 @@ def target_for_view(
 
     What the code may tell of how it was made is held against the first view only.
     """
-    there = replace(target, view=view, original_bits=bits_of(code))
+    kept = None if target.original_features is None else features.detach().cpu()
+    there = replace(target, view=view, original_bits=bits_of(code), original_features=kept)
     return there, replace(_objective(there, features), original_bits=None)
 
 
 def _objective(target: CodeTarget, features: Tensor) -> Objective:
+    """Return what the search aims at; where the goal is to be no copy, nothing is hidden in how certain bits are."""
+    hides = target.band and target.within is None
     return Objective(
         torch.from_numpy(target.wanted.astype(np.float32)),
         features if target.band else None,
-        torch.from_numpy(target.original_bits.astype(np.float32)) if target.band else None,
+        torch.from_numpy(target.original_bits.astype(np.float32)) if hides else None,
     )
 
 

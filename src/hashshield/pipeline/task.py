@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -12,16 +13,17 @@ from torch import Tensor
 
 from hashshield import imaging
 from hashshield.attacks.goals import Goal, photo_generator
-from hashshield.attacks.grid import Grid, make_grid
-from hashshield.attacks.masking import PerceptualMask, perceptual_mask
+from hashshield.attacks.grid import Grid, apply_perturbation, make_grid, uniform_noise
+from hashshield.attacks.masking import PerceptualMask, Spectra, perceptual_mask
 from hashshield.attacks.methods import Method
 from hashshield.attacks.objectives import Objective
-from hashshield.attacks.perturbation import apply_perturbation, uniform_noise
 from hashshield.attacks.presets import Preset
 from hashshield.attacks.search import Execution
 from hashshield.metrics.image import linf_levels
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import NetworkView, OpenModel, network_views
+from hashshield.models.surrogates import Surrogate
+from hashshield.pipeline.places import PlaceCodes
 from hashshield.pipeline.plan import open_photo
 from hashshield.pipeline.receipt import WrittenPhoto, measured, read_written
 from hashshield.pipeline.targets import CodeTarget
@@ -46,6 +48,8 @@ class Source:
     sha256: str
     key: object = None
     """Handed back with the result."""
+    place_codes: PlaceCodes | None = None
+    """The place that its copy is for, with what other places have; None: no name was given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +66,14 @@ class ProtectContext:
     secret: bytes
     """Key of the per-photo randomness."""
     tolerance: int | None
+    max_visible: float = math.inf
+    """Highest visibility of a written photo that passes."""
+    surrogates: tuple[Surrogate, ...] = ()
+    """Networks whose features are moved before the search for the code."""
     witnesses: tuple[OpenModel, ...] = ()
     """Networks that are not searched on and only asked about results."""
+    no_witness: str | None = None
+    """Why there are none, where some were wanted."""
     survival: bool = False
     """Whether receipts are to hold what is left after each service."""
     strip: imaging.StripOptions = field(default_factory=imaging.StripOptions)
@@ -74,6 +84,8 @@ class ProtectContext:
     """Earlier runs' results: a photo with the pixels of one had only its metadata edited since, or was turned."""
     notice: Callable[[str], None] = lambda text: None
     """Told what the user should know, such as a change of device."""
+    stepped: Callable[[str], None] | None = None
+    """Told the name of a photo after each of its gradient steps, by any thread; None: nobody counts."""
 
     @property
     def promised_views(self) -> tuple[NetworkView, ...]:
@@ -91,6 +103,8 @@ class Result:
     targets: tuple[CodeTarget, ...] = ()
     pixels_after: str | None = None
     steps: int = 0
+    evaluations: int = 0
+    """Pictures given to networks by the search."""
     seconds: float = 0.0
     reason: str | None = None
     unprotected_copies: tuple[str, ...] = ()
@@ -119,6 +133,9 @@ class Task:
     """The earlier run's result that it is."""
     lossy_format: bool = False
     """Whether its container is one that has to be asked for."""
+    surrogate_views: tuple[Tensor, ...] = ()
+    surrogate_features: tuple[Tensor, ...] = ()
+    """(D,) pooled features that each surrogate gives the original."""
     witness_views: tuple[Tensor, ...] = ()
     witness_bits: tuple[NDArray[np.int8], ...] = ()
     """Bits that each witness gives the original."""
@@ -130,6 +147,7 @@ class Task:
     """Photo pixels per grid pixel."""
     tries: int = 0
     steps: int = 0
+    evaluations: int = 0
     seconds: float = 0.0
     best: tuple[bytes, Receipt, WrittenPhoto] | None = None
     delta: Tensor | None = None
@@ -152,17 +170,25 @@ def prepare(source: Source, context: ProtectContext) -> Task:
         source=source,
         grid=grid,
         views=tuple(_view(displayed, grid, look) for look in context.promised_views),
+        surrogate_views=tuple(_view(displayed, grid, NetworkView(each.opened)) for each in context.surrogates),
         witness_views=tuple(_view(displayed, grid, NetworkView(model)) for model in context.witnesses),
         photo=photo if photo.pixels.nbytes <= _KEEP_DECODED else None,
         lossless=photo.lossless,
         scale=min(displayed.shape[:2]) / min(grid.image.shape[1:]),
-        masking=None
-        if preset.spectra is None
-        else perceptual_mask(displayed, grid.image.shape[1], grid.image.shape[2], preset.spectra[photo.lossless]),
+        masking=_masking(displayed, grid, preset.spectra, lossless=photo.lossless),
         pixels=photo.pixels.shape[0] * photo.pixels.shape[1],
         earlier=earlier_result(photo, context.results_before),
         lossy_format=photo.container in imaging.LOSSY_FORMATS,
     )
+
+
+def _masking(
+    displayed: NDArray[np.uint8], grid: Grid, spectra: Spectra | None, *, lossless: bool
+) -> PerceptualMask | None:
+    if spectra is None:
+        return None
+    height, width = grid.image.shape[1:]
+    return perceptual_mask(displayed, height, width, spectra.of(lossless=lossless, enlarged=grid.enlarged))
 
 
 def _view(displayed: NDArray[np.uint8], grid: Grid, network_view: NetworkView) -> Tensor:
@@ -208,7 +234,14 @@ def write(task: Task, delta: Tensor, context: ProtectContext) -> tuple[bytes, Wr
     applied = linf_levels(pixels, photo.pixels)
     written = read_written(data, photo, pixels, name=task.source.name)
     del pixels
-    again = measured(written, photo, context.promised_views, witnesses=context.witnesses, survival=context.survival)
+    again = measured(
+        written,
+        photo,
+        context.promised_views,
+        surrogates=[each.opened for each in context.surrogates],
+        witnesses=context.witnesses,
+        survival=context.survival,
+    )
     return data, again, applied
 
 
@@ -229,7 +262,7 @@ def _with_codec(grid: Grid, photo: imaging.Photo, source: Source, context: Prote
 
     def written(change: Tensor) -> Tensor:
         pixels = _changed_pixels(photo, change, source, context, noise_cache)
-        return _on_grid(replace(photo, pixels=preview(pixels)), grid).to(change.device)
+        return _on_grid(replace(photo, pixels=preview(pixels)), grid).to(change.device, non_blocking=True)
 
     return replace(grid, written=written)
 

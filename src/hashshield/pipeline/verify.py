@@ -15,10 +15,10 @@ from hashshield.attacks.presets import preset as find_preset
 from hashshield.boundary import boundary
 from hashshield.checkpoints.catalog import DEFAULT_MODEL, full_name, resolve
 from hashshield.errors import HashshieldError, NotAPhotoError
-from hashshield.imaging.formats import read_photo_file
+from hashshield.imaging.photo import read_photo_file
 from hashshield.metrics.retrieval import to_hex
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.targets import (
     CodeTarget,
@@ -31,7 +31,7 @@ from hashshield.pipeline.targets import (
 )
 from hashshield.pipeline.twins import TURNED, Results, earlier_record, results_of
 from hashshield.storage import FOREIGN, Record, Store, named
-from hashshield.types import CodeRow, GoalSpec, Progress, Verification
+from hashshield.types import CodeRow, GoalSpec, Progress, Verdict, Verification
 
 __all__ = ["verify"]
 
@@ -53,7 +53,8 @@ def verify(
     """One row per file: do its bits, hashed now, still meet what was promised of it?
 
     Without `original` the ledger says what was promised, and on which networks (`models` picks among them; empty:
-    all); a file it does not know is `unknown`, with its codes. With `original`, the distances are to that photo and
+    all); a file it does not know is `unknown`, one that it knows as the photo before protection `original`, both with
+    their codes. With `original`, the distances are to that photo and
     to `goal` (default: away), in the views that `preset` promises, on `models`, or on those of `otherwise` when none
     was named. An `original` that is itself protected stands for the photo it was: the ledger knows its code, and
     the vault its bytes.
@@ -113,8 +114,8 @@ class _Check:
         displayed = displayed_rgb(photo)
         targets = self.targets or self._recorded(record)
         if not targets:
-            reason = self._why_unknown(snapshot.sha256, record)
-            return Verification(str(path), "unknown", reason=reason, hex_codes=self._hex(displayed, self.names))
+            status, reason = self._without_promise(snapshot.sha256, record)
+            return Verification(str(path), status, reason=reason, hex_codes=self._hex(displayed, self.names))
         rows = [self._measure(target, displayed) for target in targets]
         lossless = photo.lossless
         tolerance = self.tolerance
@@ -166,17 +167,20 @@ class _Check:
         targets = [] if record is None else [read_target(m) for m in record.details["marks"]]
         return [target for target in targets if not self.asked or target.model in self.names]
 
-    def _why_unknown(self, sha256: str, record: Record | None) -> str:
+    def _without_promise(self, sha256: str, record: Record | None) -> tuple[Verdict, str]:
+        """Status and reason of a file of which nothing is promised on the networks asked for."""
         if record is not None:
-            return f"protected against {record.details['model']} only; give --original to compare on other networks"
+            reason = f"protected against {record.details['model']} only; give --original to compare on other networks"
+            return "unknown", reason
         if self.store.record_for_original(sha256) is not None:
-            return "this is the original of a photo that was protected; it carries its own code"
-        return "not in the ledger; give the original with --original to compare"
+            return "original", "the photo as it was before it was protected; searches find it by its own code"
+        return "unknown", "not in the ledger; give the photo it was made from with --original"
 
     @torch.inference_mode()
     def _measure(self, target: CodeTarget, displayed: imaging.Pixels) -> CodeRow:
         model = self._model(target.model)
-        return measure(target, model.hash(displayed, target.view).code, model.anchors, target.view)
+        hashed = model.hash(displayed, target.view)
+        return measure(target, hashed.code, model.anchors, target.view, card=model.card, features=hashed.features)
 
     @torch.inference_mode()
     def _hex(self, displayed: imaging.Pixels, names: Sequence[str]) -> dict[str, str]:

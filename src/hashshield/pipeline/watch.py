@@ -48,7 +48,11 @@ def watch(
     if not folder.is_dir():
         raise UsageError(f"{folder}: is no folder; name the one photos arrive in")
     if find_spec("watchfiles") is None:
-        raise UsageError("watching needs the package watchfiles; install HashShield with the extra watch")
+        raise UsageError(
+            "watching needs the package watchfiles; add it with `pipx inject hashshield watchfiles`, or install "
+            "HashShield with the extra watch"
+        )
+    progress.notice(f"Watching {folder}; end it with Ctrl-C.")
 
     folder = folder.resolve()
     with Store.open(request.vault) as store:

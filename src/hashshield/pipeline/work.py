@@ -10,23 +10,31 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hashshield.attacks.batching import ByteSemaphore, fitting
-from hashshield.attacks.goals import photo_generator
-from hashshield.attacks.search import Execution, SearchResult, SearchTask, search
-from hashshield.boundary import boundary
+from hashshield.attacks.batching import ByteSemaphore, on_processor
+from hashshield.attacks.search import Execution, search
+from hashshield.attacks.state import SearchResult, SearchTask
+from hashshield.boundary import boundary, never
 from hashshield.errors import HashshieldError
-from hashshield.models.device import return_freed_memory
-from hashshield.pipeline.networks import witness_bits
-from hashshield.pipeline.receipt import WrittenPhoto, build_receipt
-from hashshield.pipeline.targets import CodeTarget, make_target, target_for_view, tolerance_for
-from hashshield.pipeline.task import ProtectContext, Result, Source, Task, prepare, with_writing_model, write
-from hashshield.types import Receipt, View
+from hashshield.models.device import memory_errors, release_cache, return_freed_memory
+from hashshield.pipeline.aim import HashedAhead, search_task, set_objectives, waiting_tasks
+from hashshield.pipeline.receipt import WrittenPhoto, build_receipt, lowered
+from hashshield.pipeline.task import (
+    ProtectContext,
+    Result,
+    Source,
+    Task,
+    prepare,
+    with_writing_model,
+    write,
+)
+from hashshield.types import Receipt
 
 __all__ = ["ProtectContext", "Result", "Source", "work"]
 
@@ -43,17 +51,22 @@ _LARGE = 50_000_000
 """Bytes from which on what was held is given back to the system at once."""
 
 
-def work(sources: Iterable[Source], context: ProtectContext) -> Iterator[Result]:
+def work(
+    sources: Iterable[Source], context: ProtectContext, *, stopping: Callable[[], bool] = never
+) -> Iterator[Result]:
     """Protect photos as they come; yield a result for each, in the order they finish.
 
+    Once `stopping` answers yes, no photo enters the search any more: those in it are finished, others have no result.
+
     A photo that cannot be worked on is a result with a reason. A photo whose written bytes miss the goal is tried
-    again with larger margins; after the last try the best bytes come back with a receipt that has not passed.
+    again with larger margins, and one that meets it above its ceiling of visibility with a part of its change; after
+    the last try the best bytes come back with a receipt that has not passed.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the search has lanes of its own; see attacks.batching
     try:
         with ThreadPoolExecutor(context.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from _Protector(sources, context, pool, threads).run()
+            yield from _Protector(sources, context, pool, threads, stopping).run()
     finally:
         torch.set_num_threads(threads)
 
@@ -73,9 +86,14 @@ class _Protector:
     """Photos streaming through: decoded ahead, searched together, written behind."""
 
     def __init__(
-        self, sources: Iterable[Source], context: ProtectContext, pool: ThreadPoolExecutor, threads: int
+        self,
+        sources: Iterable[Source],
+        context: ProtectContext,
+        pool: ThreadPoolExecutor,
+        threads: int,
+        stopping: Callable[[], bool],
     ) -> None:
-        self.context, self.pool, self.threads = context, pool, threads
+        self.context, self.pool, self.threads, self.stopping = context, pool, threads, stopping
         self.gate = ByteSemaphore(context.jobs * _BYTES_OF_A_THREAD)
         self.sources = iter(sources)
         self.device = context.models[0].model.mean.device
@@ -89,6 +107,7 @@ class _Protector:
         self.results: deque[Result] = deque()
         self.searching: list[Task] = []
         self.warned = False
+        self.hashed_ahead = HashedAhead()
 
     def run(self) -> Iterator[Result]:
         self._prepare_ahead()
@@ -96,29 +115,38 @@ class _Protector:
             # The search ends when no photo is waiting; photos tried again start it anew.
             try:
                 tasks, c = iter(self._next_search, None), self.context
-                for found in search(tasks, self.networks, c.method, c.tau, self.execution):
+                for found in search(tasks, self.networks, c.method, c.tau, self.execution, c.surrogates):
                     self._write_behind(found)
                     self._collect()
                     yield from self._drain()
                 self._release(self.written)
+                full = False
             except torch.OutOfMemoryError:
+                full = True
+            if full:
                 self._make_room()
             yield from self._drain()
 
     def _make_room(self) -> None:
-        """Go on with less memory: one photo at a time on the CPU; what was being searched starts again.
+        """Go on with less memory: half as many photos at once, in the end on the CPU, where a single one may fail.
 
-        Called when not even one photo fits the device. If that is the CPU already, the photos that do not fit fail.
+        What was being searched starts again. That the search itself halves its batch does not help where hashing or
+        judging, or photos that enter, find the device full beside it.
         """
         tasks, self.searching = self.searching, []
         for task in tasks:
             task.seconds += time.monotonic()
-        if self.device.type != "cpu":
+        release_cache()
+        if self.device.type != "cpu" and self.execution.batch_size > 1:
+            self.execution = replace(self.execution, batch_size=self.execution.batch_size // 2)
+        elif self.device.type != "cpu":
             self.context.notice(f"{self.device} ran out of memory with a single photo; going on with the CPU")
-            for opened in (*self.context.models, *self.context.witnesses):
+            self.hashed_ahead.clear()
+            surrogates = (each.opened for each in self.context.surrogates)
+            for opened in (*self.context.models, *surrogates, *self.context.witnesses):
                 opened.model.to("cpu")
             self.device = torch.device("cpu")
-            self.execution = Execution(fitting(None, 0), cpu_workers=self.threads)
+            self.execution = Execution(on_processor(self.threads), cpu_workers=self.threads)
         elif self.execution.batch_size > 1:
             self.execution = Execution(batch_size=1)
         else:
@@ -153,11 +181,23 @@ class _Protector:
 
     def _write(self, task: Task, delta: Tensor) -> _Written:
         with self._room(task.pixels * _WRITING):
-            with boundary("write", task.source.name):
-                written = _Written(*write(task, delta, self.context), None)
-            if self._hashing_in_threads:
-                return replace(written, receipt=self._judge(task, written))
-            return written
+            written = self._written(task, delta)
+            return self._lowered(task, written) if self._hashing_in_threads else written
+
+    def _written(self, task: Task, delta: Tensor) -> _Written:
+        with boundary("write", task.source.name):
+            return _Written(*write(task, delta, self.context), None)
+
+    def _lowered(self, task: Task, written: _Written) -> _Written:
+        """What was written, judged; if it is too visible, the same with a part of its change, where that passes."""
+        first = self._judged(task, written)
+        if self.context.method.noise:
+            return first
+        assert task.delta is not None
+        delta = task.delta
+        return lowered(
+            first, self.context.max_visible, lambda share: self._judged(task, self._written(task, share * delta))
+        )
 
     @property
     def _hashing_in_threads(self) -> bool:
@@ -173,12 +213,14 @@ class _Protector:
     def _next_search(self) -> SearchTask | None:
         """The next photo for the search: one to try again, else a new one; None when neither is waiting."""
         self._release(self.written - self.context.execution.batch_size - self.context.jobs)
+        if self.stopping():
+            self._drop_waiting()
         while self.again:
             task = self.again.popleft()
             try:
                 return self._start(task)
             except HashshieldError as error:
-                self.results.append(Result(task.source, reason=str(error), steps=task.steps, seconds=task.seconds))
+                self.results.append(Result(task.source, reason=str(error), **_spent(task)))
             except torch.OutOfMemoryError:
                 self.again.appendleft(task)
                 raise
@@ -194,6 +236,7 @@ class _Protector:
                     continue
                 self._warn(task)
                 if not task.objectives:
+                    self._hash_ahead(task)
                     self._objective(task)
                 return self._start(task)
             except HashshieldError as error:
@@ -204,88 +247,36 @@ class _Protector:
                 raise
         return None
 
+    def _drop_waiting(self) -> None:
+        """Let go of the photos that are not in the search; their files are untouched."""
+        self.sources = iter(())
+        for _, future in self.prepared:
+            future.cancel()
+        self.prepared.clear()
+        self.again.clear()
+
     def _warn(self, task: Task) -> None:
         if task.lossy_format and not self.warned:
             self.warned = True
             self.context.notice("HEIC and AVIF lose a little with each writing, also where the photo is not changed")
 
-    def _objective(self, task: Task) -> None:
-        with boundary("hash", task.source.name, passes=self._let_through), torch.inference_mode():
-            self._hash_original(task)
+    def _hash_ahead(self, task: Task) -> None:
+        """Hash the photos next in line together with this one; whatever fails for them is left to their own turn."""
+        if not self._hashing_in_threads:
+            name = task.source.name
+            with suppress(HashshieldError), boundary("hash", name, passes=self._let_through), memory_errors():
+                self.hashed_ahead.hash_together(waiting_tasks(task, self.prepared), self.context)
 
-    def _hash_original(self, task: Task) -> None:
-        context = self.context
-        pairs = []
-        views = iter(task.views)
-        for model in context.models:
-            hashed = [model.hash_view(next(views)) for _ in context.preset.views]
-            target, objective = make_target(
-                context.goal,
-                model,
-                hashed[0].code,
-                hashed[0].features,
-                key=context.secret,
-                sha256=task.source.sha256,
-                other_view_bits=[elsewhere.bits for elsewhere in hashed[1:]],
-            )
-            pairs.append((target, objective))
-            for name, elsewhere in zip(context.preset.views[1:], hashed[1:], strict=True):
-                pairs.append(target_for_view(target, name, elsewhere.code, elsewhere.features))
-        task.targets = tuple(target for target, _ in pairs)
-        task.objectives = tuple(objective.to("cpu") for _, objective in pairs)
-        task.witness_bits = tuple(
-            witness_bits(model, view) for model, view in zip(context.witnesses, task.witness_views, strict=True)
-        )
-        task.views = task.witness_views = ()
+    def _objective(self, task: Task) -> None:
+        with boundary("hash", task.source.name, passes=self._let_through), memory_errors(), torch.inference_mode():
+            set_objectives(task, self.context, self.hashed_ahead.hash_view)
 
     def _start(self, task: Task) -> SearchTask:
-        with boundary("aim", task.source.name, passes=self._let_through):
-            started = self._search_task(task)
+        with boundary("aim", task.source.name, passes=self._let_through), memory_errors():
+            started = search_task(task, self.context, self.device)
         task.seconds -= time.monotonic()
         self.searching.append(task)
         return started
-
-    def _search_task(self, task: Task) -> SearchTask:
-        min_margin = self.context.preset.margins.of(
-            task.tries,
-            sees_writing=task.grid.written is not None,
-            lossless=task.lossless,
-            method_margin=self.context.method.min_margin,
-        )
-        preset = self.context.preset
-        allowed_misses = [
-            min(
-                preset.allowed_misses_in_band if target.band else preset.allowed_misses,
-                target.forgives(self._tolerance(target, task)),
-            )
-            for target in task.targets
-        ]
-        objectives = [
-            replace(objective.to(self.device), min_margin=min_margin, allowed_misses=s)
-            for objective, s in zip(task.objectives, allowed_misses, strict=True)
-        ]
-        start = None if task.delta is None else task.delta.to(self.device)
-        return SearchTask(
-            task.grid.to(self.device),
-            objectives,
-            start,
-            key=task,
-            name=task.source.name,
-            transform=self._transform(task),
-            required_hits=self.context.preset.required_hits,
-            masking=None if task.masking is None else task.masking.to(self.device),
-        )
-
-    def _tolerance(self, target: CodeTarget, task: Task) -> int:
-        return tolerance_for(self.context.tolerance, len(target.original_bits), lossless=task.lossless)
-
-    def _transform(self, task: Task) -> Callable[[int], View] | None:
-        """What the preset does to the photo before each look, from randomness of its own for each try."""
-        draw = self.context.preset.transforms
-        if draw is None:
-            return None
-        generator = photo_generator(self.context.secret, task.source.sha256, f"transforms of try {task.tries}")
-        return lambda step: draw(step, generator, task.scale)
 
     def _write_behind(self, found: SearchResult) -> None:
         task = found.key
@@ -293,8 +284,9 @@ class _Protector:
         self.searching.remove(task)
         task.seconds += time.monotonic()
         task.steps += found.steps
+        task.evaluations += found.evaluations
         if found.error is not None:
-            self.results.append(Result(task.source, reason=str(found.error), steps=task.steps, seconds=task.seconds))
+            self.results.append(Result(task.source, reason=str(found.error), **_spent(task)))
             return
         task.delta = found.delta.cpu()
         self.writing.append((self.written, task, self.pool.submit(self._write, task, task.delta)))
@@ -316,19 +308,21 @@ class _Protector:
             number, task, future = self.writing.popleft()
             try:
                 written = future.result()
-                receipt = self._judge(task, written) if written.receipt is None else written.receipt
+                if written.receipt is None:
+                    written = self._lowered(task, written)
+                assert written.receipt is not None
                 with boundary("aim", task.source.name):
-                    self._settle(number, task, written.data, written.written_photo, receipt)
+                    self._settle(number, task, written.data, written.written_photo, written.receipt)
             except HashshieldError as error:
-                self.results.append(Result(task.source, reason=str(error), steps=task.steps, seconds=task.seconds))
+                self.results.append(Result(task.source, reason=str(error), **_spent(task)))
             except torch.OutOfMemoryError:
                 # Judged again once the networks are on the CPU.
                 self.writing.appendleft((number, task, future))
                 raise
 
-    def _judge(self, task: Task, written: _Written) -> Receipt:
-        with boundary("judge", task.source.name, passes=self._let_through):
-            return self._receipt(task, written)
+    def _judged(self, task: Task, written: _Written) -> _Written:
+        with boundary("judge", task.source.name, passes=self._let_through), memory_errors():
+            return replace(written, receipt=self._receipt(task, written))
 
     def _receipt(self, task: Task, written: _Written) -> Receipt:
         return build_receipt(
@@ -336,16 +330,20 @@ class _Protector:
             task.targets,
             self.context.promised_views,
             linf_applied=written.applied,
+            surrogates=tuple(zip(task.surrogate_features, [s.opened for s in self.context.surrogates], strict=True)),
             witnesses=tuple(zip(task.witness_bits, self.context.witnesses, strict=True)),
+            no_witness=self.context.no_witness,
             tolerance=self.context.tolerance,
             lossless=task.lossless,
+            max_visible=self.context.max_visible,
+            place_codes=task.source.place_codes,
         )
 
     def _settle(self, number: int, task: Task, data: bytes, written_photo: WrittenPhoto, receipt: Receipt) -> None:
         task.tries += 1
         if task.best is None or _nearer(receipt, task.best[1]):
             task.best = (data, receipt, written_photo)
-        if not receipt.passed and task.tries < _TRIES and self.context.method.retries:
+        if not receipt.reached and task.tries < _TRIES and self.context.method.retries:
             assert task.delta is not None
             task.grid = with_writing_model(task, written_photo, task.delta, self.context)
             self.missed[number] = task
@@ -358,16 +356,22 @@ class _Protector:
                 receipt,
                 task.targets,
                 written_photo.pixels_after,
-                task.steps,
-                task.seconds,
                 unprotected_copies=written_photo.unprotected_copies,
                 links_to_owner=written_photo.links_to_owner,
                 orientation=written_photo.orientation,
+                **_spent(task),
             )
         )
 
 
+def _spent(task: Task) -> dict[str, Any]:
+    return {"steps": task.steps, "evaluations": task.evaluations, "seconds": task.seconds}
+
+
 def _nearer(one: Receipt, other: Receipt) -> bool:
-    """Whether a receipt is the better one: passed, then fewer bits from the goal."""
-    worst = (max(r.distance_to_goal for r in one.codes), max(r.distance_to_goal for r in other.codes))
-    return (not one.passed, worst[0]) < (not other.passed, worst[1])
+    """Whether a receipt is the better one: passed, then met the goal, then fewer bits from it."""
+
+    def rank(receipt: Receipt) -> tuple[bool, bool, int]:
+        return not receipt.passed, not receipt.reached, max(row.distance_to_goal for row in receipt.codes)
+
+    return rank(one) < rank(other)

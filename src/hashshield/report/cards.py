@@ -1,28 +1,89 @@
-"""The facts about one photo on the page, taken from its row of `protect` or `evaluate`."""
+"""What the page says of one photo, taken from its row of `protect` or `evaluate`: the verdict, and the facts below it.
+
+Photos are shown worst first.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import TypeVar
 
 from hashshield.types import Evaluation, Outcome
 
-__all__ = ["Bar", "PhotoCard", "decibels", "goal_text", "network_text", "photo_card"]
+__all__ = [
+    "REENCODING",
+    "Bar",
+    "PhotoCard",
+    "PhotoVerdict",
+    "decibels",
+    "goal_text",
+    "network_text",
+    "photo_card",
+    "survives",
+    "verdict_of",
+    "visibility_rank",
+    "visibility_text",
+    "worst_first",
+]
 
+
+REENCODING = "jpeg q75"
+"""The transform that every receipt measures; see `transforms.pillow`."""
 _WORDS = {
-    "protected": "protected",
-    "already": "protected earlier",
-    "planned": "planned",
-    "skipped": "skipped",
-    "short": "fell short",
-    "partial": "partly protected",
-    "failed": "failed",
-    "compared": "compared",
+    "protected": ("protected", "good"),
+    "already": ("protected earlier", "good"),
+    "planned": ("planned", "plain"),
+    "skipped": ("skipped", "plain"),
+    "short": ("fell short", "bad"),
+    "partial": ("partly protected", "bad"),
+    "failed": ("failed", "bad"),
+    "compared": ("compared", "good"),
 }
-_GOOD = {"protected", "already", "compared"}
-_BAD = {"short", "partial", "failed"}
+_UNDONE_BY_JPEG = "protected, not after JPEG q75"
+_WORST = ("failed", "short", "partial", "lost", "protected", "compared", "already", "planned", "skipped")
+_Row = TypeVar("_Row", bound=Outcome | Evaluation)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoVerdict:
+    """What became of a photo, as the page's filter knows it."""
+
+    key: str
+    """The row's status, or `lost` for a written photo whose goal JPEG q75 undoes."""
+    words: str
+    mood: str
+    """The colour: good, fair, bad or plain."""
+
+
+def verdict_of(row: Outcome | Evaluation) -> PhotoVerdict:
+    """Return the verdict on a row: its status, unless a photo that was protected loses its goal in JPEG q75."""
+    if row.status == "protected" and survives(row, REENCODING) is False:
+        return PhotoVerdict("lost", _UNDONE_BY_JPEG, "fair")
+    return PhotoVerdict(row.status, *_WORDS[row.status])
+
+
+def survives(row: Outcome | Evaluation, transform: str) -> bool | None:
+    """Return True if a photo keeps its goal after a transform for every network and view; None if not measured."""
+    passed = [after.passed for after in row.survival if after.transform == transform and after.passed is not None]
+    return all(passed) if passed else None
+
+
+def visibility_text(row: Outcome | Evaluation) -> str:
+    """Return how visible the change is, as number and word; empty where it was not measured."""
+    return "" if row.visibility is None else f"{row.visibility:.2f}, {row.visibility_word}"
+
+
+def worst_first(rows: Sequence[_Row]) -> list[_Row]:
+    """Return the rows by verdict, worst first; within one verdict by visibility, then by PSNR, then as they came."""
+    return sorted(rows, key=lambda row: (_WORST.index(verdict_of(row).key), *visibility_rank(row)))
+
+
+def visibility_rank(row: Outcome | Evaluation) -> tuple[float, float]:
+    """Return what sorts rows by how visible their change is, most visible first: visibility, then PSNR in dB."""
+    return -(row.visibility or 0.0), math.inf if row.psnr_db is None else row.psnr_db
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +113,7 @@ class PhotoCard:
     name: str
     folder: str | None
     """None on a redacted page."""
-    status: str
-    mood: str
-    """The colour of the status: good, bad or plain."""
+    verdict: PhotoVerdict
     reason: str | None
     facts: tuple[tuple[str, str], ...]
     bars: dict[str, list[Bar]]
@@ -62,6 +121,10 @@ class PhotoCard:
     banded: bool
     """True if the goal was to change 45 to 55% of the bits."""
     psnr_db: float | None
+    visibility: float | None
+    """See `hashshield.visible`."""
+    visible: str
+    """The word for it; empty if it was not measured."""
     note: str | None
     """A sentence on what else in the file shows the original or names its owner."""
 
@@ -79,13 +142,14 @@ def photo_card(row: Outcome | Evaluation, number: int, *, redact: bool) -> Photo
         number=number,
         name=PurePath(path).name or path,
         folder=None if redact or folder == "." else folder,
-        status=_WORDS[row.status],
-        mood="good" if row.status in _GOOD else "bad" if row.status in _BAD else "plain",
+        verdict=verdict_of(row),
         reason=reason,
         facts=tuple((key, value) for key, value in _facts(row, redact=redact) if value),
         bars=_grouped(_bars(row)),
         banded=_banded(row),
         psnr_db=row.psnr_db,
+        visibility=row.visibility,
+        visible=row.visibility_word or "",
         note=_note(row) if isinstance(row, Outcome) else None,
     )
 
@@ -112,6 +176,7 @@ def _banded(row: Outcome | Evaluation) -> bool:
 
 def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, str]]:
     """Yield names and values of the facts; an empty value is one the row does not have."""
+    yield "Visibility", visibility_text(row)
     yield "PSNR", "" if row.psnr_db is None else decibels(row.psnr_db)
     yield "SSIM", "" if row.ssim is None else f"{row.ssim:.5f}"
     if isinstance(row, Evaluation):
@@ -124,7 +189,9 @@ def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, st
     if row.linf_levels_written != row.linf_levels:
         yield "After encoding", _levels(row.linf_levels_written)
     yield "Goal", goal_text(row.goal)
-    yield "Search", f"{row.steps} steps, {row.seconds:.1f} s" if row.steps and row.seconds is not None else ""
+    if row.steps and row.seconds is not None:
+        evaluations = f", {row.evaluations} network evaluations" if row.evaluations else ""
+        yield "Search", f"{row.steps} steps{evaluations}, {row.seconds:.1f} s"
     if not redact:
         yield "Copy", row.output or ""
         yield "SHA-256", row.sha256_after or ""
@@ -144,14 +211,15 @@ def _bars(row: Outcome | Evaluation) -> Iterable[Bar]:
             verdict = "not measured" if after.distance_from_original is None else _verdict(after.passed)
             yield Bar(label, network, after.distance_from_original, bits[after.model], after.passed, verdict, banded)
     for witness in row.witness if isinstance(row, Outcome) else ():
-        words = "unlinked" if witness.unlinked else "linked"
+        away = witness.unlinked if witness.finds is None else not witness.finds
+        words = ("unlinked" if away else "linked") if witness.finds is None else "not found" if away else "found"
         group = f"{network_text(witness.model)}, never searched on"
         yield Bar(
             _label("as written", witness.view),
             group,
             witness.distance_from_original,
             witness.bits,
-            witness.unlinked,
+            away,
             words,
         )
     for hashed in row.perceptual:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
@@ -20,13 +21,26 @@ from markupsafe import Markup
 
 from hashshield.boundary import boundary
 from hashshield.errors import HashshieldError, UsageError
-from hashshield.report.cards import PhotoCard, decibels, goal_text, network_text, photo_card
+from hashshield.report.cards import (
+    REENCODING,
+    PhotoCard,
+    PhotoVerdict,
+    decibels,
+    goal_text,
+    network_text,
+    photo_card,
+    survives,
+    verdict_of,
+    visibility_rank,
+    visibility_text,
+    worst_first,
+)
 from hashshield.report.pictures import AMPLIFIED, Pictures, pictures, read_pair
 from hashshield.storage import Store, check_page, put_page
 from hashshield.text import clean
 from hashshield.types import Evaluation, Outcome
 
-__all__ = ["Dot", "Summary", "SurvivalShare", "Tile", "check_place", "page", "summary_of", "write"]
+__all__ = ["Dot", "Summary", "SurvivalShare", "Tile", "check_place", "fragment", "page", "summary_of", "write"]
 
 _FIRST = 5
 _WIDTH = 1000
@@ -46,9 +60,10 @@ _WITH_PICTURES = {"protected", "partial", "already", "compared"}
 class Tile:
     """One large figure."""
 
-    value: str
     label: str
+    value: str
     mood: str = "plain"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +97,9 @@ class Summary:
     """The photos with the lowest PSNR, lowest first; empty if there are only a few."""
     about: tuple[tuple[str, str], ...]
     """Names and values of what all photos share: networks, goal, method, bound."""
+    verdicts: tuple[tuple[PhotoVerdict, int], ...]
+    """Each verdict with its number of photos, in the order of the cards; the filter's choices."""
+    presets: str
 
 
 def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[PhotoCard]) -> Summary:
@@ -89,13 +107,15 @@ def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[PhotoCard])
     values = [card.psnr_db for card in cards if card.psnr_db is not None]
     measured = [card for card in cards if card.psnr_db is not None and math.isfinite(card.psnr_db)]
     lowest = sorted(measured, key=lambda card: card.psnr_db or 0)
-    tiles = [*_outcome_tiles(rows)]
+    tiles = [*_outcome_tiles(rows), *_visibility_tiles(rows)]
     if values:
-        tiles += [Tile(decibels(median(values)), "median PSNR"), Tile(decibels(min(values)), "lowest PSNR")]
+        tiles.append(Tile("Lowest PSNR", decibels(min(values)), note=f"median {decibels(median(values))}"))
     low, high = _span([card.psnr_db or 0 for card in measured])
     return Summary(
         tiles=tuple(tiles),
         survival=_survival(rows),
+        verdicts=_verdicts(rows),
+        presets=", ".join(_presets(rows)),
         dots=tuple(Dot(card, _x(card.psnr_db or 0, low, high)) for card in measured),
         ticks=tuple((level, _x(level, low, high)) for level in range(low, high + 1, max((high - low) // 6, 1))),
         lowest=tuple(lowest[:_FIRST]) if len(cards) > _FIRST else (),
@@ -104,29 +124,56 @@ def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[PhotoCard])
 
 
 def _outcome_tiles(rows: Sequence[Outcome | Evaluation]) -> list[Tile]:
+    """Return the counts, of equal weight: a photo that JPEG links again is as much news as one that is protected."""
     if not rows or isinstance(rows[0], Evaluation):
-        compared = sum(row.status == "compared" for row in rows)
-        return [Tile(f"{compared} of {len(rows)}", "pairs compared")]
-    photos = [row for row in rows if row.status != "skipped"]
-    done = sum(row.status in ("protected", "already") for row in photos)
-    tiles = [Tile(f"{done} of {len(photos)}", "photos protected", "good" if done == len(photos) else "bad")]
-    witnesses = [said for row in rows if isinstance(row, Outcome) for said in row.witness]
-    if witnesses:
-        unlinked = sum(said.unlinked for said in witnesses)
-        tiles.append(Tile(f"{unlinked} of {len(witnesses)}", "unlinked to a network never searched on"))
-    return tiles
+        tiles = [_share("Pairs compared", [row.status == "compared" for row in rows], judged=False)]
+    else:
+        photos = [row for row in rows if row.status != "skipped"]
+        tiles = [_share("Protected", [row.status in ("protected", "already") for row in photos])]
+    kept = [found for row in rows if row.status != "short" and (found := survives(row, REENCODING)) is not None]
+    said = [each for row in rows if isinstance(row, Outcome) and row.status != "short" for each in row.witness]
+    witnesses = [each.unlinked if each.finds is None else not each.finds for each in said]
+    tiles += [_share("Kept after JPEG q75", kept)] if kept else []
+    return tiles + ([_share("Not found by networks never searched on", witnesses)] if witnesses else [])
+
+
+def _share(label: str, held: Sequence[bool], *, judged: bool = True) -> Tile:
+    mood = "plain" if not judged or not held else "good" if all(held) else "bad"
+    return Tile(label, f"{sum(held)} of {len(held)}", mood)
+
+
+def _visibility_tiles(rows: Sequence[Outcome | Evaluation]) -> list[Tile]:
+    """Return the tile of the most visible change, if it was measured."""
+    seen = [row for row in rows if row.visibility is not None and row.status not in ("failed", "short")]
+    if not seen:
+        return []
+    most = visibility_text(min(seen, key=visibility_rank))
+    middle = median(row.visibility for row in seen if row.visibility is not None)
+    return [Tile("Most visible change", most, note=f"median {middle:.2f}")]
+
+
+def _verdicts(rows: Sequence[Outcome | Evaluation]) -> tuple[tuple[PhotoVerdict, int], ...]:
+    return tuple(Counter(verdict_of(row) for row in rows).items())
+
+
+def _presets(rows: Sequence[Outcome | Evaluation]) -> list[str]:
+    return list(dict.fromkeys(row.preset for row in rows if isinstance(row, Outcome) and row.preset))
 
 
 def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[SurvivalShare, ...]:
-    """Return the shares by transform, over written photos; a photo survives if it does for every network and view."""
+    """Return the shares by transform over written photos; empty if only JPEG q75, which has a tile, was tried."""
     written = [row for row in rows if row.survival and row.status != "short"]
-    found: dict[str, list[bool]] = {}
-    for row in written:
-        for name in dict.fromkeys(after.transform for after in row.survival):
-            passed = [a.passed for a in row.survival if a.transform == name and a.passed is not None]
-            if passed:
-                found.setdefault(name, []).append(all(passed))
-    return tuple(SurvivalShare(name, sum(passed), len(passed)) for name, passed in found.items())
+    transforms = dict.fromkeys(after.transform for row in written for after in row.survival)
+    if set(transforms) <= {REENCODING}:
+        return ()
+    found = {name: [kept for row in written if (kept := survives(row, name)) is not None] for name in transforms}
+    return tuple(SurvivalShare(name, sum(kept), len(kept)) for name, kept in found.items() if kept)
+
+
+def _no_witness(rows: Sequence[Outcome]) -> str:
+    """Return why no other network was asked, or "" where none was wanted."""
+    reasons = dict.fromkeys(row.no_witness for row in rows if row.no_witness is not None)
+    return f"no witness: {'; '.join(reasons)}" if reasons else ""
 
 
 def _about(rows: Sequence[Outcome | Evaluation]) -> list[tuple[str, str]]:
@@ -134,8 +181,9 @@ def _about(rows: Sequence[Outcome | Evaluation]) -> list[tuple[str, str]]:
     outcomes = [row for row in rows if isinstance(row, Outcome) and row.goal]
     witnesses = dict.fromkeys(network_text(said.model) for row in outcomes for said in row.witness)
     return [
+        ("Preset", ", ".join(_presets(rows))),
         ("Networks", ", ".join(networks)),
-        ("Never searched on", ", ".join(witnesses)),
+        ("Never searched on", ", ".join(witnesses) or _no_witness(outcomes)),
         ("Goal", ", ".join(dict.fromkeys(goal_text(row.goal) for row in outcomes))),
         ("Method", ", ".join(dict.fromkeys(row.method or "" for row in outcomes))),
         ("Largest change allowed", ", ".join(dict.fromkeys(f"tau {row.tau:g}" for row in outcomes if row.tau))),
@@ -182,13 +230,14 @@ def page(
     redact: bool = False,
     tell: Callable[[str], None] = lambda name: None,
 ) -> bytes:
-    """Return the page of a run, in UTF-8; only one photo's pixels are in memory at a time.
+    """Return the page of a run, in UTF-8, worst photo first; only one photo's pixels are in memory at a time.
 
     `said` are sentences for the top of the page; `store` has the originals of photos changed in place; `tell` is called
     with the path of each photo before its files are read. With `redact` the page holds nothing of an original, no
     digest and no folder. A photo whose files cannot be read is shown without pictures.
     """
     templates = _environment()
+    rows = worst_first(rows)
     cards = [photo_card(row, number, redact=redact) for number, row in enumerate(rows, 1)]
     pictured = _pictured(rows)
     room = min(_PAGE_CHARACTERS // max(len(pictured), 1), _PHOTO_CHARACTERS)
@@ -218,6 +267,20 @@ def page(
         ),
     )
     return _MARK + b"".join(part.encode("utf-8") for part in parts)
+
+
+def fragment(row: Outcome, number: int) -> str:
+    """Return the card of one protected copy as HTML for another page, which brings `style.css` and `script.js`.
+
+    It names no folder. Original and copy must lie where the row says; if they cannot be read, the card says so.
+    """
+    card = photo_card(row, number, redact=False)
+    card = replace(card, folder=None, facts=tuple(fact for fact in card.facts if fact[0] != "Copy"))
+    shown, missing = (None, None)
+    if row.status in ("protected", "partial"):
+        shown, missing = _pictures(row, None, _PHOTO_CHARACTERS, False, lambda name: None)
+    template = _environment().get_template("card.html")
+    return template.render(card=card, pictures=shown, missing=missing, amplified=AMPLIFIED)
 
 
 def _pictured(rows: Sequence[Outcome | Evaluation]) -> frozenset[int]:

@@ -18,8 +18,8 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.errors import HashshieldError, PhotoError
-from hashshield.imaging.formats import read_photo_file
-from hashshield.models.hash_files import displayed_rgb
+from hashshield.imaging.photo import read_photo_file
+from hashshield.models.hashing import displayed_rgb
 from hashshield.storage import Store, digest
 from hashshield.types import Evaluation, Outcome
 

@@ -11,5 +11,30 @@ function show(range) {
 document.addEventListener("input", (event) => {
   if (event.target.type === "range") show(event.target);
 });
+// The filter hides cards and the lines of the list; it is not shown without this script.
+function sift() {
+  const chosen = document.querySelector(".filter input:checked");
+  if (!chosen) return;
+  for (const entry of document.querySelectorAll("[data-verdict]")) {
+    entry.hidden = chosen.value !== "" && entry.dataset.verdict !== chosen.value;
+  }
+  const cards = document.querySelectorAll(".card").length, shown = document.querySelectorAll(".card:not([hidden])").length;
+  document.querySelector("#shown").textContent = shown + " of " + cards + " photos shown";
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.name === "verdict") sift();
+});
+// A link to a photo that the filter hides shows all photos again.
+window.addEventListener("hashchange", () => {
+  const card = document.getElementById(location.hash.slice(1));
+  if (!card || !card.hidden) return;
+  document.querySelector(".filter input").checked = true;
+  sift();
+  card.scrollIntoView();
+});
 // A browser may bring values back when the page is loaded again.
-window.addEventListener("pageshow", () => document.querySelectorAll(".compare input").forEach(show));
+window.addEventListener("pageshow", () => {
+  document.querySelectorAll(".compare input").forEach(show);
+  sift();
+});

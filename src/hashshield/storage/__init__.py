@@ -1,21 +1,21 @@
 """Vault, ledger and the only way bytes reach a photo: nothing lost, nothing half-written, under any fault.
 
 Start with `store`, which ties the others together. Photos: `walk`, `snapshot`, `folder`, `atomic`, `writer`, `volumes`.
-Originals: `vault`, `forgetting`. Records: `ledger` and `ledger_file`, with `schema` and `tables`; `record_files`, from
-which the ledger can be rebuilt. After a fault: `recover`, `repair`, `salvage`, `soundness`. `calls` and `os_errors` are
-the system's calls, and what its errors mean.
+Originals: `vault`. Records: `ledger` and `ledger_file`, with `schema`; `upkeep`, which checks, copies and prunes the
+ledger; `record_files`, from which it can be rebuilt. After a fault: `recover`, `repair`. `calls` are the system's, with
+what its errors mean.
 """
 
 from __future__ import annotations
 
 from hashshield.storage.atomic import check_page, put_page
 from hashshield.storage.folder import is_temporary
-from hashshield.storage.forgetting import needed
 from hashshield.storage.ledger_file import cannot_be_written
 from hashshield.storage.repair import repair, rescued
 from hashshield.storage.schema import NewRecord, Record
 from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
 from hashshield.storage.store import Store
+from hashshield.storage.upkeep import needed
 from hashshield.storage.vault import default_root
 from hashshield.storage.volumes import SpaceReport, Volume, ignores_case, may_be_unplugged, preflight, volume_encryption
 from hashshield.storage.walk import FOREIGN, Arrivals, FileFingerprint, excluded, named, walk

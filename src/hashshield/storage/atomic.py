@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from hashshield.errors import ChangedError, StorageError, UsageError
 from hashshield.storage import calls
+from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Attributes, Folder, temporary_name
-from hashshield.storage.os_errors import storage_errors
 
 __all__ = [
     "PRIVATE",

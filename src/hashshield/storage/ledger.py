@@ -14,8 +14,9 @@ from typing import Any
 
 from hashshield.errors import LedgerError, StorageError
 from hashshield.storage import calls, ledger_file
+from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Folder
-from hashshield.storage.os_errors import storage_errors
+from hashshield.storage.ledger_file import AttemptTable, DeletionTable
 from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.schema import (
     MIGRATIONS,
@@ -32,7 +33,6 @@ from hashshield.storage.schema import (
     text_of,
     to_record,
 )
-from hashshield.storage.tables import AttemptTable, DeletionTable
 
 __all__ = ["Ledger"]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from hashshield.storage import atomic
+from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Folder, temporary_name
-from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.schema import Record, RecordState
 from hashshield.storage.snapshot import digest, read_file
 

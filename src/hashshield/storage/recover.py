@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hashshield.errors import ChangedError, PhotoError, StorageError
+from hashshield.storage.calls import explain
 from hashshield.storage.folder import Folder, is_temporary
 from hashshield.storage.ledger import Ledger
-from hashshield.storage.os_errors import explain
 from hashshield.storage.schema import Record
 from hashshield.storage.snapshot import Snapshot, read_snapshot
 from hashshield.storage.vault import Vault
 
 __all__ = [
+    "COPY",
     "PixelDigest",
     "RestoreMatch",
     "find_original",
@@ -25,6 +26,9 @@ __all__ = [
     "recover",
     "settle",
 ]
+
+COPY = "is a protected copy made by --output; its original was never changed"
+"""Why there is nothing to restore in the place of a copy."""
 
 _UNREADABLE = "unreadable"
 PixelDigest = Callable[[bytes, Path], str | None]
@@ -155,7 +159,7 @@ def _restorable(record: Record, vault: Vault, path: Path) -> RestoreMatch:
     if record.kind == "copy" and record.kept is not None and record.path == path:
         return RestoreMatch(record)
     if record.kind == "copy":
-        return RestoreMatch(None, "is a protected copy made by --output; its original was never changed")
+        return RestoreMatch(None, COPY)
     if record.original is None:
         return RestoreMatch(None, "was protected with --no-backup: no original was kept", failed=True)
     # Marked and still here: a prune was cut short, and what it left can be used.

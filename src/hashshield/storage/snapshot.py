@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hashshield.errors import ChangedError, NotAPhotoError, PhotoError, StorageError
+from hashshield.storage.calls import explain, storage_errors
 from hashshield.storage.folder import Attributes, Folder
-from hashshield.storage.os_errors import explain, storage_errors
 
 __all__ = [
     "LIMIT_BYTES",

@@ -7,6 +7,7 @@ import secrets
 import threading
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +15,12 @@ from typing import Any
 
 from hashshield.boundary import logger
 from hashshield.errors import LedgerError, NotAPhotoError, StorageError
-from hashshield.storage import forgetting, recover, soundness
+from hashshield.storage import recover, upkeep
 from hashshield.storage.atomic import Lock
+from hashshield.storage.calls import ErrorLog, storage_errors
 from hashshield.storage.folder import Attributes, Folder
 from hashshield.storage.ledger import Ledger
 from hashshield.storage.ledger_file import cannot_be_written
-from hashshield.storage.os_errors import ErrorLog, storage_errors
 from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.schema import REPAIR, NewRecord, Record
 from hashshield.storage.snapshot import Accept, Permissions, Snapshot, check_replaceable, digest, read_snapshot
@@ -77,7 +78,7 @@ class Store:
         try:
             with lock:
                 vault, files = Vault(real), RecordFiles(real)
-                soundness.require_ledger(real, vault, files)
+                upkeep.require_ledger(real, vault, files)
                 used = next(vault.sizes(), None) is not None
                 ledger = Ledger(real, wal=is_local(real), files=files, used=used)
                 _clean(real)
@@ -136,23 +137,23 @@ class Store:
             )
 
     def _tidy(self) -> None:
-        left = any(self.ledger.deletions.marked().values()) or forgetting.left_to_prune(self.vault, self.ledger)
+        left = any(self.ledger.deletions.marked().values()) or upkeep.left_to_prune(self.vault, self.ledger)
         # A damaged ledger must neither have anything deleted nor take the place of a good backup.
         if (left or self.ledger.changed) and (self._sound or not self.integrity_errors()):
             if left:
                 self.finish()
             if self.ledger.changed:
-                soundness.make_backup(self.root, self.ledger)
+                upkeep.make_backup(self.root, self.ledger)
 
     def integrity_errors(self) -> list[str]:
         """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
         with self.lock:
-            return soundness.integrity_errors(self.ledger, self.files)
+            return upkeep.integrity_errors(self.ledger, self.files)
 
     def backup_is_current(self) -> bool:
         """Whether the newest backup of the ledger holds what the ledger does. Reads all of both."""
         with self.lock:
-            return soundness.is_current(self.root, self.ledger)
+            return upkeep.is_current(self.root, self.ledger)
 
     def require_sound(self) -> None:
         """Make sure, once, that nothing is changed on the word of a damaged ledger; finish what was cut short.
@@ -170,15 +171,15 @@ class Store:
                 )
             if not self.ledger.read_only:
                 self.finish()
-                soundness.reconcile(self.ledger, self.files)
+                upkeep.reconcile(self.ledger, self.files)
             self._sound = True
 
     def finish(self) -> None:
         """Delete what an interrupted prune or forget has marked and not deleted yet. Raises StorageError."""
         with self.lock:
-            for name in forgetting.left_to_prune(self.vault, self.ledger):
+            for name in upkeep.left_to_prune(self.vault, self.ledger):
                 self.vault.remove(name)
-            forgetting.finish(self.root, self.vault, self.ledger, self.files)
+            upkeep.finish(self.root, self.vault, self.ledger, self.files)
 
     def confirm(self, record: Record) -> None:
         """Commit an open intent that a file elsewhere proves to have been carried out. Raises StorageError."""
@@ -365,6 +366,7 @@ def _clean(root: Path) -> None:
             folder.remove(name)
 
 
+@cache
 def _version() -> str:
     try:
         return metadata.version("hashshield")

@@ -18,8 +18,8 @@ import platformdirs
 
 from hashshield.errors import StorageError
 from hashshield.storage import atomic
+from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Folder, temporary_name
-from hashshield.storage.os_errors import storage_errors
 from hashshield.storage.snapshot import LIMIT_BYTES, digest, read_file
 
 __all__ = [

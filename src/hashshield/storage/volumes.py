@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hashshield.storage.os_errors import storage_errors
+from hashshield.storage.calls import storage_errors
 
 if TYPE_CHECKING:
     from hashshield.storage.store import Store
@@ -88,7 +88,11 @@ def mount_of(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> t
         fields = before.split(" ")
         if not separator or len(fields) < 5:
             continue
-        point = Path(_unescape(fields[4]))
+        name = _unescape(fields[4])
+        # As text first: there are many lines, and paths are slow to make.
+        if not str(real).startswith(name):
+            continue
+        point = Path(name)
         # A later line for the same point covers the earlier one.
         if real.is_relative_to(point) and (best is None or len(point.parts) >= len(best[0].parts)):
             best = (point, after.split(" ")[0])
@@ -159,7 +163,7 @@ def _synced(root: Path) -> Path | None:
 
 
 def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field) if "\\" in field else field
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 from hashshield.errors import ChangedError, StorageError
 from hashshield.storage import atomic, snapshot
+from hashshield.storage.calls import explain, storage_errors
 from hashshield.storage.folder import Attributes, Folder, temporary_name
 from hashshield.storage.ledger import Ledger
-from hashshield.storage.os_errors import explain, storage_errors
 from hashshield.storage.recover import settle
 from hashshield.storage.schema import NewRecord, PendingRecord, Record, RecordKind
 from hashshield.storage.snapshot import Permissions, Snapshot, Target, digest, opened_target, snapshot_of

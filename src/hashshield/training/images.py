@@ -14,8 +14,7 @@ from torch import Tensor
 from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.checkpoints.card import InputSpec
-from hashshield.models.hash_files import displayed_rgb, view_batches
-from hashshield.models.hashing import HashNet
+from hashshield.models.hashing import HashNet, displayed_rgb, view_batches
 from hashshield.transforms import pillow_view, resized, short_side, to_image
 
 __all__ = ["Images", "view_features"]

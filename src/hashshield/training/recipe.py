@@ -10,7 +10,16 @@ from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import UnknownNameError, UsageError
 from hashshield.text import did_you_mean, read_toml
 
-__all__ = ["DataSpec", "LossWeights", "ModelSpec", "Recipe", "TrainingStage", "read_recipe", "recipe_names"]
+__all__ = [
+    "ContrastSpec",
+    "DataSpec",
+    "LossWeights",
+    "ModelSpec",
+    "Recipe",
+    "TrainingStage",
+    "read_recipe",
+    "recipe_names",
+]
 
 _RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
@@ -60,11 +69,29 @@ class LossWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class ContrastSpec:
+    """How a network learns to find copies: edited copies of one photo attract, those of others repel each other."""
+
+    side: int
+    """Pixels to which edited photos are squashed for training; the card's input may be larger."""
+    temperature: float = 0.05
+    entropy: float = 10.0
+    """Weight of the entropy term; that of the contrast is 1."""
+    memory: int = 2048
+    """Embeddings of earlier batches that repel too; 0 for none."""
+    edited_copies: int = 5
+    """Edited copies of each photo whose features the stages of "heads" learn from."""
+    first_block: int = 8
+    """First block of the trunk that the stages of "tail" train."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingStage:
     """A number of epochs with one optimiser and one set of trained layers."""
 
     train: str
-    """"heads" trains neck and code layers on features computed once; "all" trains everything on images."""
+    """"heads" trains neck and code layers on features computed once; "all" trains everything on images; "tail", with a
+    contrast, trains the embedding and the last blocks on edited copies, and "heads" the embedding alone."""
     epochs: int
     batch: int = 128
     learning_rate: float = 1e-3
@@ -100,10 +127,14 @@ class Recipe:
     input: InputSpec
     stages: tuple[TrainingStage, ...]
     loss: LossWeights = field(default_factory=LossWeights)
+    contrast: ContrastSpec | None = None
+    """Of a network that is to find copies, which learns from no labels; None for one of semantic codes."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON-ready values, for the card; entries added later are left out at their defaults."""
         raw = asdict(self)
+        if self.contrast is None:
+            del raw["contrast"]
         for part, names in _OMITTED_IF_EMPTY.items():
             raw[part] = {key: value for key, value in raw[part].items() if value or key not in names}
         for stage in raw["stages"]:
@@ -138,19 +169,16 @@ def read_recipe(source: str | Path) -> Recipe:
         raise UsageError(f"{path}: cannot be read as a recipe ({error})") from error
     try:
         stages = tuple(_make(TrainingStage, entry, f"stages[{i}]", path) for i, entry in enumerate(raw.pop("stages")))
-        parts = {
-            name: _make(kind, raw.pop(name), name, path)
-            for name, kind in (("data", DataSpec), ("model", ModelSpec), ("input", InputSpec), ("loss", LossWeights))
-            if name in raw
-        }
+        parts = {name: _make(kind, raw.pop(name), name, path) for name, kind in _PARTS.items() if name in raw}
         recipe = _make(Recipe, {**raw, **parts, "stages": stages}, "recipe", path)
     except KeyError as error:
         raise UsageError(f"{path}: the recipe lacks {error}") from error
-    wrong = [s.train for s in recipe.stages if s.train not in ("heads", "all")]
+    kinds = ("heads", "all") if recipe.contrast is None else ("heads", "tail")
+    wrong = [s.train for s in recipe.stages if s.train not in kinds]
     if wrong or not recipe.stages:
-        raise UsageError(f"{path}: a stage trains 'heads' or 'all', found {wrong or 'no stage'}")
+        raise UsageError(f"{path}: a stage trains {kinds[0]!r} or {kinds[1]!r}, found {wrong or 'no stage'}")
     try:
-        fault = _fault(recipe)
+        fault = _fault(recipe) or (_contrast_fault(recipe, recipe.contrast) if recipe.contrast else None)
     except TypeError as error:
         raise UsageError(f"{path}: a value of the recipe has the wrong type ({error})") from error
     if fault:
@@ -187,7 +215,11 @@ def _fault(recipe: Recipe) -> str | None:
             (f"{where}.optimiser", stage.optimiser, stage.optimiser in ("adamw", "sgd")),
             (f"{where}.warmup", stage.warmup, _whole(stage.epochs, 1) and 0 <= stage.warmup < stage.epochs),
             (f"{where}.precision", stage.precision, stage.precision in ("float32", "bfloat16")),
-            (f"{where}.precision without images", stage.precision, stage.precision == "float32" or on_images),
+            (
+                f"{where}.precision without images",
+                stage.precision,
+                stage.precision == "float32" or on_images or recipe.contrast is not None,
+            ),
             (f"{where}.adversarial_tau", stage.adversarial_tau, 0 <= stage.adversarial_tau <= 1),
             # A setting that a stage would ignore is an error: the results would be taken for those of that setting.
             (f"{where}.pad without augmented images", stage.pad, not stage.pad or (on_images and stage.augment)),
@@ -202,9 +234,44 @@ def _fault(recipe: Recipe) -> str | None:
     return bad or size.fault()
 
 
+def _contrast_fault(recipe: Recipe, contrast: ContrastSpec) -> str | None:
+    """Return the first value that a training by contrast cannot use, in words, or None. Raises TypeError."""
+    rules = [
+        ("model.arch beside a contrast", recipe.model.arch, recipe.model.arch.endswith(".copies")),
+        ("model.bits beside a contrast", recipe.model.bits, recipe.model.bits == (256,)),
+        ("model.hidden beside a contrast", recipe.model.hidden, recipe.model.hidden == 0),
+        ("model.trunk beside a contrast", recipe.model.trunk, not recipe.model.trunk),
+        ("loss beside a contrast", recipe.loss, recipe.loss == LossWeights()),
+        ("contrast.side", contrast.side, _whole(contrast.side, 32) and contrast.side <= recipe.input.crop),
+        ("contrast.temperature", contrast.temperature, 0 < contrast.temperature <= 1),
+        ("contrast.entropy", contrast.entropy, contrast.entropy >= 0),
+        ("contrast.memory", contrast.memory, _whole(contrast.memory, 0)),
+        ("contrast.edited_copies", contrast.edited_copies, _whole(contrast.edited_copies, 2)),
+        ("contrast.first_block", contrast.first_block, _whole(contrast.first_block, 0) and contrast.first_block <= 11),
+    ]
+    plain = TrainingStage("heads", 1)
+    for index, stage in enumerate(recipe.stages):
+        rules += [
+            (f"stages[{index}].{name} beside a contrast", value, value == getattr(plain, name))
+            for name in ("dropout", "augment", "pad", "adversarial_steps")
+            if (value := getattr(stage, name)) is not None
+        ]
+    return next((f"{name} cannot be {value!r}" for name, value, good in rules if not good), None)
+
+
 def _whole(value: object, least: int) -> bool:
     """Return True for an int of at least `least`."""
     return isinstance(value, int) and value >= least
+
+
+_PARTS: dict[str, type[Any]] = {
+    "data": DataSpec,
+    "model": ModelSpec,
+    "input": InputSpec,
+    "loss": LossWeights,
+    "contrast": ContrastSpec,
+}
+"""The tables of a recipe beside its stages."""
 
 
 def _make(kind: type[T], values: Any, where: str, path: Path) -> T:

@@ -5,62 +5,33 @@ Read `train` first; `_StageRun` is one stage of it.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hashshield.arrays import Bits, Labels
+from hashshield.arrays import Bits, Indices, Labels
 from hashshield.checkpoints.card import Card, read_card
-from hashshield.checkpoints.file import with_map, write_checkpoint
+from hashshield.checkpoints.file import REFERENCES, with_map, write_checkpoint
 from hashshield.datasets import LabelledFiles, Split, open_dataset
 from hashshield.errors import CheckpointError, UsageError
 from hashshield.metrics.retrieval import bits_of, hamming_map, unseen_map
 from hashshield.models.device import choose_device, keep_freed_memory
-from hashshield.models.hash_files import hash_files
-from hashshield.models.hashing import HashNet
+from hashshield.models.hashing import HashNet, hash_files
 from hashshield.models.load import open_models
+from hashshield.training.copies import train_copies
 from hashshield.training.images import Images, view_features
 from hashshield.training.learner import Learner, adversarial_images
+from hashshield.training.progress import Epoch, Reporter, learning_rate_factor
 from hashshield.training.recipe import Recipe, TrainingStage
 from hashshield.training.state import load_initial_weights, load_state, save_state
 
-__all__ = ["Epoch", "Reporter", "learning_rate_factor", "train"]
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """The result of one epoch."""
-
-    stage: int
-    """Index of the stage, from 0."""
-    epoch: int
-    """Epochs finished so far, over all stages."""
-    epochs: int
-    """Epochs of all stages together."""
-    loss: float
-    map: float | None
-    """MAP of queries against the database at the longest code, by the current features; None if not measured."""
-    seconds: float
-
-
-class Reporter(Protocol):
-    """A listener to the progress of a training."""
-
-    def note(self, text: str) -> None:
-        """Report what is being done, in one line."""
-        ...
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Report a finished epoch."""
-        ...
+__all__ = ["Epoch", "Reporter", "learning_rate_factor", "reference_rows", "train"]
 
 
 def train(
@@ -86,6 +57,19 @@ def train(
     split = files.split(seed=recipe.data.split_seed, queries=recipe.data.queries, training=recipe.data.training)
     torch.manual_seed(seed)
     network = _new_network(recipe)
+    if recipe.contrast is not None:
+        return train_copies(
+            network,
+            recipe,
+            recipe.contrast,
+            files=files,
+            split=split,
+            output=output,
+            seed=seed,
+            device=device,
+            resume=resume,
+            reporter=reporter,
+        )
     multilabel = bool((files.labels.sum(1) > 1).any())
     learner = Learner(network, len(files.classes), recipe.loss, multilabel=multilabel).to(device)
     # Set here and not where it first pays, so that a resumed training uses the same layout from the start.
@@ -119,15 +103,6 @@ def train(
     card = _finish(learner.network, recipe, files, split, output, seed)
     state_file.unlink(missing_ok=True)
     return card
-
-
-def learning_rate_factor(epoch: int, elapsed: float, stage: TrainingStage) -> float:
-    """Return the factor on the learning rate: a cosine over the epochs from 1 to 0.01, climbing during the warm-up.
-
-    `elapsed` counts epochs with the finished part of the current one.
-    """
-    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
-    return cosine * min(1.0, elapsed / stage.warmup) if stage.warmup else cosine
 
 
 def _new_network(recipe: Recipe) -> HashNet:
@@ -246,6 +221,17 @@ def _anchors(bits: Bits, labels: Labels) -> Tensor:
     return torch.from_numpy(bits_of(labels.T.astype(np.float32) @ bits.astype(np.float32)))
 
 
+def reference_rows(split: Split) -> Indices | None:
+    """Return the rows of 1,000 photos of the database, drawn with seed 0, whose codes a checkpoint carries.
+
+    None where it has fewer. Queries are left out: benches protect those.
+    """
+    if len(split.database) < REFERENCES:
+        return None
+    drawn: Indices = np.random.default_rng(0).permutation(split.database)[:REFERENCES]
+    return drawn
+
+
 def _check_output(output: Path) -> None:
     """Refuse to write over a file that is no checkpoint. Raises UsageError."""
     if not os.path.lexists(output):
@@ -284,7 +270,9 @@ def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split
     codes = hash_files(models, card.input, [files.root / p for p in files.paths])
     bits = {k: bits_of(code) for k, code in zip(card.bits, codes, strict=True)}
     anchors = {k: _anchors(b[split.database], files.labels[split.database]) for k, b in bits.items()}
-    write_checkpoint(output, card, weights, anchors)
+    rows = reference_rows(split)
+    references = {} if rows is None else {k: b[rows] for k, b in bits.items()}
+    write_checkpoint(output, card, weights, anchors, references=references)
     with_map(
         output,
         {k: _map(b, files, split) for k, b in bits.items()},

@@ -16,6 +16,7 @@ from hashshield.transforms.geometry import (
     resized,
     short_side,
     tensor_view,
+    tensor_views,
     to_image,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "resized",
     "short_side",
     "tensor_view",
+    "tensor_views",
     "to_image",
 ]

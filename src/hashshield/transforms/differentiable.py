@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
@@ -18,20 +20,19 @@ from hashshield.transforms.geometry import reshaped, to_image
 from hashshield.types import View
 
 __all__ = [
-    "CYCLE",
+    "SHARING_TRANSFORMS",
+    "Transforms",
     "blur",
     "brightness",
     "contrast",
     "crop",
     "flip",
-    "input_diversity",
     "jpeg",
     "long_side",
     "noise",
     "pad",
-    "placed",
     "scaled",
-    "sharing_transforms",
+    "soft_jpeg",
     "webp",
 ]
 
@@ -53,6 +54,52 @@ def webp(quality: int) -> View:
     return _through("WEBP", quality=quality)
 
 
+def soft_jpeg(quality: int) -> View:
+    """What JPEG of that quality (1 to 100) does to blocks of 8 x 8, with a gradient that knows what is dropped.
+
+    Coefficients are rounded softly, r + (z - r)^3 with r = round(z) (Shin and Song 2017). All planes have the standard
+    table of luma (ITU-T T.81, table K.1) and none is subsampled, which is close enough to move along.
+    """
+    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    table = ((_LUMA_TABLE * scale + 50) / 100).floor().clamp(1, 255)
+
+    def view(images: Tensor) -> Tensor:
+        dct, steps, to_planes = (t.to(images.device, images.dtype, non_blocking=True) for t in (_DCT, table, _TO_YCBCR))
+        height, width = images.shape[-2:]
+        wider = padded_with(255 * images - 128, (0, -width % 8, 0, -height % 8), mode="replicate")
+        planes = torch.einsum("dc,nchw->ndhw", to_planes, wider)
+        rows, columns = planes.shape[-2] // 8, planes.shape[-1] // 8
+        blocks = planes.reshape(-1, 3, rows, 8, columns, 8).transpose(3, 4)
+        exact = dct @ blocks @ dct.T / steps
+        whole = exact.round().detach()
+        decoded = dct.T @ ((whole + (exact - whole) ** 3) * steps) @ dct
+        planes = decoded.transpose(3, 4).reshape(planes.shape)
+        pixels = torch.einsum("dc,nchw->ndhw", torch.linalg.inv(to_planes), planes)
+        return ((pixels + 128) / 255)[..., :height, :width].clamp(0, 1)
+
+    return view
+
+
+_FREQUENCIES = torch.arange(8).float()
+_DCT = torch.cos((2 * _FREQUENCIES[None] + 1) * _FREQUENCIES[:, None] * math.pi / 16) / 2
+_DCT[0] /= math.sqrt(2)
+_TO_YCBCR = torch.tensor(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+)  # JFIF (ITU-T T.871)
+_LUMA_TABLE = torch.tensor(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+).float()
+
+
 def _through(container: str, **options: int) -> View:
     def view(images: Tensor) -> Tensor:
         decoded: Tensor = _Coded.apply(images, container, options)
@@ -70,7 +117,7 @@ class _Coded(torch.autograd.Function):
             return images.clamp(0, 1)
         pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         coded = [_decoded(Image.fromarray(photo), container, options) for photo in pixels]
-        return torch.stack(coded).to(images.device, images.dtype)
+        return torch.stack(coded).to(images.device, images.dtype, non_blocking=True)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -88,7 +135,7 @@ def noise(sigma: float, generator: np.random.Generator) -> View:
 
     def view(images: Tensor) -> Tensor:
         sample = generator.standard_normal(tuple(images.shape), dtype=np.float32)
-        return images + sigma * torch.from_numpy(sample).to(images.device, images.dtype)
+        return images + sigma * torch.from_numpy(sample).to(images.device, images.dtype, non_blocking=True)
 
     return view
 
@@ -97,7 +144,7 @@ def blur(sigma: float) -> View:
     """Gaussian blur, `sigma` in pixels; edges are repeated. Pillow's own is three box blurs of that sigma together."""
 
     def view(images: Tensor) -> Tensor:
-        weights = _gaussian(sigma).to(images.device, images.dtype)
+        weights = _gaussian(sigma).to(images.device, images.dtype, non_blocking=True)
         reach = len(weights) // 2
         channels = images.shape[1]
         rows = weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
@@ -175,68 +222,41 @@ def pad(share: float, value: float = 0.0) -> View:
     return view
 
 
-def placed(share: float, top: float, left: float, value: float = 0.5) -> View:
-    """A copy of `share` of both sides on a ground of one value, in [0, 1], of the size from before.
-
-    `top` and `left` are shares of what remains free, in [0, 1].
-    """
-
-    def view(images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        small = scaled(share)(images)
-        rows, columns = height - small.shape[-2], width - small.shape[-1]
-        above, before = round(rows * top), round(columns * left)
-        return padded_with(small, (before, columns - before, above, rows - above), value=value)
-
-    return view
-
-
 def flip(images: Tensor) -> Tensor:
     """Mirrored, left to right."""
     return torch.flip(images, (-1,))
 
 
-CYCLE = 3
-"""Looks in which `kept_photo` shows each of its kinds once."""
-
 _COARSE = {1: 6.0, 2: 2.0}
 """Photo pixels per grid pixel from which on JPEG (1) and half the size (2) average out before they reach the grid."""
-_SIGMA = 0.006
-_LEAST_SHARE = 0.7
-"""Of the sides, of the smallest copy that `any_network` puts onto a plain ground."""
-_LOUD_SIGMA = 0.04
+_SIGMA = 0.003
 _QUALITIES = (80, 92)
 """Least and most, on the grid, where a block of 8 x 8 covers more of the photo than in its file."""
 
 
-def sharing_transforms(turn: int, generator: np.random.Generator, scale: float) -> View:
-    """What services do to photos they keep, in turns: little things that add up to noise, JPEG, half the size.
+@dataclass(frozen=True, slots=True)
+class Transforms:
+    """What is done to a photo before each step of a search, kind by kind in turn."""
 
-    `scale` is photo pixels per grid pixel. Of a large photo the grid shows too little of the last two, and noise
-    stands in for them.
+    draw: Callable[[int, np.random.Generator, float], View | None]
+    """From the step's number, a generator, and photo pixels per grid pixel; None: the photo as it is."""
+    cycle: int
+    """Steps in which each kind has its turn once; the first of them is the photo as it is."""
+
+
+def _sharing_transform(step: int, generator: np.random.Generator, scale: float) -> View | None:
+    """What services do to photos they keep: JPEG and half the size, in turn with the photo as it is.
+
+    Of a large photo the grid shows too little of either, and noise stands in for them.
     """
-    kind = turn % CYCLE
-    if scale >= _COARSE.get(kind, math.inf):
-        kind = 0
+    kind = step % 3
+    if kind == 0:
+        return None
+    if scale >= _COARSE[kind]:
+        return noise(_SIGMA, generator)
     if kind == 1:
         return jpeg(int(generator.integers(_QUALITIES[0], _QUALITIES[1] + 1)))
-    if kind == 2:
-        return scaled(min(1.0, scale / 2))
-    return noise(_SIGMA, generator)
+    return scaled(min(1.0, scale / 2))
 
 
-def input_diversity(turn: int, generator: np.random.Generator, _scale: float) -> View:
-    """What networks of other kinds may agree on: the photo as it is, and in turn a smaller copy on grey under noise.
-
-    Random resizing and padding are the input diversity of Xie et al. 2019.
-    """
-    if turn % 2 == 0:
-        return lambda images: images
-    share = generator.uniform(_LEAST_SHARE, 1.0)
-    top, left = generator.uniform(size=2)
-    noisy = noise(_LOUD_SIGMA, generator)
-
-    def view(images: Tensor) -> Tensor:
-        return noisy(placed(share, top, left)(images))
-
-    return view
+SHARING_TRANSFORMS = Transforms(_sharing_transform, cycle=3)

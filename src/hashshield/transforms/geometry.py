@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ __all__ = [
     "short_side",
     "spread_lines",
     "tensor_view",
+    "tensor_views",
     "to_image",
 ]
 
@@ -94,8 +95,8 @@ def _steps(like: Tensor, found: Lines, size: int, dim: int) -> list[tuple[Tensor
     shape[dim] = len(found.first)
     return [
         (
-            torch.from_numpy(np.minimum(found.first + tap, size - 1)).to(like.device),
-            torch.from_numpy(weights).to(like.device, like.dtype).view(shape),
+            torch.from_numpy(np.minimum(found.first + tap, size - 1)).to(like.device, non_blocking=True),
+            torch.from_numpy(weights).to(like.device, like.dtype, non_blocking=True).view(shape),
         )
         for tap, weights in enumerate(found.weights.T)
     ]
@@ -181,8 +182,11 @@ def to_image(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def framing(view: str, size: InputSpec, height: int, width: int) -> Framing:
-    """What `view` (`CARD` or `SQUASH`) does to a photo of that size: (height, width) to resize to, then the crop."""
-    if view == SQUASH:
+    """What `view` (`CARD` or `SQUASH`) does to a photo of that size: (height, width) to resize to, then the crop.
+
+    A card that squashes has the same in both.
+    """
+    if view == SQUASH or size.squash:
         return (size.crop, size.crop), (slice(0, size.crop), slice(0, size.crop))
     goal = short_side(height, width, size.resize)
     return goal, centre(*goal, size.crop)
@@ -212,19 +216,21 @@ def pillow_view(pixels: NDArray[np.uint8], size: InputSpec, view: str = CARD) ->
 
 def tensor_view(size: InputSpec, view: str = CARD) -> View:
     """The same on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
+    return lambda images: tensor_views([images], size, view)
 
-    def apply_view(images: Tensor) -> Tensor:
-        out: Tensor = _Shrunk.apply(images, *framing(view, size, images.shape[-2], images.shape[-1]))
-        return out
 
-    return apply_view
+def tensor_views(batches: Sequence[Tensor], size: InputSpec, view: str = CARD) -> Tensor:
+    """The same of several (N, 3, H, W) batches, each of another size, as one (sum of N, 3, crop, crop) batch."""
+    framings = [framing(view, size, images.shape[-2], images.shape[-1]) for images in batches]
+    out: Tensor = _Shrunk.apply(framings, *batches)
+    return out
 
 
 def reshaped(images: Tensor, height: int, width: int) -> Tensor:
     """(N, 3, H, W) -> (N, 3, height, width), resized as Pillow does it, with a gradient."""
     if images.shape[-2:] == (height, width):
         return images
-    shrunk: Tensor = _Shrunk.apply(images, (height, width), (slice(0, height), slice(0, width)))
+    shrunk: Tensor = _Shrunk.apply([((height, width), (slice(0, height), slice(0, width)))], images)
     return shrunk
 
 
@@ -236,44 +242,60 @@ def card_view(size: InputSpec) -> View:
 class _Shrunk(torch.autograd.Function):
     """Resized as Pillow does it to 8-bit pixels, one axis after the other and rounded after each, then cropped.
 
-    The gradient goes straight through the rounding. It is a product with the resampling matrices of what the crop
-    keeps: torch's own for antialiased resizing costs three times as much, a tenth of a gradient step.
+    Batches of several sizes are put together once they are cropped to the same one. The gradient goes straight through
+    the rounding. It is a product with the resampling matrices of what the crop keeps: torch's own for antialiased
+    resizing costs three times as much, a tenth of a gradient step.
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, goal: tuple[int, int], crop: tuple[slice, slice]) -> Tensor:
-        ctx.size, ctx.goal, ctx.crop = images.shape[-2:], goal, crop
+    def forward(ctx: Any, framings: Sequence[Framing], *batches: Tensor) -> Tensor:
+        ctx.framings, ctx.shapes = framings, [images.shape for images in batches]
+        shrunk = list(batches)
         # Columns before rows; what the crop cuts away at the sides is not resized in height.
         for side in (1, 0):
-            images = _resized_axis(images, side - 2, goal[side], crop[side])
-        return images.contiguous()
+            shrunk = _resized_axis(shrunk, side - 2, [(goal[side], crop[side]) for goal, crop in framings])
+        return shrunk[0].contiguous() if len(shrunk) == 1 else torch.cat(shrunk)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        found = gradients[0]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        found = list(torch.split(gradients[0], [shape[0] for shape in ctx.shapes]))
         for side in (0, 1):
-            found = _spread_axis(found, side - 2, ctx.size[side], ctx.goal[side], ctx.crop[side])
-        return found, None, None
+            found = [
+                _spread_axis(gradient, side - 2, shape[side - 2], goal[side], crop[side])
+                for gradient, shape, (goal, crop) in zip(found, ctx.shapes, ctx.framings, strict=True)
+            ]
+        return None, *found
 
 
-def _resized_axis(images: Tensor, dim: int, goal: int, crop: slice) -> Tensor:
-    """Resize one of the last two axes to `goal` and keep the lines `crop`."""
-    size = images.shape[dim]
-    if size != goal and max(size, goal) > LONG:
-        return _to_levels(resampled_lines(images, lines(size, goal, crop.start, crop.stop), dim))
-    if size != goal:
-        shape = (images.shape[-2], goal) if dim == -1 else (goal, images.shape[-1])
-        images = _to_levels(_bilinear(images, *shape))
-    return images.narrow(dim, crop.start, crop.stop - crop.start)
+def _resized_axis(batches: Sequence[Tensor], dim: int, framings: Sequence[tuple[int, slice]]) -> list[Tensor]:
+    """Resize one of the last two axes of each batch to its goal and keep the lines of its crop."""
+    found, resampled = [], []
+    for images, (goal, crop) in zip(batches, framings, strict=True):
+        size = images.shape[dim]
+        if size == goal:
+            found.append(images.narrow(dim, crop.start, crop.stop - crop.start))
+        elif max(size, goal) > LONG:
+            found.append(resampled_lines(images, lines(size, goal, crop.start, crop.stop), dim))
+            resampled.append(found[-1])
+        else:
+            shape = (images.shape[-2], goal) if dim == -1 else (goal, images.shape[-1])
+            resampled.append(_bilinear(images, *shape))
+            found.append(resampled[-1].narrow(dim, crop.start, crop.stop - crop.start))
+    _to_levels(resampled)
+    return found
 
 
 def _spread_axis(gradients: Tensor, dim: int, size: int, goal: int, crop: slice) -> Tensor:
-    """Give the gradients of `_resized_axis` to the `size` lines that were resized."""
+    """Give the (N, 3, h, w) gradients of `_resized_axis` to the `size` lines that were resized."""
     if size != goal and max(size, goal) > LONG:
         return spread_lines(gradients, lines(size, goal, crop.start, crop.stop), size, dim)
     if size != goal:
         matrix = _resampling(size, goal, crop.start, crop.stop, gradients.device)
-        return gradients @ matrix if dim == -1 else matrix.T @ gradients
+        if dim == -1:
+            return gradients.flatten(0, 2).mm(matrix).view(*gradients.shape[:3], size)
+        planes = gradients.flatten(0, 1)
+        spread = matrix.T.expand(len(planes), -1, -1).bmm(planes)
+        return spread.view(*gradients.shape[:2], size, -1)
     if gradients.shape[dim] == size:
         return gradients
     shape = list(gradients.shape)
@@ -295,14 +317,19 @@ def _resampling(size: int, goal: int, first: int, last: int, device: torch.devic
         units[:, start : start + len(units)].fill_diagonal_(1.0)
         weights = _bilinear(units[None, None], len(units), goal)[0, 0, :, first:last]
         found[:, start : start + len(units)] = weights.T
-    return found.to(device)
+    return found.to(device, non_blocking=True)
 
 
 def _bilinear(images: Tensor, height: int, width: int) -> Tensor:
     return interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _to_levels(images: Tensor) -> Tensor:
-    """Round to 8-bit levels."""
+def _to_levels(batches: list[Tensor]) -> None:
+    """Round to 8-bit levels, in place; one operator for all sizes."""
+    if not batches:
+        return
     # Pillow's ties go up; 1e-4 keeps float32's own error from deciding them.
-    return images.mul_(255).add_(0.5 + 1e-4).floor_().div_(255)
+    torch._foreach_mul_(batches, 255)
+    torch._foreach_add_(batches, 0.5 + 1e-4)
+    torch._foreach_floor_(batches)
+    torch._foreach_div_(batches, 255)

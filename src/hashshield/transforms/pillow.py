@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from hashshield.imaging.decode import decode
+from hashshield.imaging.coders import decode
 
 __all__ = ["JPEG_Q75", "SERVICES", "Transform", "jpeg"]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import piexif
 import pytest
 from imaging_samples import (
     exif_block,
@@ -20,11 +21,11 @@ from PIL import Image
 
 from hashshield import imaging
 from hashshield.imaging.jpeg.markers import segment, walk
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata import MetadataBudget
 from hashshield.imaging.metadata.exif import parse_exif
 from hashshield.imaging.metadata.findings import thumbnail
 from hashshield.imaging.metadata.thumbnails import find_jpegs, jpeg_size
-from hashshield.imaging.png_chunks import chunk, chunks
+from hashshield.imaging.png import chunk, chunks
 
 
 def small(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -162,6 +163,27 @@ def test_owner_links_in_exif() -> None:
     assert imaging.read(data, name="x").links_to_owner == ("serial number", "GPS")
 
 
+@pytest.mark.parametrize(
+    ("camera", "captured", "told"),
+    [
+        ({271: b"ACME", 272: b"X1"}, {36867: b"2024:01:31 12:00:00"}, True),
+        ({272: b"X1"}, {36868: b"2024:01:31 12:00:00"}, True),
+        ({}, {36867: b"2024:01:31 12:00:00"}, False),
+        ({271: b"ACME"}, {}, False),
+        ({271: b"ACME"}, {36867: b"0000:00:00 00:00:00"}, False),
+        ({271: b"    "}, {36867: b"2024:01:31 12:00:00"}, False),
+    ],
+)
+def test_the_second_and_the_camera_are_a_link_together(
+    camera: dict[int, bytes], captured: dict[int, bytes], told: bool
+) -> None:
+    block = piexif.dump({"0th": camera, "Exif": captured})[6:]
+    photo = imaging.read(with_segments(jpeg(scene()), exif_segment(block)), name="x")
+    assert photo.links_to_owner == (("capture time with camera",) if told else ())
+    without = imaging.write(photo, photo.pixels, strip=imaging.StripOptions(metadata=True))
+    assert imaging.read(without, name="x").links_to_owner == ()
+
+
 def test_gps_of_an_unsound_block_is_told_without_reading_it() -> None:
     block = bytearray(exif_block(gps=True))
     block[18:20] = b"\x63\0"
@@ -179,6 +201,7 @@ def test_gps_of_an_unsound_block_is_told_without_reading_it() -> None:
         (b"<dc:creator>me</dc:creator>", "owner name"),
         (b"<mwg-rs:Name>us</mwg-rs:Name>", "names of people"),
         (b'<r dcterms:provenance="self#jumbf=c2pa"/>', "C2PA manifest"),
+        (b'<r tiff:Model="X1" exif:DateTimeOriginal="2024-01-31T12:00:00"/>', "capture time with camera"),
     ],
 )
 def test_owner_links_in_xmp(body: bytes, link: str) -> None:

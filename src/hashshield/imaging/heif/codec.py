@@ -13,9 +13,8 @@ import numpy as np
 
 from hashshield.arrays import Pixels
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.decode import from_array, to_array
+from hashshield.imaging.coders import Coder, choose_coder, from_array, to_array
 from hashshield.imaging.heif.boxes import build_still, parse_still
-from hashshield.imaging.heif.coders import Coder, choose_coder
 from hashshield.imaging.heif.items import (
     HeifItem,
     ItemProperty,
@@ -28,9 +27,15 @@ from hashshield.imaging.heif.items import (
     item_size,
     read_grid,
 )
-from hashshield.imaging.metadata.budget import MetadataBudget
-from hashshield.imaging.metadata.findings import C2PA, MetadataFindings, inspect_exif_payload, inspect_xmp
-from hashshield.imaging.metadata.rewrite import rewrite_exif, rewrite_xmp
+from hashshield.imaging.metadata import MetadataBudget
+from hashshield.imaging.metadata.findings import (
+    C2PA,
+    MetadataFindings,
+    inspect_exif_payload,
+    inspect_xmp,
+    rewrite_exif,
+    rewrite_xmp,
+)
 from hashshield.imaging.photo import (
     Photo,
     StripOptions,

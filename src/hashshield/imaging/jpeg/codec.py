@@ -2,27 +2,242 @@
 
 Pixels are written through the source's own YCbCr samples: these are decoded again, the change is added to them, and
 subsampled chroma is reconstructed before the encoder averages it. An unchanged block then meets the quantiser exactly
-where it left it, which RGB and averaged chroma would not allow (measured: 59 against 52 dB on camera files).
+where it left it, which RGB and averaged chroma would not allow (measured: 59 against 52 dB on camera files). Pillow's
+coder gives and takes those samples, in sizes and samplings that it supports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
 
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from hashshield.arrays import Pixels
-from hashshield.imaging.decode import decode, from_array, to_array
+from hashshield.imaging.coders import decode, from_array, to_array
 from hashshield.imaging.jpeg import markers, metadata, sampling
 from hashshield.imaging.jpeg.markers import JpegHeader, Segment, read_header
-from hashshield.imaging.jpeg.samples import decode_samples, encode_samples, is_decoded
-from hashshield.imaging.jpeg.sampling import add_change
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.jpeg.sampling import BLOCK, LARGEST_SIDE, Ratio, SamplingLayout, add_change
+from hashshield.imaging.metadata import MetadataBudget
 from hashshield.imaging.metadata.exif import read_orientation
 from hashshield.imaging.photo import Photo, StripOptions
 
-__all__ = ["JpegEncoding", "read"]
+__all__ = [
+    "JpegEncoding",
+    "decode_samples",
+    "encode_samples",
+    "is_decoded",
+    "read",
+]
+
+
+_BASELINE_STEP = 255
+"""The largest quantisation step of a baseline file."""
+
+
+def is_decoded(item: Segment) -> bool:
+    """Return True for segments that the decoder is given: all it needs, and the two that decide the colour space."""
+    return item.marker in (0xE0, 0xEE) or not markers.is_metadata(item.marker)
+
+
+def decode_samples(header: JpegHeader, layout: SamplingLayout, *, name: str) -> list[Pixels]:
+    """Return the samples of each component as coded, in the shapes that the layout states.
+
+    Blocks at the right and bottom edge hold samples that are never displayed but take part in the transform. A frame
+    header that claims a larger picture makes the decoder return them. Raises BrokenPhotoError.
+    """
+    components = range(len(layout.factors))
+    whole = _enlarged(layout, layout.most)
+    if len(_readable(header, layout, whole)) == len(header.segments):
+        sizes = {whole: list(components)}
+    else:
+        # A scan of one component ends with its last block, not with a whole MCU, so no single size returns all samples.
+        sizes = {}
+        for index in components:
+            sizes.setdefault(_enlarged(layout, layout.ratios[index]), []).append(index)
+    planes: dict[int, Pixels] = {}
+    for size, indices in sizes.items():
+        segments = [
+            _resized(s, *size) if s.marker in markers.SOF else s
+            for s in _readable(header, layout, size)
+            if is_decoded(s)
+        ]
+        image = decode(JpegImageFile, markers.join(segments), name=name, ycc=header.colour == "ycc")
+        # One at a time, because each is as large as the photo.
+        for index in indices:
+            full = to_array(image.getchannel(index))[..., 0]
+            planes[index] = sampling.fit_plane(
+                sampling.recover_samples(full, layout.ratios[index]), layout.shapes[index]
+            )
+    return [planes[index] for index in components]
+
+
+def _enlarged(layout: SamplingLayout, unit: Ratio) -> tuple[int, int]:
+    """Return width and height, rounded up to whole blocks of a component with `unit` pixels per sample."""
+    across, down = (
+        min(-(-side // (BLOCK * step)) * BLOCK * step, LARGEST_SIDE)
+        for side, step in zip((layout.width, layout.height), unit, strict=True)
+    )
+    return across, down
+
+
+def _readable(header: JpegHeader, layout: SamplingLayout, size: tuple[int, int]) -> list[Segment]:
+    """Return the segments without scans of one component that has fewer blocks than a picture of this size needs."""
+
+    def blocks(width: int, height: int, ratio: Ratio) -> tuple[int, int]:
+        return -(-width // (BLOCK * ratio[0])), -(-height // (BLOCK * ratio[1]))
+
+    readable = []
+    for item in header.segments:
+        if item.marker == markers.SOS and item.payload[0] == 1:
+            ratio = layout.ratios[header.ids.index(item.payload[1])]
+            if blocks(*size, ratio) != blocks(layout.width, layout.height, ratio):
+                continue
+        readable.append(item)
+    return readable
+
+
+def _resized(frame: Segment, width: int, height: int) -> Segment:
+    body = bytearray(frame.payload)
+    body[1:5] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return markers.segment(frame.marker, bytes(body))
+
+
+def encode_samples(
+    planes: list[Pixels], header: JpegHeader, layout: SamplingLayout, *, plain: bool = False
+) -> list[Segment]:
+    """Encode samples with the source's tables, scan kind, and restart interval; return all segments but metadata.
+
+    `plain` encodes the same coefficients in less time and more bytes.
+    """
+    coarse = max(map(max, header.tables)) > _BASELINE_STEP
+    # A sequential file with such steps cannot be baseline, which libjpeg reports on standard error every time. A
+    # progressive one may have them, and more decoders read it than an extended sequential one.
+    progressive = header.progressive or coarse
+    code = _code_together if layout.disguise else _code_apart
+    if plain and not coarse:
+        return code(planes, header, layout)
+    # Standard Huffman tables never take fewer bytes than optimised ones, and coding with them is fast.
+    if code is _code_together and (coarse or _size(code(planes, header, layout)) > 0.9 * _room(layout)):
+        apart = _code_apart(planes, header, layout, optimize=True, progressive=progressive)
+        # Coded together, two components share a table; coded apart, each has one that fits it.
+        if _size(apart) > 0.95 * _room(layout):
+            return apart if progressive else code(planes, header, layout)
+    return code(planes, header, layout, optimize=True, progressive=progressive)
+
+
+def _size(coded: list[Segment]) -> int:
+    return sum(len(s.data) for s in coded)
+
+
+def _room(layout: SamplingLayout) -> int:
+    """Return the size of Pillow's buffer, in bytes, beyond which an optimising encoder fails.
+
+    That is two bytes per pixel, for three components or for one. Noise at the finest tables takes three for three
+    components, and less than two for one. Encoding with standard tables has no limit.
+    """
+    height, width = layout.shapes[0]
+    return max(2 * width * height, 1 << 16)
+
+
+def _code_together(
+    planes: list[Pixels],
+    header: JpegHeader,
+    layout: SamplingLayout,
+    *,
+    progressive: bool = False,
+    optimize: bool = False,
+) -> list[Segment]:
+    planes = [sampling.fit_plane(plane, shape) for plane, shape in zip(planes, layout.shapes, strict=True)]
+    bands = [from_array(plane, "L") for plane in sampling.arrange_planes(planes, layout)]
+    # To the encoder any three components are YCbCr, of which it converts nothing.
+    image = Image.merge("YCbCr", bands) if len(bands) == 3 else bands[0]
+    del bands
+    # Components that share a table must share it here as well, or the encoder would write it several times.
+    tables = list(header.tables)
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        tables.pop()
+    start, frame, scans = _save(
+        image, tables, header, subsampling=layout.pillow, progressive=progressive, optimize=optimize
+    )
+    del image
+    scans = [_named(scan, header.ids) for scan in scans]
+    if progressive and (layout.disguise != layout.factors[0] or layout.shapes[0] != layout.blocks[0]):
+        # Scans of one component hold its own blocks rather than those of whole MCUs. For chroma the two are the same.
+        luma = sampling.fit_plane(planes[0], layout.blocks[0])
+        _, _, alone = _save(from_array(luma, "L"), tables[:1], header, progressive=True, optimize=True)
+        luma_scans = iter([_named(scan, header.ids) for scan in alone if scan[-1].payload[3]])
+        scans = [next(luma_scans) if scan[-1].payload[:2] == bytes([1, header.ids[0]]) else scan for scan in scans]
+    return [*start, _announced(frame.marker, header, layout, frame.payload[8::3]), *chain(*scans)]
+
+
+def _code_apart(
+    planes: list[Pixels],
+    header: JpegHeader,
+    layout: SamplingLayout,
+    *,
+    progressive: bool = False,
+    optimize: bool = False,
+) -> list[Segment]:
+    """Encode each component as a grey picture, and put their scans under one frame header.
+
+    A scan of one component holds its blocks row by row, whatever its sampling factors (T.81, A.2.2): those of a grey
+    picture of the component's size.
+    """
+    slots = bytes(header.tables.index(table) for table in header.tables)
+    starts, markers_seen, parts = dict[int, Segment](), set[int](), list[list[list[Segment]]]()
+    for plane, shape, identity, slot in zip(planes, layout.blocks, header.ids, slots, strict=True):
+        image = from_array(sampling.fit_plane(plane, shape), "L")
+        start, frame, scans = _save(image, [header.tables[slot]], header, progressive=progressive, optimize=optimize)
+        table = start[0].payload
+        starts[slot] = markers.segment(markers.DQT, bytes([table[0] & 0xF0 | slot]) + table[1:])
+        markers_seen.add(frame.marker)
+        parts.append([_named(scan, (identity,)) for scan in scans])
+    (marker,) = markers_seen
+    # Scan by scan, so that a progressive picture is in colour from its first scan.
+    return [
+        *starts.values(),
+        _announced(marker, header, layout, slots),
+        *chain(*chain(*zip(*parts, strict=True))),
+    ]
+
+
+def _save(
+    image: Image.Image, tables: Sequence[Sequence[int]], header: JpegHeader, **options: object
+) -> tuple[list[Segment], Segment, list[list[Segment]]]:
+    """Encode; return the segments before the frame header, the frame header, and each scan after its tables."""
+    out = BytesIO()
+    image.save(out, "JPEG", qtables=[list(t) for t in tables], restart_marker_blocks=header.restart, **options)
+    coded, _ = markers.walk(out.getvalue(), name="the coded picture")
+    coded = [s for s in coded if not markers.is_metadata(s.marker)]
+    first = next(i for i, s in enumerate(coded) if s.marker in markers.SOF)
+    scans: list[list[Segment]] = [[]]
+    for item in coded[first + 1 :]:
+        scans[-1].append(item)
+        if item.marker == markers.SOS:
+            scans.append([])
+    return coded[:first], coded[first], scans[:-1]
+
+
+def _announced(marker: int, header: JpegHeader, layout: SamplingLayout, slots: bytes) -> Segment:
+    """Return the frame header."""
+    body = bytes([8]) + layout.height.to_bytes(2, "big") + layout.width.to_bytes(2, "big") + bytes([len(slots)])
+    for identity, (across, down), slot in zip(header.ids, layout.factors, slots, strict=True):
+        body += bytes([identity, across << 4 | down, slot])
+    return markers.segment(marker, body)
+
+
+def _named(scan: list[Segment], ids: Sequence[int]) -> list[Segment]:
+    """Return a scan whose components, which the encoder numbers 1, 2, 3, have the source's identifiers."""
+    start = scan[-1]
+    payload = bytearray(start.payload)
+    for at in range(1, 1 + 2 * payload[0], 2):
+        payload[at] = ids[payload[at] - 1]
+    named = markers.segment(start.marker, bytes(payload))
+    return [*scan[:-1], Segment(start.marker, named.data + start.scan, named.body)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hashshield.errors import BrokenPhotoError, UnsupportedError
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata import MetadataBudget
 from hashshield.imaging.photo import check_size
 
 __all__ = [

@@ -11,23 +11,21 @@ import numpy as np
 from PIL import Image
 
 from hashshield.imaging.jpeg.markers import Segment, is_metadata, segment
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata import MetadataBudget
 from hashshield.imaging.metadata.exif import ExifBlock, parse_exif
 from hashshield.imaging.metadata.findings import (
     C2PA,
     MetadataFindings,
-    find_previews,
-    inspect_exif,
-    inspect_iptc,
-    inspect_xmp,
-)
-from hashshield.imaging.metadata.rewrite import (
     blank,
     blank_exif_gps,
     blank_xmp_copies,
     blank_xmp_credentials,
     blank_xmp_gps,
     exif_with_orientation,
+    find_previews,
+    inspect_exif,
+    inspect_iptc,
+    inspect_xmp,
 )
 from hashshield.imaging.metadata.thumbnails import PreviewSlot, can_hold, redraw
 from hashshield.imaging.photo import StripOptions

@@ -12,9 +12,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from hashshield.errors import BrokenPhotoError, PhotoError
-from hashshield.imaging.decode import decode
+from hashshield.imaging.coders import decode
 from hashshield.imaging.jpeg import markers
-from hashshield.imaging.metadata.budget import MetadataBudget
+from hashshield.imaging.metadata import MetadataBudget
 
 __all__ = ["PreviewFraming", "PreviewSlot", "can_hold", "find_jpegs", "jpeg_size", "match_framing", "redraw"]
 

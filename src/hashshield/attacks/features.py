@@ -1,0 +1,219 @@
+"""The feature attack: away from what networks of many kinds agree on, before the search for a code begins.
+
+Nobody knows which network a service runs. Codes of different networks have nothing in common, but their features do;
+so a change that takes the features of a few surrogates away from the photo's own takes those of strangers along (Wu et
+al. 2020; Xie et al. 2019). One surrogate a step, in one view: plain looks compare the middle layer place by place, and
+diverse looks, at a random window, compare means.
+
+The rule, once a step, for the change `delta` within the budget of each pixel:
+
+    velocity <- momentum * velocity + gradient / mean(abs(gradient))
+    delta    <- delta - size * budget * sign(velocity), clipped to [-budget, budget] and the photo to [0, 1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, interpolate
+
+from hashshield.attacks.methods import FeatureMoves
+from hashshield.attacks.objectives import MARGIN_SLACK, margin
+from hashshield.attacks.state import SearchTask
+from hashshield.errors import InternalError
+from hashshield.transforms import CARD, SQUASH
+from hashshield.transforms.differentiable import crop, flip, soft_jpeg
+from hashshield.types import View
+
+__all__ = ["FeatureMove", "FeatureSource", "FoundFeatures", "feature_losses", "remember_clean"]
+
+_TINY = 1e-12
+_QUALITY = 75
+"""Of JPEG in every other four steps: the change is to outlast services."""
+_coded = soft_jpeg(_QUALITY)
+_COARSE = 6.0
+"""Photo pixels per grid pixel from which on JPEG averages out before it reaches the grid."""
+_FIRST = 0.25
+"""Of each pixel's budget, the most that the random change has from which moves begin."""
+
+
+class FoundFeatures(Protocol):
+    """What a surrogate makes of N pictures."""
+
+    @property
+    def pooled(self) -> Tensor:
+        """(N, D): averaged over the picture."""
+        ...
+
+    @property
+    def middle(self) -> Tensor:
+        """(N, C, h, w): of a middle layer."""
+        ...
+
+    @property
+    def code(self) -> Tensor:
+        """(N, K): relaxed."""
+        ...
+
+
+class FeatureSource(Protocol):
+    """A network whose features are moved."""
+
+    def features(self, images: Sequence[Tensor], view: str, windows: Sequence[View] = (), /) -> FoundFeatures:
+        """Return the features of (1, 3, h, w) images in [0, 1], with gradients, each through its window of the view."""
+        ...
+
+
+class _Original(NamedTuple):
+    """The features of one original, (1, D) and (1, C, h, w)."""
+
+    pooled: Tensor
+    middle: Tensor
+
+
+class _FeatureView(NamedTuple):
+    """How a step looks at photos."""
+
+    surrogate: int
+    view: str
+    diverse: bool
+    """Through a random window, comparing means."""
+    coded: bool
+    """As JPEG leaves it."""
+
+
+@dataclass(eq=False)
+class FeatureMove:
+    """One photo whose features are being moved."""
+
+    task: SearchTask
+    moves: FeatureMoves
+    tau: float
+    """L-infinity bound on the change, in [0, 1] units."""
+    surrogates: int
+    """How many there are; they take turns."""
+    delta: Tensor = field(init=False)
+    """(C, h, w): the change as it is now."""
+    steps_taken: int = 0
+    evaluations: int = 0
+    error: InternalError | None = None
+    clean: dict[tuple[int, str], _Original] = field(default_factory=dict)
+    """Features of the original, by surrogate and view; made when they are first needed."""
+    _velocity: Tensor | None = None
+    _budget: Tensor = field(init=False)
+    _bounds: tuple[Tensor, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        nothing = self.task.grid.start()
+        mask = self.task.masking
+        budget = torch.full_like(nothing, self.moves.budget)
+        self._budget = (budget if mask is None else mask.unweight(budget)).clamp_max(self.tau)
+        self._bounds = self.task.grid.bounds(self.tau)
+        drawn = self._generator(0).uniform(-_FIRST, _FIRST, tuple(nothing.shape)).astype(np.float32)
+        self.delta = (torch.from_numpy(drawn).to(nothing.device) * self._budget).clamp(*self._bounds)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all moves are made, or it failed."""
+        return self.error is not None or self.steps_taken >= self.moves.steps
+
+    @property
+    def next_view(self) -> _FeatureView:
+        """How the next step looks at the photo: the same for all photos that took as many steps."""
+        step = self.steps_taken
+        turn = np.random.default_rng(step // self.surrogates).permutation(self.surrogates)
+        view = SQUASH if step // 2 % 2 else CARD
+        return _FeatureView(int(turn[step % self.surrogates]), view, bool(step % 2), bool(step // 4 % 2))
+
+    def as_seen(self, delta: Tensor, *, coded: bool) -> Tensor:
+        """Return the (1, 3, h, w) photo after `delta`, as JPEG leaves it if `coded`, before the surrogate's view."""
+        image = replace(self.task.grid, written=None, drift=None).changed(delta)
+        return _coded(image) if coded and self.task.scale < _COARSE else image
+
+    def window(self) -> View:
+        """Return the random window of the next look, mirrored half of the time."""
+        generator = self._generator(1 + self.steps_taken)
+        share = generator.uniform(self.moves.least_window, 1.0)
+        cut = crop(generator.uniform(), generator.uniform(), share)
+        mirrored = generator.uniform() < 0.5
+
+        def view(images: Tensor) -> Tensor:
+            window = cut(flip(images) if mirrored else images)
+            return interpolate(window, images.shape[-2:], mode="bilinear", align_corners=False)
+
+        return view
+
+    def moved(self, gradient: Tensor) -> Callable[[], None]:
+        """Return what makes the move along a (C, h, w) gradient; nothing changes before it is called."""
+        mask = self.task.masking
+        gradient = gradient if mask is None else mask.condition(gradient)
+        scaled = gradient / gradient.abs().mean().clamp_min(_TINY)
+        velocity = scaled if self._velocity is None else self.moves.momentum * self._velocity + scaled
+        length = self.moves.size_at(self.steps_taken) * self._budget
+        delta = self.delta - length * velocity.sign()
+        delta = torch.minimum(torch.maximum(delta, -self._budget), self._budget).clamp(*self._bounds)
+
+        def move() -> None:
+            self.delta, self._velocity = delta, velocity
+            self.steps_taken += 1
+            self.evaluations += 1
+
+        return move
+
+    def fail(self, error: InternalError) -> None:
+        """End the moves of this photo."""
+        self.error = error
+
+    def _generator(self, number: int) -> np.random.Generator:
+        assert self.task.feature_seed is not None
+        return np.random.default_rng((self.task.feature_seed, number))
+
+
+def feature_losses(moves: Sequence[FeatureMove], deltas: Sequence[Tensor], surrogate: FeatureSource) -> Tensor:
+    """Return the (N,) cosines to the originals' features, pooled and middle added, of photos that take one look."""
+    view = moves[0].next_view
+    images = [each.as_seen(delta, coded=view.coded) for each, delta in zip(moves, deltas, strict=True)]
+    found = surrogate.features(images, view.view, [each.window() for each in moves] if view.diverse else ())
+    pooled, middle = (
+        torch.cat([getattr(each.clean[view.surrogate, view.view], part) for each in moves])
+        for part in ("pooled", "middle")
+    )
+    if view.diverse:
+        alike = cosine_similarity(found.middle.mean((2, 3)), middle.mean((2, 3)))
+    else:
+        alike = cosine_similarity(found.middle.flatten(1), middle.flatten(1))
+    losses: Tensor = cosine_similarity(found.pooled, pooled) + alike
+    return losses if view.diverse else losses + _code_losses(moves, found.code, view)
+
+
+def _code_losses(moves: Sequence[FeatureMove], codes: Tensor, view: _FeatureView) -> Tensor:
+    """Return the (N,) losses towards the codes; zero where this network is not searched on in this view.
+
+    Which are is the same for all photos of a run.
+    """
+    place = moves[0].task.code_looks.get((view.surrogate, view.view))
+    if place is None:
+        return codes.new_zeros(len(moves))
+    objectives = [each.task.objectives[place] for each in moves]
+    wanted = torch.stack([objective.wanted for objective in objectives])
+    aimed = torch.tensor([objective.min_margin + MARGIN_SLACK for objective in objectives]).to(codes, non_blocking=True)
+    undecided = margin(torch.zeros_like(wanted), wanted, aimed)
+    return moves[0].moves.code_weight * margin(codes, wanted, aimed) / undecided
+
+
+def remember_clean(moves: Sequence[FeatureMove], surrogate: FeatureSource) -> None:
+    """Look at the originals of those that this surrogate and view did not see yet."""
+    view = moves[0].next_view
+    new = [each for each in moves if (view.surrogate, view.view) not in each.clean]
+    if not new:
+        return
+    with torch.no_grad():
+        found = surrogate.features([each.task.grid.image[None] for each in new], view.view)
+    for row, each in enumerate(new):
+        each.clean[view.surrogate, view.view] = _Original(found.pooled[row : row + 1], found.middle[row : row + 1])
+        each.evaluations += 1

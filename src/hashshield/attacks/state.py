@@ -1,0 +1,366 @@
+"""One photo in the search: the rule that moves its change, and when it is over.
+
+The rule, once a step, for the change `delta`:
+
+    goal met:   delta <- shrink * delta
+    otherwise:  delta <- step(delta, gradient of the loss)
+    always:     delta <- delta, clipped to [-tau, tau] and so that the photo stays in [0, 1]
+
+The smallest change that met the goal is the result (Pintor et al. 2021, "Fast minimum-norm attacks", for hash codes).
+Where a search prepares for transforms, a look through one of them only moves the change: whether the goal is met is for
+the photo as it is to say, and of the changes that meet it those are better that lose fewer bits in the other looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from hashshield.attacks.grid import Grid
+from hashshield.attacks.masking import PerceptualMask
+from hashshield.attacks.methods import Method
+from hashshield.attacks.objectives import Objective, Observation
+from hashshield.attacks.steps import Stack, Step
+from hashshield.errors import InternalError
+from hashshield.types import View
+
+__all__ = ["STALL_CHECKS", "SearchResult", "SearchState", "SearchTask", "move", "pending"]
+
+_PATIENCE = 3
+"""Steps without a better change, for each kind of look, after which a search ends that took `Method.enough`."""
+_PATIENT_LOOKS = 2
+"""Looks that settle at the size there is, before the change may grow."""
+_MAX_ROUNDS = 2
+"""How often a search may take all its steps, if its result still gives something away."""
+
+STALL_CHECKS = ((0.35, 1.0), (0.65, 0.25))
+"""When a search that has not met its goal starts again: (share of the steps taken, least residual that counts as
+stalled). The residual is the loss as a share of that of a code whose bits are all undecided. A slow search that makes
+progress goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTask:
+    """One photo to search."""
+
+    grid: Grid
+    objectives: Sequence[Objective]
+    """One per network view."""
+    start: Tensor | None = None
+    """(C, h, w) change to go on from; None: no change."""
+    key: object = None
+    """Handed back with the result."""
+    name: str = ""
+    """The photo, in messages about it."""
+    watch: Callable[[int, Sequence[Tensor]], None] | None = None
+    """Called at every step with the number of steps taken and the (K,) code of each network view."""
+    transform: Callable[[int], View | None] | None = None
+    """Gives the transform of a step by its number, None where the photo is looked at as it is; None: always as it is.
+
+    The first step must be one of these."""
+    cycle: int = 1
+    """Steps after which the kinds of transforms begin again."""
+    prepared: int | None = None
+    """Steps after which the photo is only looked at as it is, and the first change that meets the goal ends the search.
+
+    None: such a search shrinks its change until its steps are taken."""
+    masking: PerceptualMask | None = None
+    """Where and in which colours a change is hidden; None: everywhere alike."""
+    scale: float = 1.0
+    """Photo pixels per grid pixel."""
+    feature_seed: int | None = None
+    """What moving the features is drawn from; None: they are not moved before the search."""
+    code_looks: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    """Which objective is that of a surrogate, by its number, in a view; of those that are searched on themselves."""
+
+    def transformed(self, delta: Tensor, step: int, written: Tensor | None = None) -> tuple[Tensor, bool]:
+        """Return the (1, 3, h, w) photo after `delta` as that look sees it, and whether it sees it as it is.
+
+        `written` is what writing it gives, where that is known already.
+        """
+        image = self.grid.changed(delta, written)
+        transform = None if self.transform is None else self.transform(step)
+        return (image, True) if transform is None else (transform(image), False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchResult:
+    """The end of one search."""
+
+    key: object
+    delta: Tensor
+    """(C, h, w) on the grid: the smallest change that met the goal; if none did, the one of lowest loss."""
+    reached: bool
+    """True if a change met the goal."""
+    steps: int
+    """Gradient steps taken."""
+    first_reached: int | None
+    """Steps taken before the goal was first met."""
+    last: Tensor
+    """(C, h, w): the change at the last step, which methods that never shrink leave further out than `delta`."""
+    error: InternalError | None = None
+    """What ended the search of this photo alone; the rest says how far it came."""
+    evaluations: int = 0
+    """Pictures given to networks: one view of one photo is one."""
+
+
+class SearchState:
+    """One photo in the search. It counts its own steps, so photos of a batch may be at different ones."""
+
+    task: SearchTask
+    method: Method
+    side: int
+    """Pixels of the networks' view, short side."""
+    delta: Tensor
+    """(C, h, w): the change as it is now."""
+    steps_taken: int = 0
+    finished: bool = False
+    first_reached: int | None = None
+    """Steps taken when the goal was first met."""
+    best: Tensor
+    best_rank: tuple[int, float, float, float] = (1, 0, 0, float("inf"))
+    """Of `best`: 0 if it met the goal, bits leaked, bits lost after transforms, norm or loss; lower is better."""
+    improved: int = 0
+    """Steps taken when `best` was found."""
+    last_observation: Observation | None = None
+    """The last look."""
+    by_kind: dict[int, Observation]
+    """The last look through each kind of transform."""
+    residual: float = math.inf
+    """Of the last look at the photo as it is; see `Observation`."""
+    worse: bool = False
+    """The last look saw a larger residual than the one of its kind before."""
+    length: float | None = None
+    """Euclidean length of `delta` as it is seen; None: not read yet."""
+    rounds: int = 1
+    """How often it may take all its steps."""
+    restarting: bool = False
+    """It started again and has not met the goal since."""
+    error: InternalError | None = None
+    evaluations: int = 0
+    """See `SearchResult`."""
+    feature_steps: int = 0
+    """Steps taken before, which moved features."""
+    _step: Step
+    _bounds: tuple[Tensor, Tensor]
+    """Kept, because computing them costs more than the projection itself."""
+
+    def __init__(self, task: SearchTask, method: Method, tau: float, side: int) -> None:
+        """`tau` is the L-infinity bound on the change, in [0, 1] units."""
+        self.task, self.method, self.side = task, method, side
+        self.by_kind = {}
+        self._bounds = task.grid.bounds(tau)
+        self.delta = self.best = self._start().clamp(*self._bounds)
+        self._step = self._new_step()
+
+    @property
+    def coarse(self) -> bool:
+        """True while the goal is so far away that low precision is enough, which moves codes by up to 0.1."""
+        return self.residual > 1
+
+    def observe(self, observation: Observation) -> None:
+        """Take in what this look saw: keep the change if it is the best so far, and note whether the search is over."""
+        self._receive(observation.pending)
+        kind = 0 if observation.as_it_is else self.steps_taken % self.task.cycle
+        before = self.by_kind.get(kind)
+        self.worse = before is not None and observation.residual > before.residual
+        self.last_observation, self.by_kind = observation, {**self.by_kind, kind: observation}
+        if observation.as_it_is:
+            self._judge(observation)
+        if not self.finished and self.steps_taken >= self.rounds * self.method.steps:
+            self._end_round()
+
+    def become(self, other: SearchState) -> None:
+        """Take over the state of a copy that has taken a step."""
+        self.__dict__.update(other.__dict__)
+
+    def _receive(self, pending: Sequence[float]) -> None:
+        if not pending:
+            return
+        self.length = pending[0]
+        if self._step.unread() is not None:
+            self._step = self._step.read(pending[1])
+
+    def fail(self, error: InternalError) -> None:
+        """End the search of this photo."""
+        self.error, self.finished = error, True
+
+    def result(self) -> SearchResult:
+        """Return the end of the search."""
+        reached = self.first_reached is not None
+        return SearchResult(
+            self.task.key,
+            self.best,
+            reached,
+            self.feature_steps + self.steps_taken,
+            self.first_reached,
+            self.delta,
+            self.error,
+            self.evaluations,
+        )
+
+    def _judge(self, observation: Observation) -> None:
+        """Judge the change by a look at the photo as it is."""
+        self.residual = observation.residual
+        if not observation.missed_bits and self.first_reached is None:
+            self.first_reached = self.steps_taken
+        rank = self._rank(observation)
+        if rank < self.best_rank:
+            self.best, self.best_rank, self.improved = self.delta, rank, self.steps_taken
+        met = not (observation.missed_bits or observation.leaked_bits)
+        self.finished = (met and (self.method.stop == "first" or self._settling)) or self._stands_still()
+
+    @property
+    def _settling(self) -> bool:
+        return self.task.prepared is not None and self.steps_taken >= self.task.prepared
+
+    @property
+    def _promised(self) -> bool:
+        """Whether the last look was one in which the goal must be met, and the change may grow for it.
+
+        Where a search prepares and then settles, all looks before that are for what outlasts most, and of those that
+        settle the first few show whether it can be had at the size there is.
+        """
+        assert self.last_observation is not None
+        if self.task.prepared is None:
+            return self.last_observation.as_it_is
+        return self.steps_taken >= self.task.prepared + _PATIENT_LOOKS
+
+    def _lost_bits(self) -> int:
+        """Bits that the last look through each transform missed."""
+        return sum(look.missed_bits for look in self.by_kind.values() if not look.as_it_is)
+
+    def _satisfied(self, observation: Observation) -> bool:
+        """Whether the goal is met, nothing leaks, and every kind of transform was seen to keep the goal."""
+        return (
+            not (observation.missed_bits or observation.leaked_bits or self._lost_bits())
+            and len(self.by_kind) == self.task.cycle
+        )
+
+    def _without_step(self) -> Tensor | None:
+        """Return the next change if it takes no step, else make the step ready and return None."""
+        assert self.last_observation is not None
+        left = self.method.steps - self.steps_taken
+        if self.restarting and self.first_reached is not None:
+            self._step, self.restarting = self.method.step(max(left, 1), self._scale()), False
+        elif self._stalled():
+            # A few photos end where all bits are undecided and the gradient vanishes.
+            assert self.method.restart_step is not None
+            self._step, self.restarting = self.method.restart_step(left, self._scale()), True
+            return self._start()
+        if self.last_observation.as_it_is and self.method.shrink is not None and self._satisfied(self.last_observation):
+            self._step = self._step.met(self.method.shrink * self._length())
+            return self.method.shrink * self.delta
+        if self.last_observation.missed_bits or self.last_observation.leaked_bits:
+            far = self.last_observation.residual > 1
+            self._step = self._step.missed(far=far, promised=self._promised, overshot=self.worse)
+        self._step = copy(self._step)  # it holds momentum, which the state before this step keeps
+        return None
+
+    def project(self, change: Tensor) -> None:
+        """Go on with a change, clipped: the last line of the rule."""
+        self.delta = change.clamp(*self._bounds).detach()
+        self.steps_taken += 1
+
+    def _rank(self, observation: Observation) -> tuple[int, float, float, float]:
+        if observation.missed_bits:
+            return 1, 0, 0, observation.loss
+        if self.method.keeps_last:
+            return 0, observation.leaked_bits, 0, -self.steps_taken
+        return 0, observation.leaked_bits, self._lost_bits(), self._length()
+
+    def _length(self) -> float:
+        return float(self._weighted(self.delta).norm()) if self.length is None else self.length
+
+    def _weighted(self, delta: Tensor) -> Tensor:
+        """Return the change as it is seen, if the task has a mask."""
+        mask = self.task.masking
+        return delta if mask is None else mask.weight(delta)
+
+    def _stands_still(self) -> bool:
+        """True if a search whose method knows how many steps are enough has met its goal and comes to no better."""
+        if self.method.enough is None or self.best_rank[:2] > (0, 0):
+            return False
+        patience = _PATIENCE * self.task.cycle
+        return self.steps_taken >= self.method.enough and self.steps_taken - self.improved >= patience
+
+    def _end_round(self) -> None:
+        """Finish, or take all steps once more if a result that should hide something does not and sees the encoder."""
+        hides = any(objective.original_bits is not None for objective in self.task.objectives)
+        unfinished = hides and self.best_rank[:2] > (0, 0) and self.task.grid.written is not None
+        if self.rounds == _MAX_ROUNDS or not unfinished:
+            self.finished = True
+            return
+        self.rounds += 1
+        self._step = self._step.next_round(self._new_step())
+
+    def _stalled(self) -> bool:
+        if self.method.restart_step is None or self.first_reached is not None or self.restarting:
+            return False
+        steps = self.method.steps
+        return any(self.steps_taken == round(after * steps) and self.residual >= least for after, least in STALL_CHECKS)
+
+    def _start(self) -> Tensor:
+        return self.task.grid.start() if self.task.start is None else self.task.start
+
+    def _new_step(self) -> Step:
+        step = self.method.step(self.method.steps, self._scale())
+        length = 0.0 if self.task.start is None else self._length()
+        return step.starting_from(length)
+
+    def _scale(self) -> float:
+        """Return how long a step is, as a multiple of one on a grid of 256 pixels under a view of 256 pixels.
+
+        A network of small pictures needs a larger change of each pixel, because it has fewer of them. This is the
+        geometric mean of a step that is alike in each grid pixel and one of the same length in the network's own
+        pixels; the latter alone is too long for the last bits (measured on VGG-11 at 32 pixels, ADR 008).
+        """
+        return min(self.task.grid.image.shape[1:]) / math.sqrt(256 * self.side)
+
+
+def pending(states: Sequence[SearchState]) -> list[list[Tensor]]:
+    """Return what is read together with each photo's observation: its change's length, and what its step left."""
+    lengths = torch._foreach_norm([state._weighted(state.delta) for state in states])
+    left = [state._step.unread() for state in states]
+    return [[length, length if unread is None else unread] for length, unread in zip(lengths, left, strict=True)]
+
+
+def move(states: Sequence[SearchState], gradients: Sequence[Tensor]) -> None:
+    """Apply the rule of this module once to each photo."""
+    stepping: dict[Hashable, list[tuple[SearchState, Tensor]]] = {}
+    for state, gradient in zip(states, gradients, strict=True):
+        change = state._without_step()
+        if change is not None:
+            state.project(change)
+        else:
+            stepping.setdefault(_shared(state), []).append((state, gradient))
+    for group in stepping.values():
+        for (state, _), change in zip(group, _stepped(*zip(*group, strict=True)), strict=True):
+            state.project(change)
+
+
+def _shared(state: SearchState) -> Hashable:
+    """Return what photos have in common that take a step as one stack; on a processor, each photo is one."""
+    mask, kind = state.task.masking, state._step.kind
+    if kind is None or state.delta.device.type == "cpu":
+        return id(state)
+    return kind, len(state.delta), None if mask is None else mask.spectrum
+
+
+def _stepped(states: Sequence[SearchState], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the photos' changes after one step, which is taken in units of visible change if they have masks."""
+    steps, deltas = [state._step for state in states], [state.delta for state in states]
+    masks = [state.task.masking for state in states if state.task.masking is not None]
+    batch = Stack.of(deltas)
+    if not masks:
+        delta, gradient = (batch.within(each) for each in batch.put(deltas, gradients))
+        return batch.take(steps[0].together(steps, batch, delta, gradient))
+    delta, gradient, share = batch.put(deltas, gradients, [mask.share for mask in masks])
+    mask = replace(masks[0], share=share)
+    seen = batch.within(mask.weight(delta)), batch.within(mask.unweight(mask.condition(gradient)))
+    return batch.take(mask.unweight(steps[0].together(steps, batch, *seen)))

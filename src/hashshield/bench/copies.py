@@ -1,0 +1,184 @@
+"""`bench copies`: which edited copies of a photo a copy detector finds, at one false pair in a thousand.
+
+Photos that the network has not learnt from are edited in ten ways, and each copy is compared with its original and with
+thousands of other photos. PDQ, alone and together with it, semantic codes, and a foreign detector if a file of one is
+named, stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hashshield import imaging
+from hashshield.bench.config import CopiesConfig
+from hashshield.bench.copy_edits import COPY_EDITS, RE_ENCODED
+from hashshield.bench.copy_judges import CopyJudge, foreign_judge, network_judges, pdq_judge, recall_at
+from hashshield.bench.experiment import open_protocol
+from hashshield.bench.results import TrialCache, environment, recording
+from hashshield.errors import UsageError
+from hashshield.models.device import choose_device
+from hashshield.models.hashing import displayed_rgb
+from hashshield.models.load import open_models
+from hashshield.pipeline.find_copies import PDQ_WITHIN
+from hashshield.types import Progress
+
+__all__ = ["COLUMNS", "FALSE_PAIRS", "run_copies"]
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "copies": ("judge", "edit", "recall", "threshold", "median_true", "median_false", "recall_at_card"),
+}
+FALSE_PAIRS = 1e-3
+"""Share of the pairs of an edited photo with another photo that are taken for copies."""
+_BATCH = 50
+"""Images that are described, and kept, together."""
+_SECONDS = 200
+"""Of the others, the first so many are what is pasted, or hung around a photo."""
+
+
+_SURE = np.float32(2)
+"""Above every cosine."""
+
+_Likeness = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(N,) of true pairs and (N, M) of false ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Photos:
+    """What is compared."""
+
+    names: tuple[str, ...]
+    """Of the originals, then of the others, relative to the dataset."""
+    originals: int
+    """How many are originals."""
+    images: tuple[Image.Image, ...]
+
+
+def run_copies(config: CopiesConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per judge and edit, and one per judge over all of them; write the result file.
+
+    The first network's card names dataset and split; photos are drawn from its queries. Raise UsageError,
+    CheckpointError, PhotoError.
+    """
+    opened = open_models(config.models, device=choose_device(config.device))
+    judges = [copy_judge for model in opened for copy_judge in network_judges(model)]
+    if (classical := pdq_judge()) is not None:
+        judges.append(classical)
+    if config.detector is not None:
+        judges.append(foreign_judge(config.detector))
+    files, split = open_protocol(opened[0], config.data)
+    if config.photos + config.distractors > len(split.queries):
+        raise UsageError(
+            f"{opened[0].name} holds {len(split.queries)} photos out, and {config.photos} with {config.distractors} "
+            "distractors were asked for; ask for fewer with --photos and --distractors"
+        )
+    rows = split.sample(config.photos + config.distractors, seed=config.seed)
+    names = tuple(files.paths[i] for i in rows)
+    images = tuple(_image(files.root / name) for name in names)
+    photos = _Photos(names, config.photos, images)
+    progress.start(len(judges) * (1 + len(COPY_EDITS)))
+    settings = environment(
+        models=[model.name for model in opened],
+        detector=None if config.detector is None else config.detector.name,
+        dataset=files.name,
+        photos=config.photos,
+        distractors=config.distractors,
+        false_pairs=FALSE_PAIRS,
+        seed=config.seed,
+    )
+    cache = TrialCache(config.output / "runs")
+    with recording("copies", opened[0].card.name, config.output, settings) as result:
+        for copy_judge in judges:
+            progress.photo(copy_judge.name)
+            pairs = _pairs(copy_judge, photos, cache, config.seed, progress)
+            result.rows += _rows(copy_judge, pairs)
+            if copy_judge is judges[0]:
+                first = pairs
+            if copy_judge is classical and not judges[0].bits:
+                either = replace(judges[0], name=f"{judges[0].name} or PDQ", threshold=None)
+                result.rows += _rows(either, [_either(*both) for both in zip(first, pairs, strict=True)])
+    return result.rows
+
+
+def _either(by_network: _Likeness, by_pdq: _Likeness) -> _Likeness:
+    """Return the cosines of pairs, above all others where PDQ is within its distance, as `audit --copies` decides."""
+    true, false = (
+        np.where(bits >= -PDQ_WITHIN, _SURE, cosines) for cosines, bits in zip(by_network, by_pdq, strict=True)
+    )
+    return true, false
+
+
+def _pairs(copy_judge: CopyJudge, photos: _Photos, cache: TrialCache, seed: int, progress: Progress) -> list[_Likeness]:
+    """Return for each edit what one judge says of the photos and their copies, and of the copies and other photos."""
+    plain = _described(copy_judge, photos, "none", photos.images, cache, seed)
+    progress.done(None)
+    own, others = plain[: photos.originals], plain[photos.originals :]
+    found: list[_Likeness] = []
+    for number, (name, edit) in enumerate(COPY_EDITS.items()):
+        made: list[Image.Image] = []
+        for place in range(photos.originals):
+            random = np.random.default_rng([seed, number, place])
+            second = photos.images[photos.originals + int(random.integers(min(len(others), _SECONDS)))]
+            made.append(edit(photos.images[place], second, random))
+        edited = _described(copy_judge, photos, name, made, cache, seed)
+        true = np.array([copy_judge.likeness(a[None], b[None])[0, 0] for a, b in zip(edited, own, strict=True)])
+        false = copy_judge.likeness(edited, others)
+        found.append((true, false))
+        progress.done(None)
+    return found
+
+
+def _rows(copy_judge: CopyJudge, everywhere: Sequence[_Likeness]) -> list[dict[str, Any]]:
+    """Return the rows of one judge: one for each edit, and those over all of them."""
+    rows: list[dict[str, Any]] = [
+        {"judge": copy_judge.name, "edit": name, **_scores(copy_judge, true, false)}
+        for name, (true, false) in zip(COPY_EDITS, everywhere, strict=True)
+    ]
+    changing = [pair for name, pair in zip(COPY_EDITS, everywhere, strict=True) if name != RE_ENCODED]
+    for name, pairs in (("all", everywhere), (f"all but {RE_ENCODED}", changing)):
+        true, false = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        rows.append({"judge": copy_judge.name, "edit": name, **_scores(copy_judge, true, false)})
+    return rows
+
+
+def _scores(copy_judge: CopyJudge, true: NDArray[np.float32], false: NDArray[np.float32]) -> dict[str, Any]:
+    recall, least = recall_at(true, false, FALSE_PAIRS)
+    scores: dict[str, Any] = {
+        "recall": round(recall, 4),
+        "threshold": copy_judge.readable(least),
+        "median_true": copy_judge.readable(float(np.median(true))),
+        "median_false": copy_judge.readable(float(np.median(false))),
+    }
+    if copy_judge.threshold is not None:
+        at = -copy_judge.threshold if copy_judge.bits else copy_judge.threshold
+        scores["threshold_of_card"] = copy_judge.threshold
+        scores["recall_at_card"] = round(float(np.mean(true >= at)), 4)
+        scores["false_pairs_at_card"] = round(float(np.mean(false >= at)), 6)
+    return scores
+
+
+def _described(
+    copy_judge: CopyJudge, photos: _Photos, edit: str, images: Sequence[Image.Image], cache: TrialCache, seed: int
+) -> NDArray[Any]:
+    """Return the (N, D) descriptions of images that come from `photos` by `edit`; those in the cache are taken."""
+    seconds = photos.names[photos.originals :][:_SECONDS] if edit != "none" else ()
+    rows = []
+    for start in range(0, len(images), _BATCH):
+        names = photos.names[: len(images)][start : start + _BATCH]
+        settings = {"copies": copy_judge.key, "edit": edit, "seed": seed, "photos": names, "seconds": seconds}
+        table = cache.table(settings)
+        if table is None:
+            table = {"described": copy_judge.describe(images[start : start + _BATCH])}
+            cache.keep_table(settings, **table)
+        rows.append(table["described"])
+    return copy_judge.derive(np.concatenate(rows))
+
+
+def _image(path: Path) -> Image.Image:
+    return Image.fromarray(displayed_rgb(imaging.read(path.read_bytes(), name=str(path))))

@@ -1,0 +1,133 @@
+"""What an entry in a file manager's menu does with the photos and folders that are selected, and how it says so."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hashshield.errors import UsageError
+from hashshield.text import clean
+from hashshield.types import Outcome, Restoration
+
+__all__ = [
+    "ACTIONS",
+    "COPIES",
+    "carry_out",
+    "notification",
+    "notify",
+]
+
+
+_LONGEST = 400
+_APPLE = ("on run argv", 'display notification (item 1 of argv) with title "HashShield"', "end run")
+
+
+def notify(text: str) -> None:
+    """Show a text; where nothing can show it, it is on standard error only."""
+    if sys.platform == "win32":
+        import ctypes
+
+        ctypes.windll.user32.MessageBoxW(None, _short(text), "HashShield", 0x40)
+        return
+    command = notification(text)
+    if command is not None:
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+
+
+def notification(text: str) -> list[str] | None:
+    """Return the command that shows a text, in which nothing is code or markup; None where there is none."""
+    if found := shutil.which("notify-send"):
+        # The body may hold markup (Desktop Notifications Specification, 3).
+        return [found, "--app-name=HashShield", "--", "HashShield", html.escape(_short(text), quote=False)]
+    if found := shutil.which("osascript"):
+        script = [word for line in _APPLE for word in ("-e", line)]
+        return [found, *script, "--", _short(text)]
+    return None
+
+
+def _short(text: str) -> str:
+    shown = clean(text)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
+
+COPIES = "protected"
+"""Name of the folder for copies, beside the photos."""
+
+
+class MenuAction(NamedTuple):
+    """One entry."""
+
+    title: str
+    """Its text in the menu."""
+    run: Callable[[Sequence[Path]], str]
+    """Does it, and returns one sentence or two on what became of the files."""
+
+
+def carry_out(name: str, paths: Sequence[Path]) -> str:
+    """Do what the entry of this name says, and return what to tell the user.
+
+    Raises UsageError for an unknown name, and what the functions of `hashshield.api` raise for a whole run.
+    """
+    if name not in ACTIONS:
+        raise UsageError(f"there is no action {name!r}; choose one of {', '.join(ACTIONS)}")
+    # A file manager may start this in the folder of the photos and name them relative to it.
+    return ACTIONS[name].run([Path(os.path.abspath(path)) for path in paths])  # noqa: PTH100 - links stay links
+
+
+def _copies(paths: Sequence[Path]) -> str:
+    """Protect copies into a folder beside what was selected; of a folder, into one of its name there."""
+    from hashshield import api
+
+    together: dict[Path, list[Path]] = {}
+    for path in paths:
+        folder = path.parent / COPIES / path.name if path.is_dir() else path.parent / COPIES
+        together.setdefault(folder, []).append(path)
+    rows = [row for folder, found in together.items() for row in api.protect_files(*found, output=folder)]
+    folders = sorted({str(Path(row.output).parent) for row in rows if row.output and row.status == "protected"})
+    where = f" The copies are in {folders[0]}{' and other folders' if len(folders) > 1 else ''}." if folders else ""
+    return _protected(rows) + where
+
+
+def _in_place(paths: Sequence[Path]) -> str:
+    from hashshield import api
+
+    return f"{_protected(api.protect_files(*paths, in_place=True))} hashshield restore brings the originals back."
+
+
+def _restore(paths: Sequence[Path]) -> str:
+    from hashshield import api
+
+    return _counted(api.restore(*paths), {"restored": "{} restored", "failed": "{} could not be restored"})
+
+
+def _protected(rows: Sequence[Outcome]) -> str:
+    words = {
+        "protected": "{} protected",
+        "partial": "{} partly protected",
+        "already": "{} protected earlier",
+        "short": "{} not protected: the search fell short",
+        "failed": "{} failed",
+    }
+    return _counted(rows, words)
+
+
+def _counted(rows: Sequence[Outcome | Restoration], words: Mapping[str, str]) -> str:
+    """Return how many rows have which status, and the reason of the first that went wrong."""
+    counts = Counter[str](row.status for row in rows)
+    said = ", ".join(text.format(counts[status]) for status, text in words.items() if counts[status])
+    wrong = next((row.reason for row in rows if row.status in ("failed", "short") and row.reason), None)
+    return f"{said or 'Nothing to do'}." + (f" {wrong}." if wrong else "")
+
+
+ACTIONS: Mapping[str, MenuAction] = {
+    "copies": MenuAction("Protect copies", _copies),
+    "in-place": MenuAction("Protect in place", _in_place),
+    "restore": MenuAction("Restore originals", _restore),
+}

@@ -1,0 +1,301 @@
+"""Make every measured result of the documentation again, in order: `make results`, and `make results-check`.
+
+    python -m tools.results run [--quick] [--only NAME ...] [--data NAME=DIR ...]
+    python -m tools.results check
+
+`run` makes each result of `RESULTS` that is stale, and then the tables. A result is fresh if the command that made it
+is the one listed here and none of its searches has changed since; which command that was stands in
+`benchmarks/results/commands.json`. An interrupted run goes on where it stopped, within a bench too. `--quick` runs
+every command at its smallest on pictures made for it, into a temporary folder: whether all work, not what they find.
+`check` lists what is stale and says so by its exit status. Photos and datasets are looked for in `photos/`, `large/`,
+`caltech101/` and `cifar10/`; `--data` names others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hashshield.bench.results import replacing, stale_searches
+
+__all__ = ["KEPT", "RESULTS", "Result", "check", "run", "stale"]
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = "commands.json"
+DATA = ("photos", "large", "caltech101", "cifar10")
+"""Words in braces that stand for folders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A file of `benchmarks/results`, and how it is made."""
+
+    name: str
+    """File name without `.json`."""
+    command: str
+    """Arguments of `hashshield`; words in braces stand for folders."""
+    minutes: float
+    """Estimate for two free cores."""
+    quick: str = ""
+    """Further arguments that make it as small as it goes."""
+    prints: bool = False
+    """True if its standard output is the result."""
+    also: tuple[str, ...] = ()
+    """Further files that the same command writes."""
+
+
+_PAPER = "--queries 5 --limit 3 --anchor 3 --steps 2"
+_SEARCH = "--queries 5 --steps 2"
+_CIFAR = "--data {cifar10} --model vgg11-cifar10"
+_CALTECH = "--data {caltech101} --model lite0-caltech101:48"
+_RIVALS = "--queries 24 --limit 500"
+_FAMILY = "--model lite2-caltech101:48 --model regnet-caltech101:48 --hold-out network --goal away"
+
+
+def _bench(name: str, bench: str, words: str, minutes: float, quick: str, **more: Any) -> Result:
+    """Return a result of `hashshield bench`, which writes its own file or, if it `prints`, is asked for JSON."""
+    end = "--json" if more.get("prints") else "--output {output}"
+    return Result(name, f"bench {bench} {words} {end}", minutes, quick, **more)
+
+
+RESULTS: tuple[Result, ...] = (
+    # The paper, on CIFAR-10: what is slow comes first, and later benches find its trials.
+    _bench("targeted-vgg11-cifar10", "targeted", f"{_CIFAR} --queries 50", 240, _PAPER),
+    _bench("untargeted-vgg11-cifar10", "untargeted", f"{_CIFAR} --queries 50", 60, _PAPER),
+    _bench("tau-vgg11-cifar10", "tau", f"{_CIFAR}:24 --queries 50", 110, f"{_PAPER} --tau 0.02"),
+    _bench("convergence-vgg11-cifar10", "convergence", f"{_CIFAR} --queries 50", 10, _PAPER),
+    _bench("traditional-vgg11-cifar10", "traditional", f"{_CIFAR}:48 --queries 50", 40, f"{_PAPER} --tau 0.02"),
+    _bench("retrieval-vgg11-cifar10", "retrieval", f"{_CIFAR} --queries 50", 10, _SEARCH),
+    _bench("adaptive-vgg11-cifar10", "adaptive", f"{_CIFAR} --queries 50 --service vgg11-cifar10-robust", 20, _SEARCH),
+    # The same on photos of a usual size.
+    _bench("targeted-lite0-caltech101", "targeted", f"{_CALTECH} {_RIVALS}", 120, _PAPER),
+    _bench("untargeted-lite0-caltech101", "untargeted", f"{_CALTECH} {_RIVALS}", 30, _PAPER),
+    _bench("convergence-lite0-caltech101", "convergence", f"{_CALTECH} {_RIVALS}", 10, _PAPER),
+    _bench("traditional-lite0-caltech101", "traditional", f"{_CALTECH} {_RIVALS}", 60, f"{_PAPER} --tau 0.02"),
+    _bench("retrieval-lite0-caltech101", "retrieval", f"{_CALTECH} --queries 50", 5, _SEARCH),
+    _bench("heatmap-lite0-caltech101", "heatmap", f"{_CALTECH} --queries 24", 5, _SEARCH),
+    # A RegNet is the residual network that comes with HashShield; another goes in its place as --model FILE.
+    _bench("heatmap-regnet-caltech101", "heatmap", f"{_CALTECH.replace('lite0', 'regnet')} --queries 24", 5, _SEARCH),
+    _bench(
+        "adaptive-lite0-caltech101",
+        "adaptive",
+        f"{_CALTECH} --queries 50 --service lite2-caltech101 --psnr 42",
+        *(30, _SEARCH),
+    ),
+    _bench(
+        "transfer-lite0-caltech101",
+        "transfer",
+        f"{_CALTECH} {_FAMILY} --queries 24 --preset invisible --preset strong",
+        *(270, _SEARCH),
+        also=("transfer-lite2-caltech101", "transfer-regnet-caltech101"),
+    ),
+    # What the paper does not ask.
+    _bench(
+        "methods-lite0-caltech101",
+        "methods",
+        f"{_CALTECH} --photos 100 --rival-photos 24 --limit 500",
+        150,
+        "--photos 2 --rival-photos 2 --limit 3",
+        prints=True,
+    ),
+    _bench(
+        "goals-balanced-lite0-caltech101", "goals", f"{_CALTECH} --photos 24", 5, "--photos 2 --steps 2", prints=True
+    ),
+    _bench(
+        "goals-invisible-lite0-caltech101",
+        "goals",
+        f"{_CALTECH} --photos 24 --preset invisible",
+        5,
+        "--photos 2 --steps 2",
+        prints=True,
+    ),
+    _bench("visible-small", "visible", "{photos} --names benchmarks/small.txt", 15, "--photos 2 --steps 2"),
+    _bench(
+        "survival-small-away",
+        "survival",
+        "{photos} --preset invisible --preset balanced",
+        20,
+        "--photos 2 --steps 2",
+        prints=True,
+    ),
+    _bench(
+        "survival-large-away",
+        "survival",
+        "{large} --preset invisible --preset balanced",
+        30,
+        "--photos 2 --steps 2",
+        prints=True,
+    ),
+    _bench("speed-lite0-caltech101", "speed", "{photos}", 3, "", prints=True),
+)
+"""In the order in which they are made."""
+
+KEPT: Mapping[str, str] = {
+    "acceptance-issue-1": "what the first version came to",
+    "blind-balanced": "verdicts of an observer",
+    "copies-copies": "makes no search; `hashshield bench copies`",
+    "copies-protected": "needs protected copies and receipts: benchmarks/copies_protected.py",
+    "copies-transfer": "needs SSCD, protected copies and receipts: benchmarks/copies_transfer.py",
+    "device-cpu": "speeds of one machine; `hashshield bench device`",
+    "jpeg-fidelity": "needs protected copies: benchmarks/jpeg_fidelity.py",
+    "memory": "needs thousands of photos: benchmarks/memory.py",
+    "size-lite0-caltech101": "speeds of one machine; `hashshield bench size`",
+    "survival-caltech-away": "of the version it names; `hashshield bench survival`",
+    "survival-large-class": "of the version it names; `hashshield bench survival`",
+    "survival-small-class": "of the version it names; `hashshield bench survival`",
+    "targeted-lite0-seed1": "needs a network trained with another seed",
+    "untargeted-lite0-seed1": "needs a network trained with another seed",
+    "untargeted-lite0-seed2": "needs a network trained with another seed",
+    "visibility": "judges a formula, no search: benchmarks/visibility.py",
+    "visible-invisible": "before and after a change of the search",
+    "visible-large-balanced": "before and after a change of the search",
+    "visible-small-others": "invisible and strong of visible-small, by the commit it names",
+}
+"""Results that no command here makes, and why; each says in its text of which version it is."""
+
+
+def stale(result: Result, folder: Path) -> str | None:
+    """Return why a result in `folder` has to be made (again), or None if it is fresh."""
+    path = folder / f"{result.name}.json"
+    if path.with_name(f"{path.name}.unfinished").exists():
+        return "begun and not finished"
+    if not path.exists():
+        return "not made yet"
+    if _commands(folder).get(result.name) != result.command:
+        return "made by another command"
+    changed = stale_searches(json.loads(path.read_text(encoding="utf-8")))
+    return f"the search changed since ({', '.join(changed)})" if changed else None
+
+
+def check(folder: Path) -> list[str]:
+    """Return a line for each result that is stale, and for each file that no command here makes and no reason keeps."""
+    lines = [f"{r.name}: {reason}" for r in RESULTS if (reason := stale(r, folder)) is not None]
+    known = {*KEPT, *(name for result in RESULTS for name in (result.name, *result.also)), Path(COMMANDS).stem}
+    return lines + [f"{path.stem}: not in tools/results.py" for path in _files(folder) if path.stem not in known]
+
+
+def run(results: Iterable[Result], output: Path, words: Mapping[str, str], *, quick: bool = False) -> Iterator[str]:
+    """Make each stale result below `output`, and yield a line before and after each. Raise SystemExit where one fails.
+
+    `words` stand for what is in braces, and for the networks that they name.
+    """
+    folder = output / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        reason = stale(result, folder)
+        if reason is None:
+            yield f"{result.name}: fresh"
+            continue
+        yield f"{result.name}: {reason}" + ("" if quick else f"; about {result.minutes:g} minutes on two free cores")
+        began = time.monotonic()
+        _make(result, folder, _arguments(result, words, quick=quick))
+        _remember(folder, result)
+        yield f"{result.name}: made in {(time.monotonic() - began) / 60:.1f} minutes"
+
+
+def _arguments(result: Result, words: Mapping[str, str], *, quick: bool) -> list[str]:
+    """Return the words of its command line, with folders and networks in their places."""
+    text = f"{result.command} {result.quick}" if quick else result.command
+    for name in sorted(words, key=len, reverse=True):
+        text = text.replace(f"{{{name}}}" if not name.startswith("--") else name, words[name])
+    return shlex.split(text)
+
+
+def _make(result: Result, folder: Path, arguments: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "hashshield", *arguments]
+    if not result.prints:
+        ended = subprocess.run(command, cwd=ROOT)
+    else:
+        with replacing(folder / f"{result.name}.json") as partial, partial.open("wb") as handle:
+            ended = subprocess.run(command, cwd=ROOT, stdout=handle)
+            if ended.returncode:
+                raise SystemExit(f"{result.name}: {shlex.join(command)} ended with {ended.returncode}")
+    if ended.returncode:
+        raise SystemExit(f"{result.name}: {shlex.join(command)} ended with {ended.returncode}")
+    if not (folder / f"{result.name}.json").exists():
+        raise SystemExit(f"{result.name}: {shlex.join(command)} wrote no {folder / result.name}.json")
+
+
+def _remember(folder: Path, result: Result) -> None:
+    commands = {**_commands(folder), result.name: result.command}
+    with replacing(folder / COMMANDS) as partial:
+        partial.write_text(json.dumps(commands, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _commands(folder: Path) -> dict[str, Any]:
+    path = folder / COMMANDS
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def _stand_ins(folder: Path) -> dict[str, str]:
+    """Make small pictures and networks for `--quick`, by the helpers of the tests; return what they stand for."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from bench_experiment import write_classes  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    from tiny_net import encoded, picture, write_tiny  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    classes, photos = write_classes(folder / "classes"), folder / "photos"
+    photos.mkdir()
+    names = [f"photo-{number}.jpg" for number in range(3)]
+    for seed, name in enumerate(names):
+        (photos / name).write_bytes(encoded(picture(96, 128, seed=seed), "JPEG"))
+    (folder / "small.txt").write_text("\n".join(names), encoding="utf-8")
+    words = {"cifar10": str(classes), "caltech101": str(classes), "photos": str(photos), "large": str(photos)}
+    words["--names benchmarks/small.txt"] = f"--names {folder / 'small.txt'}"
+    split = {"queries": 8, "seed": 0}
+    networks = ("vgg11-cifar10-robust", "vgg11-cifar10", "lite0-caltech101", "lite2-caltech101", "regnet-caltech101")
+    for seed, name in enumerate(networks):
+        path = write_tiny(folder / f"{name}.safetensors", seed=seed, name=name, dataset="folder", split=split)
+        for option in ("--model", "--service"):
+            words[f"{option} {name}"] = f"{option} {path}"
+            words[f"{option} {name}:48"] = f"{option} {path}:24"
+    return words
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Carry out the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.results", description="Make measured results again.")
+    parser.add_argument("what", choices=("run", "check"))
+    parser.add_argument(
+        "--quick", action="store_true", help="run every command at its smallest, into a temporary folder"
+    )
+    parser.add_argument("--only", action="append", metavar="NAME", choices=[r.name for r in RESULTS], default=[])
+    parser.add_argument("--data", action="append", metavar="NAME=DIR", default=[], help=f"one of {', '.join(DATA)}")
+    asked = parser.parse_args(given)
+    output = ROOT / "benchmarks"
+    if asked.what == "check":
+        lines = check(output / "results")
+        print("\n".join(lines) or "every result is fresh")
+        return int(bool(lines))
+    chosen = [result for result in RESULTS if not asked.only or result.name in asked.only]
+    if asked.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            words = {**_stand_ins(Path(folder)), "output": folder}
+            for line in run(chosen, Path(folder), words, quick=True):
+                print(line, flush=True)
+        return 0
+    named = dict(each.partition("=")[::2] for each in asked.data)
+    if unknown := set(named) - set(DATA):
+        parser.error(f"--data {min(unknown)}: known are {', '.join(DATA)}")
+    hours = sum(r.minutes for r in chosen if stale(r, output / "results") is not None) / 60
+    print(f"about {hours:.1f} hours on two free cores; Ctrl-C keeps what is made", flush=True)
+    for line in run(chosen, output, {**{name: name for name in DATA}, **named, "output": str(output)}):
+        print(line, flush=True)
+    return subprocess.run([sys.executable, str(ROOT / "docs" / "tables.py")], cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
