@@ -18,8 +18,7 @@ from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import bits_of, hamming
 from hashshield.models.hashing import feature_files, hash_files
 from hashshield.models.load import open_models
-from hashshield.training.progress import Epoch
-from hashshield.training.recipe import Recipe
+from hashshield.training.recipe import Epoch, Recipe
 from hashshield.training.trainer import train
 
 

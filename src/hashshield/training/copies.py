@@ -25,10 +25,9 @@ from hashshield.metrics.retrieval import bits_of, hamming
 from hashshield.models.backbones import CopyTrunk
 from hashshield.models.hashing import HashNet, displayed_rgb, feature_files, view_batches
 from hashshield.models.load import open_models
-from hashshield.training.contrast import CopyLearner, iterative_quantisation
-from hashshield.training.edits import edited
-from hashshield.training.progress import Epoch, Reporter, learning_rate_factor
-from hashshield.training.recipe import ContrastSpec, Recipe, TrainingStage
+from hashshield.training.images import edited
+from hashshield.training.losses import CopyLearner, iterative_quantisation
+from hashshield.training.recipe import ContrastSpec, Epoch, Recipe, Reporter, TrainingStage, learning_rate_factor
 from hashshield.training.state import load_state, save_state
 from hashshield.transforms import SQUASH, pillow_view, resized, short_side, to_image
 

@@ -1,10 +1,14 @@
-"""Recipes: everything a training needs except the data, read from TOML."""
+"""Recipes: everything a training needs except the data, read from TOML.
+
+Beside them is what every training has in common: what it tells of itself, and how its learning rate goes.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import UnknownNameError, UsageError
@@ -13,10 +17,13 @@ from hashshield.text import did_you_mean, read_toml
 __all__ = [
     "ContrastSpec",
     "DataSpec",
+    "Epoch",
     "LossWeights",
     "ModelSpec",
     "Recipe",
+    "Reporter",
     "TrainingStage",
+    "learning_rate_factor",
     "read_recipe",
     "recipe_names",
 ]
@@ -287,3 +294,40 @@ def _make(kind: type[T], values: Any, where: str, path: Path) -> T:
         return kind(**frozen)
     except TypeError as error:
         raise UsageError(f"{path}: {where}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The result of one epoch."""
+
+    stage: int
+    """Index of the stage, from 0."""
+    epoch: int
+    """Epochs finished so far, over all stages."""
+    epochs: int
+    """Epochs of all stages together."""
+    loss: float
+    map: float | None
+    """MAP of queries against the database at the longest code, by the current features; None if not measured."""
+    seconds: float
+
+
+class Reporter(Protocol):
+    """A listener to the progress of a training."""
+
+    def note(self, text: str) -> None:
+        """Report what is being done, in one line."""
+        ...
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Report a finished epoch."""
+        ...
+
+
+def learning_rate_factor(epoch: int, elapsed: float, stage: TrainingStage) -> float:
+    """Return the factor on the learning rate: a cosine over the epochs from 1 to 0.01, climbing during the warm-up.
+
+    `elapsed` counts epochs with the finished part of the current one.
+    """
+    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
+    return cosine * min(1.0, elapsed / stage.warmup) if stage.warmup else cosine
