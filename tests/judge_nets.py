@@ -1,4 +1,4 @@
-"""Small ONNX files that read and answer as the networks of `bench.judge_networks` do: the colours of sixteen fields."""
+"""Small ONNX files that read and answer as the networks of `bench.judges` do: the colours of sixteen fields."""
 
 from __future__ import annotations
 

@@ -14,8 +14,7 @@ from PIL import Image, ImageOps
 from bench_experiment import Silent
 from copy_detector import scene
 from hashshield.bench.config import CopiesConfig
-from hashshield.bench.copies import run_copies
-from hashshield.bench.copy_edits import COPY_EDITS, RE_ENCODED, CopyEdit
+from hashshield.bench.copies import COPY_EDITS, RE_ENCODED, CopyEdit, run_copies
 from hashshield.bench.copy_judges import foreign_judge, recall_at
 from hashshield.checkpoints.card import read_card
 from hashshield.errors import UsageError

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from bench_experiment import Silent
-from hashshield.bench.adaptive import run_adaptive
 from hashshield.bench.config import (
     AdaptiveConfig,
     BaselineConfig,
@@ -22,7 +21,7 @@ from hashshield.bench.config import (
     TransferConfig,
 )
 from hashshield.bench.experiment import open_experiment
-from hashshield.bench.goals import run_goals
+from hashshield.bench.goals import run_adaptive, run_goals
 from hashshield.bench.methods import run_methods
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.searches import attacks_of, run_searches

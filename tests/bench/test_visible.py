@@ -12,8 +12,8 @@ import pytest
 from bench_experiment import Silent
 from hashshield.bench import visible
 from hashshield.bench.config import VisibleConfig
-from hashshield.bench.judges import butteraugli_norm, has_butteraugli, has_ssimulacra2, ssimulacra2_score
 from hashshield.bench.results import read_result
+from hashshield.bench.visible import butteraugli_norm, has_butteraugli, has_ssimulacra2, ssimulacra2_score
 from hashshield.errors import UsageError
 from hashshield.metrics.visibility import visibility
 from tiny_net import encoded, picture, write_tiny

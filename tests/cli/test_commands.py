@@ -26,7 +26,7 @@ from hashshield.bench.config import (
 )
 from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Card, InputSpec
-from hashshield.pipeline.audit_rows import Audit, Neighbour
+from hashshield.pipeline.rows import Audit, Neighbour
 from hashshield.storage import NewRecord, Store, read_snapshot
 from hashshield.types import (
     CodeRow,
@@ -515,15 +515,15 @@ def test_bench_map(run: Run, stand_in_bench: StandIn) -> None:
         ("targeted", "convergence", (), {"limit": 2000, "anchor": 9}),
         ("untargeted", "traditional", ("--tau", "0.02"), {"taus": (0.02,), "limit": 2000, "anchor": 9}),
         ("retrieval", "retrieval", (), {}),
-        ("heatmap", "heatmap", (), {}),
+        ("untargeted", "heatmap", (), {}),
         (
-            "adaptive",
+            "goals",
             "adaptive",
             (),
             {"goals": ("away", "opposite", "decoy", "center"), "services": (), "psnr": None},
         ),
         (
-            "adaptive",
+            "goals",
             "adaptive",
             ("--goal", "decoy", "--goal", "center", "--service", "lite0-caltech101:16", "--psnr", "42"),
             {"goals": ("decoy", "center"), "services": ("lite0-caltech101:16",), "psnr": 42.0},
@@ -581,9 +581,9 @@ def test_benches_of_the_paper(
             ("p", "--batch-size", "3", "--device", "cpu"),
             SpeedConfig(model="m:48", photos=Path("p"), batch_size=3, device="cpu"),
         ),
-        ("scaling", "size", ("a.jpg",), SizeConfig(model="m:48", photo=Path("a.jpg"))),
+        ("speed", "size", ("a.jpg",), SizeConfig(model="m:48", photo=Path("a.jpg"))),
         (
-            "scaling",
+            "speed",
             "scale",
             ("p", "--photos", "30", "--workers", "1", "--workers", "3", "--steps", "5"),
             ScaleConfig(model="m:48", photos=Path("p"), count=30, workers=(1, 3), steps=5),

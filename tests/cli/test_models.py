@@ -220,8 +220,8 @@ BENCHES: list[tuple[str, tuple[str, ...], str]] = [
     ("targeted", ("bench", "tau", "--data", "d"), "tiny-a:24"),
     ("untargeted", ("bench", "untargeted", "--data", "d"), "tiny-a"),
     ("retrieval", ("bench", "retrieval", "--data", "d"), "tiny-a"),
-    ("adaptive", ("bench", "adaptive", "--data", "d"), "tiny-a"),
-    ("heatmap", ("bench", "heatmap", "--data", "d"), "tiny-a:16"),
+    ("goals", ("bench", "adaptive", "--data", "d"), "tiny-a"),
+    ("untargeted", ("bench", "heatmap", "--data", "d"), "tiny-a:16"),
     ("targeted", ("bench", "convergence", "--data", "d"), "tiny-a"),
 ]
 

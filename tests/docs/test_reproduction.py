@@ -13,12 +13,11 @@ import pytest
 
 from bench_experiment import Silent, config_for
 from hashshield.bench import config as c
-from hashshield.bench.adaptive import run_adaptive
-from hashshield.bench.heatmap import run_heatmap
+from hashshield.bench.goals import run_adaptive
 from hashshield.bench.retrieval import run_retrieval
 from hashshield.bench.targeted import run_convergence, run_targeted, run_tau
 from hashshield.bench.transfer import run_transfer
-from hashshield.bench.untargeted import run_traditional, run_untargeted
+from hashshield.bench.untargeted import run_heatmap, run_traditional, run_untargeted
 from hashshield.errors import UsageError
 from tiny_net import write_tiny
 

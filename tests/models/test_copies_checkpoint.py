@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hashshield.bench.copy_edits import COPY_EDITS
+from hashshield.bench.copies import COPY_EDITS
 from hashshield.checkpoints.card import read_card
 from hashshield.models.load import OpenModel, open_models
 from hashshield.training.recipe import read_recipe

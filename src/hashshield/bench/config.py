@@ -136,7 +136,7 @@ class TransferConfig(BenchConfig):
     hold_out: str = "lineage"
     """What is left out of a search at a time: a `lineage`, or a single `network`, whose kin is then searched on."""
     judges: tuple[str, ...] = ()
-    """Networks that only judge, as `WORD` or `WORD=FILE`; see `bench.judge_networks`."""
+    """Networks that only judge, as `WORD` or `WORD=FILE`; see `bench.judges`."""
 
 
 @dataclass(frozen=True, kw_only=True)

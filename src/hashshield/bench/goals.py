@@ -1,13 +1,18 @@
-"""`bench goals`: what a goal is worth, judged by retrieval instead of by flipped bits.
+"""What a goal is worth, judged by retrieval instead of by flipped bits.
 
-Photos are protected as PNG, written, read and hashed again. Then a service is played: it ranks its database for the
-protected photo in every query mode, and by the features of the network's trunk.
+`bench goals` protects photos as PNG, writes them, reads and hashes them again. Then a service is played: it ranks its
+database for the protected photo in every query mode, and by the features of the network's trunk.
+
+`bench adaptive` holds goals against a service that knows of them, and that adapts after photos were protected. Photos
+are protected once, as PNG, for one network. Then the service queries its database in other ways, filters pictures
+before it hashes them, uses another network or both, looks at how far the nearest code is, or fine-tunes its code layer
+on pairs of protected and clean photos and is tested on the others.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +20,23 @@ import numpy as np
 import torch
 
 from hashshield import imaging
-from hashshield.arrays import Features, RelaxedCodes, Relevance
+from hashshield.arrays import Distances, Features, Pixels, RelaxedCodes, Relevance
 from hashshield.attacks.goals import GOALS
-from hashshield.bench.config import GoalsConfig
-from hashshield.bench.evaluation import QUERY_MODES, cosine
-from hashshield.bench.experiment import open_protocol
-from hashshield.bench.protecting import SECRET, protect_copies
-from hashshield.bench.results import environment
+from hashshield.bench.config import AdaptiveConfig, BenchConfig, GoalsConfig
+from hashshield.bench.distortions import INPUT_DEFENCES, MODEL_DEFENCES, amplified, detection_auc, fine_tuned
+from hashshield.bench.evaluation import (
+    QUERY_MODES,
+    RetrievalEvaluator,
+    codes_of,
+    cosine,
+    features_of,
+    image_quality,
+    pixels_of,
+    with_interval,
+)
+from hashshield.bench.experiment import Experiment, anchor_codes, database_features, open_experiment, open_protocol
+from hashshield.bench.protecting import SECRET, protect_copies, protect_queries
+from hashshield.bench.results import Trial, environment
 from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import average_precision, bits_of, hamming, map_floor, relevance
 from hashshield.models.hashing import displayed_rgb, feature_files
@@ -31,16 +46,24 @@ from hashshield.pipeline.targets import refuse_foreign
 from hashshield.pipeline.work import Result
 from hashshield.types import Progress, Request
 
-__all__ = ["COLUMNS", "run_goals"]
+__all__ = ["COLUMNS", "SHARES", "run_adaptive", "run_goals"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "goals": (
         *("goal", "passed", "median_psnr_db", "map_symmetric", "map_complement", "map_predicted_flip"),
         *("map_real_valued", "rank_features"),
     ),
+    "adaptive": (
+        *("bits", "goal", "against", "photos", "map", "map_low", "map_high", "map_random", "map_reference", "auc"),
+        "median_psnr_db",
+    ),
 }
 
 _BATCH = 32
+SHARES = (0.0, 0.01, 0.1, 0.5)
+"""Shares of the protected photos that the service has as pairs; it is tested on the half that is never among them."""
+_INDEX_PHOTOS = 2000
+"""Photos of the database whose codes must not move when the service fine-tunes."""
 
 
 def run_goals(config: GoalsConfig, progress: Progress) -> list[dict[str, Any]]:
@@ -147,3 +170,125 @@ def _features_of_files(results: Sequence[Result], opened: OpenModel) -> Features
         pixels = displayed_rgb(imaging.read(result.data, name=result.source.name))
         rows.append(opened.hash(pixels).features.float().cpu().numpy())
     return np.stack(rows)
+
+
+def run_adaptive(config: AdaptiveConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per code length, goal and defence. Raise UsageError, CheckpointError, GoalError."""
+    experiment = open_experiment(config, progress, goals=config.goals)
+    services = [_other_network(experiment, config, name, progress) for name in config.services]
+    count = len(experiment.picked)
+    progress.start(count * len(config.goals) * len(experiment.lengths))
+    features = database_features(experiment, progress)
+    settings = {"services": list(config.services), "psnr": config.psnr, "kept": _INDEX_PHOTOS}
+    with experiment.recording("adaptive", searches=["invisible"], tau=config.tau, **settings) as result:
+        for length in experiment.lengths:
+            service = _Service(experiment, length, services, features)
+            base = {**service.base("none", count)}
+            result.rows += [{**base, **row} for row in service.rows(experiment.photos)]
+            for goal in config.goals:
+                trials = protect_queries(experiment, length, goal, tau=config.tau, progress=progress)
+                if config.psnr is not None:
+                    trials = _amplified(experiment, trials, config.psnr)
+                base = {**service.base(goal, count), **image_quality(experiment, trials)}
+                result.rows += [{**base, **row} for row in service.rows(pixels_of(trials))]
+    return result.rows
+
+
+def _amplified(experiment: Experiment, trials: Sequence[Trial], psnr: float) -> list[Trial]:
+    tau, seed = experiment.config.tau, experiment.seed
+    return [
+        Trial(amplified(before, trial.pixels, psnr, tau=tau, seed=seed), trial.record)
+        for before, trial in zip(experiment.photos, trials, strict=True)
+    ]
+
+
+def _other_network(experiment: Experiment, config: BenchConfig, name: str, progress: Progress) -> Experiment:
+    """Open another network over the same split. Raise UsageError where its card names another."""
+    found = open_experiment(replace(config, models=(name,)), progress)
+    same = found.files.paths == experiment.files.paths and np.array_equal(found.split.queries, experiment.split.queries)
+    if not same or not np.array_equal(found.split.database, experiment.split.database):
+        raise UsageError(
+            f"{name}: its card splits {found.files.name} differently from that of {experiment.name}; a service "
+            "would have learnt from the queries, so name a network of the same split"
+        )
+    return found
+
+
+class _Service:
+    """A service with one code length, and everything it may do."""
+
+    def __init__(
+        self, experiment: Experiment, length: int, other_networks: Sequence[Experiment], features: Features
+    ) -> None:
+        self.experiment, self.length = experiment, length
+        self.other_networks, self.features = other_networks, features
+        self.opened = experiment.model(length)
+        self.labels = experiment.labels
+        self.evaluator = RetrievalEvaluator(experiment, length, self.labels)
+        floor = map_floor(self.evaluator.relevant)
+        self.bounds = {
+            "map_random": round(floor.random, 4),
+            "map_lowest": round(floor.lowest, 4),
+            "map_reference": self.evaluator.map_of_bits(anchor_codes(experiment, length)),
+        }
+        self.clean_features = features_of(self.opened, experiment.photos)
+        self.clean_nearest = self._nearest(codes_of(self.opened, experiment.photos))
+
+    def base(self, goal: str, count: int) -> dict[str, Any]:
+        """Return the entries with which all rows of a goal begin."""
+        return {"bits": self.length, "goal": goal, "photos": count, **self.bounds}
+
+    def rows(self, photos: Sequence[Pixels]) -> Iterator[dict[str, Any]]:
+        """Yield a row per defence: `map`, or `auc` for detection."""
+        codes = codes_of(self.opened, photos)
+        for name in QUERY_MODES:
+            yield {"against": name, **self.evaluator.interval(codes, mode=name)}
+        features = features_of(self.opened, photos)
+        by_features = average_precision(-cosine(features, self.features), self.evaluator.relevant)
+        yield {"against": "features", **with_interval("map", by_features, seed=self.experiment.seed)}
+        for name, change in INPUT_DEFENCES.items():
+            yield {"against": name, **self.evaluator.interval(codes_of(self.opened, photos, change))}
+        with torch.inference_mode():
+            for name, hashed in MODEL_DEFENCES.items():
+                rows = [hashed(self.opened, pixels).float().cpu().numpy() for pixels in photos]
+                yield {"against": name, **self.evaluator.interval(np.stack(rows))}
+        yield from self._other_network_rows(photos, codes)
+        yield {"against": "detection", "auc": round(detection_auc(self.clean_nearest, self._nearest(codes)), 4)}
+        yield from self._fine_tuned_rows(features)
+
+    def _other_network_rows(self, photos: Sequence[Pixels], codes: RelaxedCodes) -> Iterator[dict[str, Any]]:
+        """Hash with another network alone, and with both, whose distances are added as shares of their code length."""
+        distances = hamming(bits_of(codes), self.evaluator.database) / self.length
+        for other in self.other_networks:
+            length = other.lengths[-1]
+            other_codes = codes_of(other.model(length), photos)
+            evaluator = RetrievalEvaluator(other, length, self.labels)
+            yield {"against": f"network {other.name}", **evaluator.interval(other_codes)}
+            both = distances + hamming(bits_of(other_codes), evaluator.database) / length
+            scores = average_precision(both, self.evaluator.relevant)
+            yield {"against": f"with {other.name}", **with_interval("map", scores, seed=self.experiment.seed)}
+
+    def _fine_tuned_rows(self, features: Features) -> Iterator[dict[str, Any]]:
+        """Test one half of the photos with a code layer that learnt from a share of all, taken from the other half."""
+        half = len(features) // 2
+        evaluator = RetrievalEvaluator(self.experiment, self.length, self.labels[:half])
+        device, seed = self.opened.device, self.experiment.seed
+        rows = np.random.default_rng(seed).permutation(len(self.features))[:_INDEX_PHOTOS]
+        index = torch.from_numpy(self.features[rows]).to(device)
+        for share in SHARES:
+            pairs = slice(half, half + (max(1, round(share * len(features))) if share else 0))
+            protected, clean = (torch.from_numpy(f[pairs]).to(device) for f in (features, self.clean_features))
+            learner = fine_tuned(self.opened.model, protected, clean, index, seed=seed)
+            with torch.inference_mode():
+                codes = learner.codes(torch.from_numpy(features[:half]).to(device)).code.float().cpu().numpy()
+            yield {
+                "against": f"fine-tuned on {share:.0%}",
+                "pairs": len(protected),
+                "photos": half,
+                **evaluator.interval(codes),
+            }
+
+    def _nearest(self, codes: RelaxedCodes) -> Distances:
+        """Return the (n,) distances to the nearest code of the database."""
+        found: Distances = hamming(bits_of(codes), self.evaluator.database).min(axis=1)
+        return found

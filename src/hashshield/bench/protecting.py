@@ -14,6 +14,7 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.arrays import Bits
 from hashshield.attacks import version_of
+from hashshield.attacks.features import surrogates_among
 from hashshield.attacks.goals import FixedCode
 from hashshield.bench.experiment import Experiment
 from hashshield.bench.results import Trial
@@ -24,7 +25,6 @@ from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import to_hex
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel
-from hashshield.models.surrogates import surrogates_among
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.targets import refuse_foreign
 from hashshield.pipeline.work import ProtectContext, Result, Source, work

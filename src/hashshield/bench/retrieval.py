@@ -20,9 +20,8 @@ from hashshield.arrays import Bits, Distances, Indices, Pixels, Relevance
 from hashshield.bench.config import BenchConfig, MapConfig
 from hashshield.bench.evaluation import RetrievalEvaluator, codes_of, image_quality, pixels_of
 from hashshield.bench.experiment import Experiment, anchor_codes, open_experiment, open_protocol
-from hashshield.bench.plots import Curve, Panel, line_chart, photo_sheet, require_matplotlib
 from hashshield.bench.protecting import protect_queries
-from hashshield.bench.results import Trial
+from hashshield.bench.results import Curve, Panel, Trial, line_chart, photo_sheet, require_matplotlib
 from hashshield.bench.searches import attacks_of, progress_units, run_searches
 from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import (

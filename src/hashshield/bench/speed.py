@@ -1,21 +1,35 @@
-"""`bench speed`: what the search costs over the bare gradient step, and where the time of a whole run goes.
+"""Time and memory: of a run, against the size of a photo, and against the number of workers.
 
-The bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them,
+`bench speed` measures what the search costs over the bare gradient step, and where the time of a whole run goes. The
+bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them,
 shared over the cores as the search shares it: no method can do with less. Both are measured in turn, in one run,
 because machines are noisy.
+
+`bench size` measures what a photo's size costs beside the search, which runs on a small grid whatever the size. One
+photo is scaled to several sizes, and each is measured in a process of its own, because the peak memory of a process is
+known only for its whole life. The parts are timed as the pipeline runs them, SSIM apart; then the photo is protected
+as a user would.
+
+`bench scale` measures what a second worker of a fleet brings. Each number of workers protects the same photos in a
+cluster of its own on this machine, with the same number of cores for each worker. The clock begins when each worker
+has done a batch, so that starting Ray and opening networks do not count: over many photos they do not matter.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from hashshield import imaging
 from hashshield.attacks.batching import AdaptiveBatcher, cpu_workers
@@ -24,20 +38,24 @@ from hashshield.attacks.methods import METHODS
 from hashshield.attacks.objectives import Objective
 from hashshield.attacks.search import Execution, search
 from hashshield.attacks.state import SearchTask
-from hashshield.bench.config import TAU, SpeedConfig
+from hashshield.bench.config import TAU, ScaleConfig, SizeConfig, SpeedConfig
 from hashshield.bench.protecting import SECRET, photos_below
 from hashshield.bench.results import Stopwatch, environment, peak_mib
+from hashshield.errors import PhotoError, UsageError
+from hashshield.metrics.image import linf_levels, ssim
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.pipeline.execute import make_context
 from hashshield.pipeline.protect import protect
 from hashshield.pipeline.receipt import measure_written
-from hashshield.storage import NewRecord, Store, read_snapshot
+from hashshield.pipeline.task import prepare
+from hashshield.pipeline.work import Source
+from hashshield.storage import NewRecord, Store, digest, read_snapshot
 from hashshield.transforms import pillow_view
-from hashshield.types import Outcome, Progress, Request
+from hashshield.types import NullProgress, Outcome, Progress, Request
 
-__all__ = ["COLUMNS", "run_speed"]
+__all__ = ["COLUMNS", "run_scale", "run_size", "run_speed"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "speed": (
@@ -48,9 +66,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "whole_over_floor_decode_encode",
         "median_evaluations",
     ),
+    "size": ("model", "megapixels", "without_ssim_seconds", "ssim_seconds", "whole_seconds", "peak_memory_mib"),
+    "scale": ("model", "workers", "cores_each", "photos", "photos_per_second", "efficiency"),
 }
 
 _STEPS = 5
+_QUALITY = 92
+"""JPEG quality of the scaled copies."""
+_ROUNDS = 3
 
 
 def run_speed(config: SpeedConfig, progress: Progress) -> list[dict[str, Any]]:
@@ -195,3 +218,153 @@ def _timed(work: Callable[[], None]) -> float:
     began = time.monotonic()
     work()
     return time.monotonic() - began
+
+
+def run_size(config: SizeConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per size, with the seconds it takes more than the first. Raise UsageError for an unusable photo."""
+    photo = config.photo
+    try:
+        original = Image.fromarray(displayed_rgb(imaging.read(photo.read_bytes(), name=str(photo))))
+    except OSError as error:
+        raise UsageError(f"{photo}: cannot be read ({error.strerror}); name a photo") from error
+    except PhotoError as error:
+        raise UsageError(str(error)) from error
+    progress.start(2 * len(config.megapixels))
+    rows: list[dict[str, Any]] = []
+    for wanted in config.megapixels:
+        scale = (wanted * 1e6 / (original.width * original.height)) ** 0.5
+        size = (round(original.width * scale), round(original.height * scale))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "photos" / "photo.jpg"
+            path.parent.mkdir(mode=0o700)
+            original.resize(size, Image.Resampling.LANCZOS).save(path, quality=_QUALITY)
+            megapixels = round(size[0] * size[1] / 1e6, 2)
+            row = {"model": config.model, "megapixels": megapixels, "file_bytes": path.stat().st_size}
+            for measure in (_part_times, _one_photo):
+                row |= _in_new_process(measure, path, config.model, config.device)
+                progress.done(None)
+        rows.append(row)
+    for row in rows:
+        more = row["without_ssim_seconds"] - rows[0]["without_ssim_seconds"]
+        row["more_than_first_seconds"] = round(more, 3)
+        row["environment"] = environment(searches=["invisible"], rounds=_ROUNDS, quality=_QUALITY)
+    return rows
+
+
+def _in_new_process(
+    measure: Callable[[Path, str, str], dict[str, Any]], path: Path, model: str, device: str
+) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, path, model, device).result()
+
+
+def _part_times(path: Path, model: str, device: str) -> dict[str, Any]:
+    """Return the median seconds of each part on one thread. There is no search: the change is noise on the grid."""
+    request = Request(models=(model,), preset="invisible", device=device, witness="none")
+    context = make_context(request, SECRET)
+    torch.set_num_threads(1)
+    data = path.read_bytes()
+    source = Source(path.name, data, digest(data))
+    watch = Stopwatch()
+    for _ in range(_ROUNDS):
+        with watch.timing("decode"):
+            task = prepare(source, context)
+            # Large photos are not kept decoded while they are searched.
+            photo = task.decoded()
+        change = torch.randn(task.grid.start().shape, generator=torch.Generator().manual_seed(0)) * 0.003
+        with watch.timing("finish"):
+            pixels = apply_perturbation(
+                photo.pixels,
+                change,
+                tau=context.tau,
+                orientation=photo.orientation,
+                generator=torch.Generator().manual_seed(0),
+            )
+        with watch.timing("encode"):
+            written = imaging.write(photo, pixels)
+        with watch.timing("receipt"):
+            linf_levels(pixels, photo.pixels)
+            del pixels
+            measure_written(written, photo, context.promised_views, name=path.name)
+        again = imaging.read(written, name=path.name).pixels
+        with watch.timing("ssim"):
+            ssim(again, photo.pixels)
+    median = {name: statistics.median(seconds) for name, seconds in watch.seconds.items()}
+    median["receipt"] -= median["ssim"]
+    total = sum(seconds for name, seconds in median.items() if name != "ssim")
+    return {
+        **{f"{name}_seconds": round(seconds, 3) for name, seconds in median.items()},
+        "without_ssim_seconds": round(total, 3),
+    }
+
+
+def _one_photo(path: Path, model: str, device: str) -> dict[str, Any]:
+    """Protect the photo in place; return seconds and peak memory, SSIM and loading the network included."""
+    vault = path.parents[1] / "vault"
+    request = Request(models=(model,), preset="invisible", device=device, vault=vault, seed=0, witness="none")
+    began = time.monotonic()
+    (row,) = protect([path], request, progress=NullProgress())
+    return {
+        "status": row.status,
+        "steps": row.steps,
+        "whole_seconds": round(time.monotonic() - began, 3),
+        "peak_memory_mib": round(peak_mib(), 1),
+    }
+
+
+def run_scale(config: ScaleConfig, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row per number of workers. Raise UsageError, FleetError.
+
+    `efficiency` is relative to the first number: 1 means that n times the workers protect n times the photos.
+    """
+    from hashshield.fleet.run import protect as protect_by_fleet
+
+    cores = (os.cpu_count() or 1) // max(config.workers)
+    if cores < 1:
+        most = max(config.workers)
+        raise UsageError(f"--workers {most}: this machine has {os.cpu_count()} cores, and each needs one")
+    rows: list[dict[str, Any]] = []
+    for number in config.workers:
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "out"
+            request = Request(
+                models=(config.model,),
+                steps=config.steps,
+                device=config.device,
+                vault=Path(folder) / "vault",
+                output=output,
+                sample=config.count,
+                seed=0,
+                witness="none",
+                accept_best=True,
+            )
+            protect_by_fleet([config.photos], request, workers=number, cores=cores * number, progress=progress)
+            row = {"model": config.model, "workers": number, "cores_each": cores, **_pace(output, number)}
+            row["core_seconds_per_photo"] = round(cores * number / row["photos_per_second"], 3)
+        first = rows[0] if rows else row
+        ratio = row["photos_per_second"] / first["photos_per_second"] * first["workers"] / number
+        known = environment(searches=["balanced"], steps=config.steps, photos=config.count)
+        rows.append({**row, "efficiency": round(ratio, 3), "environment": known})
+    return rows
+
+
+def _pace(output: Path, workers: int) -> dict[str, Any]:
+    """Return photos and seconds since each worker had done a batch, by when parts of the manifest were written."""
+    from hashshield.fleet import manifest
+
+    parts = sorted((output / manifest.FOLDER).glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    entries = [manifest.read_part(part) for part in parts]
+    if len(parts) < 3 * workers:
+        raise UsageError(
+            f"--photos {sum(map(len, entries))}: only {len(parts)} batches, too few for {workers} workers; take more"
+        )
+    began, ended = (parts[index].stat().st_mtime_ns for index in (workers - 1, -1))
+    timed = [entry.outcome for part in entries[workers:] for entry in part]
+    seconds = (ended - began) / 1e9
+    return {
+        "photos": len(timed),
+        "written": sum(row.sha256_after is not None for row in timed),
+        "steps": sum(row.steps or 0 for row in timed),
+        "seconds": round(seconds, 3),
+        "photos_per_second": round(len(timed) / seconds, 4),
+    }

@@ -28,9 +28,8 @@ from hashshield.bench.evaluation import (
     with_interval,
 )
 from hashshield.bench.experiment import GIVEN_CODES, Experiment, Targets, anchor_codes, draw_targets, open_experiment
-from hashshield.bench.plots import Curve, Panel, line_chart, require_matplotlib
 from hashshield.bench.protecting import protect_queries
-from hashshield.bench.results import Trial
+from hashshield.bench.results import Curve, Panel, Trial, line_chart, require_matplotlib
 from hashshield.bench.searches import LEAKY, Attack, attacks_of, progress_units, run_searches
 from hashshield.types import Progress
 

@@ -26,7 +26,7 @@ from hashshield.bench.evaluation import (
     unrelated_threshold,
 )
 from hashshield.bench.experiment import Experiment, anchor_codes, open_experiment
-from hashshield.bench.judge_networks import JudgeNetwork, judged_dataset, open_judge
+from hashshield.bench.judges import JudgeNetwork, judged_dataset, open_judge
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
 from hashshield.checkpoints.card import lineage_of

@@ -26,9 +26,17 @@ from hashshield.arrays import Pixels
 from hashshield.attacks.presets import PRESETS
 from hashshield.bench.config import VisibleConfig
 from hashshield.bench.judges import butteraugli_norm, has_butteraugli, has_ssimulacra2, ssimulacra2_score
-from hashshield.bench.plots import Curve, Panel, line_chart, require_matplotlib
 from hashshield.bench.protecting import SECRET, as_png, photos_below
-from hashshield.bench.results import BenchResult, environment, recording, replacing
+from hashshield.bench.results import (
+    BenchResult,
+    Curve,
+    Panel,
+    environment,
+    line_chart,
+    recording,
+    replacing,
+    require_matplotlib,
+)
 from hashshield.errors import UsageError
 from hashshield.metrics.image import psnr_db
 from hashshield.metrics.visibility import visibility

@@ -184,7 +184,7 @@ _COMMANDS = (
         },
         ("hashshield bench size photo.jpg --json",),
         asks=False,
-        module="scaling",
+        module="speed",
     ),
     _Command(
         "scale",
@@ -199,7 +199,7 @@ _COMMANDS = (
             "device": o.Device,
         },
         ("hashshield bench scale photos/ --photos 96 --json",),
-        module="scaling",
+        module="speed",
     ),
     _Command(
         "targeted",
@@ -243,6 +243,7 @@ _COMMANDS = (
             **SEARCH,
         },
         ("hashshield bench adaptive --data caltech101/ --service lite2-caltech101",),
+        module="goals",
     ),
     _Command(
         "survival",
@@ -295,6 +296,7 @@ _COMMANDS = (
         "Figure 4 of the paper: Grad-CAM of originals, of traditional distortions, and of protected photos.",
         {**PAPER, **SEARCH},
         ("hashshield bench heatmap --data caltech101/ --model lite0-caltech101:48",),
+        module="untargeted",
     ),
     _Command(
         "traditional",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hashshield.bench.evaluation import found_scores, unrelated_threshold
-from hashshield.bench.judge_networks import JUDGES, linear_head, open_judge
+from hashshield.bench.judges import JUDGES, linear_head, open_judge
 from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import average_precision, bits_of
 from judge_nets import detector_file, residual_file
