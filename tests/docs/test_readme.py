@@ -21,7 +21,7 @@ from hashshield.datasets import open_dataset
 from hashshield.metrics.image import linf_levels, psnr_db, ssim
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
-from hashshield.pipeline.audit_rows import Audit, CopyPair, Neighbour, OtherCopy, SemanticMatch
+from hashshield.pipeline.rows import Audit, CopyPair, Neighbour, OtherCopy, SemanticMatch
 from hashshield.transforms import pillow_view
 from hashshield.types import (
     CodeRow,

@@ -21,7 +21,7 @@ from hashshield.errors import HashshieldError, PhotoError, UsageError
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline.audit import audit
-from hashshield.pipeline.audit_rows import Audit
+from hashshield.pipeline.rows import Audit
 from hashshield.storage import Store, read_snapshot
 from hashshield.transforms import pillow_view
 from hashshield.types import Outcome

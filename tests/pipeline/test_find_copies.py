@@ -15,8 +15,8 @@ from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.errors import UsageError
 from hashshield.metrics.image import pdq
 from hashshield.models.load import open_models
-from hashshield.pipeline.audit_rows import CopyPair
 from hashshield.pipeline.find_copies import PDQ_WITHIN, find_copies
+from hashshield.pipeline.rows import CopyPair
 from tiny_net import encoded
 
 pytest.importorskip("pdqhash")

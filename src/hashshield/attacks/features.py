@@ -3,7 +3,8 @@
 Nobody knows which network a service runs. Codes of different networks have nothing in common, but their features do;
 so a change that takes the features of a few surrogates away from the photo's own takes those of strangers along (Wu et
 al. 2020; Xie et al. 2019). One surrogate a step, in one view: plain looks compare the middle layer place by place, and
-diverse looks, at a random window, compare means.
+diverse looks, at a random window, compare means. Gradients through the residual blocks of a surrogate are halved, so
+that more of them comes through the skip connections, which transfers better (SGM; Wu et al. 2020).
 
 The rule, once a step, for the change `delta` within the budget of each pixel:
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,11 +27,20 @@ from hashshield.attacks.methods import FeatureMoves
 from hashshield.attacks.objectives import MARGIN_SLACK, margin
 from hashshield.attacks.state import SearchTask
 from hashshield.errors import InternalError
+from hashshield.models.backbones import InvertedResidual, LiteTrunk
+from hashshield.models.load import OpenModel, viewed
 from hashshield.transforms import CARD, SQUASH
 from hashshield.transforms.differentiable import crop, flip, soft_jpeg
 from hashshield.types import View
 
-__all__ = ["FeatureMove", "FeatureSource", "FoundFeatures", "feature_losses", "remember_clean"]
+__all__ = [
+    "FeatureMove",
+    "Surrogate",
+    "SurrogateFeatures",
+    "feature_losses",
+    "remember_clean",
+    "surrogates_among",
+]
 
 _TINY = 1e-12
 _QUALITY = 75
@@ -40,33 +50,67 @@ _COARSE = 6.0
 """Photo pixels per grid pixel from which on JPEG averages out before it reaches the grid."""
 _FIRST = 0.25
 """Of each pixel's budget, the most that the random change has from which moves begin."""
+_RESIDUAL_GRADIENT = 0.5
+"""Share of the gradient that each residual branch passes on (measured: .2 and 1 are worse, ADR 015)."""
 
 
-class FoundFeatures(Protocol):
-    """What a surrogate makes of N pictures."""
+class SurrogateFeatures(NamedTuple):
+    """What a surrogate makes of a batch."""
+
+    pooled: Tensor
+    """(N, D): averaged over the picture."""
+    middle: Tensor
+    """(N, C, h, w): of the middle layer."""
+    code: Tensor
+    """(N, K): its relaxed code."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surrogate:
+    """An EfficientNet-Lite as a source of features with gradients to the picture."""
+
+    opened: OpenModel
 
     @property
-    def pooled(self) -> Tensor:
-        """(N, D): averaged over the picture."""
-        ...
+    def name(self) -> str:
+        """The network's `checkpoint:bits`."""
+        return self.opened.name
 
-    @property
-    def middle(self) -> Tensor:
-        """(N, C, h, w): of a middle layer."""
-        ...
+    def features(self, images: Sequence[Tensor], view: str, windows: Sequence[View] = (), /) -> SurrogateFeatures:
+        """Return the features of (1, 3, h, w) images in [0, 1], seen through `view`, each then through its window."""
+        inputs = viewed(images, self.opened.card.input, view)
+        if windows:
+            inputs = torch.cat([window(one[None]) for window, one in zip(windows, inputs, strict=True)])
+        return self._features(inputs)
 
-    @property
-    def code(self) -> Tensor:
-        """(N, K): relaxed."""
-        ...
+    def _features(self, inputs: Tensor) -> SurrogateFeatures:
+        model = self.opened.model
+        trunk = model.trunk
+        assert isinstance(trunk, LiteTrunk)
+        x = trunk.stem(((inputs - model.mean) / model.std).contiguous(memory_format=torch.channels_last))
+        middle = x
+        for index, block in enumerate(trunk.blocks):
+            assert isinstance(block, InvertedResidual)
+            out = block.layers(x)
+            x = x + _damped(out) if block.residual else out
+            if index == trunk.middle:
+                middle = x
+        pooled = trunk.head(x).mean((2, 3)).float()
+        return SurrogateFeatures(pooled, middle.float(), model.codes(pooled).code)
 
 
-class FeatureSource(Protocol):
-    """A network whose features are moved."""
+def _damped(out: Tensor) -> Tensor:
+    """Return the same values with a smaller gradient."""
+    return _RESIDUAL_GRADIENT * out + (1 - _RESIDUAL_GRADIENT) * out.detach()
 
-    def features(self, images: Sequence[Tensor], view: str, windows: Sequence[View] = (), /) -> FoundFeatures:
-        """Return the features of (1, 3, h, w) images in [0, 1], with gradients, each through its window of the view."""
-        ...
+
+def surrogates_among(models: Sequence[OpenModel]) -> tuple[Surrogate, ...]:
+    """Return those of the networks that can be surrogates, each trunk once."""
+    trunks: dict[int, OpenModel] = {}
+    for opened in models:
+        if isinstance(opened.model.trunk, LiteTrunk):
+            trunks.setdefault(id(opened.model.trunk), opened)
+    return tuple(Surrogate(opened) for opened in trunks.values())
 
 
 class _Original(NamedTuple):
@@ -174,7 +218,7 @@ class FeatureMove:
         return np.random.default_rng((self.task.feature_seed, number))
 
 
-def feature_losses(moves: Sequence[FeatureMove], deltas: Sequence[Tensor], surrogate: FeatureSource) -> Tensor:
+def feature_losses(moves: Sequence[FeatureMove], deltas: Sequence[Tensor], surrogate: Surrogate) -> Tensor:
     """Return the (N,) cosines to the originals' features, pooled and middle added, of photos that take one look."""
     view = moves[0].next_view
     images = [each.as_seen(delta, coded=view.coded) for each, delta in zip(moves, deltas, strict=True)]
@@ -206,7 +250,7 @@ def _code_losses(moves: Sequence[FeatureMove], codes: Tensor, view: _FeatureView
     return moves[0].moves.code_weight * margin(codes, wanted, aimed) / undecided
 
 
-def remember_clean(moves: Sequence[FeatureMove], surrogate: FeatureSource) -> None:
+def remember_clean(moves: Sequence[FeatureMove], surrogate: Surrogate) -> None:
     """Look at the originals of those that this surrogate and view did not see yet."""
     view = moves[0].next_view
     new = [each for each in moves if (view.surrogate, view.view) not in each.clean]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hashshield.attacks.batching import MICRO_BATCH, AdaptiveBatcher, cpu_workers
-from hashshield.attacks.features import FeatureMove, FeatureSource, feature_losses, remember_clean
+from hashshield.attacks.features import FeatureMove, Surrogate, feature_losses, remember_clean
 from hashshield.attacks.methods import Method
 from hashshield.attacks.objectives import BatchObjective, Observation, batch_objectives, observed
 from hashshield.attacks.state import SearchResult, SearchState, SearchTask, move, pending
@@ -63,7 +63,7 @@ def search(
     method: Method,
     tau: float,
     execution: Execution = Execution(),
-    surrogates: Sequence[FeatureSource] = (),
+    surrogates: Sequence[Surrogate] = (),
 ) -> Iterator[SearchResult]:
     """Yield the result of each task, in the order in which they finish.
 
@@ -161,7 +161,7 @@ def _each_alone(states: Sequence[S], error: InternalError) -> Sequence[Sequence[
 class _FeatureStep:
     """One step of several photos away from the features of one surrogate."""
 
-    surrogate: FeatureSource
+    surrogate: Surrogate
 
     def __call__(self, moves: Sequence[FeatureMove]) -> Sequence[FeatureMove]:
         """Take the step for all; if it raises, each photo takes it alone, and only those that raise again fail."""

@@ -17,7 +17,7 @@ from hashshield.config import Settings, resolve
 from hashshield.errors import UsageError
 
 if TYPE_CHECKING:
-    from hashshield.pipeline.audit_rows import Audit, CopyPair
+    from hashshield.pipeline.rows import Audit, CopyPair
 
 __all__ = ["AUDIT", "COPIES", "EXAMPLES", "audit"]
 

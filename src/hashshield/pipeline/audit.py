@@ -25,8 +25,8 @@ from hashshield.metrics.retrieval import bits_of, hamming, rank_among
 from hashshield.models.device import choose_device
 from hashshield.models.hashing import displayed_rgb, hash_files
 from hashshield.models.load import OpenModel, open_models
-from hashshield.pipeline.audit_rows import Audit, Neighbour, found_copies, hashed_copies, listed_copies
 from hashshield.pipeline.receipt import card_views, codes_of
+from hashshield.pipeline.rows import Audit, Neighbour, found_copies, hashed_copies, listed_copies
 from hashshield.storage import FOREIGN, Snapshot, Store, check_page, digest, named, put_page
 from hashshield.types import Progress
 

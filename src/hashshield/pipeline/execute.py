@@ -11,6 +11,7 @@ import torch
 
 from hashshield import imaging
 from hashshield.attacks.batching import fitting, on_processor, step_bytes
+from hashshield.attacks.features import Surrogate, surrogates_among
 from hashshield.attacks.goals import Goal
 from hashshield.attacks.search import Execution
 from hashshield.boundary import boundary, defer_interrupts, finishing_first, never
@@ -25,7 +26,6 @@ from hashshield.models.device import (
     release_cache,
 )
 from hashshield.models.load import OpenModel, open_models
-from hashshield.models.surrogates import Surrogate, surrogates_among
 from hashshield.pipeline.estimate import steps_beside_search, usual_steps
 from hashshield.pipeline.places import codes_of_place, protections
 from hashshield.pipeline.plan import Job, already_row, asked_now, base_fields, credentials_notice

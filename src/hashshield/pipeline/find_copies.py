@@ -27,7 +27,7 @@ from hashshield.models.device import choose_device
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
 from hashshield.pipeline.audit import Match, SheetRow, contact_sheet, gallery_photos, sheet_kind
-from hashshield.pipeline.audit_rows import Audit, CopyPair, SemanticMatch
+from hashshield.pipeline.rows import Audit, CopyPair, SemanticMatch
 from hashshield.storage import Store, check_page, put_page
 from hashshield.types import Progress
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashshield import imaging
+from hashshield.attacks.features import Surrogate
 from hashshield.attacks.goals import Goal, photo_generator
 from hashshield.attacks.grid import Grid, apply_perturbation, make_grid, uniform_noise
 from hashshield.attacks.masking import PerceptualMask, Spectra, perceptual_mask
@@ -22,7 +23,6 @@ from hashshield.attacks.search import Execution
 from hashshield.metrics.image import linf_levels
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import NetworkView, OpenModel, network_views
-from hashshield.models.surrogates import Surrogate
 from hashshield.pipeline.places import PlaceCodes
 from hashshield.pipeline.plan import open_photo
 from hashshield.pipeline.receipt import WrittenPhoto, measured, read_written
