@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -114,6 +115,8 @@ class SearchState:
 
     task: SearchTask
     method: Method
+    tau: float
+    """L-infinity bound on the change, in [0, 1] units."""
     side: int
     """Pixels of the networks' view, short side."""
     delta: Tensor
@@ -147,16 +150,17 @@ class SearchState:
     feature_steps: int = 0
     """Steps taken before, which moved features."""
     _step: Step
-    _bounds: tuple[Tensor, Tensor]
-    """Kept, because computing them costs more than the projection itself."""
 
     def __init__(self, task: SearchTask, method: Method, tau: float, side: int) -> None:
-        """`tau` is the L-infinity bound on the change, in [0, 1] units."""
-        self.task, self.method, self.side = task, method, side
+        self.task, self.method, self.tau, self.side = task, method, tau, side
         self.by_kind = {}
-        self._bounds = task.grid.bounds(tau)
-        self.delta = self.best = self._start().clamp(*self._bounds)
+        self.delta = self.best = self._start()
         self._step = self._new_step()
+
+    @cached_property
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """Kept, because computing them costs more than the projection itself."""
+        return self.task.grid.bounds(self.tau)
 
     @property
     def coarse(self) -> bool:
@@ -264,7 +268,7 @@ class SearchState:
 
     def project(self, change: Tensor) -> None:
         """Go on with a change, clipped: the last line of the rule."""
-        self.delta = change.clamp(*self._bounds).detach()
+        self.delta = self._clipped(change).detach()
         self.steps_taken += 1
 
     def _rank(self, observation: Observation) -> tuple[int, float, float, float]:
@@ -306,7 +310,10 @@ class SearchState:
         return any(self.steps_taken == round(after * steps) and self.residual >= least for after, least in STALL_CHECKS)
 
     def _start(self) -> Tensor:
-        return self.task.grid.start() if self.task.start is None else self.task.start
+        return self.task.grid.start() if self.task.start is None else self._clipped(self.task.start)
+
+    def _clipped(self, change: Tensor) -> Tensor:
+        return change.clamp(*self._bounds)
 
     def _new_step(self) -> Step:
         step = self.method.step(self.method.steps, self._scale())

@@ -62,11 +62,36 @@ def work(
     again with larger margins, and one that meets it above its ceiling of visibility with a part of its change; after
     the last try the best bytes come back with a receipt that has not passed.
     """
+    with (
+        _one_thread_each() as threads,
+        ThreadPoolExecutor(context.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        photos, method, tau = _Protector(sources, context, pool, threads, stopping), context.method, context.tau
+        photos.prepare_ahead()
+        while photos.unfinished:
+            # The search ends when no photo is waiting; photos tried again start it anew.
+            try:
+                tasks = iter(photos.next_search, None)
+                for found in search(tasks, photos.networks, method, tau, photos.execution, context.surrogates):
+                    photos.write_behind(found)
+                    photos.collect()
+                    yield from photos.drain()
+                photos.release(photos.written)
+                full = False
+            except torch.OutOfMemoryError:
+                full = True
+            if full:
+                photos.make_room()
+            yield from photos.drain()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[int]:
+    """Let torch use one thread, because the search has lanes of its own (`attacks.batching`); give how many it had."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the search has lanes of its own; see attacks.batching
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(context.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from _Protector(sources, context, pool, threads, stopping).run()
+        yield threads
     finally:
         torch.set_num_threads(threads)
 
@@ -109,25 +134,12 @@ class _Protector:
         self.warned = False
         self.hashed_ahead = HashedAhead()
 
-    def run(self) -> Iterator[Result]:
-        self._prepare_ahead()
-        while self.prepared or self.again or self.missed or self.writing:
-            # The search ends when no photo is waiting; photos tried again start it anew.
-            try:
-                tasks, c = iter(self._next_search, None), self.context
-                for found in search(tasks, self.networks, c.method, c.tau, self.execution, c.surrogates):
-                    self._write_behind(found)
-                    self._collect()
-                    yield from self._drain()
-                self._release(self.written)
-                full = False
-            except torch.OutOfMemoryError:
-                full = True
-            if full:
-                self._make_room()
-            yield from self._drain()
+    @property
+    def unfinished(self) -> bool:
+        """Whether a photo is on its way."""
+        return bool(self.prepared or self.again or self.missed or self.writing)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """Go on with less memory: half as many photos at once, in the end on the CPU, where a single one may fail.
 
         What was being searched starts again. That the search itself halves its batch does not help where hashing or
@@ -160,11 +172,13 @@ class _Protector:
         """Exceptions that `_make_room` answers."""
         return (torch.OutOfMemoryError,) if self.device.type != "cpu" else ()
 
-    def _drain(self) -> Iterator[Result]:
+    def drain(self) -> Iterator[Result]:
+        """Yield the results there are."""
         while self.results:
             yield self.results.popleft()
 
-    def _prepare_ahead(self) -> None:
+    def prepare_ahead(self) -> None:
+        """Let threads decode the photos next in line."""
         while len(self.prepared) < self.context.execution.batch_size + self.context.jobs:
             source = next(self.sources, None)
             if source is None:
@@ -210,9 +224,9 @@ class _Protector:
             if size > _LARGE:
                 return_freed_memory()
 
-    def _next_search(self) -> SearchTask | None:
-        """The next photo for the search: one to try again, else a new one; None when neither is waiting."""
-        self._release(self.written - self.context.execution.batch_size - self.context.jobs)
+    def next_search(self) -> SearchTask | None:
+        """Return the next photo for the search: one to try again, else a new one; None when neither is waiting."""
+        self.release(self.written - self.context.execution.batch_size - self.context.jobs)
         if self.stopping():
             self._drop_waiting()
         while self.again:
@@ -226,7 +240,7 @@ class _Protector:
                 raise
         while self.prepared:
             source, future = self.prepared.popleft()
-            self._prepare_ahead()
+            self.prepare_ahead()
             try:
                 task = future.result()
                 if task.earlier is not None:
@@ -278,7 +292,8 @@ class _Protector:
         self.searching.append(task)
         return started
 
-    def _write_behind(self, found: SearchResult) -> None:
+    def write_behind(self, found: SearchResult) -> None:
+        """Let a thread write what the search found."""
         task = found.key
         assert isinstance(task, Task)
         self.searching.remove(task)
@@ -292,17 +307,17 @@ class _Protector:
         self.writing.append((self.written, task, self.pool.submit(self._write, task, task.delta)))
         self.written += 1
 
-    def _release(self, count: int) -> None:
+    def release(self, count: int) -> None:
         """Send round again what missed among the first `count` photos written.
 
         When a photo goes round again is counted in photos, not left to how fast threads write: it decides who shares
         a batch with whom, and with that the last bits of the result.
         """
-        self._collect(until=count)
+        self.collect(until=count)
         for number in [n for n in self.missed if n < count]:
             self.again.append(self.missed.pop(number))
 
-    def _collect(self, *, until: int = 0) -> None:
+    def collect(self, *, until: int = 0) -> None:
         """Judge what has been written, waiting for the first `until` photos; settle each or note that it missed."""
         while self.writing and (self.writing[0][0] < until or self.writing[0][2].done()):
             number, task, future = self.writing.popleft()
