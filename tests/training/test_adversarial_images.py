@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from hashshield.models.hashing import HashNet
-from hashshield.training.losses import Learner, adversarial_images
+from hashshield.training.learner import Learner, adversarial_images
 from hashshield.training.recipe import LossWeights
 from tiny_net import ARCH, CARD, CLASSES, SIZE, picture, tiny_weights
 

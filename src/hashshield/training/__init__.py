@@ -1,5 +1,5 @@
 """Training of hash networks: a recipe in, a checkpoint with its card out.
 
-Start with `trainer.train`. `recipe` has what can be set, `losses` what a network learns from, and `recipes/` those that
-come with the package.
+Start with `trainer.train`. `recipe` has what can be set, `learner` the losses and the weights to begin with, and
+`recipes/` those that come with the package.
 """

@@ -26,9 +26,8 @@ from hashshield.models.backbones import CopyTrunk
 from hashshield.models.hashing import HashNet, displayed_rgb, feature_files, view_batches
 from hashshield.models.load import open_models
 from hashshield.training.images import edited
-from hashshield.training.losses import CopyLearner, iterative_quantisation
+from hashshield.training.learner import CopyLearner, iterative_quantisation, load_state, save_state
 from hashshield.training.recipe import ContrastSpec, Epoch, Recipe, Reporter, TrainingStage, learning_rate_factor
-from hashshield.training.state import load_state, save_state
 from hashshield.transforms import SQUASH, pillow_view, resized, short_side, to_image
 
 __all__ = ["FALSE_PAIRS", "Copies", "train_copies"]

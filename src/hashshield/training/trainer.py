@@ -26,9 +26,8 @@ from hashshield.models.hashing import HashNet, hash_files
 from hashshield.models.load import open_models
 from hashshield.training.copies import train_copies
 from hashshield.training.images import Images, view_features
-from hashshield.training.losses import Learner, adversarial_images
+from hashshield.training.learner import Learner, adversarial_images, load_initial_weights, load_state, save_state
 from hashshield.training.recipe import Epoch, Recipe, Reporter, TrainingStage, learning_rate_factor
-from hashshield.training.state import load_initial_weights, load_state, save_state
 
 __all__ = ["Epoch", "Reporter", "learning_rate_factor", "reference_rows", "train"]
 

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from copy_detector import RECIPE
 from hashshield.models.hashing import HashNet
-from hashshield.training.losses import (
+from hashshield.training.learner import (
     CopyLearner,
     Learner,
     contrast_loss,
