@@ -220,10 +220,15 @@ def test_a_photo_whose_features_fail_ends_alone() -> None:
 
 def test_a_method_is_suited_to_the_photo_and_to_the_surrogates_there_are() -> None:
     features = method("rnm-features")
-    assert features.suited(enlarged=False, surrogates=True) is features
-    assert features.suited(enlarged=False, surrogates=False) is method("rnm-robust"), "short moves alone come too late"
-    assert features.suited(enlarged=True, surrogates=True) is method("rnm-enlarged")
-    asked = replace(features, steps=7).suited(enlarged=False, surrogates=False)
+    first = {"enlarged": False, "goes_on": False}
+    assert features.suited(**first, surrogates=True) is features
+    assert features.suited(**first, surrogates=False) is method("rnm-robust"), "short moves alone come too late"
+    for surrogates in (True, False):
+        assert features.suited(enlarged=False, surrogates=surrogates, goes_on=True) is method("rnm-later")
+    assert method("rnm-later").prepares < method("rnm-robust").prepares, "what was missed is the goal itself"
+    for goes_on in (True, False):
+        assert features.suited(enlarged=True, surrogates=True, goes_on=goes_on) is method("rnm-enlarged")
+    asked = replace(features, steps=7).suited(**first, surrogates=False)
     assert (asked.name, asked.steps) == ("rnm-robust", 7), "steps that were asked for stay"
     plain = method("rnm-masked")
-    assert plain.suited(enlarged=True, surrogates=False) is plain
+    assert plain.suited(enlarged=True, surrogates=False, goes_on=True) is plain

@@ -79,16 +79,18 @@ class Method:
     """Row that takes its place where changes are enlarged to the photo's pixels; None: there too."""
     plain: str | None = None
     """Row that takes its place where there is no surrogate whose features could be moved; None: there too."""
+    later: str | None = None
+    """Row that takes its place in later tries, which go on from a change that was not enough; None: there too."""
     retries: bool = True
     """True to search again with larger margins if the written photo misses the goal."""
 
-    def suited(self, *, enlarged: bool, surrogates: bool) -> Method:
+    def suited(self, *, enlarged: bool, surrogates: bool, goes_on: bool) -> Method:
         """Return the method for a photo whose changes are `enlarged` or not, where there are `surrogates` or not.
 
-        Steps that were asked for stay.
+        `goes_on`: it is a later try. Steps that were asked for stay.
         """
         plain = None if surrogates else self.plain
-        name = self.enlarged if enlarged else plain
+        name = self.enlarged if enlarged else self.later if goes_on and self.later else plain
         if name is None:
             return self
         other = METHODS[name]
@@ -173,6 +175,28 @@ _CONSTANT_ONE = _AlphaSchedule(alphas=(1.0,))
 _MOMENTUM_RESTART = steps.MomentumRule(size=5.0, decay=0.9, rate=0.93, least=0.15)
 """Long steps along accumulated directions: they pass through places where the gradient alone vanishes."""
 
+_ROBUST = Method(
+    "rnm-robust",
+    _Margin(),
+    balls.BallRule(
+        radius=6.9,
+        first=0.5,
+        rate=0.75,
+        least=0.1,
+        growth=balls.Growth(near=1.05, far=1.1),
+        decay=0.7,
+        keeps=True,
+    ),
+    steps=30,
+    shrink=0.93,
+    stop="budget",
+    feature_weight=0.5,
+    certainty_weight=0.3,
+    margin_slack=0.15,
+    prepares=0.7,
+    enlarged="rnm-enlarged",
+)
+
 _TRANSFER = Method(
     "rnm-transfer",
     _Margin(),
@@ -223,27 +247,9 @@ METHODS: dict[str, Method] = {
             enough=20,
         ),
         # The first ball is what may be seen; it grows only if the file itself cannot meet the goal within it.
-        Method(
-            "rnm-robust",
-            _Margin(),
-            balls.BallRule(
-                radius=6.9,
-                first=0.5,
-                rate=0.75,
-                least=0.1,
-                growth=balls.Growth(near=1.05, far=1.1),
-                decay=0.7,
-                keeps=True,
-            ),
-            steps=30,
-            shrink=0.93,
-            stop="budget",
-            feature_weight=0.5,
-            certainty_weight=0.3,
-            margin_slack=0.15,
-            prepares=0.7,
-            enlarged="rnm-enlarged",
-        ),
+        _ROBUST,
+        # The goal itself was missed: few looks that prepare, many that settle.
+        replace(_ROBUST, name="rnm-later", prepares=0.3),
         # Features take the change most of the way, through one network and view a step; the few steps that are left to
         # prepare and settle are short, since long ones undo what was moved (ADR 015).
         Method(
@@ -268,6 +274,7 @@ METHODS: dict[str, Method] = {
             features=FeatureMoves(steps=30, budget=8 / 255, size=1 / 8, code_weight=4.0),
             enlarged="rnm-enlarged",
             plain="rnm-robust",
+            later="rnm-later",
         ),
         # What is enlarged is coarse and seen soon, and JPEG averages out: the smallest ball that keeps the goal.
         Method(

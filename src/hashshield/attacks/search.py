@@ -6,7 +6,7 @@ with another loss, step or stopping rule (`attacks.methods`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, wait
 from contextlib import contextmanager
 from copy import copy
@@ -73,7 +73,11 @@ def search(
     waiting = iter(tasks)
     # Of several networks, the one that sees most decides how long steps are.
     side = max(network.side for network in networks)
-    suited = {large: method.suited(enlarged=large, surrogates=bool(surrogates)) for large in (False, True)}
+
+    def suited(task: SearchTask) -> Method:
+        goes_on = task.start is not None
+        return method.suited(enlarged=task.grid.enlarged, surrogates=bool(surrogates), goes_on=goes_on)
+
     moving: list[FeatureMove] = []
     states: list[SearchState] = []
     with cpu_workers(execution.cpu_workers) as pool, cpu_workers(execution.encoders) as encoders:
@@ -82,16 +86,16 @@ def search(
         while True:
             free = max(batcher.size - len(moving) - len(states), 0)
             for task in islice(waiting, free):
-                moves = suited[task.grid.enlarged].features
+                moves = suited(task).features
                 if moves is None or task.feature_seed is None or not surrogates:
-                    states.append(SearchState(task, suited[task.grid.enlarged], tau, side))
+                    states.append(SearchState(task, suited(task), tau, side))
                 else:
                     moving.append(FeatureMove(task, moves, tau, len(surrogates)))
             if not (moving or states):
                 return
             for number, alike in _by_view(moving):
                 batcher.map(alike, _FeatureStep(surrogates[number]))
-            states += [_search_from(each, suited, side) for each in moving if each.finished]
+            states += [_search_from(each, suited(each.task), side) for each in moving if each.finished]
             moving = [each for each in moving if not each.finished]
             # Those take a step together that have one method and one precision.
             going_on = sorted((state for state in states if not state.finished), key=_step_kind)
@@ -101,10 +105,10 @@ def search(
             states = [state for state in states if not state.finished]
 
 
-def _search_from(moved: FeatureMove, suited: Mapping[bool, Method], side: int) -> SearchState:
+def _search_from(moved: FeatureMove, method: Method, side: int) -> SearchState:
     """Return the search for the code that goes on where the features were moved to."""
     task = replace(moved.task, start=moved.delta)
-    state = SearchState(task, suited[task.grid.enlarged], moved.tau, side)
+    state = SearchState(task, method, moved.tau, side)
     state.feature_steps, state.evaluations = moved.steps_taken, moved.evaluations
     if moved.error is not None:
         state.fail(moved.error)

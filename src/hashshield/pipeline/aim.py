@@ -137,7 +137,9 @@ def _transform(task: Task, context: ProtectContext) -> Callable[[int], View | No
 
 def _prepared(task: Task, context: ProtectContext) -> int | None:
     """Looks that prepare for the preset's transforms, if there are others after them."""
-    method = context.method.suited(enlarged=task.grid.enlarged, surrogates=bool(context.surrogates))
+    method = context.method.suited(
+        enlarged=task.grid.enlarged, surrogates=bool(context.surrogates), goes_on=task.delta is not None
+    )
     if context.preset.transforms is None or method.prepares == 1:
         return None
     return round(method.prepares * method.steps)
