@@ -1,13 +1,11 @@
-"""Value types and protocols shared by all layers; torch is imported for the type checker only."""
+"""Value types and protocols shared by all layers, and how long work reports; torch is for the type checker only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
-
-from hashshield.progress import NullProgress, Progress, StepProgress
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +16,8 @@ __all__ = [
     "Evaluation",
     "FeatureRow",
     "FileOptions",
-    "Finding",
     "GoalKind",
     "GoalSpec",
-    "HashModel",
     "NullProgress",
     "Outcome",
     "PerceptualRow",
@@ -52,15 +48,6 @@ class Codes(NamedTuple):
     """(N, K) float, relaxed: before any sign or tanh."""
     features: Tensor
     """(N, D) float, the backbone's pooled features."""
-
-
-class HashModel(Protocol):
-    """A frozen hash network; normalisation lives inside, geometry does not."""
-
-    bits: int
-
-    def __call__(self, images: Tensor, /) -> Codes:
-        """Hash (N, 3, H, W) images in [0, 1]."""
 
 
 View = Callable[["Tensor"], "Tensor"]
@@ -370,12 +357,37 @@ class Repaired:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What `doctor` found of one thing."""
+class Progress(Protocol):
+    """How the pipeline reports; the core knows no terminal."""
 
-    check: str
-    status: Literal["ok", "warning", "failed"]
-    found: str
-    advice: str | None = None
-    """What to do about it, where `found` does not say so itself."""
+    def start(self, total: int) -> None:
+        """Announce how many photos will be worked on."""
+
+    def photo(self, path: str) -> None:
+        """Name the photo that is being worked on."""
+
+    def done(self, outcome: object) -> None:
+        """Report one finished file with its row; None counts work that has no row of its own."""
+
+    def notice(self, text: str) -> None:
+        """Tell the user something once (a fallback to the CPU, say)."""
+
+
+@runtime_checkable
+class StepProgress(Progress, Protocol):
+    """A `Progress` that also counts gradient steps, to say how long a run will take."""
+
+    def expect(self, steps: float, beside: Mapping[str, float]) -> None:
+        """Announce how many steps a photo usually takes, and what else each photo costs, in steps, by its path."""
+
+    def stepped(self, path: str) -> None:
+        """Count one step of a photo; called by any thread."""
+
+
+class NullProgress:
+    """A `Progress` that reports nothing, for callers who read only the rows that are returned."""
+
+    def _ignore(self, *_args: object, **_named: object) -> None:
+        """Ignore what there is to report."""
+
+    start = photo = done = notice = _ignore

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from hashshield.attacks.state import SearchResult, SearchTask
 from hashshield.errors import UnknownNameError
 from hashshield.models.load import NetworkView, OpenModel, open_models
 from hashshield.transforms import card_view
-from hashshield.types import Codes, HashModel, View
+from hashshield.types import Codes, View
 from tiny_net import picture
 
 
@@ -45,7 +45,7 @@ class Toy:
 class Through:
     """A network behind any view at all."""
 
-    model: HashModel
+    model: Callable[[Tensor], Codes]
     view: View = lambda images: images
     side: int = 256
 

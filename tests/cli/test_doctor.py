@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hashshield.types import Finding
+from hashshield.pipeline.doctor import Finding
 
 Run = Callable[..., Any]
 

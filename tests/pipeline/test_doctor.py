@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from hashshield.pipeline import doctor as module
-from hashshield.pipeline.doctor import doctor, system_finding
+from hashshield.pipeline.doctor import Finding, doctor, system_finding
 from hashshield.storage.volumes import Encryption
-from hashshield.types import Finding, Outcome
+from hashshield.types import Outcome
 from tiny_net import encoded, picture
 
 Protect = Callable[..., list[Outcome]]

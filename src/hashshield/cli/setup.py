@@ -17,7 +17,7 @@ from hashshield.config import config_path, resolve, unknown_variables
 from hashshield.errors import HashshieldError
 
 if TYPE_CHECKING:
-    from hashshield.types import Finding
+    from hashshield.pipeline.doctor import Finding
 
 __all__ = [
     "DOCTOR_EXAMPLES",

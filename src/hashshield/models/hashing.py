@@ -188,8 +188,8 @@ class HashNet(nn.Module):
 class FrozenHash(nn.Module):
     """One code length of a trained network, made for taking gradients with respect to the image.
 
-    Implements `HashModel`: weights are frozen, batch norms folded, memory laid out channels last. Gradients leak
-    through the last dead units; `models.hashing` says why, and how to have them as they are.
+    Weights are frozen, batch norms folded, memory laid out channels last. Gradients leak through the last dead units;
+    `models.hashing` says why, and how to have them as they are.
     """
 
     mean: Tensor

@@ -9,8 +9,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,15 +28,26 @@ from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
 from hashshield.storage import Store, cannot_be_written, default_root, volume_encryption
 from hashshield.storage.schema import REPAIR
-from hashshield.types import FileOptions, Finding, NullProgress, Progress, Request
+from hashshield.types import FileOptions, NullProgress, Progress, Request
 
-__all__ = ["device_findings", "doctor", "system_finding"]
+__all__ = ["Finding", "device_findings", "doctor", "system_finding"]
 
 _PACKAGES = ("hashshield", "torch", "torchvision", "Pillow", "numpy", "safetensors", "piexif", "typer", "rich")
 _SECONDS_OF_DIGESTS = 10.0
 _LITTLE_BYTES = 2 * 10**9
 _STEPS = 8
 _SIDE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `doctor` found of one thing."""
+
+    check: str
+    status: Literal["ok", "warning", "failed"]
+    found: str
+    advice: str | None = None
+    """What to do about it, where `found` does not say so itself."""
 
 
 def doctor(vault: Path | None = None, *, thorough: bool = False, progress: Progress) -> list[Finding]:
