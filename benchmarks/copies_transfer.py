@@ -23,8 +23,8 @@ from hashshield import imaging
 from hashshield.arrays import Pixels
 from hashshield.bench.copy_judges import CopyJudge, foreign_judge, network_judges
 from hashshield.bench.distortions import noise_of_visibility
-from hashshield.bench.visible import butteraugli_norm
 from hashshield.bench.results import environment
+from hashshield.bench.visible import butteraugli_norm
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import open_models
 

@@ -1,0 +1,142 @@
+"""Measure how soon photos are protected that arrive one after another: `python benchmarks/arrivals.py FOLDER`.
+
+The first photos below FOLDER arrive in an empty folder that `hashshield watch` looks after, so many a second. Each is
+moved in whole, as by a camera that writes elsewhere first. The latency of a photo is the time from its arrival until a
+protected file is in its place; it contains the two seconds for which `watch` waits for further writes. The rate is the
+number of photos over the time from the first arrival to the last protected file. Where photos arrive faster than that,
+latency grows with their number, so the last one waits longest.
+
+Then the same photos go through a pipe one at a time (`hashshield protect - < IN > OUT`), each in a process of its own.
+
+Results go to `results/arrivals.json` beside this file. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from memory import photos_below
+
+from hashshield.bench.results import environment
+
+RESULT = Path(__file__).parent / "results" / "arrivals.json"
+RATES = (1.0, 5.0, 25.0)
+PRESETS = ("invisible", "balanced")
+_EVERY = 0.05
+"""Seconds between two looks at the folder."""
+_READY = 60.0
+"""Seconds in which `watch` has to protect the photo that shows it is ready."""
+_PATIENCE = 45.0
+"""Seconds without a protected photo after which those that are left are taken to be `short`."""
+
+
+def watched(photos: Sequence[Path], rate: float, preset: str) -> dict[str, Any]:
+    """Return what came of photos that arrive at `rate` a second."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, outside = Path(place, "in"), Path(place, "outside")
+        folder.mkdir(mode=0o700)
+        outside.mkdir()
+        command = [sys.executable, "-m", "hashshield", "watch", str(folder), "--vault", f"{place}/vault"]
+        process = subprocess.Popen([*command, "--preset", preset], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            # The network is open, and the photos to come find nothing to wait for, once one photo is through.
+            first = arrive(photos[0], folder / "ready", outside)
+            if not wait_for({first: first.stat().st_ino}, {}, time.monotonic() + _READY):
+                raise SystemExit(f"{photos[0]}: hashshield watch did not protect it in {_READY:g} seconds")
+            arrived, done, before = {}, {}, {}
+            began = time.monotonic()
+            for number, photo in enumerate(photos[1:]):
+                wait_for(before, done, began + number / rate)
+                path = arrive(photo, folder / str(number), outside)
+                before[path], arrived[path] = path.stat().st_ino, time.monotonic()
+            last = time.monotonic()
+            while len(done) < len(before) and time.monotonic() < max([last, *done.values()]) + _PATIENCE:
+                wait_for(before, done, time.monotonic() + 1)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+    return row({path: done[path] - arrived[path] for path in done}, len(before), max(done.values()) - began) | {
+        "preset": preset,
+        "rate": rate,
+    }
+
+
+def arrive(photo: Path, stem: Path, outside: Path) -> Path:
+    """Move a copy of a photo into the folder, whole."""
+    path = stem.with_suffix(photo.suffix)
+    shutil.copyfile(photo, outside / path.name)
+    (outside / path.name).rename(path)
+    return path
+
+
+def wait_for(before: dict[Path, int], done: dict[Path, float], until: float) -> bool:
+    """Note when photos were replaced, by their inodes, until a time or until all are; return whether all are."""
+    while True:
+        for path, inode in before.items():
+            if path not in done and path.stat().st_ino != inode:
+                done[path] = time.monotonic()
+        if time.monotonic() >= until:
+            return len(done) == len(before)
+        if before and len(before) == len(done) and until - time.monotonic() > 1:
+            return True
+        time.sleep(max(0.0, min(_EVERY, until - time.monotonic())))
+
+
+def piped(photos: Sequence[Path], preset: str) -> dict[str, Any]:
+    """Return what came of photos that go through a pipe one at a time."""
+    spent: dict[Path, float] = {}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "hashshield", "protect", "-", "--preset", preset, "--vault", f"{place}/vault"]
+        for photo in photos:
+            one = time.monotonic()
+            with photo.open("rb") as handle:
+                ended = subprocess.run(command, stdin=handle, capture_output=True)
+            if ended.returncode == 0:
+                spent[photo] = time.monotonic() - one
+    return row(spent, len(photos), time.monotonic() - began) | {"preset": preset, "rate": None}
+
+
+def row(latencies: dict[Path, float], photos: int, seconds: float) -> dict[str, Any]:
+    """Return the figures of one run."""
+    found = sorted(latencies.values())
+    return {
+        "photos": photos,
+        "protected": len(found),
+        "photos_a_second": round(len(found) / seconds, 3),
+        "median_latency": round(statistics.median(found), 2),
+        "highest_latency": round(found[-1], 2),
+    }
+
+
+def main() -> None:
+    """Run it and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--photos", type=int, default=25)
+    asked = parser.parse_args()
+    photos = photos_below(asked.folder, asked.photos + 1)
+    rows = []
+    for preset in PRESETS:
+        for rate in RATES:
+            rows.append(watched(photos, rate, preset))
+            print(json.dumps(rows[-1]), flush=True)
+        rows.append(piped(photos[1 : 1 + min(10, asked.photos)], preset))
+        print(json.dumps(rows[-1]), flush=True)
+    found = {"bench": "arrivals", "environment": environment(), "rows": rows}
+    RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
