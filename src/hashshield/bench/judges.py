@@ -65,7 +65,7 @@ _MEAN_BGR = (104.0, 117.0, 123.0)
 
 @dataclass(frozen=True, slots=True)
 class JudgeKind:
-    """One network that can network."""
+    """One network that can judge."""
 
     package: str
     """Package of Python whose wheel holds it; it is never imported."""
