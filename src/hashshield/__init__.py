@@ -1,12 +1,12 @@
 """HashShield keeps photos out of image-hash search.
 
-From Python: `protect`, `protect_files`, `verify`, `evaluate`, `restore` and `load_model`, as
-`hashshield.api` describes them. They are loaded when first used, so that `import hashshield` costs nothing.
+The Python interface is `protect`, `protect_files`, `verify`, `evaluate`, `restore` and `load_model`, defined in
+`hashshield.api`. They are loaded on first use, so that `import hashshield` is fast.
 """
 
 from __future__ import annotations
 
-# Not from `typing`: `python -m hashshield` would look for it in the current folder first.
+# Not imported from `typing`: `python -m hashshield` would look for that module in the current folder first.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -16,18 +16,18 @@ _OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE, errno.EBADF)
 
 
 def main() -> None:
-    """Run the command line and exit with its code; 130 when interrupted before a command has begun."""
+    """Run the command line and exit with its code; 130 if interrupted before a command has begun."""
     leave_current_folder_out()
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character gets an escape in its place; a report never ends in a UnicodeError.
+        # Characters that the terminal cannot show become escapes, so that a report never ends in a UnicodeError.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
     try:
         _run()
     except OSError as error:
-        # Of files and folders errors are expected and named: one without a name is of the output.
+        # An OSError about a file or folder names it; one without a name comes from standard output.
         if error.filename is not None or _flushed(error):
             raise
         sys.exit(1)
@@ -53,23 +53,24 @@ def _run() -> None:
 
 
 def _open_streams() -> None:
-    """Put something in the place of standard streams that are closed, lest a file opened later takes their number.
+    """Replace closed standard streams, so that a file opened later does not get their descriptor.
 
-    Reading gives nothing; writing raises OSError, and what goes to standard error is lost.
+    Reading standard input then returns nothing, writing to standard output raises OSError, and standard error is
+    discarded.
     """
     if sys.stdin is None:
         sys.stdin = open(os.open(os.devnull, os.O_RDONLY), encoding="utf-8")  # noqa: SIM115 -- for good
     if sys.stdout is None:
-        # Opened for reading only, so that a write says that there is no such output.
+        # Opened read-only, so that writing fails.
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _flushed(met: OSError | None = None) -> bool:
-    """Whether standard output takes what is left for it; if not, that is said, and the rest given up.
+    """Flush standard output and return True; if that fails, report why on standard error and return False.
 
-    `met` is what ended a write that may have been to standard output.
+    `met` is an error that may come from an earlier write to standard output.
     """
     error = met if met is not None and met.errno in _OUTPUT else None
     try:

@@ -1,7 +1,7 @@
-"""The Python interface: what the commands do, for a path, encoded bytes, a Pillow image or a tensor.
+"""The Python interface: the commands as functions that accept a path, encoded bytes, a Pillow image or a tensor.
 
-Arguments have the names and ranges of the options, and what is not given comes from the environment, the user's file
-or the default, as on the command line. Nothing is written unless `output` or `in_place` says so.
+Arguments have the names and ranges of the command-line options. Those not given come from the environment, the user's
+configuration file or the default, as on the command line. No file is written without `output` or `in_place`.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ _log = logging.getLogger("hashshield")
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """What became of one photo."""
+    """The result of `protect` for one photo."""
 
     outcome: Outcome
     """The receipt: the row that `hashshield protect --json` prints."""
     data: bytes | None
-    """The protected photo, encoded as it came in (images and tensors: PNG); None when the goal was not reached."""
+    """The protected photo in its own file format (images and tensors: PNG); None if the goal was not reached."""
 
     @property
     def image(self) -> Image.Image:
-        """The protected pixels, decoded. Raises PhotoError when there are none."""
+        """The protected pixels, decoded. Raises PhotoError if there are none."""
         data = self._bytes()
         with _photo_errors(self.outcome.path):
             image = Image.open(io.BytesIO(data))
@@ -70,7 +70,7 @@ class Protected:
 
     @property
     def tensor(self) -> Tensor:
-        """(C, H, W) float in [0, 1], as stored: not turned by an EXIF orientation. Raises PhotoError."""
+        """(C, H, W) float in [0, 1], as stored: EXIF orientation is not applied. Raises PhotoError if there is none."""
         pixels = np.array(self.image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
@@ -83,7 +83,7 @@ class Protected:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A hash network and how it looks at a photo."""
+    """A hash network, together with the resizing and cropping of its input."""
 
     name: str
     """`checkpoint:bits`"""
@@ -97,14 +97,14 @@ class Network:
         return self.module.bits
 
     def view(self, photo: Photo) -> Tensor:
-        """(3, s, s) in [0, 1]: what the network sees of a photo, by Pillow's resizing. Raises PhotoError."""
+        """Return the network's input for a photo, resized with Pillow: (3, s, s) in [0, 1]. Raises PhotoError."""
         with _photo_errors(photo):
             name, data = _encoded(photo)
             return self._view(displayed_rgb(imaging.read(data, name=name)))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def code(self, photo: Photo) -> NDArray[np.int8]:
-        """(K,) in {-1, +1}. Raises PhotoError."""
+        """Return the photo's bits, (K,) in {-1, +1}. Raises PhotoError."""
         image = self.view(photo)[None].to(self.module.mean.device)
         with _photo_errors(photo):
             relaxed = self.module(image).code[0].float().cpu().numpy()
@@ -130,11 +130,10 @@ def protect(
 ) -> Protected:
     """Change a photo so that its image-hash code no longer matches; `settings` are those of `hashshield config show`.
 
-    A path is written only with `output` (the folder that receives the copy; `rename` names it so that the name tells
-    nothing) or `in_place`; the original then goes to
-    the vault unless `backup` is off. With a `place_name` it is written with a code of its own, so that copies
-    for two places do not find each other. Raises UsageError (also for a photo in memory that is to be written),
-    PhotoError for a photo that cannot be protected, CheckpointError, StorageError.
+    A file is written only with `output` (the folder for the copy, which `rename` gives a name that reveals nothing) or
+    `in_place`, which moves the original to the vault unless `backup` is off. Each `place_name` gets a code of its own,
+    so that copies for two places do not find each other. Raises UsageError, also if `output` or `in_place` is given for
+    a photo in memory, PhotoError for a photo that cannot be processed, CheckpointError, StorageError.
     """
     writes = in_place or output is not None
     if in_place and output is not None:
@@ -184,10 +183,10 @@ def protect_files(
 ) -> list[Outcome]:
     """Protect photos and folders in one run, which is faster than one by one; return one row per file, by path.
 
-    Copies go to the folder `output`, with `rename` under names that tell nothing; with `in_place` the files are
-    replaced. `place_name` as in `protect`. `progress` is told of each row as its photo is written; an exception that it
-    raises ends the run, and what was written stays. What concerns one photo is a row. Raises UsageError,
-    CheckpointError, StorageError for what concerns all.
+    Copies go to the folder `output`, with `rename` under names that reveal nothing; `in_place` replaces the files.
+    `place_name` is as in `protect`. `progress` receives each row once its photo is written; an exception it raises ends
+    the run, and files already written stay. A photo that fails becomes a row with status "failed". Raises UsageError,
+    CheckpointError or StorageError for failures that affect the whole run.
     """
     if in_place == (output is not None):
         raise UsageError("give either output, the folder for copies, or in_place, which replaces the files")
@@ -215,9 +214,9 @@ def verify(
     target_class: str | None = None,
     **settings: Any,
 ) -> Verification:
-    """Hash a photo again and compare, with `original` or else with what the ledger knows.
+    """Hash a photo again and compare it with `original`, or without one with the ledger's record of it.
 
-    An `original` that is itself protected stands for the photo it was.
+    If `original` is itself a protected photo, the original that it was made from is used.
 
     Raises UsageError, PhotoError, CheckpointError.
     """
@@ -257,10 +256,10 @@ def evaluate(
 ) -> Evaluation:
     """Compare a photo with its protected copy: PSNR in dB, SSIM, largest change, Hamming distances.
 
-    A copy that the ledger in `vault` knows is measured as `protect` measured it, others in the views that `preset`
-    promises. With `survival` the copy is measured again after all that services do to photos, else after JPEG q75.
+    A copy known to the ledger in `vault` is measured as by `protect`, in the same views and against the same goal; any
+    other in the views of `preset`. With `survival` it is measured again after every transform, else after JPEG q75.
 
-    Raises UsageError, PhotoError (sizes that differ among them), CheckpointError.
+    Raises UsageError, PhotoError (also for photos of different size), CheckpointError.
     """
     found = _settings(model=model, device=device, survival=survival, preset=preset, vault=_path(vault))
     with _photo_errors(protected), _as_file(original) as before, _as_file(protected) as after:
@@ -282,7 +281,7 @@ def evaluate(
 
 
 def restore(*paths: PathLike, vault: PathLike | None = None) -> list[Restoration]:
-    """Bring originals back from the vault, byte for byte; one row per file, also for those that cannot be.
+    """Restore originals from the vault, byte for byte; return one row per file, including those that failed.
 
     Raises UsageError, StorageError.
     """
@@ -290,16 +289,16 @@ def restore(*paths: PathLike, vault: PathLike | None = None) -> list[Restoration
 
 
 def load_model(name: str, *, device: str | None = None) -> Network:
-    """Open a network by name (`checkpoint` or `checkpoint:bits`) or by file.
+    """Open a network by name (`checkpoint` or `checkpoint:bits`) or by the path of its file.
 
-    Raises UnknownNameError, CheckpointError, UsageError for a device that is not there.
+    Raises UnknownNameError, CheckpointError, UsageError for an unavailable device.
     """
     (opened,) = open_models([name], device=choose_device(_settings(device=device)["device"].value))
     return Network(opened.name, opened.model, lambda pixels: pillow_view(pixels, opened.card.input))
 
 
 class _Log:
-    """Progress for a program: notices go to the logger `hashshield`."""
+    """A `Progress` that sends notices to the logger `hashshield` and ignores everything else."""
 
     def start(self, total: int) -> None:
         pass
@@ -316,9 +315,9 @@ class _Log:
 
 @contextmanager
 def _photo_errors(photo: Photo) -> Iterator[None]:
-    """Raise PhotoError for whatever nobody foresaw, so that a loop over photos goes on with the next one.
+    """Turn an unexpected exception into a PhotoError, so that a caller's loop over photos can catch it and go on.
 
-    Its message asks for a report, and its cause is the exception itself.
+    The message asks for a bug report; the cause is the original exception.
     """
     kinds = ((bytes, "the photo"), (Image.Image, "the image"), (Tensor, "the tensor"))
     name = next((words for kind, words in kinds if isinstance(photo, kind)), str(photo))
@@ -338,7 +337,7 @@ def _path(path: PathLike | None) -> Path | None:
 
 
 def _named(path: PathLike) -> Path:
-    """A path that names something: an empty one would be the current folder. Raises UsageError."""
+    """Return the path; raise UsageError for an empty one, which would mean the current folder."""
     if not os.fspath(path):
         raise UsageError("a path is empty; name a file or folder, and write . for the current one")
     return Path(path)
@@ -350,7 +349,7 @@ def _raise_failed(row: Outcome | Verification | Evaluation) -> None:
 
 
 def _encoded(photo: Photo) -> tuple[str, bytes]:
-    """What messages call the photo, and its file's bytes. Raises PhotoError, UsageError."""
+    """Return the photo's name for messages, and its encoded bytes. Raises PhotoError, UsageError."""
     if isinstance(photo, bytes):
         return "the photo", photo
     if isinstance(photo, Image.Image):
@@ -362,7 +361,7 @@ def _encoded(photo: Photo) -> tuple[str, bytes]:
 
 
 def _png(image: Image.Image) -> bytes:
-    """Encoded without loss, with what decides how pixels are shown. Raises PhotoError."""
+    """Return the image as PNG, with its EXIF data and colour profile. Raises PhotoError."""
     out = io.BytesIO()
     try:
         image.save(out, "PNG", exif=image.getexif(), icc_profile=image.info.get("icc_profile"))
@@ -372,7 +371,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _pictured(tensor: Tensor) -> Image.Image:
-    """(C, H, W) as an image of 8 bits. Raises UsageError for what is no picture."""
+    """Return a (C, H, W) tensor as an 8-bit image. Raises UsageError for a wrong shape, type or range."""
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
         raise UsageError(f"a tensor is (C, H, W) with 1, 3 or 4 channels; this one is {tuple(tensor.shape)}")
     pixels = tensor.detach().cpu()
@@ -388,7 +387,7 @@ def _pictured(tensor: Tensor) -> Image.Image:
 
 @contextmanager
 def _as_file(photo: Photo | None) -> Iterator[Path]:
-    """A path to the photo; what is only in memory is put into a private file for as long."""
+    """Yield a path to the photo; a photo in memory is written to a temporary file, removed afterwards."""
     if isinstance(photo, str | os.PathLike):
         yield _named(photo)
         return

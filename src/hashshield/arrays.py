@@ -1,6 +1,6 @@
-"""Names for the arrays that packages hand to each other: one alias per meaning, with its shape and range.
+"""Names for the arrays that packages pass to each other: one alias per meaning, with its shape and range.
 
-The aliases fix the element type for the type checker; shapes and ranges are conventions that functions state again.
+The type checker sees only the element type; shapes and ranges are conventions, repeated in docstrings.
 """
 
 from __future__ import annotations

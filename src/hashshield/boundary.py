@@ -1,9 +1,9 @@
-"""The photo's boundary: where an exception that nobody foresaw becomes a row, and where an interruption waits.
+"""Failures and interruptions while a photo is processed: one photo's failure must not stop the others.
 
-Whatever one photo does, the others are done. Each stage of a photo's way runs inside `boundary`; what it raises is an
-expected `HashshieldError` or, from anything else, an `InternalError` whose message is fit for a row. The traceback goes
-to this package's logger, which the command line sends to a file beside the ledger and, with --verbose, to the terminal.
-Ctrl-C waits until what is in work is complete and reported; a second one does not.
+Each stage of the work on a photo runs inside `boundary`. It lets an expected `HashshieldError` pass and turns any other
+exception into an `InternalError` with a message fit for a result row. The traceback goes to this package's logger; the
+command line writes it to a file beside the ledger and, with --verbose, to the terminal. A first Ctrl-C waits until the
+photos in progress are finished and reported; a second one does not.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ STAGES: tuple[PhotoStage, ...] = (
     "compare",
     "row",
 )
-"""The stages of a photo's way, in order, for those who watch them."""
+"""The stages of the work on a photo, in order."""
 
 StageObserver = Callable[[PhotoStage, str], None]
 
@@ -63,8 +63,9 @@ _observer: StageObserver | None = None
 
 
 def observe_stages(observer: StageObserver | None) -> StageObserver | None:
-    """Call `observer` with (stage, photo) whenever a photo reaches a stage; return the one before. What it raises, the
-    stage raises: tests put faults there.
+    """Call `observer` with (stage, photo) whenever a photo reaches a stage; return the previous observer.
+
+    An exception raised by the observer is raised by the stage, so that tests can inject faults.
     """
     global _observer
     before, _observer = _observer, observer
@@ -79,10 +80,10 @@ def reach(stage: PhotoStage, photo: str) -> None:
 
 @contextmanager
 def boundary(stage: PhotoStage, photo: str, *, passes: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Run one stage of one photo; raise InternalError for whatever it raises that is no HashshieldError.
+    """Run one stage of one photo; log any exception that is not a HashshieldError and raise InternalError from it.
 
-    `photo` is the path or name that rows show. Exceptions of `passes` are let through, for callers that know what to
-    do about them. KeyboardInterrupt and SystemExit always are.
+    `photo` is the path or name that rows show. Exceptions of the types in `passes`, which the caller handles, pass
+    unchanged, as do KeyboardInterrupt and SystemExit.
     """
     try:
         reach(stage, photo)
@@ -107,9 +108,9 @@ def _message(error: Exception, photo: str) -> str:
 
 
 class LogFormatter(logging.Formatter):
-    """Format an internal error for the log: when, where in the program, which exception.
+    """Format an internal error for the log: its time, its stage, the exception's type and the stack.
 
-    File names, paths and messages, which may quote them, are left out unless `names` is set.
+    Names and paths of photos, and exception messages, which may quote them, are left out unless `names` is set.
     """
 
     def __init__(self, *, names: bool) -> None:
@@ -117,7 +118,7 @@ class LogFormatter(logging.Formatter):
         self._names = names
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the entry, one line per frame."""
+        """Return the log entry: a headline and one line per stack frame."""
         if self._names or record.exc_info is None or record.exc_info[1] is None:
             return clean_lines(super().format(record)) if self._names else self.formatTime(record)
         error = record.exc_info[1]
@@ -129,12 +130,12 @@ class LogFormatter(logging.Formatter):
 
 
 def clean_lines(text: str) -> str:
-    """Return the text with each line made harmless; see `hashshield.text.clean`."""
+    """Return the text with each line escaped by `hashshield.text.clean`."""
     return "\n".join(clean(line) for line in text.splitlines())
 
 
 def _module(filename: str) -> str:
-    """Return a source file's name from its package on, which says nothing about where it is installed."""
+    """Return a source file's path below `hashshield` or `site-packages`, without where that is installed."""
     parts = PurePath(filename).parts
     for root in ("hashshield", "site-packages"):
         if root in parts:
@@ -145,10 +146,9 @@ def _module(filename: str) -> str:
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Let an interruption wait for the end of the block; a second one does not wait.
+    """Hold back a first Ctrl-C until the end of the block; a second one interrupts at once.
 
-    Only the main thread is ever interrupted, and a process that ignores interruptions goes on doing so: there, nothing
-    is to be held back.
+    Does nothing outside the main thread, which alone is interrupted, or in a process that ignores SIGINT.
     """
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or usual in (None, signal.SIG_IGN):
@@ -172,16 +172,16 @@ def defer_interrupts() -> Iterator[None]:
 
 
 def never() -> bool:
-    """Stand for a run that nobody asks to stop."""
+    """Return False: nobody asked to stop."""
     return False
 
 
 @contextmanager
 def finishing_first(notice: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C came once; a second one interrupts as usual.
+    """Yield a function that returns whether Ctrl-C was pressed; a second Ctrl-C interrupts at once.
 
-    `notice` is told once. Where Ctrl-C does not interrupt as Python has it (another thread, a handler of somebody else,
-    interruptions ignored), nothing is changed and the answer is always no.
+    The first calls `notice` with a message. Outside the main thread, or if another handler for SIGINT is installed or
+    SIGINT is ignored, nothing is changed and the function returns False.
     """
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
@@ -205,9 +205,9 @@ def finishing_first(notice: Callable[[str], None]) -> Iterator[Callable[[], bool
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM, which ends services, be the same interruption as Ctrl-C, also where the latter is ignored.
+    """Make SIGTERM, which stops services, and Ctrl-C raise KeyboardInterrupt, even if SIGINT was ignored before.
 
-    For the main thread only.
+    Call it in the main thread.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,7 @@
-"""Settings, resolved once: from flag or argument, else environment, else the user's TOML file, else the default.
+"""Settings. Each comes from the first of these that gives a value: flag or argument, environment, TOML file, default.
 
-The file is read from the user's configuration folder only, never from the working folder or a photo folder: a file
-planted beside photos must not be able to change what is done to them. `SETTINGS` lists the keys, `resolve` reads them.
+The file is read only from the user's configuration folder, never from the working folder or a photo folder: a file
+planted beside photos must not change what is done to them. `SETTINGS` lists the keys; `resolve` returns the values.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Setting(NamedTuple):
     default: Any
     help: str
     choices: tuple[str, ...] = ()
-    """The words accepted; of a number, besides numbers."""
+    """The words accepted; for a number, in addition to numbers."""
     low: float = -math.inf
     high: float = math.inf
     range_text: str = ""
     flag: str | None = ""
-    """The option that sets it; "" for the key with dashes, None if no option does."""
+    """The option that sets it; "" means the key with dashes, None that there is no option."""
     unset: str = ""
     """The word that users write for None; empty if there is none."""
 
@@ -83,13 +83,13 @@ class Value(NamedTuple):
     value: Any
     source: Source
     where: str
-    """The option, argument, variable or file that set it, as a message names it."""
+    """The option, argument, variable or file that set it, as messages name it."""
 
 
 Settings = dict[str, Value]
 
-# The defaults are those of `types.Request`, repeated because importing its classes would take a tenth of --help's time;
-# tests/cli/test_protect.py holds the two against each other.
+# The defaults repeat those of `types.Request`, because importing its classes would add a tenth to the time of --help;
+# tests/cli/test_protect.py checks that the two agree.
 SETTINGS: dict[str, Setting] = {
     setting.key: setting
     for setting in (
@@ -190,21 +190,21 @@ SETTINGS: dict[str, Setting] = {
 
 
 def config_path() -> Path:
-    """Return the path of the configuration file, which need not exist."""
+    """Return the path of the configuration file, whether it exists or not."""
     from platformdirs import user_config_path
 
     return user_config_path("hashshield", appauthor=False) / "config.toml"
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Return the end of an error message: the known name closest to `word`, or all known names where none is close."""
+    """Return the end of an error message: the known name closest to `word`, or all known names if none is close."""
     return did_you_mean(word, known, quoted=True) or f"known: {', '.join(known)}"
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Return the values of a configuration file, in their settings' types; empty if there is no file.
+    """Return the values in a configuration file, converted to their settings' types; empty if there is no file.
 
-    Raises UsageError also for values that a setting does not accept.
+    Raises UsageError for a file that cannot be read or parsed, an unknown key or an invalid value.
     """
     try:
         size = path.stat().st_size
@@ -235,11 +235,10 @@ def resolve(
 ) -> Settings:
     """Return every setting with its source.
 
-    `flags` are the arguments of a command, whose types the command line has checked; those that are no settings are
-    passed over, so a command hands over a copy of its `locals()`. `arguments` are those of a Python call and may be
-    anything. None counts as not given, and so does a flag that is False, because a switch has no negative form:
-    environment or file may turn it on. Raises UsageError naming the option, argument, variable or file whose value is
-    not valid.
+    `flags` are the arguments of a command, whose types the command line has checked; keys that are not settings are
+    ignored, so a command can pass a copy of its `locals()`. `arguments` are those of a Python call, checked here. None
+    counts as not given. So does a False flag, because switches have no negative form: the environment or the file may
+    still turn it on. Raises UsageError naming the option, argument, variable or file with an invalid value.
     """
     flags, arguments = flags or {}, arguments or {}
     for key, value in arguments.items():
@@ -252,7 +251,7 @@ def resolve(
     for key, setting in SETTINGS.items():
         source: Source
         value, text = flags.get(key), environ.get(setting.env, "")
-        # By identity: --tolerance 0 equals False.
+        # Compared by identity, because 0 (as in --tolerance 0) equals False.
         if value is not None and value is not False:
             source, where = "flag", setting.option
             if isinstance(value, str):
@@ -276,9 +275,9 @@ def resolve(
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Return a warning for each HASHSHIELD_ variable that is not a setting and therefore has no effect.
+    """Return a warning for each HASHSHIELD_ variable that names no setting and therefore has no effect.
 
-    These are not errors, because another program may have set them.
+    Such variables are not errors, because another program may have set them.
     """
     known = {setting.env for setting in SETTINGS.values()}
     words = {
@@ -290,7 +289,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def _from_text(setting: Setting, text: str, where: str) -> Any:
-    """Return the value that the text of a variable or option spells. Raises UsageError."""
+    """Parse the text of a variable or option and return its value. Raises UsageError."""
     if setting.unset and text.lower() == setting.unset:
         return None
     if setting.kind == "names":
@@ -312,7 +311,7 @@ def _from_text(setting: Setting, text: str, where: str) -> Any:
 
 
 def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
-    """Return the value of a TOML key in the setting's type. Raises UsageError."""
+    """Return a TOML value converted to the setting's type. Raises UsageError."""
     found = _typed(setting, value, f"{path}: {setting.key}")
     if setting.kind == "path" and not Path(value).expanduser().is_absolute():
         raise UsageError(f"{path}: {setting.key} is {value!r}; it must be an absolute path or start with ~")
@@ -320,7 +319,7 @@ def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
 
 
 def _typed(setting: Setting, value: Any, label: str) -> Any:
-    """Return the value if its type is one that the setting accepts. Raises UsageError."""
+    """Return the value, converted to the setting's type. Raises UsageError for a type that it does not accept."""
     if setting.unset and value == setting.unset:
         return None
     if setting.kind == "number" and value in setting.choices:
@@ -344,7 +343,7 @@ def _typed(setting: Setting, value: Any, label: str) -> Any:
 
 
 def _check(setting: Setting, value: Any, where: str) -> None:
-    """Raise UsageError, which names the range or the choices, for a value that the setting does not accept."""
+    """Raise UsageError, naming the range or the choices, for a value that the setting does not accept."""
     if value is None:
         return
     label = where if where in (setting.option, setting.env, setting.key) else f"{where}: {setting.key}"
@@ -366,19 +365,19 @@ def _check(setting: Setting, value: Any, where: str) -> None:
 
 
 def _listed(words: Sequence[str]) -> str:
-    """Return words as the end of a sentence lists them; "" for none."""
+    """Return `one of the words A, B` for the end of a message; "" for no words."""
     return f"one of the words {', '.join(words)}" if words else ""
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, each once."""
+    """Return the names in order, without duplicates."""
     return tuple(dict.fromkeys(names))
 
 
 def _expanded(path: str | os.PathLike[str] | None) -> Path | None:
-    """Return the path with its ~ replaced by the user's home folder."""
+    """Return the path with a leading ~ replaced by the user's home folder."""
     return None if path is None else Path(path).expanduser()
 
 
 _NORMAL: dict[ValueKind, Callable[[Any], Any]] = {"names": _distinct, "path": _expanded}
-"""Kinds whose values take another form than the one in which they are given."""
+"""Kinds whose values are normalised after they were checked, with the function that does it."""

@@ -1,4 +1,4 @@
-"""The exceptions of the package, in one tree; each class has the exit code that the command ends with.
+"""The exceptions of the package, each with the exit code of a command that it ends.
 
 HashshieldError
 ├── UsageError          2  an option, argument or setting that is not valid
@@ -8,16 +8,16 @@ HashshieldError
 │   ├── NotAPhotoError     its first bytes are not those of a known image format
 │   ├── UnsupportedError   an image of a kind that is not supported
 │   ├── BrokenPhotoError   truncated, corrupt or implausible data
-│   └── EncodingError      what was written is not the picture that was meant: a bug of ours
+│   └── EncodingError      the encoded file does not decode to the intended picture: a bug
 ├── StorageError        1  vault, ledger or file system cannot do what safety requires
 │   ├── ChangedError       the file changed between reading and writing
 │   └── LedgerError        the ledger is lost or damaged; `originals repair` rebuilds it
 ├── FleetError          1  Ray is missing, cannot be reached, or failed
-├── InternalError       1  a bug of this program, met while it worked on one photo
+├── InternalError       1  a bug in this program that showed while it processed one photo
 └── CheckpointError     4  a checkpoint that is missing, broken or does not match its digest
     └── DownloadError      no source delivered the file with the pinned digest
 
-A message says what is wrong, where, what was found, and what to do.
+Each message says where the problem is, what was found, and what to do.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class UsageError(HashshieldError):
 
 
 class UnknownNameError(UsageError):
-    """A model, class, method or recipe that does not exist; the message proposes the closest known name."""
+    """A model, class, method or recipe that does not exist; the message suggests the closest known name."""
 
 
 class GoalError(UsageError):
@@ -81,7 +81,7 @@ class BrokenPhotoError(PhotoError):
 
 
 class EncodingError(PhotoError):
-    """What was written is not the picture that was meant: a bug of ours, found before any file was touched."""
+    """The encoded file does not decode to the intended picture: a bug, found before any file was replaced."""
 
 
 class StorageError(HashshieldError):
@@ -97,7 +97,7 @@ class LedgerError(StorageError):
 
 
 class InternalError(HashshieldError):
-    """A bug of this program, met while it worked on one photo; see `hashshield.boundary`."""
+    """A bug in this program that showed while it processed one photo; see `hashshield.boundary`."""
 
 
 class FleetError(HashshieldError):
@@ -113,7 +113,7 @@ class CheckpointError(HashshieldError):
 class DownloadError(CheckpointError):
     """No source delivered the file with the pinned digest.
 
-    `advice` is advice that is the same for every file, and therefore said once for several; `str` has both.
+    `advice` is the same for every file, so that a report on several files can give it once; `str()` includes it.
     """
 
     def __init__(self, what: str, advice: str = "") -> None:

@@ -1,7 +1,7 @@
-"""Where modules are imported from: never from the current folder, which may be a folder of somebody's photos.
+"""Keep the current folder, which may be a folder of somebody's photos, out of the import path.
 
-`python -m hashshield` puts the current folder first, and so does an empty entry in PYTHONPATH. Only modules that every
-interpreter has loaded already are imported here.
+`python -m hashshield` puts the current folder first, and so does an empty entry in PYTHONPATH. This module imports only
+modules that every interpreter has already loaded.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["leave_current_folder_out", "trusted"]
 
 
 def leave_current_folder_out() -> None:
-    """Import nothing from the current folder from now on, in this process and in those it starts.
+    """Remove the current folder from the import path of this process and of those it starts.
 
-    For programs that are HashShield; a library must leave its user's path alone.
+    Call it only in HashShield's own programs; a library must not change its user's import path.
     """
     sys.path[:] = trusted(sys.path)
-    # Python 3.11 and newer: what is started with -c or -m does not add the current folder.
+    # From Python 3.11 on, this keeps -c and -m from adding the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
     if "PYTHONPATH" in os.environ:
         os.environ["PYTHONPATH"] = os.pathsep.join(trusted(os.environ["PYTHONPATH"].split(os.pathsep)))
@@ -33,7 +33,7 @@ def leave_current_folder_out() -> None:
 def trusted(entries: Iterable[str]) -> list[str]:
     """Return the absolute entries of an import path that are not the current folder.
 
-    The folder that holds this package stays, wherever one stands.
+    The folder that contains this package is kept even if it is the current folder.
     """
     resolved = os.path.realpath
     package_home = os.path.dirname(os.path.dirname(resolved(__file__)))  # noqa: PTH120 - pathlib is not loaded yet

@@ -1,4 +1,4 @@
-"""Text from outside: made harmless to show, matched against the words known here, and parsed as TOML."""
+"""Text from outside the program: escape it for display, find the closest known word, parse it as TOML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["clean", "did_you_mean", "parse_toml", "read_toml"]
 _LARGEST_TOML = 1 << 20
 _DEEPEST_TOML = 32
 _MOST_DOTS = 64
-"""In a key: the time that reading one takes grows with the square of its parts."""
+"""Most dots in a TOML key; the parser's time grows with the square of a key's parts."""
 
 # C0, DEL and C1 (with ESC and CSI); line and paragraph separators; every character that reorders text or is an
 # invisible annotation; and lone surrogates, which is how Python holds bytes of a name that are not UTF-8.
@@ -22,7 +22,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def clean(text: str) -> str:
-    r"""Replace characters that could control a terminal or reorder a page by visible escapes (`\x1b`, `\u202e`).
+    r"""Replace characters that could control a terminal or reorder text with visible escapes (`\x1b`, `\u202e`).
 
     The result is one line: line breaks are escaped too.
     """
@@ -30,10 +30,10 @@ def clean(text: str) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str], *, cutoff: float = 0.5, quoted: bool = False) -> str:
-    """Return `did you mean NAME?` for the known name closest to `word`, or "" where none is close.
+    """Return `did you mean NAME?` for the known name closest to `word`, or "" if none is close.
 
-    Where nothing is close to the word as it stands, it is tried in lower case, then with underscores for hyphens.
-    `cutoff` is the least similarity, 0 to 1, as `difflib` measures it. With `quoted` the name stands in quotes.
+    The word is tried as it is, then in lower case, then in lower case with underscores for hyphens. `cutoff` is the
+    least similarity, 0 to 1, as `difflib` measures it. With `quoted` the name is in quotes.
     """
     import difflib
 
@@ -44,8 +44,8 @@ def did_you_mean(word: str, known: Sequence[str], *, cutoff: float = 0.5, quoted
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the top-level table of a TOML document. Raises ValueError that names the line at fault."""
-    # Imported here: `--help` reads no TOML, and a tenth of its time would be this import.
+    """Return the top-level table of a TOML document. Raises ValueError naming the faulty line."""
+    # Imported here, because it would take a tenth of the time of `--help`, which reads no TOML.
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -66,9 +66,9 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def read_toml(path: Path, *, largest: int = _LARGEST_TOML) -> dict[str, Any]:
-    """Return what a TOML file of at most `largest` bytes says.
+    """Return the top-level table of a TOML file of at most `largest` bytes.
 
-    Raises OSError, and ValueError for what is no TOML, too large, or nested deeper than settings are.
+    Raises OSError, and ValueError if the file is not TOML, too large, or nested too deeply.
     """
     with path.open("rb") as handle:
         data = handle.read(largest + 1)

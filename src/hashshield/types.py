@@ -1,4 +1,7 @@
-"""Value types and protocols shared by all layers, and how long work reports; torch is for the type checker only."""
+"""Value types and protocols that all layers share: requests, receipts, result rows and progress.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +45,16 @@ Verdict = Literal["protected", "not_protected", "original", "unknown", "skipped"
 
 
 class Codes(NamedTuple):
-    """What a hash network says of a batch."""
+    """The output of a hash network for a batch of N photos."""
 
     code: Tensor
-    """(N, K) float, relaxed: before any sign or tanh."""
+    """(N, K) float, before any sign or tanh."""
     features: Tensor
     """(N, D) float, the backbone's pooled features."""
 
 
 View = Callable[["Tensor"], "Tensor"]
+"""A differentiable map from a batch of images to a batch of images, (N, 3, H, W) in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class GoalSpec:
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """What a protected file keeps of the original, and which files are taken at all."""
+    """What a protected file keeps of the original, and which files are accepted."""
 
     strip_copies: bool = False
     """Remove thumbnails and other copies of the picture that are not protected."""
@@ -95,20 +99,20 @@ class Request:
 
     models: tuple[str, ...] = ("lite0-caltech101:48",)
     surrogates: tuple[str, ...] = ()
-    """Networks whose features are moved for the sake of those that nobody named, where the method does that."""
+    """Networks whose features the search also moves, so that the change transfers to others; some methods do not."""
     goal: GoalSpec = GoalSpec()
     method: str = "rnm"
     preset: str = "balanced"
-    """What the search promises and prepares for: invisible, balanced or strong."""
+    """What the search prepares for: invisible, balanced or strong; see `attacks.presets`."""
     tau: float = 0.032
-    """L-infinity bound in [0, 1] units."""
+    """Largest change of any pixel, in [0, 1] units."""
     max_visible: float | str | None = None
     """Highest visibility of the written photo, a number or a word of `hashshield.visible`; None: the preset's own."""
     steps: int | None = None
-    """Gradient steps per photo and try; None: the method's own budget, see `attacks.methods`."""
+    """Gradient steps per photo and try; None: the method's own number, see `attacks.methods`."""
     stop: Literal["budget", "first"] = "budget"
     tolerance: int | None = None
-    """Bits a targeted code may be off on the written bytes; None: 0 when lossless, K/16 in JPEG."""
+    """Bits by which the written photo may miss a target; None: 0 in lossless formats, else K/16."""
     accept_best: bool = False
     force: bool = False
     backup: bool = True
@@ -116,21 +120,21 @@ class Request:
     output: Path | None = None
     """Folder that receives protected copies; None protects in place."""
     place_name: str | None = None
-    """Name of the place that the result is for, which draws its code; None: the one code of a photo without a name."""
+    """Name of the place that the copy is for; each name gets a code of its own. None: the code without a name."""
     rename: bool = False
-    """Whether copies get names that tell nothing; with `output`."""
+    """Give copies names that reveal nothing; needs `output`."""
     survival: bool = False
-    """Whether receipts hold the whole table of what services do, not only JPEG q75."""
+    """Measure the written photo after every transform, not only after JPEG q75."""
     witness: str = "auto"
-    """Network never used in the search that is asked about the result; auto: all that are here and fit; none."""
+    """Network kept out of the search, to check the result with: a name, `none`, or `auto` for all that are suitable."""
     exclude: tuple[str, ...] = ()
-    """Shell patterns of files and folders to pass over; see `storage.excluded`."""
+    """Shell patterns of files and folders to skip; see `storage.excluded`."""
     sample: int | None = None
-    """Only this many of the photos, evenly over all; with `output`, because in place nothing is tried."""
+    """Protect only this many of the photos, spread evenly over all; needs `output`, so that no photo changes."""
     vault: Path | None = None
     device: str = "auto"
     batch_size: int | None = None
-    """Photos searched at once; None: as many as the device's memory is good for."""
+    """Photos searched at once; None: as many as fit into the device's memory."""
     jobs: int | None = None
     seed: int | None = None
     file_options: FileOptions = FileOptions()
@@ -138,7 +142,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class CodeRow:
-    """One network and view of a receipt; distances in bits."""
+    """What one network measured in one view; distances in bits."""
 
     model: str
     bits: int
@@ -149,16 +153,16 @@ class CodeRow:
     class_rank: int | None = None
     """How many class anchors are nearer than the one the original was nearest to; None without anchors."""
     cosine: float | None = None
-    """Cosine of the features to the original's, for a network whose features are compared so; else None."""
+    """Cosine similarity to the original's features; None for a network whose features are not compared."""
     cosine_threshold: float | None = None
-    """The cosine from which on that network takes two photos for one."""
+    """The cosine at and above which the network counts two photos as the same; None without one."""
     purpose: str | None = None
-    """What the card of a network from elsewhere says it was imported for; None where it says nothing."""
+    """The purpose on an imported network's card (see `checkpoints.purpose`); None without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SurvivalRow:
-    """The distances after one more transform of the written photo."""
+    """The distances of the written photo after one transform."""
 
     transform: str
     model: str
@@ -172,7 +176,7 @@ class SurvivalRow:
 
 @dataclass(frozen=True, slots=True)
 class PerceptualRow:
-    """What a classical perceptual hash, which nothing here aims at, says of the photo before and after."""
+    """Original and written photo compared by a classical perceptual hash, which no search targets."""
 
     hash: str
     bits: int
@@ -180,40 +184,40 @@ class PerceptualRow:
     """Largest distance that customarily counts as a match."""
     distance: int | None = None
     matches: bool | None = None
-    """Whether it still takes the two for one photo."""
+    """Whether the hash still matches the two."""
     reason: str | None = None
     """Why it was not measured; the two above are then None."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureRow:
-    """How far the features of a surrogate moved, which the search took for networks that nobody named."""
+    """How far the search moved the features of one surrogate."""
 
     model: str
     cosine: float
-    """Of the written photo's pooled features to the original's, in the card's view: 1 is unmoved."""
+    """Cosine similarity of the written photo's pooled features to the original's, in the card's view; 1 is unmoved."""
 
 
 @dataclass(frozen=True, slots=True)
 class WitnessRow:
-    """What a network that was never used in the search says of the written photo."""
+    """The written photo measured by a witness, a network that the search did not use; distances in bits."""
 
     model: str
     bits: int
     view: str
     distance_from_original: int
     unlinked: bool
-    """Whether that is at least 45% of the bits, as between photos that have nothing in common."""
+    """Whether that distance is at least 45% of the bits, as between unrelated photos."""
     class_rank: int | None = None
     nearest_reference: int | None = None
-    """Bits from the original to the nearest of the network's reference codes; None where its checkpoint has none."""
+    """Bits from the original to the nearest of the network's reference codes; None if its checkpoint has none."""
     finds: bool | None = None
-    """Whether the photo is no further from its original than that: a search still finds it. None: no verdict."""
+    """Whether a search still finds the photo: it is at most `nearest_reference` from its original. None: no verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceRow:
-    """How many bits a written photo is from the nearest code that a copy of it for another place was given."""
+    """The distance in bits from the written photo to the nearest code given to a copy for another place."""
 
     model: str
     bits: int
@@ -223,7 +227,7 @@ class PlaceRow:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was measured on the written, re-read bytes."""
+    """Measurements of the written photo, read back from its bytes."""
 
     passed: bool
     """Whether the goal is met, at or below the ceiling."""
@@ -233,19 +237,19 @@ class Receipt:
     """Infinite for identical pixels."""
     ssim: float
     linf_levels: int
-    """Largest applied delta in 8-bit levels; never above tau."""
+    """Largest change that the search applied, in 8-bit levels; never above tau."""
     linf_levels_written: int
     """Largest difference of the decoded file, which lossy encoding may raise above tau."""
     surrogates: tuple[FeatureRow, ...] = ()
-    """Each network whose features were moved; none for methods that move none."""
+    """One row per network whose features were moved; empty for methods that move none."""
     witness: tuple[WitnessRow, ...] = ()
-    """Never decides whether the photo passed."""
+    """For information; does not affect `passed`."""
     no_witness: str | None = None
-    """Why no network could be asked; None where one was, and where none was wanted."""
+    """Why there was no witness; None if there was one or none was requested."""
     perceptual: tuple[PerceptualRow, ...] = ()
-    """Never decides either; empty unless survival was asked for."""
+    """For information; does not affect `passed`. Empty unless survival was requested."""
     places: tuple[PlaceRow, ...] = ()
-    """Never decides either; empty unless there are copies for other places."""
+    """For information; does not affect `passed`. Empty unless copies for other places exist."""
     reached: bool = True
     """Whether the goal is met, however visible the change is."""
     visibility: float = 0.0
@@ -279,7 +283,7 @@ class Outcome:
     ssim: float | None = None
     steps: int | None = None
     evaluations: int | None = None
-    """Pictures that the search gave to a network; one view of one photo is one."""
+    """Pictures that the search gave to a network; each view of each photo counts as one."""
     seconds: float | None = None
     sha256_before: str | None = None
     sha256_after: str | None = None
@@ -292,8 +296,8 @@ class Outcome:
     places: tuple[PlaceRow, ...] = ()
     unprotected_copies: tuple[str, ...] = ()
     links_to_owner: tuple[str, ...] = ()
-    """Metadata kept byte for byte that can link the photo to its owner: GPS, serial numbers, identifiers, capture
-    time with camera; and a date in the file's name."""
+    """What can link the photo to its owner: kept metadata (GPS, serial numbers, identifiers, capture time with
+    camera) and a date in the file's name."""
     broken_credentials: bool = False
     """Whether the result holds content credentials (C2PA), whose signature matches the original only."""
 
@@ -316,7 +320,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One row of `evaluate`: a pair of files compared."""
+    """One row of `evaluate`: an original compared with its protected copy."""
 
     original: str
     protected: str
@@ -328,7 +332,7 @@ class Evaluation:
     ssim: float | None = None
     linf_levels: int | None = None
     changed_pixels: float | None = None
-    """Share of pixels with any channel changed, 0 to 1."""
+    """Share of pixels in which any channel changed, 0 to 1."""
     codes: tuple[CodeRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
     perceptual: tuple[PerceptualRow, ...] = ()
@@ -349,43 +353,43 @@ class Repaired:
     """One row of `originals repair`."""
 
     path: str
-    """The photo, or what stands for one that is not known: a row's number or a vault id."""
+    """The photo's path; if that is unknown, a row's number or a vault id."""
     status: Literal["kept", "recovered", "damaged", "missing", "unrecoverable", "unrecorded"]
-    """Its row was sound; was rebuilt; its original in the vault is damaged, or not there; its row is lost; no row."""
+    """In this order: row sound, row rebuilt, original damaged, original missing, row lost, original without a row."""
     id: str | None
     """Vault id of the original."""
     reason: str | None = None
 
 
 class Progress(Protocol):
-    """How the pipeline reports; the core knows no terminal."""
+    """Receives the pipeline's reports; the command line shows them, other callers may ignore them."""
 
     def start(self, total: int) -> None:
-        """Announce how many photos will be worked on."""
+        """Announce the number of photos."""
 
     def photo(self, path: str) -> None:
-        """Name the photo that is being worked on."""
+        """Name the photo that is being processed."""
 
     def done(self, outcome: object) -> None:
-        """Report one finished file with its row; None counts work that has no row of its own."""
+        """Report one finished file with its row; None reports finished work without a row."""
 
     def notice(self, text: str) -> None:
-        """Tell the user something once (a fallback to the CPU, say)."""
+        """Tell the user something, such as a fallback to the CPU."""
 
 
 @runtime_checkable
 class StepProgress(Progress, Protocol):
-    """A `Progress` that also counts gradient steps, to say how long a run will take."""
+    """A `Progress` that also counts gradient steps, to estimate how long a run will take."""
 
     def expect(self, steps: float, beside: Mapping[str, float]) -> None:
-        """Announce how many steps a photo usually takes, and what else each photo costs, in steps, by its path."""
+        """Announce a photo's usual number of steps and, by path, the cost of its other work converted to steps."""
 
     def stepped(self, path: str) -> None:
-        """Count one step of a photo; called by any thread."""
+        """Count one step of a photo; may be called from any thread."""
 
 
 class NullProgress:
-    """A `Progress` that reports nothing, for callers who read only the rows that are returned."""
+    """A `Progress` that reports nothing, for callers who only read the returned rows."""
 
     def _ignore(self, *_args: object, **_named: object) -> None:
         """Ignore what there is to report."""

@@ -1,6 +1,6 @@
-"""Words for how visible a change is, and the ceilings that users give as a word or a number; without torch.
+"""Words for how visible a change is, and ceilings given as a word or a number. Does not import torch.
 
-The numbers are those of `metrics.visibility`, which read like butteraugli's 3-norm.
+The numbers are those of `metrics.visibility`, on the scale of butteraugli's 3-norm.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 __all__ = ["MOST", "WORDS", "ceiling_of", "word"]
 
 WORDS: dict[str, float] = {"none": 0.35, "faint": 0.9, "some": 2.0, "obvious": math.inf}
-"""Each word, with the highest visibility that it stands for. What is called none had at most 0.5 by butteraugli."""
+"""Each word with the highest visibility it covers. Butteraugli itself gave at most 0.5 to changes called `none`."""
 
 MOST = 100.0
-"""The highest ceiling that may be given as a number; photos exchanged for others come to about 20."""
+"""The highest ceiling that may be given as a number. For scale: two unrelated photos differ by about 20."""
 
 
 def word(visibility: float) -> str:
@@ -22,5 +22,5 @@ def word(visibility: float) -> str:
 
 
 def ceiling_of(given: float | str) -> float:
-    """Return the highest visibility allowed by a number, or by a word: the highest that it stands for."""
+    """Return a ceiling as a number: a number as it is, a word as the highest visibility it covers."""
     return WORDS[given] if isinstance(given, str) else given
