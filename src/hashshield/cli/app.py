@@ -44,7 +44,7 @@ class _Group(PlainGroup):
         try:
             return super().parse_args(ctx, args)
         except KeyboardInterrupt:
-            # Typer loads what it parses with first, which takes a while, and would end without a word.
+            # Parsing first loads modules, which takes a while; Typer would end without a message.
             raise _interrupted(ctx.meta[_WORDS]) from None
 
     def invoke(self, ctx: Any) -> Any:
@@ -59,7 +59,7 @@ class _Group(PlainGroup):
 
 
 def _interrupted(words: list[str]) -> typer.Exit:
-    """Report that nothing was done, and return the exit of the program."""
+    """Report that nothing was done, and return the exception that ends the program with exit code 130."""
     document = document_of_nothing(words)
     if document is not None:
         typer.echo(document)
@@ -71,7 +71,7 @@ app = typer.Typer(
     cls=_Group,
     name="hashshield",
     no_args_is_help=True,
-    # Completion scripts are generated and installed as files: a program must not start at every TAB.
+    # Completion scripts are generated and installed as files, so that TAB does not start the program.
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -108,7 +108,7 @@ def hashshield(
         typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Accept the options that need no command."""
+    """Accept the options that work without a command."""
 
 
 options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)

@@ -1,4 +1,4 @@
-"""`hashshield audit`."""
+"""`hashshield audit`: search a folder with a photo before and after protection, or for copies of photos."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ EXAMPLES = o.examples(
     "hashshield audit photos/ --gallery saved/ --copies --sheet pairs.jpg",
 )
 _COPY_DETECTOR = "copies"
-"""The network that has to be here for --copies; see `pipeline.find_copies`."""
+"""The network that --copies needs; see `pipeline.find_copies`."""
 
 
 def _neighbours(rows: Sequence[Audit]) -> list[tuple[Audit, Any]]:
-    """Return one line for each photo that a search with the original shows."""
+    """Return one line for each photo found by a search with the original."""
     return [(row, neighbour) for row in rows for neighbour in row.nearest_before]
 
 
@@ -56,7 +56,7 @@ def _footer(rows: Sequence[Audit]) -> list[str]:
 
 
 def _copies(row: Audit) -> list[str]:
-    """Return a sentence for each other copy of the photo: whether the two find each other."""
+    """Return a sentence for each other copy of the photo, on whether the two find each other."""
     said = []
     for copy in row.copies:
         named = f"Its copy {copy.path}" + (f" for {copy.place_name}" if copy.place_name else "")
@@ -100,7 +100,7 @@ def _pairs(rows: Sequence[CopyPair]) -> Sequence[CopyPair]:
 
 
 def _semantic(row: CopyPair) -> str:
-    """Return what networks of semantic codes say: bits, with a mark where they take the two for one."""
+    """Return the distances by networks with semantic codes, each marked `same` if it is a match."""
     return ", ".join(f"{each.distance} of {each.bits}{' same' if each.match else ''}" for each in row.semantic)
 
 
@@ -203,8 +203,8 @@ def audit(
     protected photo find each other, and at which rank the original's nearest neighbours are afterwards. A rank counts
     only photos that are strictly nearer, so ties favour the service.
 
-    With --copies the folder is searched for copies of photos that need not be protected: cropped, mirrored, filtered,
-    in a frame, in a screenshot. Searched among themselves, the photos of one folder say which of them find each other.
+    With --copies the folder is searched for copies of photos, protected or not: cropped, mirrored, filtered, in a
+    frame, in a screenshot. Give the same folder twice to find copies among its own photos.
     """
     arguments = dict(locals())
     with Report("audit", COPIES if copies else AUDIT, as_json=as_json, quiet=quiet) as report:

@@ -1,8 +1,8 @@
-"""`hashshield bench`: one sub-command per bench, each made from the fields of its configuration.
+"""`hashshield bench`: one sub-command per bench, built from the fields of its configuration.
 
-A row of `_COMMANDS` names the bench, the module of `hashshield.bench` that holds it, its configuration, and the option
-of each field. Defaults come from the configuration, columns and rows from the module, which is imported last because it
-needs torch.
+A row of `_COMMANDS` names the bench, its module in `hashshield.bench`, its configuration, and the option of each field.
+Defaults come from the configuration; columns and rows come from the module, which is imported last because it needs
+torch.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class _Command:
     options: BenchOptions
     examples: tuple[str, ...]
     module: str = ""
-    """Module of `hashshield.bench` with `run_<name>` and the columns; empty: named as the command."""
+    """Module of `hashshield.bench` with `run_<name>` and the columns; empty if it has the command's name."""
     asks: bool = True
-    """True if the command offers to download networks that are not here, and has --yes."""
+    """True if the command offers to download missing networks, and has --yes."""
 
 
 _COMMANDS = (
@@ -351,7 +351,7 @@ def _function(command: _Command) -> Callable[..., None]:
 
 
 def _default(config: type[Any], name: str) -> Any:
-    """Return what --help shows as default: that of the configuration; None where "not given" means something else."""
+    """Return an option's default: the configuration's, or None for settings and repeatable options."""
     if name in ("as_json", "quiet", "yes"):
         return False
     default = {field.name: field.default for field in fields(config)}.get(name)

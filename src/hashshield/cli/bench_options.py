@@ -1,4 +1,4 @@
-"""Options that several benches share, short ways to write down the others, and the configuration that they make."""
+"""Options that several benches share, shorthands for the others, and their conversion to a configuration."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ __all__ = [
 
 
 BenchOptions = Mapping[str, Any]
-"""Option of each field, in the order of --help; `model` stands for `models` too."""
+"""The option of each field, in the order of --help; the option `model` also sets a field `models`."""
 
 
 def option(kind: Any, name: str, metavar: str, text: str, **limits: float) -> Any:
-    """Return the option of that name."""
+    """Return an option with a value of type `kind`; `limits` are Typer's `min` and `max`."""
     return Annotated[kind, typer.Option(name, metavar=metavar, help=text, **limits)]  # type: ignore[arg-type]
 
 
 def options(kind: Any, name: str, metavar: str, text: str, **limits: float) -> Any:
-    """Return a repeatable option."""
+    """Return a repeatable option, whose default is None."""
     return option(list[kind] | None, name, metavar, text, **limits)
 
 
@@ -99,20 +99,21 @@ PROTECTED: BenchOptions = {
 
 
 def taus(default: str) -> Any:
-    """Return the option of several bounds; `default` is for --help."""
+    """Return the repeatable option --tau; `default` is its default as --help words it."""
     return options(float, "--tau", "NUMBER", f"A bound to try; repeatable. Default: {default}.", min=1 / 255, max=1)
 
 
 FROM_SETTINGS = ("model", "device", "tau", "goal")
-"""Options whose value, where it is not given, comes from the settings."""
+"""Options whose value comes from the settings if it is not given."""
 _WORDS = {"goals": "goal", "presets": "preset", "preset": "preset"}
-"""Fields that hold words of a setting, each of which is checked."""
+"""Fields whose words are checked against the choices of a setting, with that setting's key."""
 
 
 def configured(kind: type[Any], given: dict[str, Any], *, on_dataset: bool) -> Any:
-    """Return the configuration of a run: what was given, the settings, and its defaults. Raise UsageError.
+    """Return the configuration of a run, from the given options, the settings and its own defaults.
 
-    `kind` is its dataclass; a bench `on_dataset` takes a bound, and all lengths of a network that was not named.
+    `kind` is its dataclass. A bench `on_dataset` has a field `tau`, and without --model uses all code lengths of the
+    network in the settings. Raises UsageError for an invalid value.
     """
     settings = {key: value.value for key, value in resolve({key: given.get(key) for key in FROM_SETTINGS}).items()}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
@@ -132,7 +133,7 @@ def configured(kind: type[Any], given: dict[str, Any], *, on_dataset: bool) -> A
     if on_dataset and not given["model"]:
         from hashshield.checkpoints.catalog import reference
 
-        # All lengths of the network of the settings.
+        # A name without bits means all code lengths of the network.
         values["models"] = (reference(settings["model"][0]).name,)
     elif any(field.name == "models" for field in fields(kind)):
         values["models"] = tuple(settings["model"])

@@ -1,4 +1,4 @@
-"""Checks of a command line before it is parsed. Imports nothing heavy: `__main__` may need it before all is loaded."""
+"""Checks of a command line before it is parsed. Imports little: `__main__` may need it before the rest is loaded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _GROUPS = ("bench", "config", "models", "originals")
 
 
 def expand_words(words: Sequence[str]) -> list[str]:
-    """Return the command line that was meant: `help`, `version` and `config` alone are written as people try them.
+    """Return the command line with common spellings replaced by the real ones.
 
-    `help protect` is `protect --help`, `version` is `--version`, and `config` alone, or with options, is `config show`.
+    `help protect` becomes `protect --help`, `version` becomes `--version`, and `config`, alone or with options, becomes
+    `config show`.
     """
     match list(words):
         case ["help", *rest]:

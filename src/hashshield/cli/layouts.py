@@ -1,4 +1,4 @@
-"""Layouts of the rows about photos: protect, verify, evaluate, restore."""
+"""Layouts of result rows about photos: columns, details and JSON summaries of protect, verify, evaluate and restore."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["EVALUATE", "PROTECT", "RESTORE", "SURVIVAL", "VERIFY"]
 
 _FIRST = 20
-"""Rows of a folder that a terminal shows whatever their status."""
+"""Number of rows that a terminal always shows, whatever their status."""
 _UNREMARKABLE = {"protected", "already", "planned", "skipped", "restored", "exported", "compared"}
 
 
@@ -68,7 +68,7 @@ def _found_style(row: Outcome) -> str:
 
 
 def _worth_showing(rows: Sequence[Any]) -> Sequence[Any]:
-    """Return the rows that a terminal shows: the first ones, what went wrong, and the most visible changes."""
+    """Return the rows that a terminal shows: the first ones, the failures, and the most visible changes."""
     worst = {id(row) for row in most_visible(rows)}
     return [row for i, row in enumerate(rows) if i < _FIRST or row.status not in _UNREMARKABLE or id(row) in worst]
 
@@ -166,7 +166,7 @@ PROTECT = Layout(
         _VISIBLE,
         _PSNR,
         Column("To goal", lambda row: _whole(row.distance_to_goal), right=True, is_detail=True),
-        # A photo that was refused took no steps; a zero beside it would read as a measurement.
+        # A refused photo took no steps; a zero would look like a measurement.
         Column("Steps", lambda row: _whole(row.steps or None), right=True, is_detail=True),
     ),
     visible=_worth_showing,
@@ -235,7 +235,7 @@ EVALUATE = Layout(
 SURVIVAL = EVALUATE._replace(
     columns=survival.COLUMNS, expand=survival.lines, visible=lambda lines: lines, footer=survival_footer
 )
-"""`evaluate --survival`: its lines are transforms."""
+"""The layout of `evaluate --survival`: one line per transform and network."""
 
 RESTORE = Layout(
     columns=(Column("File", lambda row: row.path, is_name=True), _STATUS),

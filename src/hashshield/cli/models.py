@@ -47,11 +47,11 @@ _LIST = Layout(
 
 
 _FEW = 3
-"""Classes that the page about a network names."""
+"""Number of classes that the page about a network names."""
 
 
 def _page(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return the page about one network as pairs of a heading and what to say under it."""
+    """Return the page about a network as pairs of heading and text."""
     return [(heading, text) for row in rows for heading, text in _facts(row) if text]
 
 
@@ -164,7 +164,7 @@ def info(
 
 
 def _range(values: Collection[float]) -> str:
-    """Return least and largest MAP over the code lengths; 80 columns have no room for all of them."""
+    """Return the range of MAP over the code lengths; 80 columns have no room for each of them."""
     return "-".join(f"{value:.3f}" for value in dict.fromkeys((min(values), max(values)))) if values else ""
 
 
@@ -186,9 +186,9 @@ def _file_row(entry: CatalogEntry, status: str, **more: Any) -> dict[str, Any]:
 
 
 def _named(names: Iterable[str]) -> list[CatalogEntry]:
-    """Return the networks of these names, each once; NAME:BITS, as completion offers it, means NAME.
+    """Return the catalogue entries of these names, without duplicates; NAME:BITS, as completion offers it, means NAME.
 
-    Raises UnknownNameError, and UsageError for a file.
+    Raises UnknownNameError, and UsageError for the path of a file.
     """
     from hashshield.checkpoints import catalog
 
@@ -202,10 +202,7 @@ def _named(names: Iterable[str]) -> list[CatalogEntry]:
 
 
 def _raise_all(errors: list[CheckpointError]) -> None:
-    """Raise a single error as it is; say several in a line each, and raise one for all with the advice they share.
-
-    Raises CheckpointError.
-    """
+    """Raise a single error as it is; print several as a line each and raise one CheckpointError with their advice."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -318,10 +315,10 @@ def import_(
 ) -> None:
     """Import a checkpoint of your own into the cache, so that commands accept the name in its card.
 
-    It is checked first, as models verify does. A file of the catalogue counts as downloaded, wherever it comes from.
-    ONNX is translated (needs the extra onnx), and refused if it does not agree with onnxruntime to 1e-4. Data may
-    lie in plain files beside it. What is imported so serves the goal away only, unless its card says it is for
-    research.
+    It is checked first, as `models verify` does. A file of the catalogue counts as downloaded, wherever it comes from.
+    ONNX is translated (needs the extra onnx), and refused if its outputs differ from onnxruntime's by more than 1e-4;
+    its external data may be in plain files beside it. A network from ONNX can be used with the goal away only, unless
+    its card says that it is for research.
     """
     with Report("models import", _STATUS, as_json=as_json, quiet=quiet) as report:
         from hashshield.checkpoints import catalog

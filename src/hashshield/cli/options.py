@@ -1,8 +1,8 @@
-"""Options of the commands, what `--help` shows of them, and helpers that turn their values into settings and a goal.
+"""Options of the commands with their help texts, and helpers that turn their values into settings and a goal.
 
-An option whose name is a key of `config.SETTINGS` has no default here: None means "not given", and the environment, the
-configuration file and the default follow in that order. To add an option to a command, add a type alias here and a
-parameter of that type there.
+An option whose name is a key of `config.SETTINGS` has no default here: None means "not given", and the value comes from
+the environment, the configuration file or the default, in that order. To add an option to a command, add a type alias
+here and a parameter of that type to the command's function.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ __all__ = [
 
 
 def _without_type(ctx: Any) -> None:
-    """Stand for Typer's `display_type_rich`: nothing to show beside the name."""
+    """Replace Typer's `display_type_rich`, to show no type beside the name."""
 
 
 def _plain(params: list[Any]) -> list[Any]:
@@ -104,7 +104,7 @@ class PlainCommand(TyperCommand):
 
 
 class PlainGroup(TyperGroup):
-    """The same for a group of commands."""
+    """A group of commands whose help leaves out the types as `PlainCommand` does."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, arguments and `--help` without a type."""
@@ -115,19 +115,19 @@ AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many m
 
 
 def default_note(key: str) -> str:
-    """Return the default as `--help` shows it after the text of a setting; the bracket is escaped for rich."""
+    """Return ` [default: ...]` for the help text of a setting, escaped for rich; "" for a switch or no default."""
     text = SETTINGS[key].default_text
     return f" \\[default: {text}]" if text and SETTINGS[key].kind != "switch" else ""
 
 
 def words(key: str) -> str:
-    """Return the choices of a setting as a sentence lists them: `a, b or c`."""
+    """Return the choices of a setting as `a, b or c`."""
     *most, last = SETTINGS[key].choices
     return f"{', '.join(most)} or {last}"
 
 
 def setting(key: str, text: str, *, panel: str, metavar: str | None = None) -> Any:
-    """Return the option that sets a key of the configuration."""
+    """Return the Typer option for a key of `config.SETTINGS`."""
     return typer.Option(
         SETTINGS[key].option,
         help=text + default_note(key),
@@ -138,12 +138,12 @@ def setting(key: str, text: str, *, panel: str, metavar: str | None = None) -> A
 
 
 def switch(*names: str, text: str, panel: str) -> Any:
-    """Return an option without a value and without a negative form; a setting is switched off in the environment."""
+    """Return an option without a value and without a negative form; the environment can switch a setting off."""
     return typer.Option(*names, help=text, metavar="", rich_help_panel=panel)
 
 
 def examples(*lines: str) -> str:
-    """Return the epilog of a command: lines for a shell, comments included."""
+    """Return the epilog of a command: its examples, as shell lines with comments."""
     return "\n\n".join(("Examples:", *(f"$ {line}" for line in lines)))
 
 
@@ -156,7 +156,7 @@ def register(
     app.command(name, cls=PlainCommand, help=text, epilog=epilog, rich_help_panel=panel)(function)
 
 
-# Typer would end the whole run over one unreadable file; the pipeline makes it a row and goes on.
+# `readable=False`, because Typer would end the whole run for one unreadable file; the pipeline reports it in a row.
 Paths = Annotated[
     list[Path],
     typer.Argument(metavar="PATH", readable=False, help="Photos, or folders; - for one photo through a pipe."),
@@ -294,7 +294,7 @@ Witness = Annotated[
     str | None,
     setting(
         "witness",
-        "Network kept out of the search, to check the result with: auto (all that are here and fit), none or NAME.",
+        "Network kept out of the search, to check the result with: auto (all that are suitable), none or NAME.",
         panel=AIM,
         metavar="NAME",
     ),
@@ -376,9 +376,9 @@ Workers = Annotated[
 
 
 def expanded(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths with patterns replaced by what they match, for shells and scripts that do not expand them.
+    """Return the paths with glob patterns replaced by their matches, for shells and scripts that do not expand them.
 
-    A path that exists is never a pattern, and a pattern without a match stays, to be reported as missing.
+    An existing path is never treated as a pattern. A pattern without a match is kept and later reported as missing.
     """
     found: list[Path] = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""`hashshield restore` and `hashshield originals`: bring originals back, and look after the vault."""
+"""`hashshield restore` and `hashshield originals`: restore originals and manage the vault."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def restore(
 
 
 def list_(vault: o.Vault = None, as_json: o.Json = False) -> None:
-    """List the originals that are kept, for which files, and whether something still depends on them."""
+    """List the originals in the vault, the files they belong to, and whether a protected file still needs them."""
     with Report("originals list", _LIST, as_json=as_json) as report:
         from hashshield.pipeline import originals
 
@@ -234,9 +234,9 @@ def forget(
     quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
-    """Delete for good what is kept and recorded about photos. They can no longer be restored or verified.
+    """Delete for good the originals and records of photos, which can then no longer be restored or verified.
 
-    Records, backups of the ledger and logs go with it. Other files that hold the same photo keep theirs, and are named.
+    Backups of the ledger and logs are deleted too. Other files that hold the same photo keep theirs, and are named.
     """
     with Report("originals forget", _FORGET, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
@@ -263,10 +263,10 @@ def repair(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Rebuild the ledger from the records beside originals, its backups and what is left of it.
+    """Rebuild a damaged ledger from the record files beside the originals, its backups and its readable rows.
 
-    Every original is read back and its digest compared. Nothing that is good is lost: the damaged ledger is kept until
-    the new one is complete. Exit code 1 when something is damaged, missing or lost.
+    Every original is read back and its digest compared. The damaged ledger is kept until the new one is complete. The
+    exit code is 1 if something is damaged, missing or lost.
     """
     with Report("originals repair", _REPAIR, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals

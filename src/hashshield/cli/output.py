@@ -1,7 +1,7 @@
-"""The report every command ends with: a table on a terminal, lines off it or one JSON document; and the exit code.
+"""The report that ends every command, and its exit code. Start with `Report`, which a command enters around its work.
 
-Data goes to standard output, everything else to standard error. Start with `Report`, which a command enters around its
-work, and with `Layout` in `cli.table`, which says how the rows of that command are shown.
+Rows go to standard output: as a table on a terminal, as tab-separated lines elsewhere, or as one JSON document.
+Everything else goes to standard error. `cli.terminal.Layout` defines how the rows of a command are shown.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _CODES = {
 
 
 def combine(codes: Iterable[int]) -> int:
-    """Return the exit code that stands for several: the first of 130, 4, 2, 1, 3 among them, else 0."""
+    """Return the most important of several exit codes, in the order 130, 4, 2, 1, 3, 0; 0 if there are none."""
     return min(codes, key=_PRECEDENCE.index, default=0)
 
 
@@ -75,7 +75,7 @@ def exit_code(statuses: Iterable[str]) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: a dataclass as an object, a path as a string, infinity and NaN as null."""
+    """Convert a value for JSON: dataclasses become objects, paths strings, infinity and NaN null."""
     from dataclasses import fields, is_dataclass
 
     if is_dataclass(value) and not isinstance(value, type):
@@ -93,9 +93,9 @@ class Report:
     """Collects the rows of one command and prints them once, however the command ends.
 
     Enter it around the work. Leaving it prints the report and, unless the exit code is 0, raises `typer.Exit` with that
-    code. A HashshieldError ends as one line on standard error and its exit code, an interruption as a line on how to
-    continue and 130; both still report the rows finished before. Any other exception passes through unreported: it is a
-    bug and keeps its traceback.
+    code. A HashshieldError is printed as one line on standard error and sets its exit code; an interruption prints how
+    to continue and sets 130. Both still report the rows finished before. Any other exception is a bug and passes with
+    its traceback.
     """
 
     begun: ClassVar[bool] = False
@@ -143,11 +143,11 @@ class Report:
             raise typer.Exit(code) from None
 
     def add(self, row: object) -> None:
-        """Add one finished row, which is then reported even if the command fails or is interrupted later."""
+        """Add one finished row, which is reported even if the command later fails or is interrupted."""
         self.rows.append(row)
 
     def finish(self, rows: Iterable[object]) -> None:
-        """Set the final rows in place of those added so far."""
+        """Replace the rows added so far with the final ones."""
         self.rows = list(rows)
 
     def note(self, text: str) -> None:
@@ -195,7 +195,7 @@ class Report:
         return document
 
     def _print_data(self, code: int, error: HashshieldError | KeyboardInterrupt | None) -> None:
-        """Print what goes to standard output."""
+        """Print the rows to standard output; unless quiet, or always as JSON."""
         if self.as_json:
             import json
 
@@ -209,7 +209,7 @@ class Report:
                     self._write("\t".join(clean(column.cell(row)) for column in columns))
 
     def _tell(self, error: HashshieldError | KeyboardInterrupt | None) -> None:
-        """Print what is said beside the rows, on standard error."""
+        """Print details, reasons and the footer on standard error."""
         if self.verbose:
             for row in self.rows:
                 for line in self.layout.details(row):
@@ -221,7 +221,7 @@ class Report:
                 say(line)
 
     def _closing(self) -> list[str]:
-        """Return the lines below the table, the first of which ends with the time it took."""
+        """Return the lines below the table; the first ends with the time that the command took."""
         lines = self.layout.footer(self.rows)
         took = self.layout.took(self.rows, time.monotonic() - self._started)
         return [" ".join(filter(None, (lines[0], took))), *lines[1:]] if lines else lines
@@ -243,9 +243,9 @@ class Report:
 
 
 def reasons(rows: Iterable[Any], *, only_bad: bool = False) -> list[str]:
-    """Return why rows have their status: a line for each failed row, and one for all others with the same reason.
+    """Return why rows have their status: a line for each failed row, and one for all other rows that share a reason.
 
-    With `only_bad`, for a report without a table, only rows with an exit code other than 0 count, and each gets a line.
+    With `only_bad`, for a report without a table, return a line for each row with an exit code other than 0.
     """
     lines: list[str] = []
     shared: dict[str, list[str]] = {}
@@ -278,7 +278,7 @@ def check_page(path: Path | None, *, redact: bool) -> None:
 def write_page(
     path: Path | None, rows: Sequence[Any], report: Report, progress: Progress, *, redact: bool, **rest: Any
 ) -> None:
-    """Write the page of --report, if any; `rest` as in `report.html.write`. Raises UsageError, StorageError."""
+    """Write the page of --report, if any; `rest` goes to `report.html.write`. Raises UsageError, StorageError."""
     if path is None:
         return
     from hashshield.report.html import write
@@ -291,9 +291,9 @@ def write_page(
 
 @contextmanager
 def with_page(path: Path | None, report: Report, progress: Progress, *, redact: bool, **rest: Any) -> Iterator[None]:
-    """Write the page of --report after the work, with the rows so far if that failed or was interrupted.
+    """Write the page of --report after the block, with the rows so far if the block failed or was interrupted.
 
-    `rest` as in `write_page`, which raises the same.
+    `rest` and errors are those of `write_page`.
     """
 
     def write() -> None:
@@ -307,7 +307,7 @@ def with_page(path: Path | None, report: Report, progress: Progress, *, redact: 
             try:
                 write()
             except HashshieldError as error:
-                # Why the command ended matters more, and decides its exit code.
+                # Only printed: the error that ended the command decides its exit code.
                 say(f"hashshield {report.command}: {error}")
         raise
     write()

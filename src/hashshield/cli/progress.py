@@ -1,7 +1,7 @@
-"""Progress on standard error: a bar on a terminal, lines with `--progress plain`, otherwise nothing; and the time left.
+"""Progress and time left on standard error: a bar on a terminal, lines with `--progress plain`, otherwise nothing.
 
-Photos finish in bursts, and a search that misses its goal goes on for several times the usual number of steps. So the
-unit of the time left is the gradient step, and the rate is taken over the whole run: the last seconds say little.
+Photos finish in bursts, and a search that misses its goal takes several times the usual number of steps. The time left
+is therefore estimated in gradient steps, and from the rate of the whole run rather than of the last seconds.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ __all__ = [
 
 
 _PRIOR_PHOTOS = 8.0
-"""Finished photos that the expected number of steps weighs as much as; after a tenth of a run there are fewer."""
+"""Weight of the expected steps per photo in the average with the measured ones, as a number of finished photos."""
 _LEAST_SHARE = 0.04
-"""Share of the work that has to be done before the time left is spoken of."""
+"""Share of the work that must be done before the time left is shown."""
 _LEAST_SECONDS = 2.0
 
 
 class RunPace:
-    """The progress of one run in steps; times are seconds on one clock, and the first step starts it.
+    """The progress of one run, counted in gradient steps; times are seconds on one clock.
 
-    Without `expect` nothing is known of steps, and every photo counts as one.
+    Until `expect` is called, photos are counted instead of steps.
     """
 
     def __init__(self) -> None:
@@ -55,20 +55,20 @@ class RunPace:
         self._beside: Mapping[str, float] = {}
         self._began: float | None = None
         self._running: dict[str, int] = {}
-        """Steps so far of the photos that have begun and not finished."""
+        """Steps taken so far for each unfinished photo, by path."""
         self._steps_done = 0.0
-        """Of finished photos that were searched."""
+        """Steps taken for finished photos."""
         self._searched = 0
         self._beside_done = 0.0
 
     def start(self, photos: int, now: float) -> None:
-        """Announce photos; called again, that many more."""
+        """Announce a number of photos; further calls add to it."""
         self.total += photos
         if self._began is None:
             self._began = now
 
     def expect(self, steps: float, beside: Mapping[str, float], now: float) -> None:
-        """Take the usual steps of a search and, by path, what a photo costs beside it; the clock starts now."""
+        """Set a search's usual steps and, by path, a photo's cost beside its search, in steps; restart the clock."""
         self._usual, self._beside, self._began = max(steps, 1.0), beside, now
 
     def stepped(self, path: str) -> None:
@@ -76,7 +76,7 @@ class RunPace:
         self._running[path] = self._running.get(path, 0) + 1
 
     def done(self, path: str) -> None:
-        """Count a finished photo; one that took no step costs what it costs beside its search."""
+        """Count a finished photo, with its steps and its cost beside the search."""
         self.done_photos += 1
         steps = self._running.pop(path, 0)
         if steps:
@@ -86,16 +86,16 @@ class RunPace:
 
     @property
     def finishing(self) -> str | None:
-        """The photo in work that has come furthest, or None."""
+        """The unfinished photo with the most steps, or None."""
         return max(self._running, key=lambda path: self._running[path], default=None)
 
     def work(self) -> tuple[float, float]:
-        """Return the work done and the work there is in all, as expected now; in steps, or in photos."""
+        """Return the work done and the expected total, in steps, or in photos before `expect`."""
         if self._usual is None:
             return float(self.done_photos), float(max(self.total, self.done_photos))
         running = sum(self._running.values())
         each = self._steps_each()
-        # A search that has gone on for long goes on: half of a photo's steps are still to come on average.
+        # A search past its usual steps is likely to go on: count at least half of a photo's steps as still to come.
         left = sum(max(each - steps, each / 2) for steps in self._running.values())
         waiting = max(self.total - self.done_photos - len(self._running), 0)
         beside = sum(self._beside.values()) or 0.0
@@ -103,7 +103,7 @@ class RunPace:
         return done, done + left + waiting * each + max(beside - self._beside_done, 0.0)
 
     def _steps_each(self) -> float:
-        """Return the steps that a photo's search takes on average, as known so far."""
+        """Return the estimated steps per photo, from the expected number and the finished photos."""
         assert self._usual is not None
         return (self._usual * _PRIOR_PHOTOS + self._steps_done) / (_PRIOR_PHOTOS + self._searched)
 
@@ -113,7 +113,7 @@ class RunPace:
         return min(done / total, 1.0) if total else 0.0
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the seconds still to go, or None before anything can be said of them."""
+        """Return the estimated seconds left, or None if too little is done for an estimate."""
         share = self.share()
         if self._began is None or share < _LEAST_SHARE or now - self._began < _LEAST_SECONDS:
             return None
@@ -121,26 +121,26 @@ class RunPace:
 
 
 _LINE_SECONDS = 10.0
-"""Between two lines of `--progress plain`."""
+"""Least time between two lines of `--progress plain`."""
 _BAR_SECONDS = 0.2
-"""Between two changes of the bar while photos take steps."""
+"""Least time between two updates of the bar while photos take steps."""
 
 
 def checked_kind(kind: str) -> str:
-    """Return the kind of progress that --progress names. Raises UsageError for another."""
+    """Return the value of --progress. Raises UsageError unless it is `auto` or `plain`."""
     if kind not in ("auto", "plain"):
         raise UsageError(f"--progress is {kind!r}, which is unknown; choose one of auto, plain")
     return kind
 
 
 def live_terminal() -> bool:
-    """Return True if standard error can show something that moves."""
-    # FORCE_COLOR makes rich call a pipe a terminal; nobody wants a bar in a log file.
+    """Return True if standard error is a terminal that can show a bar."""
+    # Not rich's own check: FORCE_COLOR makes rich treat a pipe or log file as a terminal.
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 class _Live:
-    """A bar that exists on a terminal only; `what` is the text after the time left."""
+    """A bar, shown on terminals only; the field `what` is the text after the time left."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._shown = live_terminal() and not quiet
@@ -203,10 +203,11 @@ class _Live:
 
 
 class PhotoProgress(_Live):
-    """The pipeline's `StepProgress`; adds every finished row to the report, so that an interruption still reports it.
+    """The `StepProgress` of the command line. It adds each finished row to the report, which keeps it if interrupted.
 
-    On a terminal a bar shows photos done, how many are kept after JPEG, the time left, and the photo that has come
-    furthest; with `plain` a line says so every ten seconds at most, also off a terminal. Enter it around the work.
+    On a terminal a bar shows the photos done, how many are kept after JPEG, the time left, and the unfinished photo
+    with the most steps. With `plain` a line shows the same at most every ten seconds, on any output. Enter it around
+    the work.
     """
 
     def __init__(
@@ -221,12 +222,12 @@ class PhotoProgress(_Live):
         self._report, self._told, self._unit, self._clock = report, set[str](), unit, clock
         self._pace, self._lock = RunPace(), threading.Lock()
         self._kept: int | None = None
-        """Photos that are kept after JPEG; None before one was measured."""
+        """Number of photos kept after JPEG; None before one was measured."""
         self._named = ""
         self._plain = kind == "plain" and not report.quiet
         self._shown = self._shown and not self._plain
         self._said = clock()
-        """When the last line was printed, or the bar was changed."""
+        """Time of the last line or update of the bar."""
 
     def __enter__(self) -> PhotoProgress:
         return self
@@ -235,16 +236,16 @@ class PhotoProgress(_Live):
         self._end()
 
     def start(self, total: int) -> None:
-        """Announce that `total` photos will be worked on; called again, that many more."""
+        """Announce `total` photos; further calls add to it."""
         with self._lock:
             self._pace.start(total, self._clock())
         self._begin(1)
-        # Loading the networks takes seconds in which no photo has begun.
+        # Loading the networks takes seconds, before any photo has begun.
         self._named = "getting ready"
         self._show(at_once=True)
 
     def expect(self, steps: float, beside: Mapping[str, float]) -> None:
-        """Take what a photo usually costs, from the pipeline."""
+        """Set the expected cost of each photo, in steps."""
         with self._lock:
             self._pace.expect(steps, beside, self._clock())
 
@@ -255,12 +256,12 @@ class PhotoProgress(_Live):
         self._show()
 
     def photo(self, path: str) -> None:
-        """Name the photo that is being worked on, as long as none has taken a step."""
+        """Set the photo to show until the first one takes a step."""
         self._named = path
         self._show()
 
     def done(self, outcome: object) -> None:
-        """Count one finished photo and add its row; None for work that has no row of its own."""
+        """Count one finished photo and add its row to the report; None counts work without a row."""
         if outcome is not None:
             self._report.add(outcome)
         row: Any = outcome
@@ -281,7 +282,7 @@ class PhotoProgress(_Live):
     def _show(self, *, at_once: bool = False) -> None:
         now = self._clock()
         if self._plain:
-            # The first line after ten seconds: what is quicker needs none.
+            # The first line appears after ten seconds; shorter runs print none.
             if now - self._said >= _LINE_SECONDS and self._pace.done_photos < self._pace.total:
                 self._said = now
                 say("; ".join(filter(None, self._state(now))))
@@ -293,7 +294,7 @@ class PhotoProgress(_Live):
             self._bar.update(self._task, completed=share, counted=counted, rate=kept, left=left, what=clean(name))
 
     def _state(self, now: float) -> tuple[str, str, str, str]:
-        """Return photos done, photos kept after JPEG, time left, and the photo in work."""
+        """Return texts for the photos done, those kept after JPEG, the time left, and the photo to show."""
         with self._lock:
             pace, finishing = self._pace, self._pace.finishing
             counted = f"{pace.done_photos} of {count(pace.total, self._unit)}"
@@ -308,7 +309,7 @@ class PhotoProgress(_Live):
 
 
 class DownloadProgress(_Live):
-    """The `FetchProgress` of downloads: bytes present, rate and time left, one file after the other."""
+    """The `FetchProgress` of downloads: shows bytes, rate and time left, file by file."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(quiet=report.quiet)
@@ -334,7 +335,7 @@ class DownloadProgress(_Live):
         self._update(what=name)
 
     def at(self, done: int) -> None:
-        """Report how many bytes are here; those present at the first call do not count towards the rate."""
+        """Report the bytes downloaded; those present at the first call do not count towards the rate."""
         if self._first is None or done < self._first:
             self._first = done
         if self._bar is not None and self._task is not None:
@@ -347,7 +348,7 @@ class DownloadProgress(_Live):
 
 
 class EpochProgress(_Live):
-    """The trainer's `Reporter`: epochs done, loss and MAP of the last, rate and time left."""
+    """The trainer's `Reporter`: shows epochs done, loss and MAP of the last one, rate and time left."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(quiet=report.quiet)

@@ -1,4 +1,4 @@
-"""Questions to the person at the terminal: before something long, something final, or a download."""
+"""Questions to the user: before long work, before something that cannot be undone, and before a download."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["ask", "confirm", "download_entry", "ensure_available"]
 
 
 def ask(question: str, *, yes: bool) -> None:
-    """Ask before something long or large, if there is a terminal; a script goes on. Raises typer.Abort for a no."""
+    """Ask before something long or large; without a terminal, as in scripts, go on. Raises typer.Abort for a no."""
     if not yes and _is_interactive():
         _require_yes(question)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; without a terminal it needs --yes.
+    """Ask before something that cannot be undone; without a terminal, --yes is required.
 
     Raises UsageError if there is nobody to ask, and typer.Abort for a no.
     """
@@ -37,10 +37,10 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def ensure_available(models: Iterable[str], report: Report, *, yes: bool) -> None:
-    """Download the known networks among `models` that are not here: at once with --yes, else if the user agrees.
+    """Download the catalogue's networks among `models` that are missing here; ask first, except with --yes.
 
-    Names that are not known are left to the command. Raises CheckpointError, which says how to download, if there is
-    nobody to ask; DownloadError; typer.Abort for a no.
+    Unknown names are ignored; the command reports them. Raises CheckpointError, with advice on how to download, if
+    there is nobody to ask; DownloadError; typer.Abort for a no.
     """
     from hashshield.checkpoints import catalog
 
@@ -58,7 +58,10 @@ def ensure_available(models: Iterable[str], report: Report, *, yes: bool) -> Non
 
 
 def download_entry(entry: CatalogEntry, progress: DownloadProgress) -> bool:
-    """Download one network unless it is here; return True if that was needed. Raises DownloadError, CheckpointError."""
+    """Download a network unless it is installed; return True if it was downloaded.
+
+    Raises DownloadError, CheckpointError.
+    """
     if entry.embedded or entry.imported:
         return False
 
@@ -75,7 +78,7 @@ def _require_yes(question: str) -> None:
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:
-        # Ctrl-C at the question is an interruption as anywhere else, with its exit code.
+        # Ctrl-C at the question counts as an interruption, with its usual exit code.
         raise KeyboardInterrupt from None
     if not agreed:
         raise typer.Abort

@@ -1,6 +1,6 @@
-"""`hashshield protect`: its options, the request they make, and what carries it out.
+"""`hashshield protect`: turn the options into a `Request` and run it.
 
-That is this machine, a Ray cluster, or, for one photo, a pipe.
+Photos are protected in this process, on a Ray cluster or, for a single photo, through a pipe.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def protect(
     to the vault; `hashshield restore` brings them back. A file that is already protected is left alone.
     """
     arguments, piped = dict(locals()), Path("-") in paths
-    # Through a pipe, standard output is the photo's.
+    # Through a pipe, standard output carries the photo, so the report goes to standard error.
     data = sys.stderr if piped else None
     report = Report("protect", PROTECT, as_json=as_json, quiet=quiet, verbose=verbose, data=data)
     with report, ExitStack() as at_end:
@@ -138,23 +138,23 @@ def protect(
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove the folder of a sample that came to nothing; one with copies in it stays."""
+    """Remove the folder of a sample unless it holds copies."""
     with suppress(OSError):
         folder.rmdir()
 
 
 class Engine(NamedTuple):
-    """Who does the work."""
+    """Where the work is done."""
 
     kind: str
-    """local or ray."""
+    """`local` or `ray`."""
     address: str | None
     """HOST:PORT of the Ray cluster; None starts one on this machine."""
     workers: int | None
-    """Ray processes; None: one per GPU, or per four cores."""
+    """Number of Ray processes; None: one per GPU, or per four cores."""
 
     def check(self, *, piped: bool) -> None:
-        """Raise UsageError for an unknown engine, and for options that belong to the other one."""
+        """Raise UsageError for an unknown engine, or for options that it does not support."""
         if self.kind not in ("local", "ray"):
             raise UsageError(f"--engine is {self.kind!r}, which is unknown; choose one of local, ray")
         if self.kind == "local" and (self.address is not None or self.workers is not None):
@@ -164,7 +164,7 @@ class Engine(NamedTuple):
 
 
 class Page(NamedTuple):
-    """The page of --report."""
+    """Options of the HTML page: its path from --report, and --redact."""
 
     path: Path | None
     redact: bool
@@ -180,7 +180,7 @@ def protect_folders(
     progress_kind: str = "auto",
     yes: bool,
 ) -> None:
-    """Protect photos and folders, in place or as copies, and write the page; `progress_kind` is the kind of progress.
+    """Protect photos and folders, in place or as copies, and write the page; `progress_kind` is `auto` or `plain`.
 
     Raises UsageError for options that exclude each other, and the errors of `pipeline.protect.protect`.
     """
@@ -218,7 +218,7 @@ def protect_folders(
 def protect_piped(paths: list[Path], request: Request, report: Report, *, page: Page, yes: bool) -> None:
     """Read one photo from standard input and write its protected copy, if there is one, to standard output.
 
-    Raises UsageError for options that need files and for a terminal at either end, and the errors of
+    Raises UsageError for options that need files or if either end is a terminal, and the errors of
     `pipeline.protect.protect_bytes`.
     """
     if page.path is not None or page.redact:

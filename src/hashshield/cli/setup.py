@@ -196,5 +196,5 @@ def doctor(
 
         with PhotoProgress(report) as progress:
             found = checks.doctor(vault, thorough=thorough, progress=progress)
-        # Problems are the result of this command, so --quiet leaves out only what is in order.
+        # Problems are the result of this command, so --quiet leaves out only the checks that passed.
         report.finish([row for row in found if row.status != "ok"] if quiet else found)

@@ -1,6 +1,6 @@
-"""What the rows of protect, verify and evaluate come to: figures for tables, and the sentences below them.
+"""Summaries of the rows of protect, verify, evaluate and restore: figures for tables, and the sentences below them.
 
-The sentences say what was done, what it means, and what to do next, in three lines at most as a rule.
+The sentences say what was done, what it means, and what to do next, usually in at most three lines.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ WRITTEN = ("protected", "partial")
 VERDICTS = ("protected", "not_protected", "original", "unknown", "skipped", "failed")
 RESTORED = ("restored", "exported", "planned", "skipped", "failed")
 _REENCODING = "jpeg q75"
-"""The transform in every receipt; spelled out, since what an interruption prints must not import torch.
+"""The transform in every receipt. Repeated here, because the report after an interruption must not import torch.
 
-An import of torch that was cut short cannot be tried again.
+An interrupted import of torch cannot be repeated.
 """
 _WORST = 3
-"""Photos with the most visible change, which a terminal shows however long the folder is."""
+"""Number of photos with the most visible changes that a terminal always shows."""
 
 
 def number(value: float | None, form: str = ".1f") -> str:
-    """Return a measurement as text: "" for none, `identical` for the infinite PSNR of equal pictures."""
+    """Return a measurement as text: "" for None, `identical` for the infinite PSNR of equal pictures."""
     if value is None:
         return ""
     return "identical" if math.isinf(value) else format(value, form)
@@ -70,19 +70,19 @@ def bits(changed: int | None, bits: int | None) -> str:
 
 
 def worst_bits(row: Verification | Evaluation) -> str:
-    """Return the smallest distance from the original over networks and views, as bits of the code length."""
+    """Return the smallest distance from the original over all networks and views: `24 of 48`."""
     worst = min(row.codes, key=lambda code: code.distance_from_original / code.bits, default=None)
     return bits(worst.distance_from_original, worst.bits) if worst else ""
 
 
 def after_jpeg(row: Outcome | Evaluation) -> str:
-    """Return whether the goal is still met after the transform of every receipt: kept or lost."""
+    """Return `kept` if the goal is still met after JPEG q75, `lost` if not, "" if it was not measured."""
     passed = [kept.passed for kept in row.survival if kept.transform == _REENCODING and kept.passed is not None]
     return ("kept" if all(passed) else "lost") if passed else ""
 
 
 def most_visible(rows: Iterable[Any]) -> list[Any]:
-    """Return the rows of the most visible changes, the most visible first."""
+    """Return the three rows with the most visible changes, the most visible first."""
     measured = [row for row in rows if getattr(row, "visibility", None) is not None]
     return sorted(measured, key=lambda row: -row.visibility)[:_WORST]
 
@@ -115,15 +115,16 @@ def median_psnr(rows: Iterable[Outcome | Evaluation]) -> float | None:
 
 
 def reencoded(written: Iterable[Outcome]) -> tuple[str, int, int]:
-    """Return the transform in every receipt, how many written photos keep their goal after it, and of how many."""
+    """Return the name of JPEG q75, the number of written photos that meet their goal after it, and those measured."""
     measured = [[row.passed for row in outcome.survival if row.transform == _REENCODING] for outcome in written]
     return _REENCODING, sum(all(passed) for passed in measured if passed), sum(1 for passed in measured if passed)
 
 
 def witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """Return for each witness how many photos it no longer links and still finds, of how many, and the median distance.
+    """Return for each witness the median distance in bits, and how many photos it no longer links and still finds.
 
-    `finds` counts the photos that are no further from their originals than the nearest reference code, of `judged`.
+    `unlinked` is a share of the photos in `of`. `finds` counts those no further from their originals than the nearest
+    reference code, out of `judged`.
     """
     from statistics import median
 
@@ -148,7 +149,7 @@ def witnessed(written: Iterable[Outcome]) -> list[dict[str, Any]]:
 
 
 def feature_cosines(rows: Iterable[Outcome]) -> dict[str, float]:
-    """Return for each surrogate the median cosine of its features to the originals'; 1 is unmoved."""
+    """Return for each surrogate the median cosine similarity of its features to the originals'; 1 is unmoved."""
     found: dict[str, list[float]] = {}
     for row in rows:
         for moved in row.surrogates:
@@ -157,7 +158,7 @@ def feature_cosines(rows: Iterable[Outcome]) -> dict[str, float]:
 
 
 def found_by(row: Outcome) -> str:
-    """Return how many networks that were not searched on still find a written photo: `1 of 2`, or `no witness`."""
+    """Return how many witnesses still find a written photo: `1 of 2`, or `no witness`."""
     verdicts = [said.finds for said in row.witness if said.finds is not None]
     if verdicts:
         return f"{sum(verdicts)} of {len(verdicts)}"
@@ -165,11 +166,11 @@ def found_by(row: Outcome) -> str:
 
 
 _FIRST = 20
-"""Photos of which each has a sentence of its own."""
+"""Most photos that get a sentence each."""
 
 
 def protect_footer(rows: Sequence[Outcome]) -> list[str]:
-    """Return the verdicts in plain words."""
+    """Return the sentences below the table: what was done, what it means, and its limits."""
     if not rows:
         return ["No photos were found; nothing was changed."]
     found = {status: times for status, times in counts(rows, STATUSES).items() if times}
@@ -196,7 +197,7 @@ def protect_footer(rows: Sequence[Outcome]) -> list[str]:
 
 
 def _places(written: Sequence[Outcome]) -> list[str]:
-    """Return how far the photos are from the codes that other places were given, where a name was; else nothing."""
+    """Return how far the photos are from the codes of other places; empty without a place."""
     names = sorted({row.place_name for row in written if row.place_name is not None})
     if not names:
         return []
@@ -222,7 +223,7 @@ def _most_changed(written: Sequence[Outcome]) -> str:
 
 
 def _what_it_means(written: Sequence[Outcome]) -> str:
-    """Return on which networks the goal is met, also after JPEG, and which others still link the photos."""
+    """Return on which networks the goal is met, also after JPEG, and what surrogates and witnesses measured."""
     unlinked = {row.goal for row in written} <= {"away", "opposite", None}
     met = "unlinked from their originals" if unlinked else "at their goal"
     if len(written) == 1:
@@ -236,7 +237,7 @@ def _what_it_means(written: Sequence[Outcome]) -> str:
 
 
 def _features(written: Sequence[Outcome]) -> str:
-    """Return how far the features of surrogates moved, and a blank after it; empty where none were moved."""
+    """Return how far the features of surrogates moved, with a trailing space; "" if none were moved."""
     moved = feature_cosines(written)
     if not moved:
         return ""
@@ -245,7 +246,7 @@ def _features(written: Sequence[Outcome]) -> str:
 
 
 def _strangers(written: Sequence[Outcome]) -> str:
-    """Return how many networks that were not searched on still find the photos, or why none was asked."""
+    """Return how many photos each witness still finds, or why there was no witness."""
     said = []
     for found in witnessed(written):
         moved = f"{found['median_distance']:g} of {found['bits']} bits changed in the median"
@@ -268,14 +269,14 @@ def _strangers(written: Sequence[Outcome]) -> str:
 
 
 def protect_took(rows: Sequence[Outcome], seconds: float) -> str:
-    """Return how long the run took, and each photo of it, or "" where no search ran."""
+    """Return the time of the run and per photo, or "" if no search ran."""
     searched = sum(bool(row.steps) for row in rows)
     each = f", {duration(seconds / searched)} a photo" if searched > 1 else ""
     return f"{duration(seconds)}{each}." if searched else ""
 
 
 def _left_in_files(written: Sequence[Outcome]) -> str:
-    """Return sentences on unprotected copies and personal data that the files still hold, and how they go."""
+    """Return sentences on unprotected copies and personal data left in the files, and the options that remove them."""
     lines = []
     if copies := [row.unprotected_copies for row in written if row.unprotected_copies]:
         kinds = ", ".join(sorted(set(chain.from_iterable(copies))))
@@ -289,7 +290,7 @@ def _left_in_files(written: Sequence[Outcome]) -> str:
 
 
 def verify_footer(rows: Sequence[Verification]) -> list[str]:
-    """Return how many files are how, and what to do about those that are linked with their originals."""
+    """Return the number of files per status, and what to do about those still linked with their originals."""
     found = {status: times for status, times in counts(rows, VERDICTS).items() if times}
     if not found:
         return ["No photos were found."]
@@ -307,7 +308,7 @@ _ADVICE = {
     "ledger": "What to do: hashshield restore brings the photo back as it was; then protect it again, with more "
     "--steps or as a PNG copy.",
 }
-"""By what a photo was compared with: what to do when it is linked with its original again."""
+"""What to do about a photo that is linked with its original, by the source it was compared with."""
 
 
 def evaluate_footer(rows: Sequence[Evaluation]) -> list[str]:
@@ -322,7 +323,7 @@ def evaluate_footer(rows: Sequence[Evaluation]) -> list[str]:
 
 
 def survival_footer(rows: Sequence[Evaluation]) -> list[str]:
-    """Return the sentences for which the table of transforms has no column."""
+    """Return the sentences below the table of transforms: pairs, visibility, and classical perceptual hashes."""
     measured = [row for row in rows if row.psnr_db is not None]
     pixels = [
         f"{row.protected}: visibility {visible(row)}, PSNR {number(row.psnr_db)} dB, SSIM {number(row.ssim, '.4f')}, "
@@ -333,7 +334,7 @@ def survival_footer(rows: Sequence[Evaluation]) -> list[str]:
 
 
 def restore_footer(rows: Sequence[Restoration]) -> list[str]:
-    """Return how many files were brought back."""
+    """Return the number of files per status."""
     found = counts(rows, RESTORED)
     return (
         [", ".join(f"{times} {status}" for status, times in found.items() if times) + "."]

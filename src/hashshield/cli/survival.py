@@ -1,4 +1,4 @@
-"""Tables of survival: one line per transform and network over all photos, with a bar; and the classical hashes."""
+"""The table of survival: one line with a bar per transform and network; and sentences on classical hashes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "SurvivalLine", "in_words", "lines", "still_matching", "summary"]
 
 _CELLS = 24
-"""Characters of a bar; with 48 bits, one for two bits."""
+"""Characters of a bar; at 48 bits, each stands for two."""
 
 
 class SurvivalLine(NamedTuple):
-    """One transform and network, over all photos."""
+    """One transform and network, over all photos; distances in bits."""
 
     transform: str
     model: str
     bits: int
     distances: tuple[int, ...]
-    """Bits from the photo's own code, one for each photo that the transform applies to."""
+    """Distance of each photo from its original code; photos that the transform does not apply to are left out."""
     to_goal: tuple[int, ...]
     kept_count: int
 
 
 def lines(rows: Iterable[Outcome | Evaluation]) -> list[SurvivalLine]:
-    """Return one line per transform and network of all rows, in the order of the first row."""
+    """Return one line per transform and network over all rows, in the order in which they first occur."""
     found: dict[tuple[str, str], list[Any]] = {}
     bits: dict[str, int] = {}
     for row in rows:
@@ -69,7 +69,7 @@ def summary(rows: Iterable[Outcome | Evaluation]) -> list[dict[str, Any]]:
 
 
 def in_words(rows: Iterable[Outcome | Evaluation]) -> str:
-    """Return how many photos keep their goal after each transform, on the network that loses most."""
+    """Return how many photos keep their goal after each transform, on the network on which the fewest do."""
     least: dict[str, SurvivalLine] = {}
     for line in lines(rows):
         if line.distances and (line.transform not in least or line.kept_count < least[line.transform].kept_count):
@@ -113,7 +113,7 @@ def _bits_changed(line: SurvivalLine) -> str:
 
 
 def _bar(line: SurvivalLine) -> str:
-    """Return a bar of the distance from the photo's own code as a share of all bits; unrelated photos fill half."""
+    """Return a bar of the median distance as a share of all bits; unrelated photos fill half."""
     middle = _median(line.distances)
     if middle is None:
         return ""

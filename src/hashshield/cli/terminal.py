@@ -1,7 +1,7 @@
-"""What commands say on the terminal: lines on standard error, warnings, an output that is full, and tables.
+"""Output to the terminal: lines and warnings on standard error, tables, and errors of standard output.
 
-A layout says what the rows of one command look like; `print_table` fits them to 60 to 200 columns. Numbers are never
-cut: when there is little room, headings break between words first, then names lose their middle.
+A `Layout` defines how the rows of a command are shown; `print_table` fits them to 60 to 200 columns. If there is too
+little room, headings break between words and names are shortened in the middle; numbers are never cut.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = [
 
 
 def say(text: str) -> None:
-    """Print one line on standard error, made harmless, and wrapped between words to the width of a terminal."""
+    """Print one line on standard error, escaped, and on a terminal wrapped between words to its width."""
     line = clean(text)
     if sys.stderr.isatty():
         from shutil import get_terminal_size
         from textwrap import fill
 
         line = fill(line, get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
-    # There is no other place to say that this one is closed or full.
+    # If standard error is closed or full, there is nowhere left to report it.
     with suppress(OSError):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
@@ -84,14 +84,14 @@ def roughly(seconds: float) -> str:
 
 
 def literal(text: str, style: str = "") -> Text:
-    """Return text for rich, made harmless and never read as markup, link or emoji code."""
+    """Return escaped text for rich, which does not interpret it as markup, link or emoji code."""
     from rich.text import Text
 
     return Text(clean(text), style=style)
 
 
 class _Warnings(logging.Handler):
-    """Shows the warnings of this package's logger on standard error, each text once; tracebacks are others' work."""
+    """Shows the warnings of this package's logger on standard error, each text once; leaves out tracebacks."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -107,7 +107,7 @@ class _Warnings(logging.Handler):
 
 @contextmanager
 def shown_warnings() -> Iterator[None]:
-    """Show the warnings of this package's logger for as long; what is within another such block shows them once."""
+    """Show the warnings of this package's logger during the block; a nested block does not show them twice."""
     if any(isinstance(handler, _Warnings) for handler in logger.handlers):
         yield
         return
@@ -121,10 +121,10 @@ def shown_warnings() -> Iterator[None]:
 
 @contextmanager
 def output_errors(stream: Any) -> Iterator[None]:
-    """Raise StorageError for a standard output that takes no more because it is full or closed.
+    """Raise StorageError if writing to standard output fails in the block, because it is full or closed.
 
-    What is left in its buffer is given up, so that the end of the program does not stumble over it again. A reader that
-    went away is no failure to speak of: its BrokenPipeError passes.
+    Its remaining buffer is discarded, so that it does not fail again when the program ends. A BrokenPipeError passes
+    unchanged: a reader that closed the pipe is not a failure.
     """
     try:
         yield
@@ -163,13 +163,13 @@ class Column(NamedTuple):
     style: Callable[[Any], str] = _no_style
     """Returns the rich style of a row's cell."""
     is_chart: bool = False
-    """True for a bar drawn with characters: shown on terminals only, because it tells programs nothing new."""
+    """True for a bar drawn with characters, which is shown on terminals only."""
     is_name: bool = False
-    """True for paths: shortened in the middle where the terminal is too narrow for all columns."""
+    """True for paths, which are shortened in the middle if the terminal is too narrow."""
     is_detail: bool = False
-    """True for what a terminal shows with --verbose only; off a terminal every column is a field."""
+    """True for a column that a terminal shows with --verbose only; other outputs always have it."""
     legend: str = ""
-    """What the column means, for the line below the table; empty if its heading says it all."""
+    """What the column means, for the line below the table; empty if the heading is enough."""
 
 
 def _all(rows: Sequence[Any]) -> Sequence[Any]:
@@ -203,11 +203,11 @@ class Layout(NamedTuple):
     footer: Callable[[Sequence[Any]], list[str]] = _no_lines
     """Returns the sentences below the table, for standard error."""
     took: Callable[[Sequence[Any], float], str] = _no_time
-    """Returns the sentence about the seconds that the command took, which ends the first line of the footer."""
+    """Returns the sentence on the time that the command took, appended to the first line of the footer."""
     details: Callable[[Any], list[str]] = _no_details
     """Returns the lines that --verbose adds for a row, for standard error."""
     summary: Callable[[Sequence[Any]], dict[str, Any]] = _no_summary
-    """Returns the keys of the JSON summary besides count and seconds."""
+    """Returns the entries of the JSON summary besides count and seconds."""
     resume: str = "nothing was left half done; run the same command again"
     """Advice after an interruption, as the end of a sentence."""
 
@@ -241,7 +241,7 @@ def _cell(value: Any) -> str:
 
 
 def shown_columns(columns: Sequence[Column], rows: Sequence[Any], *, verbose: bool) -> list[Column]:
-    """Return the columns that a terminal shows for these rows: those with anything in them."""
+    """Return the columns that a terminal shows: those with a non-empty cell, and details only if `verbose`."""
     return [column for column in columns if (verbose or not column.is_detail) and any(column.cell(row) for row in rows)]
 
 
@@ -251,7 +251,7 @@ def legend(columns: Sequence[Column]) -> str:
 
 
 def shortened(text: str, width: int, *, mark: str = "\u2026") -> str:
-    """Return text in at most `width` terminal cells; its middle gives way to `mark`, and more of its end is kept."""
+    """Return text in at most `width` terminal cells: `mark` replaces its middle, and more of its end is kept."""
     from rich.cells import cell_len
 
     if cell_len(text) <= width:
@@ -275,7 +275,7 @@ def _fitting(text: str, width: int) -> str:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Any], stream: TextIO) -> None:
-    """Print rows as a table as wide as the terminal, names shortened where they have to be."""
+    """Print rows as a table that fits the terminal, with names shortened if necessary."""
     from rich.console import Console
     from rich.table import Table
 
@@ -292,7 +292,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Any], stream: TextIO) 
 
 
 def _fitted(columns: Sequence[Column], rows: Sequence[Any], console: Console) -> tuple[list[str], list[list[str]]]:
-    """Return headings and cells; as they are if they fit, else with broken headings and shortened names."""
+    """Return headings and cells, unchanged if they fit, else with line breaks in headings and shortened names."""
     from rich.cells import cell_len
 
     headers = [column.header for column in columns]
@@ -315,7 +315,7 @@ def _fitted(columns: Sequence[Column], rows: Sequence[Any], console: Console) ->
 
 
 def _shared(room: int, wanted: Sequence[int]) -> list[int]:
-    """Return how many of `room` cells each of several columns gets: no more than it wants, the rest alike."""
+    """Divide `room` cells among columns: none gets more than it wants, and the rest is shared equally."""
     widths = [0] * len(wanted)
     left = room
     for place, i in enumerate(sorted(range(len(wanted)), key=lambda i: wanted[i])):

@@ -1,4 +1,4 @@
-"""`hashshield train`."""
+"""`hashshield train`: train a hash network from a recipe."""
 
 from __future__ import annotations
 

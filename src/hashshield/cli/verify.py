@@ -1,4 +1,4 @@
-"""`hashshield verify` and `hashshield evaluate`: what is left of a photo's code, and how much was changed for it."""
+"""`hashshield verify` and `hashshield evaluate`: check that photos are still protected, and measure their change."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def verify(
 ) -> None:
     """Hash photos again and say whether they are still protected.
 
-    Without --original, photos are compared with the codes in the ledger. A photo that was restored is original, one
-    that neither knows is unknown; the exit code of both is 3, and --verbose prints their codes.
+    Without --original, photos are compared with the codes in the ledger. The status of a restored photo is original,
+    that of a photo not in the ledger is unknown; both give exit code 3, and --verbose prints their codes.
     """
     arguments = dict(locals())
     with Report("verify", VERIFY, as_json=as_json, quiet=quiet, verbose=verbose) as report:
@@ -86,7 +86,7 @@ def verify(
         if goal is not None and original is None:
             raise UsageError("a target needs --original too; without it the ledger says what each photo was aimed at")
         settings = resolve(arguments)
-        # The ledger names its own networks; a configured default must not take their place.
+        # The ledger names the networks of each photo; a configured default must not replace them.
         models, otherwise = (settings["model"].value, ()) if model else ((), settings["model"].value)
         ensure_available(models or (otherwise if original else ()), report, yes=yes)
 
@@ -114,7 +114,7 @@ def verify(
 
 @contextmanager
 def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], Callable[[Verification], Verification]]]:
-    """Yield the paths with a private file in place of -, and a function that calls that file - in a row.
+    """Yield the paths with - replaced by a temporary file, and a function that puts - back into a result row.
 
     Raises UsageError if standard input is a terminal.
     """
@@ -166,10 +166,10 @@ def evaluate(
 ) -> None:
     """Compare photos with protected copies: bits that changed, also after JPEG q75, visibility, PSNR, largest change.
 
-    A photo that was protected here is measured as protect measured it, others in the views that --preset promises.
-    With --survival, the protected copies are measured again after what services do to photos (JPEG, WebP, smaller
-    sizes, crops and more), and with classical perceptual hashes. If the photos were protected with a target, name it;
-    otherwise about half of the bits have to differ from the original's.
+    A copy known to the ledger is measured as by protect, in the same views and against the same goal; any other in the
+    views of --preset. With --survival, the copies are measured again after what services do to photos (JPEG, WebP,
+    smaller sizes, crops and more), and with classical perceptual hashes. If the photos were protected with a target,
+    name it; otherwise about half of the bits have to differ from the original's.
     """
     arguments = dict(locals())
     with Report("evaluate", EVALUATE, as_json=as_json, quiet=quiet, verbose=verbose) as report:

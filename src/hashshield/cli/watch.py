@@ -1,4 +1,4 @@
-"""`hashshield watch` and `hashshield ui`: the commands that go on until they are ended."""
+"""`hashshield watch` and `hashshield ui`: the commands that run until they are stopped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _QUIET = {"already", "skipped"}
 
 
 class _Lines:
-    """The `Progress` of a service: prints one line on standard output for each photo as it finishes."""
+    """The `Progress` of `watch`: prints one line on standard output for each photo as it finishes."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
         self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
@@ -81,7 +81,7 @@ class _Lines:
                 sys.stdout.write(f"{text}\n")
                 sys.stdout.flush()
         except (StorageError, BrokenPipeError) as error:
-            # Photos matter more than lines about them.
+            # Protecting photos goes on without the lines about them.
             if not self.code:
                 say(f"hashshield watch: {error}; photos are protected as before")
             self.code = 1
@@ -205,7 +205,7 @@ def ui(
 
 
 def _has_screen() -> bool:
-    """Return True if a browser with a window can be opened; one in the terminal would take it over."""
+    """Return True if a browser can open a window; a text browser would take over the terminal."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
