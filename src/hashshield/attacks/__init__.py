@@ -1,10 +1,12 @@
 """The search for the smallest change that gives a photo another code.
 
-Start with `search`, which is the method. What it is composed of: `goals` (which bits a photo should get), `objectives`
-(losses), `steps` (how a gradient becomes a change), `methods` (a row for each way to search) and `presets` (what a
-search prepares for). Around it: `grid` (the photo as the search sees it, and the way from the change to 8-bit levels),
-`masking` (where a change shows least) and `batching` (how the machine is used). `SEARCH_VERSION` and `version_of`,
-below, are for everything that remembers what a search came to.
+Start with `search`, the loop, and `state`, the rule that moves one photo's change. They are built from `goals` (which
+bits a photo should get), `objectives` (losses), `steps` and `balls` (how a gradient becomes a change), `methods` (one
+row per way to search) and `presets` (which transforms a search prepares for). `features` moves the features of
+surrogate networks first. `grid` holds the small copy of the photo that is searched and writes a change as 8-bit levels,
+`masking` says where a change shows least, and `batching` shares a batch out over cores and device memory.
+
+Caches of search results are keyed by `SEARCH_VERSION` and `version_of`, below.
 """
 
 from __future__ import annotations
@@ -19,27 +21,27 @@ __all__ = [
 
 
 SEARCH_VERSION = 6
-"""Raise this by hand, by one, in the change after which a search may come to another result.
+"""Raise this by one, by hand, in every commit that can change the result of a search.
 
-That is any change of a loss, a step, a stopping rule, a goal, a preset, a transform, a view, or of how a change is
-written into pixels. Remembered attempts of `protect` made under another version are not used again. Moving, renaming or
-documenting code leaves the number, and what is remembered, as it is.
+That includes any change to a loss, a step, a stopping rule, a goal, a preset, a transform, a view, or to how a change
+is written into pixels. `protect` does not reuse attempts remembered under another version. Moving, renaming or
+documenting code does not change the number.
 
-`tests/attacks/test_version.py` holds recorded results of small searches against the code as it is, and fails when they
-differ although the number is the same.
+`tests/attacks/test_version.py` compares small searches with recorded results, and fails if they differ while the number
+is unchanged.
 """
 
 _ALL = 4
-"""The last version in which every search changed: raise it to SEARCH_VERSION in such a change, and empty CHANGED_IN."""
+"""The last version that changed every search. After such a change, set it to SEARCH_VERSION and empty CHANGED_IN."""
 
 CHANGED_IN: Mapping[str, int] = {"hag": 5, "balanced": 6}
-"""The version in which the search of a preset or a method changed last, for those that changed after `_ALL`.
+"""Presets and methods whose search changed after `_ALL`, with the version of their last change.
 
-Cached trials and results of `hashshield bench` are held against these, so that a change of one preset leaves what was
-measured of the others valid.
+Cached trials and results of `hashshield bench` are checked against these, so a change to one preset leaves the
+measurements of the others valid.
 """
 
 
 def version_of(*names: str) -> int:
-    """Return the version in which the searches of these presets and methods changed last."""
+    """Return the version in which any of these presets and methods last changed its search."""
     return max((CHANGED_IN.get(name, _ALL) for name in names), default=_ALL)

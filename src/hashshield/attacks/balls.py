@@ -1,4 +1,4 @@
-"""Steps within a ball that grows with each look that misses, for one photo or for several in one tensor."""
+"""Steps inside a ball that grows after each miss, for one photo or for a stack of several."""
 
 from __future__ import annotations
 
@@ -16,62 +16,63 @@ __all__ = ["BallRule", "BallStep", "Growth"]
 
 _TINY = 1e-12
 _FILLED = 0.8
-"""Share of its radius that a change must have for the ball to grow."""
+"""Least length of a change, as a share of the radius, for the ball to grow."""
 _LEAST_DAMPING = 0.02
-"""Of `BallStep`: on a rough loss long moves lead nowhere (measured on a network of random weights)."""
+"""Lower bound of `BallStep.damping`: on a rough loss only very short moves help (measured on random weights)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a ball grows with each look that misses."""
+    """Growth of a ball's radius after a miss."""
 
     near: float
-    """Factor of the radius where the goal is near."""
+    """Factor if the residual is at most 1."""
     far: float
-    """The same where it is far."""
+    """Factor if the residual is above 1."""
 
 
 @dataclass
 class BallStep(Step):
-    """Moves within a ball that misses widen (FMN; Pintor et al. 2021).
+    """Move inside a ball that grows after a miss (FMN; Pintor et al. 2021).
 
-    Directions are conjugate (Polak and Ribière 1969), since the gradient of the squared margins is close to linear in a
-    small change; or they accumulate, which averages what each look draws at random (measured: ADR 011 and 014).
+    Directions are conjugate (Polak and Ribière 1969), because the gradient of the squared margins is close to linear in
+    a small change. With `decay` they accumulate instead, which averages over random transforms (ADR 011 and 014).
     """
 
     radius: float
-    """Longest change now, as a Euclidean length."""
+    """Current bound on the Euclidean length of the change."""
     size: Schedule
     """Length of each move, as a share of the radius."""
     growth: Growth
     decay: float | None = None
     """Share of the accumulated direction that each move keeps; None: conjugate directions."""
     room: float = 0.0
-    """First radius, up to which looks that are only prepared for let it grow again."""
+    """Initial radius. A miss under a transform that is only prepared for lets the ball grow up to here."""
     keeps: bool = False
-    """Whether a search that goes on keeps its ball; else the ball grows anew, which ends near the smallest."""
+    """True to keep the ball in a later try or a second round; False to start from the first radius again, which ends
+    near the smallest ball."""
     t: int = 0
     damping: float = 1.0
-    """Factor on the length of moves, for moves that overshoot."""
+    """Factor on the length of moves, lowered when one overshoots."""
     filled: float | Tensor = 0.0
-    """Length of the last change, as a share of the radius; a tensor while it waits on another device than the CPU."""
+    """Length of the last change, as a share of the radius; a 0-dim tensor until it is read from the device."""
     direction: Tensor | None = None
     gradient: Tensor | None = None
 
     @property
     def kind(self) -> Hashable:
-        """Balls move together if their directions are of one kind."""
+        """Ball steps with the same `decay` move together."""
         return BallStep, self.decay
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return delta moved along the next direction, and shortened to the radius."""
+        """Return `delta` moved along the next direction, then shortened to the radius."""
         moved: Tensor
         (moved,) = self.together([self], Stack.of([delta]), delta[None], grad[None])
         return moved
 
     @staticmethod
     def together(steps: Sequence[Any], batch: Stack, delta: Tensor, grad: Tensor) -> Tensor:
-        """Do the same for (N, C, H, W) changes of as many steps."""
+        """Return (N, C, H, W) changes, each moved along its step's next direction and shortened to its radius."""
         direction: Tensor = BallStep._direction(steps, batch, grad)
         lengths = [[step.damping * step.radius * step.size(step.t), step.radius] for step in steps]
         numbers = torch.tensor(lengths, dtype=delta.dtype).to(delta.device, non_blocking=True)
@@ -105,25 +106,26 @@ class BallStep(Step):
         return grad + turned.clamp(0, 1) * before
 
     def starting_from(self, length: float, /) -> BallStep:
-        """Return the same with a ball of that length, if balls are kept and it is larger."""
+        """Return the step with a radius of at least `length`, if it keeps its ball."""
         return replace(self, radius=max(self.radius, length)) if self.keeps else self
 
     def met(self, length: float, /) -> BallStep:
-        """Return the same with that radius."""
+        """Return the step with `length` as radius."""
         return replace(self, radius=length)
 
     def unread(self) -> Tensor | None:
-        """Return how far the last change filled the ball, if that was not read yet."""
+        """Return `filled` while it is still a tensor, else None."""
         return self.filled if isinstance(self.filled, Tensor) else None
 
     def read(self, value: float, /) -> BallStep:
-        """Return the same with what `unread` was."""
+        """Return the step with `value` as `filled`."""
         return replace(self, filled=value)
 
     def missed(self, *, far: bool, promised: bool, overshot: bool) -> BallStep:
-        """Return the same with a longer radius, if moves fill the ball and there is room, and shorter moves if needed.
+        """Return the step with a larger radius, if the change fills the ball and it may grow, and adapted damping.
 
-        Conjugate moves that did not overshoot grow to their full length again.
+        With conjugate directions moves become shorter after overshooting, and longer again up to full length after any
+        other miss. With accumulated directions they keep their full length.
         """
         factor = self.growth.far if far else self.growth.near
         damping = max(self.damping * 0.7, _LEAST_DAMPING) if overshot else min(self.damping * 1.15, 1.0)
@@ -134,33 +136,33 @@ class BallStep(Step):
         )
 
     def _room(self, *, promised: bool) -> float:
-        """Radius up to which the ball may grow now."""
+        """Return the radius up to which the ball may grow now."""
         if float(self.filled) <= _FILLED:
             return 0.0
         return math.inf if promised else self.room
 
     def next_round(self, fresh: Step, /) -> Step:
-        """Return the same if the ball is kept: long moves would lead away again."""
+        """Return this step if it keeps its ball, because long moves would lead away again; else `fresh`."""
         return self if self.keeps else fresh
 
 
 @dataclass(frozen=True, slots=True)
 class BallRule:
-    """Moves within a ball; see `BallStep`. Lengths grow with the photo's scale."""
+    """Moves inside a ball; see `BallStep`. The radius is multiplied by the photo's scale."""
 
     radius: float
-    """Of the first ball."""
+    """Initial radius, as a Euclidean length in [0, 1] units."""
     first: float
     """Length of the first move, as a share of the radius."""
     rate: float
-    """Factor by which each move's share is smaller than the last."""
+    """Ratio of each move's share to the one before."""
     least: float
-    """Share of the radius below which no move falls."""
+    """Least length of a move, as a share of the radius."""
     growth: Growth
     decay: float | None = None
     """Share of the accumulated direction that each move keeps; None: conjugate directions."""
     keeps: bool = False
-    """Whether a search that goes on keeps its ball."""
+    """True to keep the ball in a later try or a second round; see `BallStep`."""
 
     def __call__(self, _total: int, scale: float, /) -> BallStep:
         """Make the step of one photo."""
@@ -170,6 +172,6 @@ class BallRule:
 
 
 def _norms(stacked: Tensor) -> Tensor:
-    """Euclidean lengths of (N, C, h, w) changes, (N, 1, 1, 1)."""
+    """Return the Euclidean lengths, (N, 1, 1, 1), of (N, C, h, w) changes."""
     norms: Tensor = torch.linalg.vector_norm(stacked, dim=(1, 2, 3), keepdim=True)
     return norms

@@ -1,4 +1,4 @@
-"""How a batch is shared out: over processor cores, and within what fits a device's memory."""
+"""Share a batch out over CPU cores, and keep it within a device's memory."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ __all__ = [
 ]
 
 MICRO_BATCH = 2
-"""Photos a lane takes at once: a step of eight together is not quicker per photo on a processor core, and holds four
-times the activations (measured: 50 MB a photo, EfficientNet-Lite0)."""
+"""Photos per task of a CPU thread. Eight per step are no faster per photo on one core than two, and hold four times the
+activations (measured: 50 MB per photo, EfficientNet-Lite0)."""
 
 _LEAST = 2
-"""Photos at once on a processor of one or two cores. More are hardly quicker (six photos on two busy cores, twice
-each: 29.5 s of processor time two at once, 28.2 eight at once), and an interruption loses, or waits for, as many."""
+"""Batch size on one or two cores. Larger batches are hardly faster (six photos on two busy cores, twice each: 29.5 s of
+CPU time with two at once, 28.2 with eight), and an interruption loses, or waits for, a whole batch."""
 _MOST = 64
-"""Photos at once on any device; decoded photos wait in the memory of the host meanwhile."""
+"""Largest batch on any device, because decoded photos wait in host memory."""
 _SHARE = 0.7
-"""Of the free memory; the rest is for hashing and for what the allocator cannot use."""
+"""Share of the free memory to use; the rest is for hashing and for what the allocator cannot use."""
 _OVER = 2
-"""Times what a step keeps that it holds at its peak: gradients on their way down, and room of the kernels."""
+"""Peak memory of a step, as a multiple of what it keeps for the gradient: gradients and workspace of the kernels."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def on_processor(cores: int) -> int:
-    """Photos to search at once on so many processor cores: one each, and at least two, one of which may be written."""
+    """Return the batch size for that many CPU cores: one photo per core, at least 2 and at most 64."""
     return min(max(cores, _LEAST), _MOST)
 
 
 def fitting(free: int, each: int) -> int:
-    """Photos to search at once on a device with `free` bytes when a step keeps `each` for one.
+    """Return the batch size for a device with `free` bytes, if a step keeps `each` bytes per photo; 1 to 64.
 
-    Never less than one: whether that fits is found out by trying, and `AdaptiveBatcher` halves what does not.
+    It is an estimate: `AdaptiveBatcher` halves a batch that does not fit.
     """
     return min(max(int(free * _SHARE) // (each * _OVER), 1), _MOST)
 
 
 def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
-    """Bytes that one photo's forward pass keeps for the gradient to its (1, 3, side, side) input, weights apart."""
+    """Return the bytes, without weights, that a forward pass of one (1, 3, side, side) input keeps for its gradient."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     min_margin: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        # Held until all is counted: what is let go may have its place taken by another, and count for nothing.
+        # Hold each tensor until all are counted: the address of a freed one could be reused by the next.
         min_margin[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
@@ -74,11 +74,11 @@ def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
 
 @contextmanager
 def cpu_workers(count: int) -> Iterator[Executor | None]:
-    """Threads that compute side by side, one core each; None for a single one.
+    """Yield a pool of `count` threads that use one core each, or None if `count` is at most 1.
 
-    Sharing a batch out costs one meeting a step. Splitting each operation over the cores, torch's way, costs one
-    meeting an operation: when anything else runs on the machine, cores then mostly wait for each other (measured: three
-    times as long on two busy cores).
+    Sharing a batch out synchronises the threads once per step. torch's own threads split every operation and
+    synchronise once per operation, so on a machine that runs anything else they mostly wait for each other (measured:
+    three times as long on two busy cores).
     """
     if count <= 1:
         yield None
@@ -89,22 +89,23 @@ def cpu_workers(count: int) -> Iterator[Executor | None]:
 
 @dataclass
 class AdaptiveBatcher:
-    """A batch size that halves when the device runs out of memory, and stays halved."""
+    """Run work in batches whose size is halved, for good, whenever the device runs out of memory."""
 
     size: int
     cpu_workers: int = 1
     pool: Executor | None = None
+    """Threads that share a batch, from `cpu_workers`; None: no threads."""
     micro_batch: int = MICRO_BATCH
-    """Photos a lane takes at once."""
+    """Photos per task of a CPU thread."""
 
     def map(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
-        """Apply `work` to `items` in pieces, side by side where there are lanes; results in order.
+        """Apply `work` to `items` in batches, in parallel if there is a pool; return the results in order.
 
-        How items are put together depends on their number only, so results can be repeated. Raises
-        torch.OutOfMemoryError when not even one item fits.
+        With a pool, batches depend only on the number of items, so results are reproducible. Raises
+        torch.OutOfMemoryError if not even one item fits.
         """
         if self.pool is not None and len(items) > 1:
-            # Whichever lane is free takes the next piece, since those that write photos take a core now and then.
+            # Any free thread takes the next batch, because threads that encode photos occupy a core now and then.
             done = self.pool.map(work, _even(items, self.micro_batch, self.cpu_workers))
             return [result for micro_batch in done for result in micro_batch]
         results: list[R] = []
@@ -122,7 +123,7 @@ class AdaptiveBatcher:
 
 
 def _even(items: Sequence[T], most: int, cpu_workers: int) -> list[Sequence[T]]:
-    """Pieces of at most that many, larger ones first, so many that each lane gets as many as the others."""
+    """Split `items` into batches of at most `most`, larger ones first, the same number for each worker if possible."""
     count = min(cpu_workers * -(-len(items) // (most * cpu_workers)), len(items))
     least, larger = divmod(len(items), count)
     ends = [least * n + min(n, larger) for n in range(count + 1)]
@@ -130,7 +131,7 @@ def _even(items: Sequence[T], most: int, cpu_workers: int) -> list[Sequence[T]]:
 
 
 class ByteSemaphore:
-    """Admit threads while what they hold together fits into `size` bytes; one that needs more runs alone."""
+    """Admit threads as long as they hold at most `size` bytes together; one that needs more runs alone."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
@@ -138,7 +139,7 @@ class ByteSemaphore:
 
     @contextmanager
     def held(self, size: int) -> Iterator[None]:
-        """Wait for room for `size` bytes, and keep it meanwhile; a thread that is inside must not ask again."""
+        """Wait for `size` free bytes and hold them inside the context; not reentrant: a thread must not nest it."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)

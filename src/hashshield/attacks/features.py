@@ -1,10 +1,10 @@
-"""The feature attack: away from what networks of many kinds agree on, before the search for a code begins.
+"""The feature move: before the code search, move the photo's features away from the original's on surrogate networks.
 
-Nobody knows which network a service runs. Codes of different networks have nothing in common, but their features do;
-so a change that takes the features of a few surrogates away from the photo's own takes those of strangers along (Wu et
-al. 2020; Xie et al. 2019). One surrogate a step, in one view: plain looks compare the middle layer place by place, and
-diverse looks, at a random window, compare means. Gradients through the residual blocks of a surrogate are halved, so
-that more of them comes through the skip connections, which transfers better (SGM; Wu et al. 2020).
+The network that a service runs is unknown. Codes of different networks have nothing in common, but features do: a
+change that moves the features of a few surrogates away from the original's moves those of unknown networks too (Wu et
+al. 2020; Xie et al. 2019). Each step uses one surrogate in one view. Even steps compare the middle layer position by
+position; odd steps see a random window and compare means. Gradients through a surrogate's residual branches are halved,
+so that more comes through the skip connections, which transfers better (SGM; Wu et al. 2020).
 
 The rule, once a step, for the change `delta` within the budget of each pixel:
 
@@ -44,30 +44,30 @@ __all__ = [
 
 _TINY = 1e-12
 _QUALITY = 75
-"""Of JPEG in every other four steps: the change is to outlast services."""
+"""JPEG quality simulated in four of every eight steps, so that the change survives services."""
 _coded = soft_jpeg(_QUALITY)
 _COARSE = 6.0
-"""Photo pixels per grid pixel from which on JPEG averages out before it reaches the grid."""
+"""Photo pixels per grid pixel from which JPEG is not simulated, because it averages out on the grid."""
 _FIRST = 0.25
-"""Of each pixel's budget, the most that the random change has from which moves begin."""
+"""Largest initial random change, as a share of each pixel's budget."""
 _RESIDUAL_GRADIENT = 0.5
 """Share of the gradient that each residual branch passes on (measured: .2 and 1 are worse, ADR 015)."""
 
 
 class SurrogateFeatures(NamedTuple):
-    """What a surrogate makes of a batch."""
+    """What a surrogate computes for N images."""
 
     pooled: Tensor
-    """(N, D): averaged over the picture."""
+    """(N, D): features averaged over the image."""
     middle: Tensor
-    """(N, C, h, w): of the middle layer."""
+    """(N, C, h, w): features of the middle layer."""
     code: Tensor
-    """(N, K): its relaxed code."""
+    """(N, K): codes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surrogate:
-    """An EfficientNet-Lite as a source of features with gradients to the picture."""
+    """An EfficientNet-Lite whose features are differentiable with respect to the image."""
 
     opened: OpenModel
 
@@ -77,7 +77,10 @@ class Surrogate:
         return self.opened.name
 
     def features(self, images: Sequence[Tensor], view: str, windows: Sequence[View] = (), /) -> SurrogateFeatures:
-        """Return the features of (1, 3, h, w) images in [0, 1], seen through `view`, each then through its window."""
+        """Return the features of N images, each (1, 3, h, w) in [0, 1], seen through `view`.
+
+        `windows` are N functions applied to the viewed images, one each; empty: none.
+        """
         inputs = viewed(images, self.opened.card.input, view)
         if windows:
             inputs = torch.cat([window(one[None]) for window, one in zip(windows, inputs, strict=True)])
@@ -100,12 +103,12 @@ class Surrogate:
 
 
 def _damped(out: Tensor) -> Tensor:
-    """Return the same values with a smaller gradient."""
+    """Return the same values, with the gradient multiplied by `_RESIDUAL_GRADIENT`."""
     return _RESIDUAL_GRADIENT * out + (1 - _RESIDUAL_GRADIENT) * out.detach()
 
 
 def surrogates_among(models: Sequence[OpenModel]) -> tuple[Surrogate, ...]:
-    """Return those of the networks that can be surrogates, each trunk once."""
+    """Return a surrogate for each EfficientNet-Lite trunk among the networks; a shared trunk counts once."""
     trunks: dict[int, OpenModel] = {}
     for opened in models:
         if isinstance(opened.model.trunk, LiteTrunk):
@@ -121,14 +124,14 @@ class _Original(NamedTuple):
 
 
 class _FeatureView(NamedTuple):
-    """How a step looks at photos."""
+    """How a step sees photos."""
 
     surrogate: int
     view: str
     diverse: bool
-    """Through a random window, comparing means."""
+    """Through a random window, comparing means of the middle layer."""
     coded: bool
-    """As JPEG leaves it."""
+    """With simulated JPEG."""
 
 
 @dataclass(eq=False)
@@ -140,14 +143,14 @@ class FeatureMove:
     tau: float
     """L-infinity bound on the change, in [0, 1] units."""
     surrogates: int
-    """How many there are; they take turns."""
+    """Number of surrogates; they take turns."""
     delta: Tensor = field(init=False)
-    """(C, h, w): the change as it is now."""
+    """(C, h, w): the current change."""
     steps_taken: int = 0
     evaluations: int = 0
     error: InternalError | None = None
     clean: dict[tuple[int, str], _Original] = field(default_factory=dict)
-    """Features of the original, by surrogate and view; made when they are first needed."""
+    """Features of the original, by (surrogate, view); filled by `remember_clean`."""
     _velocity: Tensor | None = None
     _budget: Tensor = field(init=False)
     _bounds: tuple[Tensor, Tensor] = field(init=False)
@@ -163,24 +166,24 @@ class FeatureMove:
 
     @property
     def finished(self) -> bool:
-        """Whether all moves are made, or it failed."""
+        """Whether all steps are taken, or the photo failed."""
         return self.error is not None or self.steps_taken >= self.moves.steps
 
     @property
     def next_view(self) -> _FeatureView:
-        """How the next step looks at the photo: the same for all photos that took as many steps."""
+        """How the next step sees the photo; the same for all photos with the same number of steps taken."""
         step = self.steps_taken
         turn = np.random.default_rng(step // self.surrogates).permutation(self.surrogates)
         view = SQUASH if step // 2 % 2 else CARD
         return _FeatureView(int(turn[step % self.surrogates]), view, bool(step % 2), bool(step // 4 % 2))
 
     def as_seen(self, delta: Tensor, *, coded: bool) -> Tensor:
-        """Return the (1, 3, h, w) photo after `delta`, as JPEG leaves it if `coded`, before the surrogate's view."""
+        """Return the (1, 3, h, w) photo after `delta`, with simulated JPEG if `coded`, before the surrogate's view."""
         image = replace(self.task.grid, written=None, drift=None).changed(delta)
         return _coded(image) if coded and self.task.scale < _COARSE else image
 
     def window(self) -> View:
-        """Return the random window of the next look, mirrored half of the time."""
+        """Return the random crop of the next step, resized back and mirrored half of the time."""
         generator = self._generator(1 + self.steps_taken)
         share = generator.uniform(self.moves.least_window, 1.0)
         cut = crop(generator.uniform(), generator.uniform(), share)
@@ -193,7 +196,10 @@ class FeatureMove:
         return view
 
     def moved(self, gradient: Tensor) -> Callable[[], None]:
-        """Return what makes the move along a (C, h, w) gradient; nothing changes before it is called."""
+        """Return a function that takes the step along a (C, h, w) gradient; nothing changes before it is called.
+
+        So if one photo of a step raises, no photo has moved yet.
+        """
         mask = self.task.masking
         gradient = gradient if mask is None else mask.condition(gradient)
         scaled = gradient / gradient.abs().mean().clamp_min(_TINY)
@@ -210,7 +216,7 @@ class FeatureMove:
         return move
 
     def fail(self, error: InternalError) -> None:
-        """End the moves of this photo."""
+        """End the feature move of this photo."""
         self.error = error
 
     def _generator(self, number: int) -> np.random.Generator:
@@ -219,7 +225,10 @@ class FeatureMove:
 
 
 def feature_losses(moves: Sequence[FeatureMove], deltas: Sequence[Tensor], surrogate: Surrogate) -> Tensor:
-    """Return the (N,) cosines to the originals' features, pooled and middle added, of photos that take one look."""
+    """Return the (N,) losses of photos with the same `next_view`: the cosines to the originals' features, summed.
+
+    They are those of the pooled and the middle features, plus the code loss in even steps.
+    """
     view = moves[0].next_view
     images = [each.as_seen(delta, coded=view.coded) for each, delta in zip(moves, deltas, strict=True)]
     found = surrogate.features(images, view.view, [each.window() for each in moves] if view.diverse else ())
@@ -236,9 +245,9 @@ def feature_losses(moves: Sequence[FeatureMove], deltas: Sequence[Tensor], surro
 
 
 def _code_losses(moves: Sequence[FeatureMove], codes: Tensor, view: _FeatureView) -> Tensor:
-    """Return the (N,) losses towards the codes; zero where this network is not searched on in this view.
+    """Return the (N,) weighted code losses; zeros if the surrogate is not searched on in this view.
 
-    Which are is the same for all photos of a run.
+    Which surrogates are searched on is the same for all photos of a run.
     """
     place = moves[0].task.code_looks.get((view.surrogate, view.view))
     if place is None:
@@ -251,7 +260,7 @@ def _code_losses(moves: Sequence[FeatureMove], codes: Tensor, view: _FeatureView
 
 
 def remember_clean(moves: Sequence[FeatureMove], surrogate: Surrogate) -> None:
-    """Look at the originals of those that this surrogate and view did not see yet."""
+    """Store the originals' features for this surrogate and view in `clean`, where they are missing."""
     view = moves[0].next_view
     new = [each for each in moves if (view.surrogate, view.view) not in each.clean]
     if not new:

@@ -1,7 +1,7 @@
-"""Goals: the bits a photo should get. One class per goal, and nothing here needs torch.
+"""Goals: the bits a photo should get, one class per goal. This module must not import torch.
 
-To add a goal, write its class, list it in `GOALS`, and name it in `types.GoalKind` and `config.SETTINGS`. Judge it with
-`hashshield bench goals` before you believe it: a goal that flips many bits can still give the old code away.
+To add a goal, write its class, list it in `GOALS`, and name it in `types.GoalKind` and `config.SETTINGS`. Measure it
+with `hashshield bench goals`: a goal that flips many bits can still give the old code away.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _MOST_DRAWS = 20_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HashedPhoto:
-    """One original as one network sees it: all that a goal may know."""
+    """One original as one network sees it: everything a goal may depend on."""
 
     network: str
     bits: Bits
-    """(K,) in {-1, +1}, in the view the network's card names."""
+    """(K,) in {-1, +1}, in the network's `card` view."""
     anchors: Bits | None
     """(C, K) anchor codes of the network's classes; None if its checkpoint has none."""
     generator: np.random.Generator
     """Secret randomness of this photo and network; see `photo_generator`."""
     other_view_bits: Sequence[Bits] = ()
-    """Its bits in further views."""
+    """The photo's (K,) bits in the other views."""
     apart_from: Sequence[Bits] = ()
-    """Codes that copies of it for other places were given."""
+    """Target bits of the photo's copies for other places."""
 
     @property
     def nearest(self) -> int | None:
@@ -65,7 +65,7 @@ class Goal(Protocol):
 
     @property
     def label(self) -> str:
-        """Its name in messages, receipts and the ledger."""
+        """The goal's name in messages, receipts and the ledger."""
         ...
 
     @property
@@ -85,14 +85,14 @@ class Goal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """A random code, half of the bits from the photo's own; see `draw_away`."""
+    """A random code that differs from the photo's own in half of the bits; see `draw_away`."""
 
     label: str = "away"
     needs_anchors: bool = False
     is_band: bool = True
 
     def target_bits(self, photo: HashedPhoto) -> Bits:
-        """Draw a code far from the photo's own in every view, and from the anchor of its nearest class."""
+        """Return a random code, half the bits away from the photo's own in every view and from its nearest anchor."""
         nearest = photo.nearest
         anchor = None if photo.anchors is None or nearest is None else photo.anchors[nearest]
         return draw_away(photo.bits, anchor, photo.generator, photo.other_view_bits, photo.apart_from)
@@ -100,7 +100,7 @@ class Away:
 
 @dataclass(frozen=True, slots=True)
 class Opposite:
-    """Every bit flipped. Whoever queries with the complement of a code finds the photo again."""
+    """Every bit flipped. A service that queries with the complement of the old code finds the photo again."""
 
     label: str = "opposite"
     needs_anchors: bool = False
@@ -120,7 +120,7 @@ class Decoy:
     is_band: bool = False
 
     def target_bits(self, photo: HashedPhoto) -> Bits:
-        """Return the anchor drawn. Raises GoalError if no class is far enough."""
+        """Return a random anchor that is far enough. Raises GoalError if there is none."""
         anchors = _anchors(photo)
         chosen: Bits = anchors[draw_decoy(photo.bits, anchors, photo.generator)]
         return chosen
@@ -151,7 +151,7 @@ class FixedCode:
     is_band: bool = False
 
     def target_bits(self, photo: HashedPhoto) -> Bits:
-        """Return the network's code. Raises GoalError if the photo has it already."""
+        """Return the target's bits on the photo's network. Raises GoalError if the photo already has them."""
         bits = self.bits_of_network[photo.network]
         if np.array_equal(bits, photo.bits):
             raise GoalError(f"the target already has this photo's code on {photo.network}; choose another target")
@@ -159,7 +159,7 @@ class FixedCode:
 
 
 GOALS: dict[str, Goal] = {goal.label: goal for goal in (Away(), Opposite(), Decoy(), Center())}
-"""The goals that take no value, by the word users write."""
+"""The goals that need no target, by the name that users write."""
 
 
 def _anchors(photo: HashedPhoto) -> Bits:
@@ -168,21 +168,21 @@ def _anchors(photo: HashedPhoto) -> Bits:
 
 
 def away_band(bits: int) -> tuple[int, int]:
-    """Fewest and most bits that `away` may differ by: 45 to 55% of the code, rounded to whole bits."""
+    """Return the least and greatest distance that `away` accepts: 45 and 55% of the code, rounded to whole bits."""
     return round(0.45 * bits), round(0.55 * bits)
 
 
 def in_band(distance: int, bits: int) -> bool:
-    """Whether a distance lies in `away_band`."""
+    """Return whether a distance lies in `away_band`."""
     low, high = away_band(bits)
     return low <= distance <= high
 
 
 def photo_generator(key: bytes, sha256: str, purpose: str, place_name: str | None = None) -> np.random.Generator:
-    """Randomness of one photo: HMAC-SHA256 of its digest and a purpose under the installation's key.
+    """Return a generator seeded with the HMAC-SHA256 of the photo's digest and a purpose under the installation's key.
 
-    A public seed would let anyone rerun the tool on a candidate photo and confirm it. With a `place_name` the
-    copy for that place has randomness of its own.
+    With a public seed anyone could rerun the tool on a candidate photo and confirm a match. `place_name` gives the copy
+    for that place randomness of its own.
     """
     text = f"{sha256}:{purpose}" if place_name is None else f"{sha256}:{purpose}\0{place_name}"
     digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
@@ -196,15 +196,14 @@ def draw_away(
     other_view_bits: Sequence[Bits] = (),
     apart_from: Sequence[Bits] = (),
 ) -> Bits:
-    """Turn over a random half of the photo's own (K,) bits, in `away_band` of the anchor of its nearest class too.
+    """Return the photo's own (K,) bits with a random half flipped, within `away_band` of `anchor`, its nearest class's.
 
-    `other_view_bits` are the photo's bits in other views, `apart_from` codes of its copies for other places; of all
-    those the draw differs in half as well, give or take one. For many copies chance does not find such a code: then
-    the best draw has pairs of its bits exchanged.
+    The code also differs in K / 2 bits, give or take one, from each of `other_view_bits` (the photo's bits in other
+    views) and of `apart_from` (the codes of its copies for other places). If no random draw meets all of these, the
+    best one is returned; with `apart_from`, after exchanging pairs of its bits.
 
-    Bits are never picked by how easily they flip: that is what an adaptive service guesses first. Exactly half leaves
-    room on both sides of the band for what encoding changes. For code lengths and anchors where no draw fits the
-    anchor's band, the one nearest to it is kept.
+    Bits are never chosen by how easily they flip, because an adaptive service guesses those first. Exactly half leaves
+    room on both sides of the band for bits that encoding changes.
     """
     length = len(original_bits)
     low, high = away_band(length)
@@ -229,7 +228,7 @@ def draw_away(
 
 
 def _exchanged(code: Bits, original_bits: Bits, gap_of: Callable[[Bits], int], generator: np.random.Generator) -> Bits:
-    """Exchange random pairs of a turned and a kept bit as long as the gap does not grow; stop where there is none."""
+    """Swap random pairs of a flipped and a kept bit whenever the gap does not grow; stop when the gap is 0."""
     best, gap = code, gap_of(code)
     for _ in range(_MOST_DRAWS):
         turned = best != original_bits
@@ -249,9 +248,9 @@ def _outside(distance: int, low: int, high: int) -> int:
 
 
 def draw_decoy(original_bits: Bits, anchors: Bits, generator: np.random.Generator) -> int:
-    """Row of (C, K) `anchors` of a random class at least 35% of the bits from the photo's own.
+    """Return the row of (C, K) `anchors` of a random class at least 35% of the bits away from the photo's own.
 
-    Raises GoalError when no class is that far.
+    Raises GoalError if no class is that far.
     """
     distances = np.count_nonzero(anchors != original_bits, axis=1)
     far = np.flatnonzero(distances >= 0.35 * len(original_bits))
@@ -264,5 +263,5 @@ def draw_decoy(original_bits: Bits, anchors: Bits, generator: np.random.Generato
 
 
 def nearest_class(original_bits: Bits, anchors: Bits) -> int:
-    """Row of (C, K) `anchors` nearest to the (K,) bits; the first of equals."""
+    """Return the row of (C, K) `anchors` nearest to the (K,) bits; of equally near ones, the first."""
     return int(np.count_nonzero(anchors != original_bits, axis=1).argmin())

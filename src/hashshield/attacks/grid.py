@@ -1,4 +1,8 @@
-"""The small grid on which a photo of any size is searched, and how a change on it becomes levels of the full photo."""
+"""The grid: the small copy of a photo on which the search runs, and the way from a change on it to 8-bit levels.
+
+`make_grid` builds it, `Grid.changed` gives the networks' input, and `apply_perturbation` writes the change into the
+full photo.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +38,18 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Band:
-    """A square matrix by its diagonals, and its transpose."""
+    """A square band matrix and its transpose, stored by diagonals."""
 
     offsets: tuple[int, ...]
+    """Column minus row of each of the D diagonals, ascending."""
     weights: Tensor
     """(D, n): element (i, i + offset) in column i, zero outside the matrix."""
     transposed: Tensor
-    """The same of the transpose."""
+    """(D, n): the same for the transpose."""
 
     @classmethod
     def of(cls, matrix: Tensor) -> Band:
-        """The diagonals of a (n, n) matrix that hold anything, in it or in its transpose."""
+        """Return the nonzero diagonals of an (n, n) matrix and of its transpose."""
         places = matrix.nonzero()
         found = set((places[:, 1] - places[:, 0]).tolist())
         offsets = tuple(sorted(found | {-offset for offset in found}))
@@ -52,7 +57,7 @@ class Band:
 
     @classmethod
     def of_diagonals(cls, diagonals: Mapping[int, Tensor]) -> Band:
-        """The same from the diagonals, each (n,): element (i, i + offset) at i, zero outside the matrix."""
+        """Return the band of diagonals given as offset -> (n,): element (i, i + offset) at i, zero outside."""
         offsets = tuple(sorted({*diagonals, *(-offset for offset in diagonals)}))
         none = torch.zeros_like(next(iter(diagonals.values())))
         rows = [diagonals.get(offset, none) for offset in offsets]
@@ -61,7 +66,7 @@ class Band:
         return cls(offsets, torch.stack(rows), torch.stack(turned))
 
     def to(self, device: torch.device | str) -> Band:
-        """The same on another device."""
+        """Return the band on another device."""
         return Band(self.offsets, self.weights.to(device), self.transposed.to(device))
 
 
@@ -74,11 +79,11 @@ def _diagonals(matrix: Tensor, offsets: tuple[int, ...]) -> Tensor:
 
 
 def _product(x: Tensor, offsets: tuple[int, ...], weights: Tensor, *, dim: int) -> Tensor:
-    """Matrix times `x` along `dim`."""
+    """Return the matrix of these diagonals times `x` along `dim`."""
     size = x.shape[dim]
     shape = [size if i == dim else 1 for i in range(x.ndim)]
     factors = {offset: row.view(shape) for offset, row in zip(offsets, weights, strict=True)}
-    # The main diagonal starts the sum: one pass over memory less than from zeros.
+    # Starting the sum with the main diagonal saves a pass over memory.
     out: Tensor = x * factors.pop(0, x.new_zeros(shape))
     for offset, row in factors.items():
         first, count = max(0, -offset), size - abs(offset)
@@ -101,7 +106,7 @@ class _Resampled(torch.autograd.Function):
 
 
 def resampled(image: Tensor, rows: Band, columns: Band) -> Tensor:
-    """Rows @ image @ columns.T for a (C, h, w) image, with its gradient."""
+    """Return rows @ image @ columns.T for a (C, h, w) image; differentiable."""
     found: Tensor = _Resampled.apply(image, rows, columns)
     return found
 
@@ -109,25 +114,25 @@ def resampled(image: Tensor, rows: Band, columns: Band) -> Tensor:
 SHORT_SIDE = 256
 
 MOST_PIXELS = 500_000
-"""Of a grid; a photo of more than 7.6 times its short side has a shorter one on it."""
+"""Most pixels of a grid. A photo longer than 7.6 times its short side gets a grid with a short side below 256."""
 
 _DENSE = 2048
-"""Grid lines up to which the round trip is made as a matrix; only photos at `MOST_PIXELS` have longer sides."""
+"""Longest side of a grid, in pixels, whose round trip is computed as a dense matrix."""
 
 _BLOCK = 256
-"""Of its columns, how many are made at once."""
+"""Columns of that matrix computed at once."""
 
 _HAIR = 1e-6
-"""How far beyond [0, 1] an image may be, so that its darkest and lightest pixels keep their gradient."""
+"""Tolerance around [0, 1] when clamping, so that black and white pixels keep their gradient."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
     """A photo as the search sees it: displayed orientation, aspect kept, at most 0.5 MP; see `make_grid`.
 
-    A change on the grid is upsampled to the photo and comes back through the service's downsampling; both are linear
-    and separable, so `rows` (h, h) and `columns` (w, w) hold their product, and no full-size pixel is
-    touched in the loop. Both are None where grid and photo are the same size.
+    A change on the grid is upsampled to the photo, and a service downsamples the photo again. Both are linear and
+    separable, so `rows` (h, h) and `columns` (w, w) hold their product, and the loop never touches a full-size pixel.
+    Both are None if grid and photo have the same size.
     """
 
     image: Tensor
@@ -135,51 +140,51 @@ class Grid:
     rows: Band | None
     columns: Band | None
     channels: int
-    """3, or 1 for a picture without colour, whose change is one plane."""
+    """Planes of a change: 3, or 1 for a greyscale photo."""
     alpha: Tensor | None
-    """(1, h, w) in [0, 1]: how much of a change shows; None for a photo without alpha."""
+    """(1, h, w) in [0, 1]: opacity, by which a change is multiplied; None for a photo without alpha."""
     written: Callable[[Tensor], Tensor] | None = None
-    """What writing a change really gives: (C, h, w) -> (3, h, w) image in [0, 1], read back from the encoded bytes."""
+    """Encode the photo with a (C, h, w) change and decode it: (3, h, w) in [0, 1]. None: too slow for every step."""
     drift: Tensor | None = None
-    """(3, h, w): by how much an earlier write missed the image that was meant, where writing is too slow to repeat."""
+    """(3, h, w): last written image minus the intended one, added instead of encoding at every step."""
 
     def start(self) -> Tensor:
-        """No change: (channels, h, w) zeros."""
+        """Return the zero change, (channels, h, w)."""
         return self.image.new_zeros((self.channels, *self.image.shape[1:]))
 
     def changed(self, delta: Tensor, written: Tensor | None = None) -> Tensor:
-        """(1, 3, h, w): what a service's downsampled copy will look like after `delta`.
+        """Return what a service sees after `delta`, downsampled to the grid: (1, 3, h, w) in [0, 1].
 
-        `written` is what `self.written` gives for it, where that is known already.
+        `written` is the result of `self.written(delta)`, if already computed.
         """
         change = delta
         if self.alpha is not None:
             delta = delta * self.alpha
         if self.rows is not None and self.columns is not None:
-            # The gradient of hardtanh is one pass over memory, that of clamp four; but it has none at its bounds.
+            # The gradient of hardtanh takes one pass over memory, that of clamp four; but it is 0 at the bounds.
             image = hardtanh(self.image + resampled(delta, self.rows, self.columns), -_HAIR, 1 + _HAIR)
         else:
             image = self.image + delta  # in [0, 1] as projected
         if self.drift is not None:
             image = (image + self.drift).clamp(0, 1)
         if self.written is not None:
-            # Straight through the codec: what was written forwards, identity backwards.
+            # Straight-through gradient: the written image forwards, identity backwards.
             written = self.written(change.detach()) if written is None else written
             image = image + (written - image).detach()
         return image[None]
 
     @property
     def enlarged(self) -> bool:
-        """Whether a change is enlarged on its way to the photo, which has more pixels than the grid."""
+        """Whether the photo has more pixels than the grid, so that a change is enlarged on its way to the pixels."""
         return self.rows is not None
 
     def bounds(self, tau: float) -> tuple[Tensor, Tensor]:
-        """Least and largest change of each pixel within tau that keeps the image in [0, 1]: two (channels, h, w)."""
+        """Return the least and largest change within tau that keep the image in [0, 1]: two (channels, h, w)."""
         image = self.image[: self.channels]
         return (-image).clamp_min(-tau), (1 - image).clamp_max(tau)
 
     def to(self, device: torch.device | str) -> Grid:
-        """The same grid on another device; to a GPU without waiting for the copy."""
+        """Return the grid on another device; a copy to a GPU is asynchronous."""
 
         def moved(tensor: Tensor | None) -> Tensor | None:
             if tensor is None or torch.device(device).type != "cuda":
@@ -199,13 +204,13 @@ class Grid:
 
 
 def grid_size(height: int, width: int, own_pixels: int = SHORT_SIDE) -> tuple[int, int]:
-    """Return (height, width) of the grid of a photo shown at that size; see `make_grid`."""
+    """Return (height, width) of the grid for a photo displayed at that size; see `make_grid`."""
     shortest = min(height, width)
     goal = short_side(height, width, shortest if shortest <= own_pixels else SHORT_SIDE)
     if goal[0] * goal[1] <= MOST_PIXELS:
         return goal
     share = math.sqrt(MOST_PIXELS / (height * width))
-    # A side of one pixel leaves the other one less than its share.
+    # If one side is rounded up to 1 pixel, the other has to be shorter than its share.
     low, high = max(1, int(height * share)), max(1, int(width * share))
     return min(low, MOST_PIXELS // high), min(high, MOST_PIXELS // low)
 
@@ -217,9 +222,10 @@ def make_grid(
     alpha: NDArray[np.uint8] | None = None,
     own_pixels: int = SHORT_SIDE,
 ) -> Grid:
-    """Build the grid of upright (H, W, 3) `pixels`; `alpha` is the upright (H, W) alpha plane.
+    """Return the grid of upright (H, W, 3) `pixels`; `alpha` is the upright (H, W) alpha plane.
 
-    A photo whose short side has at most `own_pixels` is its own grid; a larger one has a short side of 256 on it.
+    A photo whose short side has at most `own_pixels` keeps its size; a larger one is reduced to a short side of 256.
+    Either way a grid has at most `MOST_PIXELS`.
     """
     height, width = pixels.shape[:2]
     goal = grid_size(height, width, own_pixels)
@@ -235,11 +241,11 @@ def make_grid(
 
 @lru_cache(maxsize=64)
 def _round_trip(small: int, full: int) -> Band:
-    """(small, small): bilinear upsampling to `full` and antialiased downsampling back, along one axis.
+    """Return the (small, small) matrix of bilinear upsampling to `full` and antialiased downsampling, along one axis.
 
-    Kept, because photos of one camera have one size.
+    Cached, because photos from the same camera have the same size.
     """
-    # torch's antialiasing takes a single column for something else (2.10), so none is left over, or given to it alone.
+    # torch 2.10 treats a single column wrongly when antialiasing, so no chunk may have just one.
     if small > _DENSE or small == 1:
         return _long_round_trip(small, full)
     matrix = torch.empty(small, small)
@@ -253,12 +259,12 @@ def _round_trip(small: int, full: int) -> Band:
 
 
 def _long_round_trip(small: int, full: int) -> Band:
-    """`_round_trip` by its diagonals, for sides whose matrix would take gigabytes."""
+    """Return what `_round_trip` does, computed by diagonals, for sides whose dense matrix would take gigabytes."""
     down = lines(full, small, 0, small)
     places = np.arange(small)
     diagonals: dict[int, NDArray[np.float64]] = {}
     for tap, weights in enumerate(down.weights.T):
-        # The full photo's line is a blend of two of the grid's lines; beyond the photo its weight is 0.
+        # Each line of the full photo blends two lines of the grid. Taps beyond the photo have weight 0.
         centres = np.clip((np.minimum(down.first + tap, full - 1) + 0.5) * (small / full) - 0.5, 0, small - 1)
         lower = np.floor(centres).astype(np.int64)
         upper = np.minimum(lower + 1, small - 1)
@@ -270,12 +276,13 @@ def _long_round_trip(small: int, full: int) -> Band:
 
 
 _STRIP_VALUES = 4_000_000
-"""Values whose random numbers are drawn at once; another size would draw other numbers for the same seed."""
+"""Random numbers drawn at once. Changing it changes the numbers that a seed gives."""
 _CACHED_VALUES = 300_000
+"""Values processed at once, few enough for the CPU cache."""
 
 
 def levels_of(tau: float) -> int:
-    """Whole 8-bit levels that `tau` in [0, 1] units allows: floor(tau * 255)."""
+    """Return the whole 8-bit levels that `tau`, in [0, 1] units, allows: floor(tau * 255)."""
     return math.floor(tau * 255 + 1e-9)
 
 
@@ -289,11 +296,12 @@ def apply_perturbation(
     alpha: NDArray[np.uint8] | None = None,
     noise_cache: dict[int, Tensor] | None = None,
 ) -> NDArray[np.uint8]:
-    """Add `delta` (C, h, w), displayed orientation, [0, 1] units, to stored (H, W, C) `pixels`; one plane to all.
+    """Return stored (H, W, C) `pixels` plus `delta`, a (C, h, w) change in [0, 1] units in displayed orientation.
 
-    The change is upsampled, clipped to tau, and rounded up or down at random in proportion to its fraction: plain
-    rounding would erase a change below half a level, this keeps its mean. Pixels where `opaque` (stored (H, W)
-    alpha) is 0 keep their values. `drawn` keeps the random numbers from one call to the next, which then draws none.
+    The change is turned to the stored orientation (EXIF `orientation`, 1 to 8), upsampled, clipped to tau, and rounded
+    up or down at random in proportion to its fraction. Plain rounding would erase a change below half a level; random
+    rounding keeps its mean. A `delta` of one plane is added to all channels. Pixels where `alpha`, stored (H, W), is 0
+    keep their values. Calls that share a `noise_cache` reuse the random numbers that the first one drew.
     """
     limit = levels_of(tau)
     grid = (
@@ -303,14 +311,14 @@ def apply_perturbation(
         * 255
     )
     height, width = pixels.shape[:2]
-    # Picking lines and blending them is several times as quick as torch's own interpolation, above all along rows.
+    # Selecting and blending lines is several times as fast as torch's own interpolation, above all along rows.
     wide = _bilinear(grid.transpose(1, 2).contiguous(), *_lines(grid.shape[2], width)).transpose(1, 2).contiguous()
     above, below, share = _lines(grid.shape[1], height)
     stored_pixels = torch.from_numpy(pixels)
     result = np.empty_like(pixels)
     step = max(1, _STRIP_VALUES // (width * pixels.shape[2]))
     for top in range(0, height, step):
-        # The numbers drawn follow the large strip; the work on them runs in small ones, which stay in the cache.
+        # Random numbers are drawn per large strip, and used in small parts that fit the CPU cache.
         noise = None if noise_cache is None else noise_cache.get(top)
         if noise is None:
             noise = torch.rand((len(grid), min(step, height - top), width), generator=generator)
@@ -321,7 +329,7 @@ def apply_perturbation(
             some = noise[:, first : first + part]
             rows = slice(top + first, top + first + some.shape[1])
             levels = _bilinear(wide, above[rows], below[rows], share[rows])
-            # Limited twice: the largest noise added to a whole level rounds to the next, about once in two million.
+            # Clamp again: about once in two million the noise lifts a whole level to the next in float arithmetic.
             levels.clamp_(-limit, limit).add_(some).floor_().clamp_max_(limit)
             whole = levels.to(torch.int16).permute(1, 2, 0)
             if alpha is not None:
@@ -338,9 +346,10 @@ def uniform_noise(
     channels: int | None = None,
     alpha: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Add independent uniform noise in [-tau, tau], rounded to whole levels: the field's baseline.
+    """Return (H, W, C) `pixels` plus independent uniform noise in [-tau, tau], rounded to whole levels.
 
-    With one of `channels` (None: as many as `pixels` has) all values of a pixel change alike.
+    This is the field's baseline. `channels` is the number of noise planes (None: C); one plane is added to all
+    channels. Pixels where `alpha`, (H, W), is 0 keep their values.
     """
     limit = levels_of(tau)
     result = np.empty_like(pixels)
@@ -356,12 +365,12 @@ def uniform_noise(
 
 
 def _lines(small: int, full: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Bilinear interpolation along one axis: the two source lines of each line, and the second one's share."""
+    """Return, for bilinear interpolation along one axis, each line's two source lines and the second one's weight."""
     centres = ((torch.arange(full, dtype=torch.float32) + 0.5) * (small / full) - 0.5).clamp(0, small - 1)
     first = centres.floor().long()
     return first, (first + 1).clamp_max(small - 1), centres - first
 
 
 def _bilinear(lines: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Blend (C, n, w) lines to (C, m, w)."""
+    """Return (C, m, w) lines, each blended from two of the (C, n, w) `lines`."""
     return lines.index_select(1, first).lerp_(lines.index_select(1, second), share[:, None])

@@ -1,4 +1,7 @@
-"""Where and how a change is seen least: less in flat sky and skin than in grass and hair, and fine, not coarse."""
+"""The perceptual mask: put a change where it shows least, in grass and hair instead of sky and skin, and keep it fine.
+
+`PerceptualMask.share` weights places, `Spectrum` weights luma, colour and coarseness.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ __all__ = [
 ]
 
 _FLAT = 0.1
-"""What a pixel without any contrast around it may change, as a share of one amid texture."""
+"""Share of a pixel without contrast around it; a pixel in full texture has 1."""
 _HALF = 6.0
-"""Local standard deviation, in 8-bit levels, at which half of the way to full texture is done."""
+"""Local standard deviation, in 8-bit levels, at which the share is halfway to that of full texture."""
 _SIGMA = 1.0
-"""Grid pixels over which `Spectrum` takes the mean of luma and colour."""
+"""Standard deviation, in grid pixels, of the Gaussian mean in `Spectrum`."""
 
 _smoothed = blur(_SIGMA)
 
@@ -41,10 +44,10 @@ _LIGHT = (_LUMA / _LUMA.norm())[:, None, None]
 
 
 class Spectrum(NamedTuple):
-    """What a step makes of a gradient's luma and colour: weights of the plane itself and of its Gaussian mean.
+    """Weights of a gradient's luma and colour: for each, (weight of the plane itself, weight of its Gaussian mean).
 
-    The mean holds low frequencies. A negative weight takes them out, because eyes see coarse patches before fine grain
-    (contrast sensitivity; Watson 1993).
+    The mean holds the low frequencies. A negative weight removes them, because eyes see coarse patches before fine
+    grain (contrast sensitivity; Watson 1993).
     """
 
     luma: tuple[float, float]
@@ -52,17 +55,17 @@ class Spectrum(NamedTuple):
 
 
 class Spectra(NamedTuple):
-    """The spectrum of a photo's steps."""
+    """The spectrum to use, by kind of photo."""
 
     lossless: Spectrum
-    """Where the file keeps every pixel."""
+    """For lossless formats."""
     lossy: Spectrum
-    """Where it is encoded."""
+    """For lossy formats."""
     enlarged: Spectrum | None = None
-    """Where the photo has more pixels than the grid, so that no grain is fine; None: as for others."""
+    """For photos with more pixels than their grid, where no grain is fine; None: as for others."""
 
     def of(self, *, lossless: bool, enlarged: bool) -> Spectrum:
-        """Return the one for such a photo."""
+        """Return the spectrum for a photo of that kind."""
         if enlarged and self.enlarged is not None:
             return self.enlarged
         return self.lossless if lossless else self.lossy
@@ -72,44 +75,44 @@ AS_IT_IS = Spectrum(luma=(1.0, 0.0), colour=(1.0, 0.0))
 FINE_GRAIN = Spectra(
     lossless=Spectrum(luma=(1.0, -0.8), colour=(1.5, -0.75)), lossy=Spectrum(luma=(1.0, -0.5), colour=(1.0, 0.5))
 )
-"""For changes that need only be in the file (measured: ADR 011)."""
+"""For changes that only have to be in the written file (measured: ADR 011)."""
 MIDDLE_GRAIN = Spectra(
     lossless=Spectrum(luma=(1.0, -0.8), colour=(1.0, 0.5)),
     lossy=Spectrum(luma=(1.0, -0.8), colour=(1.0, 0.5)),
     enlarged=Spectrum(luma=(1.0, -0.8), colour=(1.0, 0.0)),
 )
-"""For changes that are to outlast JPEG and resizing as far as they stay unseen (measured: ADR 014)."""
+"""For changes that should survive JPEG and resizing (measured: ADR 014)."""
 
 
 _COARSER = Spectrum(luma=(1.0, -0.5), colour=(1.0, 0.0))
 COARSE_GRAIN = Spectra(lossless=_COARSER, lossy=_COARSER)
-"""For changes that are to move what networks of other kinds see too (measured: ADR 015)."""
+"""For changes that should also move the codes of networks not searched on (measured: ADR 015)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerceptualMask:
-    """How far a change goes unseen, by place, by colour and by how fine it is."""
+    """How well a change is hidden, by place, colour and fineness."""
 
     share: Tensor
-    """(1, h, w) in (0, 1]: what a place hides, as a share of full texture; of several photos (N, 1, h, w)."""
+    """(1, h, w) in (0, 1]: how much change each place hides, relative to full texture; (N, 1, h, w) for a stack."""
     spectrum: Spectrum = AS_IT_IS
 
     def to(self, device: torch.device | str) -> PerceptualMask:
-        """The same on another device."""
+        """Return the mask on another device."""
         return replace(self, share=self.share.to(device))
 
     def weight(self, delta: Tensor) -> Tensor:
-        """(C, h, w) change as it is seen: more where little hides it."""
+        """Return a (C, h, w) change in units of visible change: larger where texture hides little."""
         return delta / self.share
 
     def unweight(self, change: Tensor) -> Tensor:
-        """Undo `weight`: less where little hides it."""
+        """Undo `weight`: return a (C, h, w) visible change in [0, 1] pixel units."""
         return change * self.share
 
     def condition(self, gradient: Tensor) -> Tensor:
-        """Return a (C, h, w) gradient, or several in (N, C, h, w), with luma and colour weighted by `spectrum`.
+        """Return a (C, h, w) gradient, or an (N, C, h, w) stack, with luma and colour weighted by `spectrum`.
 
-        Colour is the plane orthogonal to the direction of luma; one channel is luma.
+        Colour is the part orthogonal to the direction of luma. A single channel counts as luma.
         """
         if gradient.shape[-3] == 1:
             return _weighted(gradient, self.spectrum.luma)
@@ -121,7 +124,7 @@ class PerceptualMask:
 
 
 def _weighted(planes: Tensor, weights: tuple[float, float]) -> Tensor:
-    """Weight (..., C, h, w) planes and their means."""
+    """Return the weighted sum of (..., C, h, w) planes and their Gaussian means."""
     itself, mean = weights
     if not mean:
         return itself * planes
@@ -134,9 +137,10 @@ def perceptual_mask(
 ) -> PerceptualMask:
     """Return the mask of upright (H, W, 3) `pixels` on their (height, width) grid.
 
-    Contrast masks what is added to it (texture masking in just-noticeable differences; Chou and Li 1995). It is the
-    standard deviation of luma over 3 x 3 grid pixels, and of neighbouring windows the least counts: beside an edge,
-    flat parts stay flat. The photo's own pixels are counted, so texture too fine for the grid masks too.
+    Contrast hides a change (texture masking in just-noticeable differences; Chou and Li 1995). It is measured as the
+    standard deviation of luma over 3 x 3 grid pixels. Of neighbouring windows the smallest value counts, so that flat
+    parts beside an edge still count as flat. The moments are averaged over the photo's own pixels, so texture too fine
+    for the grid counts as well.
     """
     luma = Image.fromarray(pixels).convert("L")
     levels = np.asarray(luma, dtype=np.float32)
@@ -158,5 +162,5 @@ def _extended(plane: Tensor) -> Tensor:
 
 
 def _windowed(plane: Tensor) -> Tensor:
-    """Mean over 3 x 3 pixels, edges repeated."""
+    """Return the mean over 3 x 3 pixels, with edges repeated."""
     return avg_pool2d(_extended(plane), 3, stride=1)

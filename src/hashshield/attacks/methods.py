@@ -1,4 +1,4 @@
-"""The methods of the field, each a composition of a loss, a step rule and a stopping rule over one search loop."""
+"""The search methods: each combines a loss, a step rule and a stopping rule for the loop of `attacks.search`."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from hashshield.errors import UnknownNameError
 __all__ = ["METHODS", "FeatureMoves", "Method", "method", "shortened"]
 
 StepRule = Callable[[int, float], steps.Step]
-"""Number of steps a search may take, scale of the photo (1 if its grid and the network's view have a short side of 256)
--> a new step for that photo."""
+"""(number of steps a search may take, scale of the photo) -> a new step for that photo. The scale is 1 if its grid and
+the network's view both have a short side of 256."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureMoves:
-    """How far and how long features are moved."""
+    """How far, and in how many steps, features are moved; see `attacks.features`."""
 
     steps: int
     budget: float
-    """Most that a pixel amid full texture may change, in [0, 1] units; elsewhere the mask's share of it."""
+    """Largest change of a pixel in full texture, in [0, 1] units; elsewhere multiplied by the mask's share."""
     momentum: float = 0.7
     size: float = 1 / 12
-    """Length of a move, as a share of each pixel's budget; half of it after `halved_after`."""
+    """Length of a step, as a share of each pixel's budget; halved after `halved_after`."""
     halved_after: float = 0.6
-    """Share of the steps after which moves are half as long."""
+    """Share of the steps after which they are half as long."""
     code_weight: float = 1.0
-    """Weight of the loss towards the code, where a surrogate is searched on too; that of undecided bits counts as 1."""
+    """Weight of the code loss on surrogates that are searched as well; the loss of undecided bits counts as 1."""
     least_window: float = 0.6
-    """Share of the sides that the smallest random window has."""
+    """Side of the smallest random window, as a share of the image's side."""
 
     def size_at(self, step: int) -> float:
-        """Length of that move, as a share of each pixel's budget."""
+        """Return the length of step number `step`, as a share of each pixel's budget."""
         return self.size if step < self.halved_after * self.steps else self.size / 2
 
 
@@ -50,44 +50,45 @@ class Method:
     term: LossTerm
     step: StepRule
     steps: int
-    """Gradient steps it takes unless told otherwise."""
+    """Default number of gradient steps."""
     restart_step: StepRule | None = None
-    """Step rule of a search that starts again because it stalled, until it succeeds; None: it never does."""
+    """Step rule of a stalled search from its restart until the goal is met; None: it never restarts."""
     shrink: float | None = None
     """Factor applied to the change while the goal is met (minimum-norm search); None: the change never shrinks."""
     stop: Literal["budget", "first"] = "first"
-    """When the search ends: after all its steps, or as soon as the goal is met."""
+    """When the search ends: "budget" after all its steps, "first" as soon as the goal is met."""
     margin_slack: float = MARGIN_SLACK
-    """How far beyond the required margin the loss pulls."""
+    """How far beyond the least margin the loss pulls."""
     min_margin: float = MIN_MARGIN
     """Least margin of every bit, if the search sees the pixels as they are written."""
     feature_weight: float = 0.0
-    """Weight of the cosine to the original's features, for goals that leave them."""
+    """Weight of the cosine to the original's features, for objectives that have them."""
     certainty_weight: float = 0.0
-    """Weight of the certainty gap between flipped and unflipped bits, for goals that hide which were flipped."""
+    """Weight of the certainty gap between flipped and kept bits, for objectives that hide which were flipped."""
     noise: bool = False
-    """True for uniform noise in [-tau, tau] on the photo's own pixels, without a search."""
+    """True to add uniform noise in [-tau, tau] to the photo's own pixels instead of searching."""
     keeps_last: bool = False
     """True to keep the last change that met the goal, which uses all of tau, instead of the smallest."""
     enough: int | None = None
-    """Steps after which a search that met the goal ends as soon as it stands still; None: it takes all its steps."""
+    """Steps after which a search that met the goal ends if it no longer improves; None: it takes all its steps."""
     prepares: float = 1.0
-    """Share of its steps that prepare for a preset's transforms; after them it only settles on what meets the goal."""
+    """Share of the steps that prepare for a preset's transforms; the rest settle on a change that meets the goal."""
     features: FeatureMoves | None = None
-    """How features of surrogates are moved before the search for the code, which goes on from there; None: not."""
+    """How features of surrogates are moved before the code search, which starts from there; None: not at all."""
     enlarged: str | None = None
-    """Row that takes its place where changes are enlarged to the photo's pixels; None: there too."""
+    """Name of the method to use instead for a photo whose change is enlarged; None: this one."""
     plain: str | None = None
-    """Row that takes its place where there is no surrogate whose features could be moved; None: there too."""
+    """Name of the method to use instead without surrogates; None: this one."""
     later: str | None = None
-    """Row that takes its place in later tries, which go on from a change that was not enough; None: there too."""
+    """Name of the method to use instead in later tries, which start from an earlier change; None: this one."""
     retries: bool = True
     """True to search again with larger margins if the written photo misses the goal."""
 
     def suited(self, *, enlarged: bool, surrogates: bool, goes_on: bool) -> Method:
-        """Return the method for a photo whose changes are `enlarged` or not, where there are `surrogates` or not.
+        """Return the method to use for a photo: this one, or the one named by `enlarged`, `later` or `plain`.
 
-        `goes_on`: it is a later try. Steps that were asked for stay.
+        `enlarged`: the photo's change is enlarged. `surrogates`: there are surrogates. `goes_on`: it is a later try.
+        If `steps` differs from this method's default, the returned method keeps that number.
         """
         plain = None if surrogates else self.plain
         name = self.enlarged if enlarged else self.later if goes_on and self.later else plain
@@ -99,7 +100,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class _Margin:
-    """The relaxation norm to the goal's set: the squared distance to the codes that keep every margin."""
+    """Squared distance of the code to the codes that keep every margin; see `objectives.margin`."""
 
     def __call__(self, code: Tensor, wanted: Tensor, _at: Tensor, aimed: Tensor, /) -> Tensor:
         return objectives.margin(code, wanted, aimed)
@@ -107,7 +108,7 @@ class _Margin:
 
 @dataclass(frozen=True, slots=True)
 class _EveryBit:
-    """Push every bit further, also those that are right; a share of the margin loss decides when the goal is met."""
+    """Push every bit further, even the right ones, plus `margin_weight` times the margin loss."""
 
     alpha: float
     """Steepness of the tanh."""
@@ -131,16 +132,16 @@ class _RelaxationNorm:
 
 @dataclass(frozen=True, slots=True)
 class _AlphaSchedule:
-    """Steepness of the tanh over the steps, as DHTA took it over from HAG (paper, section 5.2)."""
+    """Steepness of the tanh by step number: HAG's schedule, which DHTA adopted (paper, section 5.2)."""
 
     alphas: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
     first: int = 1000
     """Steps at the first alpha."""
     every: int = 200
-    """Steps at each further one; the last stays."""
+    """Steps at each further alpha; the last one is kept to the end."""
 
     def compressed(self, share: float) -> _AlphaSchedule:
-        """Return the schedule that passes through the same alphas in `share`, in (0, 1], of the steps."""
+        """Return the schedule with the same alphas in `share` of the steps, 0 < share <= 1."""
         return replace(self, first=max(1, round(share * self.first)), every=max(1, round(share * self.every)))
 
     def at(self, step: Tensor, like: Tensor) -> Tensor:
@@ -173,7 +174,7 @@ _DHTA_SCHEDULE = _AlphaSchedule()
 _CONSTANT_ONE = _AlphaSchedule(alphas=(1.0,))
 
 _MOMENTUM_RESTART = steps.MomentumRule(size=5.0, decay=0.9, rate=0.93, least=0.15)
-"""Long steps along accumulated directions: they pass through places where the gradient alone vanishes."""
+"""Long steps along accumulated directions, which carry a search through regions where the gradient vanishes."""
 
 _ROBUST = Method(
     "rnm-robust",
@@ -232,7 +233,7 @@ METHODS: dict[str, Method] = {
             feature_weight=2.0,
             certainty_weight=1.0,
         ),
-        # Widening by small factors ends near the smallest ball that holds a solution, so it needs few steps.
+        # Growing by small factors ends near the smallest ball that holds a solution, in few steps.
         Method(
             "rnm-masked",
             _Margin(),
@@ -246,12 +247,12 @@ METHODS: dict[str, Method] = {
             certainty_weight=1.0,
             enough=20,
         ),
-        # The first ball is what may be seen; it grows only if the file itself cannot meet the goal within it.
+        # The first ball is as large as visibility allows; it grows only if no change inside it meets the goal.
         _ROBUST,
-        # The goal itself was missed: few looks that prepare, many that settle.
+        # An earlier try missed the goal: prepare in few steps, settle in many.
         replace(_ROBUST, name="rnm-later", prepares=0.3),
-        # Features take the change most of the way, through one network and view a step; the few steps that are left to
-        # prepare and settle are short, since long ones undo what was moved (ADR 015).
+        # The feature move takes the change most of the way, through one network and view per step. The few steps after
+        # it are short, since long ones would undo it (ADR 015).
         Method(
             "rnm-features",
             _Margin(),
@@ -276,7 +277,7 @@ METHODS: dict[str, Method] = {
             plain="rnm-robust",
             later="rnm-later",
         ),
-        # What is enlarged is coarse and seen soon, and JPEG averages out: the smallest ball that keeps the goal.
+        # An enlarged change is coarse and easily seen, and JPEG averages out: look for the smallest ball.
         Method(
             "rnm-enlarged",
             _Margin(),
@@ -291,9 +292,9 @@ METHODS: dict[str, Method] = {
             certainty_weight=0.3,
             enough=24,
         ),
-        # Features first, with all that may be seen; the code of the named networks takes a small part of it (ADR 015).
+        # The feature move uses nearly all of the visibility allowed; the code search needs a small part (ADR 015).
         _TRANSFER,
-        # What is enlarged is coarse and seen soon.
+        # An enlarged change is coarse and easily seen, so its budget is smaller.
         replace(
             _TRANSFER,
             name="rnm-transfer-enlarged",
@@ -310,7 +311,7 @@ METHODS: dict[str, Method] = {
             certainty_weight=1.0,
         ),
         Method("rnm-paper", _RelaxationNorm(1.0), steps.GradientRule(size=1.0), steps=2000, stop="budget"),
-        # GreedyHash trains with 0.1 times the mean over the bits of the cubed distance, which is 0.1 / K of the sum.
+        # GreedyHash trains with 0.1 times the mean of the cubed distances over the K bits: 0.1 / K times their sum.
         Method("rnm-greedyhash", _RelaxationNorm(0.1), steps.GradientRule(size=1.0), steps=2000, stop="budget"),
         Method("tanh", _TanhProduct(_DHTA_SCHEDULE), steps.NormalisedRule(size=1.0), steps=2000, stop="budget"),
         Method(
@@ -328,14 +329,14 @@ METHODS: dict[str, Method] = {
 
 
 def method(name: str) -> Method:
-    """Return the method of that name. Raises UnknownNameError."""
+    """Return the method called `name`. Raises UnknownNameError."""
     if name not in METHODS:
         raise UnknownNameError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
     return METHODS[name]
 
 
 def shortened(chosen: Method, limit: int) -> Method:
-    """Return `chosen` for at most `limit` steps; a schedule of alpha passes through all its values in those."""
+    """Return `chosen` with at most `limit` steps; a schedule of alphas is compressed to fit them."""
     if limit >= chosen.steps:
         return chosen
     term = chosen.term

@@ -1,7 +1,7 @@
-"""Objectives: the code each network should give each photo, the losses that measure the way, and what a step sees.
+"""Objectives: the bits each network should give each photo, the losses towards them, and what a step observes.
 
-Losses are pure and per photo: relaxed code (N, K) and wanted bits (N, K) in {-1, +1} -> (N,). What a step sees of each
-photo is read from the device all at once, because each reading waits until the device is done.
+Losses are pure functions: relaxed code (N, K) and target bits `wanted` (N, K) in {-1, +1} -> one loss per photo (N,).
+The numbers a step needs are read from the device in one go, because each read waits for the device.
 """
 
 from __future__ import annotations
@@ -40,59 +40,59 @@ __all__ = [
 
 
 MIN_MARGIN = 0.05
-"""Every margin, code x wanted bit, must be at least this for the goal to count as reached."""
+"""Default least margin: the goal is reached when every margin, code x target bit, is at least this."""
 MARGIN_SLACK = 0.25
-"""How far beyond the kept margin the search aims, unless a method says otherwise."""
+"""How far beyond the least margin the loss pulls, unless a method says otherwise."""
 
 LossTerm = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""code (N, K), wanted (N, K), step numbers (N,), aimed margins (N,) -> (N,)"""
+"""code (N, K), target bits (N, K), step numbers (N,), aimed margins (N,) -> losses (N,)"""
 
 
 def signs(code: Tensor) -> Tensor:
-    """sign(code) in {-1, +1} with sign(0) = -1; no gradient."""
+    """Return sign(code) in {-1, +1}, with sign(0) = -1, detached from the graph."""
     return torch.where(code > 0, 1.0, -1.0).to(code.dtype).detach()
 
 
 def straight_through(code: Tensor) -> Tensor:
-    """sign(code) forwards, identity backwards (paper equations 10 and 11; GreedyHash, Su et al. 2018)."""
+    """Return sign(code) with the identity as gradient (paper equations 10 and 11; GreedyHash, Su et al. 2018)."""
     return code + (signs(code) - code).detach()
 
 
 def margin(code: Tensor, wanted: Tensor, aimed: Tensor) -> Tensor:
-    """Sum of relu(aimed - code x wanted)^2 with (N,) aimed: the squared distance to the wanted bits' orthant.
+    """Return (N,) sums of relu(aimed - code x wanted)^2: squared distances to the codes with margins of `aimed` (N,).
 
-    This is the paper's relaxed norm (equation 12, p = 2) taken to the set that is wanted instead of the set that is
-    nearest, so that it never holds a bit on its wrong side.
+    This is the paper's relaxation norm (equation 12, p = 2), taken to the target bits instead of the nearest bits, so
+    it never holds a bit on the wrong side.
     """
     return torch.relu(aimed[:, None] - code * wanted).square().sum(1)
 
 
 def inner_product(code: Tensor, wanted: Tensor) -> Tensor:
-    """-<sign(code), wanted> / K with a straight-through gradient (paper equations 1 and 11)."""
+    """Return -<sign(code), wanted> / K, (N,) in [-1, 1], with a straight-through gradient (paper equations 1, 11)."""
     return -(straight_through(code) * wanted).mean(1)
 
 
 def relaxation_norm(code: Tensor, wanted: Tensor, *, alpha: float, p: float) -> Tensor:
-    """Alpha * ||code - sign(code)||_p^p - <sign(code), wanted> / K (paper equation 12).
+    """Return alpha * ||code - sign(code)||_p^p - <sign(code), wanted> / K, (N,) (paper equation 12).
 
-    The paper sets the balance to 1 / K and leaves p open; p = 3 is GreedyHash's. For a wrong bit with abs(code) < 1 the
-    norm pulls with p * alpha * (1 - abs(code))^(p - 1) against the 1 / K of the product: above alpha = 1 / (p K) bits
-    can stick on the wrong side.
+    The paper sets alpha to 1 / K and leaves p open; GreedyHash uses p = 3. For a wrong bit with abs(code) < 1 the norm
+    pulls with p * alpha * (1 - abs(code))^(p - 1) against the 1 / K of the product, so above alpha = 1 / (p K) bits can
+    get stuck on the wrong side.
     """
     penalty = (code - signs(code)).abs().pow(p).sum(1)
     return alpha * penalty + inner_product(code, wanted)
 
 
 def tanh_product(code: Tensor, wanted: Tensor, alpha: Tensor) -> Tensor:
-    """-<tanh(alpha * code), wanted> / K with (N,) alpha (paper equation 2; DHTA, Bai et al. 2020)."""
+    """Return -<tanh(alpha * code), wanted> / K, (N,), with (N,) alpha (paper equation 2; DHTA, Bai et al. 2020)."""
     return -(torch.tanh(alpha[:, None] * code) * wanted).mean(1)
 
 
 def hag(code: Tensor, wanted: Tensor, alpha: Tensor) -> Tensor:
-    """HAG's objective (Yang et al. 2020) towards `wanted`: (<tanh(alpha code), wanted> / m - 1)^2 plus a balance term.
+    """Return HAG's loss (Yang et al. 2020), (N,): (<tanh(alpha code), wanted> / m - 1)^2 plus a balance term.
 
-    Bits whose relaxed value is within 0.5 of the wanted one are masked out; m counts the others. The balance term is
-    the squared mean over all K bits of the relaxed code with the masked ones at 0.
+    Bits whose relaxed value is within 0.5 of the target are masked out; m counts the others. The balance term is the
+    squared mean of the relaxed code over all K bits, with masked bits as 0.
     """
     relaxed = torch.tanh(alpha[:, None] * code)
     unmet = ((relaxed - wanted).abs() > 0.5).to(code.dtype)
@@ -102,16 +102,16 @@ def hag(code: Tensor, wanted: Tensor, alpha: Tensor) -> Tensor:
 
 
 def feature_similarity(features: Tensor, original: Tensor) -> Tensor:
-    """Cosine of (N, D) features and the original's, -1 to 1."""
+    """Return the cosines, (N,) in [-1, 1], of (N, D) features and the originals' (N, D) features."""
     return torch.nn.functional.cosine_similarity(features, original, dim=1)
 
 
 def certainty_gap(margins: Tensor, flipped: Tensor) -> Tensor:
-    """How far (N, K) margins give away which bits were `turned` ((N, K) bool): a squared distance per photo, (N,).
+    """Return how far the (N, K) margins give away which bits were `flipped`, (N, K) bool: a squared distance, (N,).
 
-    The margins of turned bits and those of the others are sorted and held against each other, least certain first (the
-    2-Wasserstein distance of the two distributions). At zero a service that turns the least certain bits over, any
-    number of them, meets turned and kept ones alike. A bit that one side has more than the other is left out.
+    The margins of flipped bits and of the others are sorted and compared pairwise, smallest first: the squared
+    2-Wasserstein distance of the two sets, times the number of pairs. At 0, however many of the least certain bits a
+    service flips, it hits flipped and kept bits alike. Surplus bits of the larger set are ignored.
     """
     infinite = torch.full_like(margins, torch.inf)
     sides = [torch.where(mask, margins, infinite).sort(1).values for mask in (flipped, ~flipped)]
@@ -122,20 +122,20 @@ def certainty_gap(margins: Tensor, flipped: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Objective:
-    """What one network should answer for one photo."""
+    """What one network view should return for one photo."""
 
     wanted: Tensor
-    """(K,) in {-1, +1}"""
+    """(K,) target bits in {-1, +1}."""
     original_features: Tensor | None = None
-    """(D,) when the features should also leave the original's; None when only bits matter."""
+    """(D,) features of the original, if the photo's should move away from them; None if only bits matter."""
     original_bits: Tensor | None = None
-    """(K,) the photo's own bits, when the code must not tell which of them were turned; None when it may."""
+    """(K,) bits of the original, if the code must not give away which were flipped; None if it may."""
     min_margin: float = MIN_MARGIN
     allowed_misses: int = 0
-    """How many bits may miss the kept margin in a look."""
+    """Bits that may be below `min_margin` in one observation."""
 
     def to(self, device: torch.device | str) -> Objective:
-        """The same aim on another device."""
+        """Return the objective on another device."""
         features, original_bits = (
             None if t is None else t.to(device) for t in (self.original_features, self.original_bits)
         )
@@ -144,61 +144,65 @@ class Objective:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchObjective:
-    """`Goal` for a batch of aims at one network."""
+    """The objectives of N photos on one network view, as tensors."""
 
     bits: Tensor
+    """(N, K) target bits."""
     min_margin: Tensor
+    """(N,) least margins."""
     term: LossTerm
     steps: Tensor
+    """(N,) step numbers."""
     features: Tensor
-    """(N, D)"""
+    """(N, D) features of the originals."""
     leaving: Tensor
-    """(N,) weight of the cosine to `features`; 0 for aims that are about bits only."""
+    """(N,) weights of the cosine to `features`; 0 for objectives without original features."""
     original_bits: Tensor
     """(N, K)"""
     hiding: Tensor
-    """(N,) weight of the certainty gap; 0 for aims that have nothing to hide."""
+    """(N,) weights of the certainty gap; 0 for objectives without original bits."""
     allowed_misses: Tensor
-    """(N,) bits that may miss the kept margin."""
+    """(N,) bits that may be below the least margin."""
     leaves: bool
-    """True if `leaving` is not all zeros; known without asking the device, as is the next."""
+    """True if `leaving` is not all zeros; stored, so that nothing has to be read from the device."""
     hides: bool
-    """True if `hiding` is not all zeros."""
+    """True if `hiding` is not all zeros; stored for the same reason."""
     aimed: Tensor
-    """(N,) margins that the search aims for, a little beyond those that are kept."""
+    """(N,) margins that the loss pulls towards: `min_margin` plus the slack."""
     undecided: Tensor
-    """(N,): the term where every value of the code is 0, which is the same at every step."""
+    """(N,) values of `term` at a code of zeros and step 0."""
 
     def observe(self, codes: Codes, /) -> ViewObservation:
-        """Return what a step wants to know of the codes, with what its parts have in common computed once."""
+        """Return loss, missed bits, leaked bits and residual of the codes; each is also a method of its own."""
         term, missed = self._term(codes.code), self.missed_bits(codes)
         return ViewObservation(
             self._loss(term, missed == 0, codes), missed, self.leaked_bits(codes), term / self.undecided
         )
 
     def loss(self, codes: Codes, /) -> Tensor:
-        """(N,): the method's term, and where the aim wants that, feature cosine and certainty gap.
+        """Return the (N,) losses: the method's term, plus weighted feature cosine and certainty gap.
 
-        The gap counts once every margin is kept: before that it would only hold bits back.
+        The gap counts only once every margin is reached; before that it would hold bits back.
         """
         return self._loss(self._term(codes.code), self.reached(codes), codes)
 
     def reached(self, codes: Codes, /) -> Tensor:
-        """(N,) bool: every margin, but for those to spare, is at least the kept one."""
+        """Return (N,) bool: whether all margins but the allowed misses are at least the least margin."""
         return self.missed_bits(codes) == 0
 
     def missed_bits(self, codes: Codes, /) -> Tensor:
-        """(N,): margins below the kept one, beyond those that may be."""
+        """Return (N,) numbers of margins below the least margin, in excess of the allowed misses."""
         return ((codes.code * self.bits < self.min_margin[:, None]).sum(1) - self.allowed_misses).clamp_min(0)
 
     def residual(self, codes: Codes, /) -> Tensor:
-        """(N,): the method's term as a share of what it would be if every bit were undecided; 1 is no better."""
+        """Return (N,) values of the method's term, relative to a code of undecided bits; 1 means no progress."""
         return self._term(codes.code) / self.undecided
 
     def leaked_bits(self, codes: Codes, /) -> Tensor:
-        """(N,): by how many bits turning the less certain half over leads nearer to the own code than chance does.
+        """Return (N,) leaked bits: how much nearer than chance flipping the less certain half gets to the old code.
 
-        Chance is half of the bits, not the band's lower end: the smallest change is found at the end it is held to.
+        Distances above the band count as well. Chance is K / 2, not the band's lower end, because the smallest change
+        ends at whichever bound it is given.
         """
         if not self.hides:
             return torch.zeros_like(self.allowed_misses)
@@ -221,16 +225,12 @@ class BatchObjective:
 
 
 class ViewObservation(NamedTuple):
-    """What one step sees of a batch through one network; see `BatchObjective`."""
+    """What one step observes of N photos on one network view; every field is (N,). See `BatchObjective`."""
 
     loss: Tensor
-    """(N,)"""
     missed_bits: Tensor
-    """(N,)"""
     leaked_bits: Tensor
-    """(N,)"""
     residual: Tensor
-    """(N,)"""
 
 
 def batch_objectives(
@@ -242,7 +242,11 @@ def batch_objectives(
     certainty_weight: float,
     margin_slack: float = MARGIN_SLACK,
 ) -> BatchObjective:
-    """Put the aims of a batch at one network together."""
+    """Return the objectives of a batch on one network view as one; `steps` are the photos' (N,) step numbers.
+
+    `feature_weight` and `certainty_weight` apply to objectives with original features or bits. `margin_slack` is how
+    far beyond each least margin the loss pulls.
+    """
     together = _together(tuple(objectives), term, feature_weight, certainty_weight, margin_slack)
     return BatchObjective(term=term, steps=steps, **together)
 
@@ -255,9 +259,9 @@ def _together(
     certainty_weight: float,
     margin_slack: float,
 ) -> dict[str, Any]:
-    """What of a batch's objective stays the same from step to step.
+    """Return the fields of `BatchObjective` that stay the same from step to step.
 
-    Kept, because it takes a dozen operators, some of which copy to the device.
+    Cached, because computing them takes a dozen operators, some of which copy to the device.
     """
     wanted = torch.stack([objective.wanted for objective in objectives])
     nothing = wanted.new_zeros(0)
@@ -290,35 +294,37 @@ def _together(
 
 
 def predicted_flip(code: Tensor) -> Tensor:
-    """(N, K) relaxed -> its bits with the less certain half turned over: a service's guess at the code from before."""
+    """Return the bits of an (N, K) code with the less certain half flipped: a service's guess at the old code."""
     least = code.abs().argsort(1)[:, : code.shape[1] // 2]
     bits = signs(code)
     return bits.scatter(1, least, -bits.gather(1, least))
 
 
 class Observation(NamedTuple):
-    """What one look sees of one photo."""
+    """What one step observes of one photo on all network views."""
 
     loss: float
+    """Summed over network views."""
     missed_bits: int
-    """Bits that miss their margin, beyond those that may, in all network views."""
+    """Missed bits beyond the allowed ones, summed over network views."""
     leaked_bits: int
-    """Bits by which the codes give the original away; see `BatchObjective.leaked_bits`."""
+    """Leaked bits, summed over network views; see `BatchObjective.leaked_bits`."""
     residual: float
-    """The loss as a share of that of undecided bits, in the view where it is largest."""
+    """The largest residual of any network view."""
     as_it_is: bool = True
-    """It saw the photo without a transform."""
+    """True if the photo was observed without a transform."""
     pending: Sequence[float] = ()
-    """The further numbers that were asked for."""
+    """The values of the photo's `pending` tensors."""
 
 
 def observed(
     views: Sequence[ViewObservation], as_it_is: Sequence[bool], pending: Sequence[Sequence[Tensor]], *, exact: bool
 ) -> tuple[Tensor, list[Observation]]:
-    """Return the (N,) losses, summed over network views, and what was seen of each photo.
+    """Return the (N,) losses, summed over network views, and each photo's observation.
 
-    `as_it_is` says of each photo whether it was seen without a transform. `pending` are further 0-dim tensors to read,
-    as many for each photo. What is not `exact` misses at least one bit.
+    `as_it_is` says for each photo whether it was observed without a transform. `pending` holds further 0-dim tensors to
+    read in the same transfer, the same number for each photo. `exact` is False for low precision: such an observation
+    counts at least one missed bit, so that it never meets the goal.
     """
     loss, missed, leaked, residual = (torch.stack(each) for each in zip(*views, strict=True))
     losses = loss.sum(0)

@@ -1,4 +1,4 @@
-"""Presets: what a search promises and prepares for, whatever the goal and method."""
+"""Presets: which views a search promises, which transforms it prepares for, and how visible its change may be."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ __all__ = ["PRESETS", "Margins", "Preset", "preset"]
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """The least margin of every bit, try by try; it depends on what a try knows of the encoder."""
+    """The least margin of every bit, per try. A try that models encoding more closely needs a smaller one."""
 
     first_try: dict[bool, float]
-    """First try without knowledge of the encoder; by whether the format is lossless."""
+    """First try, if the search does not see the encoded photo; by whether the format is lossless."""
     with_writing_model: tuple[float | None, float, float]
-    """Tries that encode at every step, so that what they reach is in the file. None: the method's own margin."""
+    """First to third try, if the search encodes the photo at every step. None: the method's own margin."""
     with_last_write: tuple[float, float]
-    """Later tries that know only what the last file became."""
+    """Second and third try, if the search only corrects for how the last file was encoded."""
 
     def of(self, tries: int, *, sees_writing: bool, lossless: bool, method_margin: float) -> float:
-        """Return the least margin for the next try, after `tries` of them; `method_margin` is the method's own."""
+        """Return the least margin for the next try, after `tries` earlier ones.
+
+        `sees_writing`: the search encodes the photo at every step. `method_margin`: the method's own least margin.
+        """
         if sees_writing:
             min_margin = self.with_writing_model[tries]
             return method_margin if min_margin is None else min_margin
@@ -36,28 +39,28 @@ class Margins:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One way of being prepared."""
+    """One preset; see `PRESETS`."""
 
     name: str
     views: tuple[str, ...]
-    """In which the written photo must meet the goal, on each network; the first decides what is wanted."""
+    """Views in which the written photo must meet the goal, on each network; target bits are chosen in the first."""
     margins: Margins
     search: str
-    """The row of `attacks.methods` that stands for `rnm`."""
+    """Name of the method in `attacks.methods` that `rnm` means under this preset."""
     transforms: Transforms | None = None
-    """What is done to the photo before a step; None: nothing, ever."""
+    """Transforms that the search prepares for; None: none."""
     allowed_misses: int = 0
-    """Bits that may miss the margin in a look, where the receipt forgives as many."""
+    """Bits that may miss the least margin in one observation, if the receipt tolerates as many."""
     allowed_misses_in_band: int = 0
-    """The same where the goal is a distance, not a code."""
+    """The same for goals that accept a band of distances."""
     spectra: Spectra | None = None
-    """How a change is hidden; see `attacks.masking`. None: it is not."""
+    """Where a change goes in luma, colour and frequency; see `attacks.masking`. None: no perceptual mask."""
     own_pixels: int = SHORT_SIDE
-    """Pixels of the short side up to which a photo is searched at its own size; see `attacks.grid.make_grid`."""
+    """Longest short side, in pixels, of a photo searched at its own size; see `attacks.grid.make_grid`."""
     max_visible: float = math.inf
-    """Highest visibility of a written photo that counts as protected, unless a ceiling was asked for."""
+    """Default ceiling: the highest visibility of a written photo that counts as protected."""
     sees_writing: bool = False
-    """Whether the first try of a small lossy photo writes it at every step; lossless ones always do."""
+    """Whether the first try of a small lossy photo encodes it at every step; lossless photos always are."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -104,7 +107,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name. Raises UnknownNameError."""
+    """Return the preset called `name`. Raises UnknownNameError."""
     if name not in PRESETS:
         raise UnknownNameError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,7 +1,7 @@
-"""Minimum-norm search: from photos and networks to the smallest change found per photo.
+"""Minimum-norm search: find, for each photo, the smallest change that meets its goal on every network.
 
-The rule that moves each photo's change is `state.move`; the other methods of the field are the same loop
-with another loss, step or stopping rule (`attacks.methods`).
+`search` is the loop over a batch; `state.move` is the rule that moves each photo's change. The other methods of the
+field run in the same loop, with another loss, step or stopping rule (`attacks.methods`).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class HashView(Protocol):
 
     @property
     def side(self) -> int:
-        """Pixels to which the view brings a photo's short side."""
+        """Short side, in pixels, to which the view resizes a photo."""
         ...
 
     def __call__(self, images: Sequence[Tensor], /) -> Codes:
-        """Hash (1, 3, h, w) images in [0, 1], which may differ in size, with gradients."""
+        """Hash N images, each (1, 3, h, w) in [0, 1] and of any size, with gradients; return codes (N, K)."""
         ...
 
 
@@ -52,9 +52,9 @@ class Execution:
     cpu_workers: int = 1
     """Threads that share a batch on the CPU, one core each."""
     micro_batch: int = MICRO_BATCH
-    """Photos a thread takes at once."""
+    """Photos per task of a CPU thread."""
     encoders: int = 1
-    """Threads that write the photos of a step side by side where networks compute elsewhere than on the CPU."""
+    """Threads that encode the photos of a step in parallel while the networks run on a GPU; unused on the CPU."""
 
 
 def search(
@@ -67,11 +67,13 @@ def search(
 ) -> Iterator[SearchResult]:
     """Yield the result of each task, in the order in which they finish.
 
-    A finished photo leaves the batch and the next one enters; `tasks` is drawn from as places become free.
-    `tau` bounds each change, in [0, 1] units. Where the method moves features first, they are those of `surrogates`.
+    A finished photo leaves the batch and the next one enters, so `tasks` is consumed only as slots become free. `tau`
+    bounds the change of every pixel, in [0, 1] units. A method with `features` first moves the features of
+    `surrogates`; without surrogates it is replaced by its `plain` method. An error in one photo is stored in its
+    result; torch.OutOfMemoryError is raised if not even one photo fits on the device.
     """
     waiting = iter(tasks)
-    # Of several networks, the one that sees most decides how long steps are.
+    # The network with the largest input decides the length of the steps.
     side = max(network.side for network in networks)
 
     def suited(task: SearchTask) -> Method:
@@ -97,7 +99,7 @@ def search(
                 batcher.map(alike, _FeatureStep(surrogates[number]))
             states += [_search_from(each, suited(each.task), side) for each in moving if each.finished]
             moving = [each for each in moving if not each.finished]
-            # Those take a step together that have one method and one precision.
+            # Photos with the same method and precision take a step together.
             going_on = sorted((state for state in states if not state.finished), key=_step_kind)
             for _, group in groupby(going_on, key=_step_kind):
                 batcher.map(list(group), step)
@@ -106,7 +108,7 @@ def search(
 
 
 def _search_from(moved: FeatureMove, method: Method, side: int) -> SearchState:
-    """Return the search for the code that goes on where the features were moved to."""
+    """Return the code search that starts from the change the feature move ended with."""
     task = replace(moved.task, start=moved.delta)
     state = SearchState(task, method, moved.tau, side)
     state.feature_steps, state.evaluations = moved.steps_taken, moved.evaluations
@@ -116,23 +118,23 @@ def _search_from(moved: FeatureMove, method: Method, side: int) -> SearchState:
 
 
 def _by_view(moving: Sequence[FeatureMove]) -> Iterator[tuple[int, Sequence[FeatureMove]]]:
-    """Yield the surrogate and the photos of each way in which some are looked at next."""
+    """Group photos by their next feature view; yield each group with the index of its surrogate."""
     views = {each: each.next_view for each in moving}
     for view in dict.fromkeys(views.values()):
         yield view.surrogate, [each for each in moving if views[each] == view]
 
 
 def _step_kind(state: SearchState) -> tuple[str, bool]:
-    """Return the method of the next step, and whether low precision is not enough for it.
+    """Return the name of the state's method, and whether its next step needs float32 on a device that could use less.
 
-    Low precision is for the way to the goal. Whether it is met is measured as receipts measure it.
+    Far from the goal low precision is enough. Near it a step must measure as the receipt will.
     """
     lowers = search_dtype(state.delta.device) != torch.float32
     return state.method.name, lowers and not state.coarse
 
 
 class _Steppable(Protocol):
-    """One photo that takes steps together with others."""
+    """A photo that takes steps in a batch: a `SearchState` or a `FeatureMove`."""
 
     @property
     def task(self) -> SearchTask: ...
@@ -145,7 +147,7 @@ S = TypeVar("S", bound=_Steppable)
 
 @contextmanager
 def _one_step(states: Sequence[_Steppable]) -> Iterator[None]:
-    """Run one step of several photos. Raises InternalError for whatever goes wrong, and torch.OutOfMemoryError."""
+    """Run one step of several photos. HashshieldError and torch.OutOfMemoryError pass; others become InternalError."""
     name, device = states[0].task.name, states[0].task.grid.image.device
     with boundary("search", name, passes=(torch.OutOfMemoryError,)), memory_errors(), exact_float32(device):
         for state in states[1:]:
@@ -154,7 +156,7 @@ def _one_step(states: Sequence[_Steppable]) -> Iterator[None]:
 
 
 def _each_alone(states: Sequence[S], error: InternalError) -> Sequence[Sequence[S]]:
-    """Return each photo of a step that raised, to take it alone; a photo that was alone fails."""
+    """Return the photos of a failed step one by one, to be tried alone; a photo that already was alone fails."""
     if len(states) > 1:
         return [(state,) for state in states]
     states[0].fail(error)
@@ -163,7 +165,7 @@ def _each_alone(states: Sequence[S], error: InternalError) -> Sequence[Sequence[
 
 @dataclass(frozen=True, slots=True)
 class _FeatureStep:
-    """One step of several photos away from the features of one surrogate."""
+    """One step of several photos away from their own features on one surrogate."""
 
     surrogate: Surrogate
 
@@ -211,7 +213,7 @@ class _BatchStep:
                 after = [copy(state) for state in states]
                 for state, observation in zip(after, observations, strict=True):
                     state.observe(observation)
-                # Photos that enter together end together, and a last look needs no gradient.
+                # Photos that entered together finish together, and the last evaluation needs no gradient.
                 if not all(state.finished for state in after):
                     gradients = torch.autograd.grad(losses.sum(), deltas)
                     going_on = [index for index, state in enumerate(after) if not state.finished]
@@ -227,7 +229,10 @@ class _BatchStep:
         return states
 
     def _written(self, states: Sequence[SearchState], deltas: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        """Return each photo as its file will have it; None where that is not asked for, or for its own lane to find."""
+        """Return each photo as its encoded file will show it, (3, h, w).
+
+        None if the grid has no `written`, or on the CPU, where `Grid.changed` encodes it in the photo's own thread.
+        """
         device = deltas[0].device
         if self.encoders is None or device.type == "cpu":
             return [None] * len(states)
@@ -236,7 +241,7 @@ class _BatchStep:
             for row, (state, delta) in enumerate(zip(states, deltas, strict=True))
             if state.task.grid.written is not None
         }
-        wait(futures.values())  # one that fails must not leave others at work on photos that are tried again alone
+        wait(futures.values())  # after a failure the photos are tried alone: no encoder may still work on them
         return [
             futures[row].result().to(device, non_blocking=True) if row in futures else None
             for row in range(len(states))
@@ -245,7 +250,7 @@ class _BatchStep:
     def _observe(
         self, states: Sequence[SearchState], codes: Sequence[Codes], as_it_is: Sequence[bool]
     ) -> tuple[Tensor, list[Observation]]:
-        """Return the (N,) losses, summed over network views, and what was seen of each photo."""
+        """Return the (N,) losses, summed over network views, and each photo's observation."""
         seen = [self._batch_objective(states, index, code).observe(code) for index, code in enumerate(codes)]
         exact = not states[0].coarse or search_dtype(states[0].delta.device) == torch.float32
         return observed(seen, as_it_is, pending(states), exact=exact)

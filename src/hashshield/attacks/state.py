@@ -1,4 +1,4 @@
-"""One photo in the search: the rule that moves its change, and when it is over.
+"""One photo in the search: the rule that moves its change, and when the search ends.
 
 The rule, once a step, for the change `delta`:
 
@@ -7,8 +7,9 @@ The rule, once a step, for the change `delta`:
     always:     delta <- delta, clipped to [-tau, tau] and so that the photo stays in [0, 1]
 
 The smallest change that met the goal is the result (Pintor et al. 2021, "Fast minimum-norm attacks", for hash codes).
-Where a search prepares for transforms, a look through one of them only moves the change: whether the goal is met is for
-the photo as it is to say, and of the changes that meet it those are better that lose fewer bits in the other looks.
+A search that prepares for transforms evaluates most steps through one. Such a step moves the change, but only an
+evaluation of the untransformed photo decides whether the goal is met. Of the changes that meet it, the one that lost
+the fewest bits under the transforms is best, then the smallest.
 """
 
 from __future__ import annotations
@@ -33,16 +34,15 @@ from hashshield.types import View
 __all__ = ["STALL_CHECKS", "SearchResult", "SearchState", "SearchTask", "move", "pending"]
 
 _PATIENCE = 3
-"""Steps without a better change, for each kind of look, after which a search ends that took `Method.enough`."""
+"""Cycles of transforms without a better change after which a search ends, once it took `Method.enough` steps."""
 _PATIENT_LOOKS = 2
-"""Looks that settle at the size there is, before the change may grow."""
+"""First steps of settling, during which the change may not grow."""
 _MAX_ROUNDS = 2
-"""How often a search may take all its steps, if its result still gives something away."""
+"""Times that a search may take all its steps, if its best change still leaks bits."""
 
 STALL_CHECKS = ((0.35, 1.0), (0.65, 0.25))
-"""When a search that has not met its goal starts again: (share of the steps taken, least residual that counts as
-stalled). The residual is the loss as a share of that of a code whose bits are all undecided. A slow search that makes
-progress goes on."""
+"""When a search that has not met its goal restarts: (share of the steps taken, least residual that counts as stalled).
+A residual of 1 is the loss of a code whose bits are all undecided. A slow search that still makes progress goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +53,35 @@ class SearchTask:
     objectives: Sequence[Objective]
     """One per network view."""
     start: Tensor | None = None
-    """(C, h, w) change to go on from; None: no change."""
+    """(C, h, w) change to start from; None: zeros."""
     key: object = None
-    """Handed back with the result."""
+    """The caller's identifier, returned with the result."""
     name: str = ""
     """The photo, in messages about it."""
     watch: Callable[[int, Sequence[Tensor]], None] | None = None
     """Called at every step with the number of steps taken and the (K,) code of each network view."""
     transform: Callable[[int], View | None] | None = None
-    """Gives the transform of a step by its number, None where the photo is looked at as it is; None: always as it is.
+    """Map a step number to the transform of that step, or to None for the untransformed photo. None: no transforms.
 
-    The first step must be one of these."""
+    Step 0 must be untransformed."""
     cycle: int = 1
-    """Steps after which the kinds of transforms begin again."""
+    """Period of `transform` in steps: the same kind of transform recurs after so many."""
     prepared: int | None = None
-    """Steps after which the photo is only looked at as it is, and the first change that meets the goal ends the search.
-
-    None: such a search shrinks its change until its steps are taken."""
+    """Number of steps that prepare for transforms. After them the search settles: it evaluates only the untransformed
+    photo, and ends with the first change that meets the goal. None: the search never settles."""
     masking: PerceptualMask | None = None
-    """Where and in which colours a change is hidden; None: everywhere alike."""
+    """Where and in which colours a change shows least; None: the same weight everywhere."""
     scale: float = 1.0
     """Photo pixels per grid pixel."""
     feature_seed: int | None = None
-    """What moving the features is drawn from; None: they are not moved before the search."""
+    """Random seed of the feature move; None: no feature move."""
     code_looks: Mapping[tuple[int, str], int] = field(default_factory=dict)
-    """Which objective is that of a surrogate, by its number, in a view; of those that are searched on themselves."""
+    """(surrogate number, view) -> index into `objectives`, for surrogates that are searched networks as well."""
 
     def transformed(self, delta: Tensor, step: int, written: Tensor | None = None) -> tuple[Tensor, bool]:
-        """Return the (1, 3, h, w) photo after `delta` as that look sees it, and whether it sees it as it is.
+        """Return the (1, 3, h, w) photo after `delta` and the transform of `step`, and whether it is untransformed.
 
-        `written` is what writing it gives, where that is known already.
+        `written` is the (3, h, w) photo decoded from its file, if already computed.
         """
         image = self.grid.changed(delta, written)
         transform = None if self.transform is None else self.transform(step)
@@ -91,7 +90,7 @@ class SearchTask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
-    """The end of one search."""
+    """The result of one search."""
 
     key: object
     delta: Tensor
@@ -103,52 +102,52 @@ class SearchResult:
     first_reached: int | None
     """Steps taken before the goal was first met."""
     last: Tensor
-    """(C, h, w): the change at the last step, which methods that never shrink leave further out than `delta`."""
+    """(C, h, w): the change at the last step. A method that never shrinks ends further out than `delta`."""
     error: InternalError | None = None
-    """What ended the search of this photo alone; the rest says how far it came."""
+    """The error that ended this photo's search early; the other fields hold its state until then."""
     evaluations: int = 0
-    """Pictures given to networks: one view of one photo is one."""
+    """Images passed to networks; one view of one photo counts as one."""
 
 
 class SearchState:
-    """One photo in the search. It counts its own steps, so photos of a batch may be at different ones."""
+    """One photo in the search. Each counts its own steps, so photos of a batch may be at different step numbers."""
 
     task: SearchTask
     method: Method
     tau: float
     """L-infinity bound on the change, in [0, 1] units."""
     side: int
-    """Pixels of the networks' view, short side."""
+    """Short side of the largest network view, in pixels."""
     delta: Tensor
-    """(C, h, w): the change as it is now."""
+    """(C, h, w): the current change."""
     steps_taken: int = 0
     finished: bool = False
     first_reached: int | None = None
     """Steps taken when the goal was first met."""
     best: Tensor
     best_rank: tuple[int, float, float, float] = (1, 0, 0, float("inf"))
-    """Of `best`: 0 if it met the goal, bits leaked, bits lost after transforms, norm or loss; lower is better."""
+    """Rank of `best`: (0 if it met the goal else 1, leaked bits, bits lost under transforms, norm or loss); lower is
+    better."""
     improved: int = 0
     """Steps taken when `best` was found."""
     last_observation: Observation | None = None
-    """The last look."""
     by_kind: dict[int, Observation]
-    """The last look through each kind of transform."""
+    """The last observation through each kind of transform, by position in the cycle; 0 is the untransformed photo."""
     residual: float = math.inf
-    """Of the last look at the photo as it is; see `Observation`."""
+    """Residual of the last untransformed observation; see `Observation`."""
     worse: bool = False
-    """The last look saw a larger residual than the one of its kind before."""
+    """True if the last observation has a larger residual than the previous one of its kind."""
     length: float | None = None
-    """Euclidean length of `delta` as it is seen; None: not read yet."""
+    """Euclidean length of `delta`, weighted by the mask; None: not read from the device yet."""
     rounds: int = 1
-    """How often it may take all its steps."""
+    """Number of times that it may take all its steps."""
     restarting: bool = False
-    """It started again and has not met the goal since."""
+    """True from a restart until the goal is met."""
     error: InternalError | None = None
     evaluations: int = 0
     """See `SearchResult`."""
     feature_steps: int = 0
-    """Steps taken before, which moved features."""
+    """Steps of the feature move before this search."""
     _step: Step
 
     def __init__(self, task: SearchTask, method: Method, tau: float, side: int) -> None:
@@ -159,16 +158,16 @@ class SearchState:
 
     @cached_property
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        """Kept, because computing them costs more than the projection itself."""
+        """Least and largest change of each pixel; cached, because computing them costs more than the projection."""
         return self.task.grid.bounds(self.tau)
 
     @property
     def coarse(self) -> bool:
-        """True while the goal is so far away that low precision is enough, which moves codes by up to 0.1."""
+        """True while the goal is far enough away for low precision, whose error in a code is up to 0.1."""
         return self.residual > 1
 
     def observe(self, observation: Observation) -> None:
-        """Take in what this look saw: keep the change if it is the best so far, and note whether the search is over."""
+        """Record an observation of `delta`: keep the change if it is the best so far, and set `finished`."""
         self._receive(observation.pending)
         kind = 0 if observation.as_it_is else self.steps_taken % self.task.cycle
         before = self.by_kind.get(kind)
@@ -195,7 +194,7 @@ class SearchState:
         self.error, self.finished = error, True
 
     def result(self) -> SearchResult:
-        """Return the end of the search."""
+        """Return the result of the search so far."""
         reached = self.first_reached is not None
         return SearchResult(
             self.task.key,
@@ -209,7 +208,7 @@ class SearchState:
         )
 
     def _judge(self, observation: Observation) -> None:
-        """Judge the change by a look at the photo as it is."""
+        """Rank the change by an observation of the untransformed photo."""
         self.residual = observation.residual
         if not observation.missed_bits and self.first_reached is None:
             self.first_reached = self.steps_taken
@@ -225,10 +224,10 @@ class SearchState:
 
     @property
     def _promised(self) -> bool:
-        """Whether the last look was one in which the goal must be met, and the change may grow for it.
+        """Whether the change may grow for the last observation, because the goal must be met in it.
 
-        Where a search prepares and then settles, all looks before that are for what outlasts most, and of those that
-        settle the first few show whether it can be had at the size there is.
+        Without a settling part these are the untransformed observations. With one they are those of settling, after
+        the first `_PATIENT_LOOKS`, which try to meet the goal at the current size.
         """
         assert self.last_observation is not None
         if self.task.prepared is None:
@@ -236,24 +235,24 @@ class SearchState:
         return self.steps_taken >= self.task.prepared + _PATIENT_LOOKS
 
     def _lost_bits(self) -> int:
-        """Bits that the last look through each transform missed."""
+        """Number of bits missed by the last observation through each transform, summed."""
         return sum(look.missed_bits for look in self.by_kind.values() if not look.as_it_is)
 
     def _satisfied(self, observation: Observation) -> bool:
-        """Whether the goal is met, nothing leaks, and every kind of transform was seen to keep the goal."""
+        """Whether the goal is met without leaked bits, untransformed and in the last observation of every transform."""
         return (
             not (observation.missed_bits or observation.leaked_bits or self._lost_bits())
             and len(self.by_kind) == self.task.cycle
         )
 
     def _without_step(self) -> Tensor | None:
-        """Return the next change if it takes no step, else make the step ready and return None."""
+        """Return the next change if it needs no gradient (restart or shrink), else prepare the step and return None."""
         assert self.last_observation is not None
         left = self.method.steps - self.steps_taken
         if self.restarting and self.first_reached is not None:
             self._step, self.restarting = self.method.step(max(left, 1), self._scale()), False
         elif self._stalled():
-            # A few photos end where all bits are undecided and the gradient vanishes.
+            # A few photos get stuck where all bits are undecided and the gradient vanishes.
             assert self.method.restart_step is not None
             self._step, self.restarting = self.method.restart_step(left, self._scale()), True
             return self._start()
@@ -263,11 +262,11 @@ class SearchState:
         if self.last_observation.missed_bits or self.last_observation.leaked_bits:
             far = self.last_observation.residual > 1
             self._step = self._step.missed(far=far, promised=self._promised, overshot=self.worse)
-        self._step = copy(self._step)  # it holds momentum, which the state before this step keeps
+        self._step = copy(self._step)  # a failed step returns to the previous state, whose momentum must not change
         return None
 
     def project(self, change: Tensor) -> None:
-        """Go on with a change, clipped: the last line of the rule."""
+        """Set `delta` to the clipped `change` and count the step: the last line of the rule."""
         self.delta = self._clipped(change).detach()
         self.steps_taken += 1
 
@@ -282,19 +281,22 @@ class SearchState:
         return float(self._weighted(self.delta).norm()) if self.length is None else self.length
 
     def _weighted(self, delta: Tensor) -> Tensor:
-        """Return the change as it is seen, if the task has a mask."""
+        """Return the change weighted by visibility, if the task has a mask."""
         mask = self.task.masking
         return delta if mask is None else mask.weight(delta)
 
     def _stands_still(self) -> bool:
-        """True if a search whose method knows how many steps are enough has met its goal and comes to no better."""
+        """True if the goal was met, `Method.enough` steps were taken, and the last cycles brought no better change."""
         if self.method.enough is None or self.best_rank[:2] > (0, 0):
             return False
         patience = _PATIENCE * self.task.cycle
         return self.steps_taken >= self.method.enough and self.steps_taken - self.improved >= patience
 
     def _end_round(self) -> None:
-        """Finish, or take all steps once more if a result that should hide something does not and sees the encoder."""
+        """Finish, or allow all steps once more if the best change misses its goal or leaks bits.
+
+        Only for objectives with `original_bits` on a grid that encodes at every step.
+        """
         hides = any(objective.original_bits is not None for objective in self.task.objectives)
         unfinished = hides and self.best_rank[:2] > (0, 0) and self.task.grid.written is not None
         if self.rounds == _MAX_ROUNDS or not unfinished:
@@ -321,17 +323,20 @@ class SearchState:
         return step.starting_from(length)
 
     def _scale(self) -> float:
-        """Return how long a step is, as a multiple of one on a grid of 256 pixels under a view of 256 pixels.
+        """Return the length of a step, relative to one on a grid of 256 pixels under a view of 256 pixels.
 
-        A network of small pictures needs a larger change of each pixel, because it has fewer of them. This is the
-        geometric mean of a step that is alike in each grid pixel and one of the same length in the network's own
-        pixels; the latter alone is too long for the last bits (measured on VGG-11 at 32 pixels, ADR 008).
+        A network with a small input needs a larger change of each pixel, because it sees fewer pixels. The scale is the
+        geometric mean of two: the same change of each grid pixel, and the same Euclidean length in the network's own
+        pixels. The latter alone is too long for the last bits (measured on VGG-11 at 32 pixels, ADR 008).
         """
         return min(self.task.grid.image.shape[1:]) / math.sqrt(256 * self.side)
 
 
 def pending(states: Sequence[SearchState]) -> list[list[Tensor]]:
-    """Return what is read together with each photo's observation: its change's length, and what its step left."""
+    """Return, per photo, the tensors to read with its observation: the change's length and its step's `unread` value.
+
+    If the step has none, the length stands twice, so that every row has two.
+    """
     lengths = torch._foreach_norm([state._weighted(state.delta) for state in states])
     left = [state._step.unread() for state in states]
     return [[length, length if unread is None else unread] for length, unread in zip(lengths, left, strict=True)]
@@ -352,7 +357,7 @@ def move(states: Sequence[SearchState], gradients: Sequence[Tensor]) -> None:
 
 
 def _shared(state: SearchState) -> Hashable:
-    """Return what photos have in common that take a step as one stack; on a processor, each photo is one."""
+    """Return the key of the photos that move as one stack; on the CPU each photo has a key of its own."""
     mask, kind = state.task.masking, state._step.kind
     if kind is None or state.delta.device.type == "cpu":
         return id(state)
@@ -360,7 +365,7 @@ def _shared(state: SearchState) -> Hashable:
 
 
 def _stepped(states: Sequence[SearchState], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return the photos' changes after one step, which is taken in units of visible change if they have masks."""
+    """Return the changes after one step, taken in units of visible change if the photos have masks."""
     steps, deltas = [state._step for state in states], [state.delta for state in states]
     masks = [state.task.masking for state in states if state.task.masking is not None]
     batch = Stack.of(deltas)

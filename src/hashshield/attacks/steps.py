@@ -1,9 +1,9 @@
 """Steps: how a change moves along its gradient, and the rules that make a step for each photo.
 
-A step is one object per photo and holds what it remembers. Sizes are Euclidean lengths (or, for sign steps, per pixel)
-in [0, 1] units. Gradients point uphill; every step moves down. Changes of several photos lie in one tensor, a `Stack`,
-so that an operator is launched once for all of them: a GPU takes as long for one small tensor as for many. On a
-processor small tensors stay in its cache, and each photo is a stack of its own.
+A step is one object per photo and holds its momentum. Sizes are Euclidean lengths (for sign steps: per pixel) in [0, 1]
+units. Gradients point uphill; every step moves downhill. On a GPU the changes of several photos are put into one
+tensor, a `Stack`, so that each operator is launched once for all: a GPU takes as long for one small tensor as for many.
+On the CPU each photo is a stack of its own, because small tensors stay in the cache.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """How (C, h, w) tensors of N photos lie in (N, C, H, W) ones: at the top left, their edges repeated to the end."""
+    """Layout of N photos' (C, h, w) tensors in one (N, C, H, W) tensor: at the top left, padded by repeating edges."""
 
     sizes: Sequence[torch.Size]
     """(h, w) of each photo."""
     inner: Tensor | None
-    """(N, 1, H, W): 1 within the photo, 0 beyond; None where all have one size."""
+    """(N, 1, H, W): 1 inside the photo, 0 in the padding; None if all photos have the same size."""
 
     @classmethod
     def of(cls, photos: Sequence[Tensor]) -> Stack:
-        """Return the stack of photos with the sizes of these (C, h, w) tensors."""
+        """Return the stack for photos of the sizes of these (C, h, w) tensors."""
         sizes = [photo.shape[-2:] for photo in photos]
         if len(set(sizes)) == 1:
             return cls(sizes, None)
@@ -67,7 +67,7 @@ class Stack:
         return cls(sizes, (rows[:, None, :, None] & columns[:, None, None, :]).to(dtype))
 
     def put(self, *kinds: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return each kind of tensor, of which there is a (C, h, w) one of every photo, as (N, C, H, W)."""
+        """Return each of `kinds`, a sequence of one (C, h, w) tensor per photo, as one (N, C, H, W) tensor."""
         if len(self.sizes) == 1:
             return [photos[0][None] for photos in kinds]
         if self.inner is None:
@@ -78,7 +78,7 @@ class Stack:
         return torch.split(torch.stack(wide), [len(photos[0]) for photos in kinds], dim=1)
 
     def within(self, stacked: Tensor) -> Tensor:
-        """Return an (N, C, H, W) tensor with nothing but zeros beyond the photos."""
+        """Return an (N, C, H, W) tensor with the padding set to zero."""
         return stacked if self.inner is None else stacked * self.inner
 
     def take(self, stacked: Tensor) -> list[Tensor]:
@@ -87,7 +87,7 @@ class Stack:
 
 
 Schedule = Callable[[int], float]
-"""Step number, from 0 -> factor of the step's size."""
+"""Step number, from 0 -> factor on the step's size."""
 
 _TINY = 1e-12
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -95,22 +95,22 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def constant(_t: int) -> float:
-    """Always the full size."""
+    """Return 1: every step has full size."""
     return 1.0
 
 
 def cosine(total: int) -> Schedule:
-    """From the full size at step 0 towards none at step `total`."""
+    """Return half a cosine: factor 1 at step 0, 0 from step `total` on."""
     return lambda t: (1 + math.cos(math.pi * min(t / total, 1.0))) / 2
 
 
 def decaying(rate: float, least: float, size: float = 1.0) -> Schedule:
-    """`size` times `rate` to the power of the step number, and never less than `least` of it."""
+    """Return the schedule t -> size * max(least, rate^t)."""
     return lambda t: size * max(least, float(rate**t))
 
 
 class Step(ABC):
-    """One photo's way of moving; what it is told of a look may change how it moves next."""
+    """The step of one photo. `met`, `missed`, ... return the step to take after an observation."""
 
     @abstractmethod
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
@@ -118,42 +118,42 @@ class Step(ABC):
 
     @property
     def kind(self) -> Hashable:
-        """What steps have in common that move a stack of photos together; None: each moves alone."""
+        """Key of steps that can move together in one stack; None: each moves alone."""
         return None
 
     @staticmethod
     def together(steps: Sequence[Any], batch: Stack, delta: Tensor, grad: Tensor) -> Tensor:
-        """Return (N, C, H, W) changes moved by as many steps, all of one kind; they are zero beyond the photos."""
+        """Return (N, C, H, W) changes moved by N `steps` of one kind; the padding of the result is zero."""
         del batch
         return torch.stack([step(*each) for step, *each in zip(steps, delta, grad, strict=True)])
 
     def starting_from(self, _length: float, /) -> Step:
-        """Return the step of a search that goes on from a change of that length."""
+        """Return the step of a search that starts from a change of Euclidean length `_length`."""
         return self
 
     def met(self, _length: float, /) -> Step:
-        """Return the next step after a look that met the goal, whose change shrank to that length."""
+        """Return the step after an observation that met the goal; the change shrank to Euclidean length `_length`."""
         return self
 
     def missed(self, *, far: bool, promised: bool, overshot: bool) -> Step:
-        """Return the next step after a look that missed the goal.
+        """Return the step after an observation that missed the goal.
 
-        `far`: it was no nearer than undecided bits are. `promised`: it was a look in which the goal must be met, not
-        one of those that are prepared for. `overshot`: the look of its kind before was nearer.
+        `far`: its residual was above 1. `promised`: the goal must be met in such an observation; False for transforms
+        that are only prepared for. `overshot`: its residual was larger than that of the previous one of its kind.
         """
         del far, promised, overshot
         return self
 
     def unread(self) -> Tensor | None:
-        """Return a 0-dim tensor that has to be read before the next step, to be read together with others."""
+        """Return a 0-dim tensor whose value the next step needs, or None; the search reads all of them in one go."""
         return None
 
     def read(self, _value: float, /) -> Step:
-        """Return the step after `unread` was read."""
+        """Return the step with the value of `unread`."""
         return self
 
     def next_round(self, fresh: Step, /) -> Step:
-        """Return the step of a search that takes all its steps once more, given a `fresh` one."""
+        """Return the step of a search that takes all its steps again: `fresh`, or one that carries on this one."""
         return fresh
 
 
@@ -174,17 +174,17 @@ class Scheduled(Step):
 
 
 def raw(size: float, schedule: Schedule = constant) -> Scheduled:
-    """Plain gradient descent."""
+    """Return a step of plain gradient descent."""
     return Scheduled(lambda grad: grad, size, schedule)
 
 
 def l2_normalised(size: float, schedule: Schedule = constant) -> Scheduled:
-    """Step of a fixed Euclidean length along the gradient (DHTA, Bai et al. 2020)."""
+    """Return a step of Euclidean length `size` along the gradient (DHTA, Bai et al. 2020)."""
     return Scheduled(lambda grad: grad / grad.norm().clamp_min(_TINY), size, schedule)
 
 
 def sign(size: float, schedule: Schedule = constant) -> Scheduled:
-    """Step of a fixed size in every pixel (PGD, Madry et al. 2018)."""
+    """Return a step of `size` in every pixel, by the gradient's sign (PGD, Madry et al. 2018)."""
     return Scheduled(torch.sign, size, schedule)
 
 
@@ -228,7 +228,7 @@ class NormalisedSpace(Step):
     size: float
     bound: float
     std: Tensor | None = None
-    """(3, 1, 1), kept where the change is, so that no step waits for a copy to the device."""
+    """(3, 1, 1), cached on the change's device, so that no step waits for a copy to it."""
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
         """Return (3, h, w) delta - size * std * n, clamped to bound * std; n is the unit normalised-space gradient."""
@@ -273,7 +273,7 @@ class Adam(Step):
     moments: tuple[Tensor, Tensor] | None = field(default=None)
 
     def __call__(self, delta: Tensor, grad: Tensor, /) -> Tensor:
-        """Return delta moved by the bias-corrected first over the root of the second moment."""
+        """Return delta minus size times the bias-corrected first moment over the root of the second."""
         first, second = self.moments or (torch.zeros_like(grad), torch.zeros_like(grad))
         b1, b2 = self.betas
         first = b1 * first + (1 - b1) * grad
@@ -328,7 +328,7 @@ class NormalisedRule:
     scaled: bool = False
     """True to lengthen steps with the photo's scale."""
     cosine: bool = False
-    """True to shorten steps along half a cosine, to nothing at the last one."""
+    """True to shorten steps along half a cosine, towards 0 after the last one."""
 
     def __call__(self, total: int, scale: float, /) -> Scheduled:
         """Make the step of one photo."""
@@ -345,7 +345,7 @@ class MomentumRule:
     decay: float
     """Share of the accumulated direction that each step keeps."""
     rate: float | None = None
-    """Factor by which each step is shorter than the last; None: half a cosine, to nothing at the last one."""
+    """Ratio of each step's length to the one before; None: half a cosine, towards 0 after the last step."""
     least: float = 0.0
     """Share of `size` below which no step falls, with `rate`."""
 
@@ -357,7 +357,7 @@ class MomentumRule:
 
 @dataclass(frozen=True, slots=True)
 class SignMomentumRule:
-    """Sign steps along accumulated, L1-normalised gradients (MI-FGSM; Dong et al. 2018), which use all of tau."""
+    """Sign steps along accumulated, L1-normalised gradients (MI-FGSM; Dong et al. 2018); the change fills tau."""
 
     size: float
 
