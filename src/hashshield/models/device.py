@@ -1,4 +1,4 @@
-"""Which processor to compute on, in which precision, how it says that its memory is full, and what its CUDA card is."""
+"""Devices: choose one, set its precision and memory use, recognise when its memory is full, and describe CUDA cards."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = [
 
 
 AGREEMENT = 1e-3
-"""By how much two devices may differ in a relaxed code in float32: a hundred times what the order of sums makes of it,
+"""Largest difference between two devices in a code, computed in float32: a hundred times the effect of summation order,
 and a tenth of the least margin that a search keeps."""
 
 _BFLOAT16_CAPABILITY = (8, 0)
-"""Compute capability from which on NVIDIA's cards multiply in bfloat16 (Ampere); older ones imitate it, slowly."""
+"""Least compute capability of NVIDIA cards with bfloat16 (Ampere); older ones emulate it slowly."""
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA's driver, MPS
     "ALLOC_FAILED",  # cuBLAS and cuDNN, which allocate for themselves
@@ -50,9 +50,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 def choose_device(asked: str) -> str:
-    """Turn auto, cpu, cuda or mps into a device that is there. Raises UsageError for one that is not.
+    """Return the device for auto, cpu, cuda or mps. Raises UsageError if it is not available.
 
-    `auto` is CUDA or the processor: Apple's MPS was never tried, so it is only taken when asked for.
+    `auto` means CUDA if available, else the CPU. Apple's MPS is untested, so it is used only when named.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if asked == "auto":
@@ -64,9 +64,9 @@ def choose_device(asked: str) -> str:
 
 
 def free_bytes(device: torch.device, share: float = 1.0) -> int | None:
-    """Free memory of a device that has its own and says how much; None for the others, the processor among them.
+    """Return the free bytes of a CUDA device, at most `share` (0 < share <= 1) of its total; None for other devices.
 
-    Of a device that several processes use, at most `share` of its whole memory, in (0, 1].
+    `share` is for a device that several processes use.
     """
     if device.type != "cuda":
         return None
@@ -75,16 +75,15 @@ def free_bytes(device: torch.device, share: float = 1.0) -> int | None:
 
 
 def limit_memory(device: torch.device, share: float) -> None:
-    """Hold this process to `share` of a CUDA device's memory, in (0, 1]: what takes more runs out of memory itself."""
+    """Limit this process to `share` of a CUDA device's memory, 0 < share <= 1; beyond it torch.OutOfMemoryError."""
     if device.type == "cuda" and share < 1:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
 def release_cache() -> None:
-    """Give memory that torch keeps for later back to the devices that have their own.
+    """Return the memory that torch caches on CUDA and MPS devices.
 
-    Call it after the exception that asks for it was handled: until then its traceback holds the tensors that did not
-    fit.
+    Call it after an out-of-memory exception was handled: until then its traceback holds the tensors that did not fit.
     """
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -94,9 +93,9 @@ def release_cache() -> None:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Raise torch.OutOfMemoryError for each error that says the same in other words.
+    """Raise torch.OutOfMemoryError in place of any RuntimeError that means out of memory.
 
-    Only CUDA's allocator has a type for it; those of the processor and MPS, and CUDA's libraries, raise RuntimeError.
+    Only CUDA's allocator raises that type; the allocators of CPU and MPS and CUDA's libraries raise RuntimeError.
     """
     try:
         yield
@@ -107,9 +106,9 @@ def memory_errors() -> Iterator[None]:
 
 
 def search_dtype(device: torch.device) -> torch.dtype:
-    """Return the type in which networks compute in the search: bfloat16 where the card multiplies it, else float32.
+    """Return the dtype of a search far from its goal: bfloat16 if the device supports it natively, else float32.
 
-    float16 is left out: without loss scaling most gradients of the activations fall below its normal range.
+    float16 is not used: without loss scaling, most gradients of the activations fall below its normal range.
     """
     if device.type != "cuda" or torch.version.hip is not None:
         return torch.float32
@@ -118,7 +117,7 @@ def search_dtype(device: torch.device) -> torch.dtype:
 
 
 def search_precision(device: torch.device, *, coarse: bool) -> AbstractContextManager[object]:
-    """Within, networks compute in `search_dtype` if `coarse`, else in float32."""
+    """Return a context in which networks compute in `search_dtype` if `coarse`, else in float32."""
     if not coarse or search_dtype(device) == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
@@ -126,9 +125,9 @@ def search_precision(device: torch.device, *, coarse: bool) -> AbstractContextMa
 
 @contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
-    """Within, float32 is float32: without TF32, in which cuDNN's convolutions keep 10 of 23 bits by default.
+    """Compute in full float32 inside the context: without TF32, which cuDNN uses by default and has 10 of 23 bits.
 
-    What is measured is then the same on every device to `AGREEMENT`. The settings are the process's; they come back.
+    Codes then agree on every device to `AGREEMENT`. The settings are process-wide and restored afterwards.
     """
     if device.type != "cuda":
         yield
@@ -148,11 +147,11 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks for the next step; a no-op elsewhere. True where it was done.
+    """Tell glibc to keep freed blocks for the next step; do nothing on other C libraries. Return whether it worked.
 
-    A gradient step allocates and frees hundreds of megabytes. By default each large block is mapped from the kernel
-    anew and its pages are faulted in again. What is kept is kept in one place for all threads: a heap for each would
-    grow to the most it ever held (measured: 2.3 GB in place of 1.6 GB for large photos, and no difference in time).
+    A gradient step allocates and frees hundreds of megabytes. By default each large block is mapped anew, and its pages
+    are faulted in again. All threads share one arena: with one arena each, every arena would grow to its own peak
+    (measured for large photos: 2.3 GB instead of 1.6 GB, and no difference in time).
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -172,7 +171,7 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Give what is kept and free back to the system, after something large that will not come again soon."""
+    """Return free memory that glibc keeps to the system; for use after a large, rare allocation."""
     if sys.platform.startswith("linux") and hasattr(_c_library(), "malloc_trim"):
         _c_library().malloc_trim(0)
 
@@ -190,16 +189,16 @@ class CudaCard:
     """A CUDA card or driver, and torch's build beside it."""
 
     driver: Version | None
-    """Newest CUDA version that the driver knows; None where no driver was found."""
+    """Newest CUDA version that the driver supports; None if there is no driver."""
     built_for: Version | None
     """CUDA version of torch's build; None for a build without CUDA."""
     name: str | None = None
-    """None where torch cannot use a card."""
+    """The card's name; None if torch cannot use a card."""
     capability: Version | None = None
     """Compute capability of the card."""
     architectures: Sequence[str] = ()
-    """For which torch's build has code: `sm_90` for that card and later ones of its major version, `compute_90` for
-    all later ones."""
+    """Architectures that torch's build has code for: `sm_90` runs on 9.0 and later of the same major version,
+    `compute_90` on all later ones."""
 
     def describe(self) -> str:
         """Return the card, its compute capability, driver and build in one line."""
@@ -211,7 +210,7 @@ class CudaCard:
         return ", ".join(parts)
 
     def misfit(self) -> tuple[str, str] | None:
-        """Return why torch's build and this card do not go together, and what to do; None if they do."""
+        """Return why torch's build cannot use this card, and what to do about it; None if it can."""
         if self.driver is None:
             return None
         newest = _dotted(self.driver)
@@ -253,7 +252,7 @@ class CudaCard:
 
 
 def card_here() -> CudaCard | None:
-    """Return the card that CUDA would take, or the driver without one; None on a machine that has neither."""
+    """Return the default CUDA card, or a driver without a usable card; None if there is no driver."""
     driver = driver_version()
     built_for = _version(torch.version.cuda)
     if not torch.cuda.is_available():
@@ -268,13 +267,13 @@ def card_here() -> CudaCard | None:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return what a device is called in results: `cpu`, or a card with its driver and build."""
+    """Return the device's description for results: its type, or for CUDA the card with driver and build."""
     card = card_here() if device.type == "cuda" else None
     return device.type if card is None else card.describe()
 
 
 def driver_version() -> Version | None:
-    """Return the newest CUDA version that the installed driver knows; None without a driver. Uses no card."""
+    """Return the newest CUDA version that the installed driver supports, or None; does not initialise a card."""
     for library in ("libcuda.so.1", "nvcuda.dll"):
         try:
             ask = ctypes.CDLL(library).cuDriverGetVersion

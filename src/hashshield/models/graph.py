@@ -1,9 +1,8 @@
-"""A foreign network as data: a list of known operators and tensors, run by torch. Nothing in a file is code.
+"""A foreign network as data: a list of supported operators and tensors, run by torch. A file contains no code.
 
-What running it would take is learned before anything of that size is made, by a rehearsal without values: on torch's
-meta device tensors have shapes only, so torch itself says what each operator allocates inside. Only the small tensors
-that sizes are computed from have values. What does not depend on the picture is computed once, when a network is
-imported (`models.onnx_reader`).
+`rehearse` measures memory and time before a network is run: on torch's meta device tensors have shapes but no values,
+and torch itself reports what each operator would allocate. Only small tensors, which sizes are computed from, have
+values. Everything that does not depend on the image is computed once, at import (`models.onnx_reader`).
 """
 
 from __future__ import annotations
@@ -35,35 +34,35 @@ __all__ = [
 
 
 GRAPH_ARCH = "graph"
-"""The architecture a card names when its network is stored this way."""
+"""The architecture name in the card of a network stored as a graph."""
 MOST_NODES = 5_000
 _PROGRAM, _CONSTANT = "graph", "trunk."
 _LONGEST_PROGRAM = 4 << 20
-"""Bytes of the text; 5,000 operators of some hundred bytes each stay far below."""
+"""Most bytes of the JSON text; 5,000 operators of about a hundred bytes stay far below."""
 
 
 class Node(NamedTuple):
-    """One operator at work; names stand for tensors."""
+    """One operator with the names of its tensors."""
 
     op: str
     inputs: tuple[str, ...]
-    """An empty name stands for an input that is left out."""
+    """An empty name is an omitted optional input."""
     output: str
     attributes: dict[str, Any]
 
 
 class Graph(NamedTuple):
-    """A network: nodes in the order they run, and the tensors they know beforehand."""
+    """A network: nodes in execution order, and constant tensors by name."""
 
     nodes: tuple[Node, ...]
     constants: dict[str, Tensor]
     input: str
     output: str
     one_by_one: bool
-    """Made for a batch of one image: larger ones run image by image, as a reshape may hold the number."""
+    """True if exported for a batch of one: larger batches run image by image, because a reshape may hold the size."""
 
     def fault(self, most: int = MOST_NODES) -> str | None:
-        """What keeps it from running, in words; None when nothing does. `most` operators are expected."""
+        """Return why the graph cannot run, or None; it may have at most `most` operators."""
         if not 0 < len(self.nodes) <= most:
             return f"a network of {len(self.nodes)} operators; 1 to {most} are read"
         known = {self.input, "", *self.constants}
@@ -90,7 +89,7 @@ class GraphTrunk(nn.Module):
         self._done_after = last_reads(graph)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, D); raises ValueError or RuntimeError where operators and shapes disagree."""
+        """Return (N, D) features of (N, 3, H, W) images. Raises ValueError or RuntimeError if shapes do not fit."""
         if self.one_by_one and len(images) > 1:
             return torch.cat([self._run(image[None]) for image in images])
         return self._run(images)
@@ -101,7 +100,7 @@ class GraphTrunk(nn.Module):
         for node, done in zip(self.nodes, self._done_after, strict=True):
             values[node.output] = OPERATORS[node.op](node.attributes, *(values[name] for name in node.inputs))
             for name in done:
-                # What nobody reads any more makes room, as in any other network.
+                # Free tensors that no later node reads.
                 values[name] = None
         found = values[self.output]
         if found is None or found.shape[:1] != images.shape[:1]:
@@ -110,7 +109,7 @@ class GraphTrunk(nn.Module):
 
 
 def last_reads(graph: Graph) -> list[tuple[str, ...]]:
-    """Return, for each node, the tensors that no later one reads, its own output among them when nothing reads it."""
+    """Return, for each node, the tensors that no later node reads, including its own output if nothing reads it."""
     done: list[list[str]] = [[] for _ in graph.nodes]
     read = {"", graph.output}
     for index in reversed(range(len(graph.nodes))):
@@ -123,7 +122,7 @@ def last_reads(graph: Graph) -> list[tuple[str, ...]]:
 
 
 def graph_tensors(graph: Graph) -> dict[str, Tensor]:
-    """The graph as tensors for a checkpoint file: its constants, and the program as the bytes of a JSON text."""
+    """Return the graph as tensors for a checkpoint: its constants, and its nodes as the bytes of a JSON text."""
     names = {name: str(index) for index, name in enumerate(graph.constants)}
     program = {
         "input": graph.input,
@@ -138,7 +137,7 @@ def graph_tensors(graph: Graph) -> dict[str, Tensor]:
 
 
 def read_graph(weights: Mapping[str, Tensor]) -> Graph:
-    """What `graph_tensors` stored. Raises ValueError naming what is wrong."""
+    """Return the graph that `graph_tensors` stored. Raises ValueError naming what is wrong."""
     try:
         program = weights[_PROGRAM]
         if program.numel() > _LONGEST_PROGRAM:
@@ -171,18 +170,18 @@ def _listed(value: Any) -> Sequence[Any]:
 
 
 MAX_WIDTH = 65_536
-"""Values of a network's output."""
+"""Most values of a network's output."""
 _MAX_BYTES = 128 << 20
-"""Of activations that are held at once, per image; VGG-19 at 224 pixels holds 40 MB."""
+"""Most bytes of activations held at once, per image; VGG-19 at 224 pixels holds 40 MB."""
 _MAX_WORK = 50_000_000_000
-"""Multiplications per image; VGG-19 at 224 pixels has 20 billion."""
+"""Most multiplications per image; VGG-19 at 224 pixels has 20 billion."""
 _WORK_OF_AN_ELEMENT = 16
-"""Multiplications in a convolution take about as long as one element of a plain operator does."""
+"""Multiplications of a convolution that take as long as one element of an elementwise operator."""
 _SMALL = 4096
-"""Elements of a tensor whose values are known beforehand."""
+"""Most elements of a tensor whose values are tracked in a rehearsal."""
 
 _MOST_KNOWN = 4 << 20
-"""Elements of all values that are kept for `Rehearsal.known`."""
+"""Most elements of all values in `Rehearsal.known` together."""
 
 _SIZES: Mapping[str, tuple[int, ...]] = {
     "Clip": (1, 2),
@@ -202,27 +201,27 @@ _SIZES: Mapping[str, tuple[int, ...]] = {
     "Unsqueeze": (1,),
     **dict.fromkeys((op for op in OPERATORS if op.startswith("Reduce")), (1,)),
 }
-"""Operator -> inputs whose values decide what comes out, and not only its values."""
+"""Operator -> indices of the inputs whose values decide the shape of its result."""
 _FROM_SHAPES = ("Shape", "Size")
 
 
 class Rehearsal(NamedTuple):
-    """What a run would be."""
+    """The measurements of a run on the meta device."""
 
     output: Tensor | None
-    """What comes out, without values."""
+    """The network's output, without values."""
     known: dict[str, Tensor]
-    """Small results that follow from the sizes of the input alone, by name."""
+    """Name -> value of small results that depend only on the input's size."""
     work: tuple[int, ...]
-    """Multiplications of each node, other work counted as some."""
+    """Multiplications of each node; other work is converted to multiplications."""
     elements: tuple[int, ...]
-    """Values of each node's result."""
+    """Number of values in each node's result."""
 
 
 def output_width(graph: Graph, *, side: int) -> int:
-    """Return how many values a network gives for each image of `side` pixels.
+    """Return the number of values that a network outputs per image of `side` pixels.
 
-    Raises ValueError when it cannot run, or would take more memory or time than a hash network does.
+    Raises ValueError if it cannot run, or needs more memory or time than a hash network may.
     """
     images = 1 if graph.one_by_one else 2
     found = rehearse(graph, images=images, side=side).output
@@ -238,18 +237,18 @@ def output_width(graph: Graph, *, side: int) -> int:
 
 
 def rehearse(graph: Graph, *, images: int, side: int) -> Rehearsal:
-    """Run a network for so many images of `side` pixels without values. Raises ValueError as `output_width` does."""
+    """Run a network for that many images of `side` pixels without values. Raises ValueError as `output_width` does."""
     try:
         return _MetaRun(graph, images).run(side)
     except NotImplementedError as error:
         raise ValueError("a size in it depends on what is in the picture") from error
-    # Operators that get what they cannot take say so in their own ways.
+    # Operators raise different errors for inputs that they cannot take.
     except (RuntimeError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
 
 
 class _MetaRun:
-    """A run on the meta device. A value is a meta tensor, or a small tensor in memory where it can be known."""
+    """A run on the meta device. A value is a meta tensor, or a small real tensor if it is known."""
 
     def __init__(self, graph: Graph, images: int) -> None:
         self._graph, self._images = graph, images
@@ -281,7 +280,7 @@ class _MetaRun:
         return Rehearsal(self._values[graph.output], self._known_values, tuple(works), tuple(elements))
 
     def _check(self, node: Node, meter: _Meter) -> None:
-        """Raise ValueError when a node makes it more than a hash network is."""
+        """Raise ValueError if after this node the network exceeds the memory or work of a hash network."""
         peak, self._work = self._held + meter.bytes, self._work + meter.work
         if peak > _MAX_BYTES * self._images:
             raise ValueError(
@@ -300,21 +299,21 @@ class _MetaRun:
             self._known_values[name] = value
 
     def _apply(self, node: Node) -> Tensor:
-        """Run an operator without values, but for those that decide about shapes."""
+        """Run an operator without values, except for inputs that decide its result's shape."""
         inputs = [self._values[name] for name in node.inputs]
         sizes = _SIZES.get(node.op, ())
         shapes = (x if x is None or index in sizes else x.to("meta") for index, x in enumerate(inputs))
         return OPERATORS[node.op](node.attributes, *shapes)
 
     def _is_small(self, node: Node, found: Tensor) -> bool:
-        """Tell whether the values of a result can be known: they come from known ones, or from a shape."""
+        """Return whether a result is small and its values are known: computed from known values or from a shape."""
         inputs = [self._values[name] for name in node.inputs]
         known = node.op in _FROM_SHAPES or all(x is None or not x.is_meta for x in inputs)
         return known and found.numel() <= _SMALL
 
     def _known(self, node: Node) -> Tensor:
         inputs = [self._values[name] for name in node.inputs]
-        # One value seen in many places has the shape of what only has a shape.
+        # An expanded zero stands in for a meta tensor: it has the shape and takes no memory.
         held = (torch.zeros((), dtype=x.dtype).expand(x.shape) if x is not None and x.is_meta else x for x in inputs)
         return OPERATORS[node.op](node.attributes, *held)
 
@@ -331,7 +330,7 @@ class _MetaRun:
 
 
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what torch's own operators allocate and multiply."""
+    """Count the bytes that torch's operators allocate, and their multiplications."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -350,7 +349,7 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         multiplied = _MULTIPLIED.get(func.overloadpacket.__name__)
         if multiplied is not None and made:
             self.work += made[0].numel() * multiplied(args)
-            # Small pictures are convolved through a copy of every window.
+            # torch convolves small images through a copy of every window.
             if func.overloadpacket.__name__ == "convolution" and args[0].numel() <= _UNFOLDED:
                 self.bytes += _bytes(made[0]) * multiplied(args) // max(args[1].shape[0], 1)
         return found
@@ -366,7 +365,7 @@ _MULTIPLIED: dict[str, Callable[[tuple[Any, ...]], int]] = {
     "max_pool2d_with_indices": lambda args: math.prod(args[1]),
     "avg_pool2d": lambda args: math.prod(args[1]),
 }
-"""torch's operator -> multiplications for each element of its result."""
+"""torch operator -> multiplications per element of its result."""
 
 
 def _bytes(value: Tensor) -> int:

@@ -1,11 +1,11 @@
-"""Hash networks: backbone, neck, and one linear layer per code length (DPSH, Li et al. 2016), folded for use.
+"""Hash networks: backbone, neck, and one linear layer per code length (DPSH, Li et al. 2016), frozen for use.
 
-Gradients pass through dead units: ReLU forwards, leaky ReLU backwards, in the last activations. A unit at zero passes
-no gradient. Where a photo's kind keeps most of the last units at zero, those that the wanted code needs cannot be
-woken, and the search sees nothing of them (measured: ADR 008). Codes are not changed by it; the idea is that of
-LinBP (Guo, Li and Chen 2020), which leaves ReLU out of the last layers' backward pass altogether.
+The last activations are ReLU forwards and leaky ReLU backwards. A plain ReLU unit at zero passes no gradient. For some
+photos most of the last units are at zero, so the search would never see the units that the target bits need (measured:
+ADR 008). Codes are unchanged. The idea is that of LinBP (Guo, Li and Chen 2020), which skips ReLU altogether in the
+backward pass of the last layers.
 
-Many files are hashed with one: decoded in threads, hashed in batches.
+`hash_files` hashes many files: decoded in threads, hashed in batches.
 """
 
 from __future__ import annotations
@@ -51,15 +51,16 @@ __all__ = [
 
 
 _SLOPE = 0.2
-"""Share of the gradient that a dead unit passes on (measured: at 0.4 no better, and at 0.2 in all layers worse)."""
+"""Share of the gradient that a dead unit passes on (measured: 0.4 is no better, 0.2 in all layers is worse)."""
 _LAST = 2
-"""Activations that pass it, counted from the code (measured: one is not enough, four are no better)."""
+"""Number of last activations that leak (measured: one is too few, four are no better)."""
 _TOLERANCE = 1e-3
+"""Largest difference of a folded network's output, as a share of its largest value."""
 _PICTURE_AXES = 4
 
 
 class _Clamp(torch.autograd.Function):
-    """Clamp to [0, most] forwards; backwards a share of the gradient also where it is clamped."""
+    """Clamp to [0, most] forwards; pass a share of the gradient backwards where the value was clamped."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, most: float, slope: float) -> Tensor:
@@ -75,22 +76,23 @@ class _Clamp(torch.autograd.Function):
 
 
 class LeakyGradient(nn.Module):
-    """ReLU, or with `most` 6 ReLU6, whose dead units pass on `slope` of the gradient."""
+    """ReLU, or ReLU6 if `most` is 6, whose clamped units pass on `slope` of the gradient."""
 
     def __init__(self, most: float = torch.inf, slope: float = _SLOPE) -> None:
         super().__init__()
         self.most, self.slope = most, slope
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape, as ReLU."""
+        """Return `x`, of any shape, clamped to [0, most]."""
         out: Tensor = _Clamp.apply(x, self.most, self.slope)
         return out
 
 
 def pass_through_dead(network: nn.Module, example: Tensor) -> nn.Module:
-    """Return a copy of `network` whose last ReLU or ReLU6 modules, in the order `example` meets them, leak backwards.
+    """Return a copy of `network` whose last ReLU and ReLU6 modules, in execution order, leak backwards.
 
-    A network that has none, or calls them as functions, comes back as a plain copy.
+    The order is observed on `example`. A network without such modules, or that calls ReLU as a function, is copied
+    unchanged.
     """
     copied = copy.deepcopy(network)
     names: dict[nn.Module, str] = {
@@ -116,7 +118,7 @@ def pass_through_dead(network: nn.Module, example: Tensor) -> nn.Module:
 
 @contextmanager
 def true_gradients(network: nn.Module) -> Iterator[None]:
-    """Within, dead units of `network` pass nothing, for what explains a code and not what changes it."""
+    """Turn the leaking gradients of `network` off inside the context: to explain a code instead of changing it."""
     leaking = [module for module in network.modules() if isinstance(module, LeakyGradient)]
     slopes = [module.slope for module in leaking]
     for module in leaking:
@@ -130,10 +132,10 @@ def true_gradients(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Return a copy of `network` (in eval mode) whose batch norms are folded where one follows a convolution.
+    """Return a copy of `network`, in eval mode, with each batch norm folded into the convolution before it.
 
-    "Follows" is read from the order in which a module lists its children, which need not be the order it runs them
-    in; so the copy's output on `example` is compared, and a network it does not fit comes back as it was.
+    "Before" means the order in which a module lists its children, which need not be the order of execution. So the
+    outputs on `example` are compared, and `network` itself is returned if they differ.
     """
     folded = copy.deepcopy(network).eval()
     for parent in folded.modules():
@@ -175,21 +177,21 @@ class HashNet(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) images in [0, 1] -> (N, D)."""
+        """Return the (N, D) features of (N, 3, H, W) images in [0, 1]."""
         out: Tensor = self.trunk((images - self.mean) / self.std)
         return out
 
     def codes(self, features: Tensor) -> dict[int, Tensor]:
-        """(N, D) features -> one (N, K) relaxed code per length."""
+        """Return the (N, K) codes of (N, D) features, by code length K."""
         wide = self.neck(features)
         return {int(k): head(wide) for k, head in self.heads.items()}
 
 
 class FrozenHash(nn.Module):
-    """One code length of a trained network, made for taking gradients with respect to the image.
+    """One code length of a trained network, prepared for gradients with respect to the image.
 
-    Weights are frozen, batch norms folded, memory laid out channels last. Gradients leak through the last dead units;
-    `models.hashing` says why, and how to have them as they are.
+    Weights are frozen, batch norms folded, memory is laid out channels last. Gradients leak through the last dead
+    units, as the module's docstring explains; `true_gradients` turns that off.
     """
 
     mean: Tensor
@@ -203,27 +205,27 @@ class FrozenHash(nn.Module):
         self.register_buffer("std", std)
         self.requires_grad_(False)
         for tensor in (*self.parameters(), *self.buffers()):
-            # Only what has the four axes of a picture: tables of foreign networks may have more.
+            # Channels last needs four axes; tables of imported networks may have another number.
             if tensor.dim() == _PICTURE_AXES:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         self.eval()
 
     def forward(self, images: Tensor) -> Codes:
-        """(N, 3, H, W) images in [0, 1] -> codes (N, K) and features (N, D)."""
+        """Return codes (N, K) and features (N, D) of (N, 3, H, W) images in [0, 1]."""
         return self.codes(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) images in [0, 1] -> (N, D)."""
+        """Return the (N, D) features of (N, 3, H, W) images in [0, 1]."""
         out: Tensor = self.trunk(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
         return out
 
     def codes(self, features: Tensor) -> Codes:
-        """(N, D) -> codes (N, K), with the features they came from."""
+        """Return the codes (N, K) of (N, D) features, together with the features."""
         return Codes(self.head(self.neck(features)), features)
 
 
 def freeze(network: HashNet, *, size: int) -> dict[int, FrozenHash]:
-    """Make each code length of `network` ready for use, sharing one trunk; `size` is the input's side in pixels."""
+    """Return a `FrozenHash` per code length of `network`, sharing one trunk; `size` is the input's side in pixels."""
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((2, 3, size, size), generator=generator)
     folded = nn.Sequential(fold_batch_norms(network.trunk, example), network.neck)
@@ -233,7 +235,7 @@ def freeze(network: HashNet, *, size: int) -> dict[int, FrozenHash]:
 
 
 def displayed_rgb(photo: imaging.Photo) -> NDArray[np.uint8]:
-    """Return (H, W, 3) pixels as a viewer sees the photo: in displayed orientation, grey as RGB, alpha on white."""
+    """Return (H, W, 3) pixels as a viewer shows the photo: in displayed orientation, grey as RGB, alpha over white."""
     pixels = imaging.to_display_orientation(photo.pixels, photo.orientation)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
@@ -251,9 +253,9 @@ def view_batches(
     jobs: int = 2,
     failed: Callable[[Path, HashshieldError], None] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield (N, 3, h, w) batches of `prepare(displayed pixels)`, in order.
+    """Yield (N, 3, h, w) batches of `prepare(displayed pixels)`, in the order of `paths`.
 
-    A bad file is told to `failed` and left out; without it, raises PhotoError.
+    A file that fails is reported to `failed` and skipped. Without `failed`, raises PhotoError.
     """
     for _, images in _batches_of_files(paths, prepare, batch_size=batch_size, jobs=jobs, failed=failed):
         yield images
@@ -267,7 +269,7 @@ def _batches_of_files(
     jobs: int,
     failed: Callable[[Path, HashshieldError], None] | None,
 ) -> Iterator[tuple[list[Path], Tensor]]:
-    """Yield the batches of `view_batches`, each with its files."""
+    """Yield the batches of `view_batches`, each with its paths."""
 
     def load(path: Path) -> Tensor | HashshieldError:
         try:
@@ -279,7 +281,7 @@ def _batches_of_files(
             return error
 
     with ThreadPoolExecutor(jobs) as pool:
-        # Submitting a window at a time keeps decoded photos from piling up in memory.
+        # Submitting two batches ahead bounds the decoded photos in memory.
         pending = iter(paths)
         window = [(path, pool.submit(load, path)) for path in islice(pending, 2 * batch_size)]
         while window:
@@ -307,7 +309,10 @@ def feature_files(
     jobs: int = 2,
     tick: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """(N, D) features of the files under the card's view; `tick` hears of each finished batch."""
+    """Return the (N, D) features of the files in the card's view; `tick` gets the size of each finished batch.
+
+    Raises PhotoError for a file that cannot be read.
+    """
     rows = []
     for images in view_batches(paths, lambda pixels: pillow_view(pixels, size), batch_size=batch_size, jobs=jobs):
         with exact_float32(model.mean.device):
@@ -327,9 +332,10 @@ def hash_files(
     tick: Callable[[int], None] = lambda done: None,
     failed: Callable[[Path, HashshieldError], None] | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Relaxed codes (N, K) of the files for each of `models`, which share the input geometry `size`.
+    """Return the codes (N, K) of the files for each of `models`, all with the input `size`.
 
-    A bad file is told to `failed` and has no row; without it, raises PhotoError.
+    `tick` gets the size of each finished batch. A file that fails is reported to `failed` and has no row. Without
+    `failed`, raises PhotoError for a bad file and InternalError for an error in hashing.
     """
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     batches = _batches_of_files(
@@ -350,7 +356,7 @@ def _hash_batch(
     images: Tensor,
     failed: Callable[[Path, HashshieldError], None] | None,
 ) -> list[list[NDArray[np.float32]]]:
-    """Return the codes of a batch, per model; if it raises, of each photo alone that does not raise again."""
+    """Return the codes of a batch, per model. If hashing raises, hash each photo alone and skip those that fail."""
     try:
         with boundary("hash", str(files[0])):
             for path in files[1:]:
@@ -369,7 +375,7 @@ def _hash_batch(
 
 
 def shared_codes(models: Sequence[FrozenHash], images: Tensor) -> list[Codes]:
-    """Codes (N, K) of each of `models`; code lengths of one checkpoint share its trunk, which then runs once."""
+    """Return the codes (N, K) of each of `models`; a trunk that several code lengths share runs once."""
     features: dict[int, Tensor] = {}
     found = []
     for model in models:

@@ -1,4 +1,7 @@
-"""Import foreign networks: read from ONNX, translated, compared with onnxruntime, stored as checkpoints."""
+"""Import foreign networks: translate an ONNX file, compare its codes with onnxruntime's, store it as a checkpoint.
+
+`import_model` is what the command calls; `import_onnx` does the work for ONNX.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,15 @@ from hashshield.text import clean, read_toml
 __all__ = ["ForeignCard", "import_model", "import_onnx", "look_at", "read_foreign_card"]
 
 _AGREEMENT, _AGREEMENT_IN_HALF = 1e-4, 1e-2
-"""Largest difference from onnxruntime, in parts of the largest value; what it computes in 16 bits is computed in 32
-here."""
+"""Largest difference from onnxruntime, as a share of the largest value. The second is for networks in 16 bits, which
+onnxruntime computes in 16 bits and HashShield in 32."""
 _PROBES = 4
 _LONGEST_CODE = 4096
 _HYPERPLANES = 128
-"""Most bits of a code for features that are compared by their cosine. There are half as many as features at most: any
-code of so few is that of some features, while of codes twice as long as features only half are (Cover 1965)."""
+"""Most bits of a code for features that are compared by their cosine, and at most half the number of features. With so
+few hyperplanes any code can be reached by some features; with twice as many as features, only half can (Cover 1965)."""
 _LEAST_MAGNITUDE = 1e-6
-"""Of the mean code value that hyperplanes are scaled by: the features of random pictures may all be zero."""
+"""Lower bound of the mean code value that hyperplanes are divided by, because random images may give zero features."""
 _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[biuf][1248])', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,60})\), \}\s*"
 )
@@ -44,32 +47,31 @@ _NPY_HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ForeignCard:
-    """What a card.toml says of a network that is to be imported."""
+    """The card.toml of a network to import."""
 
     name: str
     licence: str
     attribution: str
     input: InputSpec
     projection: str = ""
-    """File of a (bits, features) matrix beside the card, which multiplies the network's output; empty for none."""
+    """Name of a file beside the card: a (bits, features) matrix that multiplies the network's output; empty: none."""
     projection_mean: str = ""
-    """File of the (features,) mean that is taken off the output before; empty for none."""
+    """Name of a file beside the card: a (features,) mean subtracted from the output first; empty: none."""
     output: str = ""
-    """Name of the output that is meant, where there are several."""
+    """Name of the output to use, if the network has several."""
     pooling: str = ""
-    """What becomes of an output of tokens: the "first", or their "mean"; empty for an output that has none."""
+    """How an output of tokens becomes one vector: the "first" token or their "mean"; empty: it is one vector."""
     cosine: float | None = None
-    """For features that are compared as they are: the cosine from which on a service takes two photos for one."""
+    """For features compared by cosine: the least cosine at which a service calls two photos the same."""
     purpose: str = ""
-    """`research`, or nothing; see `checkpoints.purpose`."""
+    """`research` or empty; see `checkpoints.card`."""
 
 
 def import_onnx(model: Path, card: Path, output: Path) -> Card:
-    """Translate `model` as `card` describes it and write the checkpoint `output`, which every command can use.
+    """Translate the ONNX network `model`, described by `card`, into the checkpoint `output`; return its card.
 
-    The stored file answers as onnxruntime does, to 1e-4 of the largest value, or it is not written; 1e-2 for a network
-    whose weights have 16 bits.
-    Raises CheckpointError for a network that cannot be taken over, UsageError for a card that cannot be meant so.
+    The file is written only if its codes match onnxruntime's to 1e-4 of the largest value, or 1e-2 for a network with
+    16-bit weights. Raises CheckpointError for a network that cannot be imported, UsageError for an invalid card.
     """
     if output.suffix != SUFFIX:
         raise UsageError(f"{output}: a checkpoint's name ends with {SUFFIX}")
@@ -150,7 +152,7 @@ def read_foreign_card(path: Path) -> ForeignCard:
 
 
 def _fault(card: ForeignCard) -> str | None:
-    """What is wrong with entries that are texts and numbers; None when nothing is."""
+    """Return what is wrong with pooling, projection or cosine; None if nothing is."""
     if card.pooling not in POOLINGS:
         return f"pooling is {card.pooling!r}; leave it out, or say first or mean"
     if card.projection_mean and not card.projection:
@@ -161,24 +163,24 @@ def _fault(card: ForeignCard) -> str | None:
 
 
 def _in_half(tensor: Tensor) -> Tensor:
-    """Return a tensor in 16 bits where that loses nothing, as of weights that came so."""
+    """Return a tensor in 16 bits if that is lossless, else unchanged."""
     small = tensor.half() if tensor.is_floating_point() else tensor
     return small if torch.equal(small.to(tensor.dtype), tensor) else tensor
 
 
 def _bits_apart(cosine: float, bits: int) -> int:
-    """Return how many bits random hyperplanes are expected to tell apart at an angle, rounded down (Charikar 2002)."""
+    """Return the expected Hamming distance, rounded down, of random-hyperplane codes at a cosine (Charikar 2002)."""
     return int(bits * np.arccos(cosine) / np.pi)
 
 
 def _code_layer(
     card: Path, foreign: ForeignCard, width: int, answers: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """The (bits, width) matrix of the code and what is added to it, (bits,) or None: sign(P (f - mean)).
+    """Return the code layer, sign(P (f - mean)): the (bits, width) matrix P, and the bias (bits,) -P mean or None.
 
-    Without a projection the output is the code already; features that are compared by their cosine get random
-    hyperplanes, whose bits differ in proportion to the angle between features (Charikar 2002). They are scaled so that
-    the codes of the (N, width) `answers` have a mean magnitude of 1, which the margins of a search are meant for.
+    Without a projection the output already is the code. Features compared by their cosine get random hyperplanes,
+    whose bits differ in proportion to the angle between features (Charikar 2002). These are scaled so that the codes of
+    the (N, width) `answers` have a mean magnitude of 1, to suit the margins of a search. Raises CheckpointError.
     """
     if foreign.projection:
         matrix = _numbers(card.parent / foreign.projection, (-1, width), "bits")
@@ -199,7 +201,10 @@ def _code_layer(
 
 
 def _numbers(path: Path, shape: tuple[int, ...], rows: str) -> NDArray[np.float32]:
-    """Read floats of a shape, whose first side may be -1 for any number of `rows`. Raises CheckpointError."""
+    """Read finite float32 values of `shape`, whose first side may be -1 for any number. Raises CheckpointError.
+
+    `rows` names the first side in messages.
+    """
     width = shape[-1]
     try:
         if path.stat().st_size > LARGEST_FILE:
@@ -224,7 +229,7 @@ def _numbers(path: Path, shape: tuple[int, ...], rows: str) -> NDArray[np.float3
 
 
 def _npy(data: bytes) -> NDArray[Any]:
-    """Read the array of an .npy file, whose header numpy would run through Python's parser. Raises ValueError."""
+    """Read the array of an .npy file without numpy, which would give the header to Python's parser. Raises ValueError."""
     size = 2 if data[6:7] == b"\1" else 4
     start = 8 + size + int.from_bytes(data[8 : 8 + size], "little")
     header = _NPY_HEADER.fullmatch(data[8 + size : start]) if data[:6] == b"\x93NUMPY" else None
@@ -237,7 +242,7 @@ def _npy(data: bytes) -> NDArray[Any]:
 
 
 def _pictures(foreign: ForeignCard) -> Tensor:
-    """Return (N, 3, side, side) random pictures in [0, 1], coarse with some noise."""
+    """Return N = 4 random images, (N, 3, side, side) in [0, 1]: coarse blobs with some noise."""
     side = foreign.input.crop
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((_PROBES, 3, 12, 12), generator=generator)
@@ -246,10 +251,10 @@ def _pictures(foreign: ForeignCard) -> Tensor:
 
 
 def _compare(file: OnnxFile, checkpoint: Path, pictures: Tensor, expected: NDArray[np.float32]) -> None:
-    """Hold the stored file's codes of pictures against the `expected` ones, onnxruntime's. Raises CheckpointError."""
+    """Raise CheckpointError if the checkpoint's codes of `pictures` differ from onnxruntime's, `expected` (N, K)."""
     (opened,) = open_models([str(checkpoint)])
     with torch.inference_mode():
-        # One by one, as a network may hold its limit of memory for each.
+        # One by one: each image may need as much memory as a network is allowed.
         found = torch.cat([opened.model(picture[None]).code for picture in pictures]).numpy()
     apart = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
     most = _AGREEMENT_IN_HALF if file.half else _AGREEMENT
@@ -261,13 +266,13 @@ def _compare(file: OnnxFile, checkpoint: Path, pictures: Tensor, expected: NDArr
 
 
 def _features(runtime: ModuleType, file: OnnxFile, pictures: Tensor, foreign: ForeignCard) -> NDArray[np.float32]:
-    """(N, D): what onnxruntime says of (N, 3, H, W) pictures in [0, 1]. Raises CheckpointError."""
+    """Return onnxruntime's (N, D) outputs for (N, 3, H, W) images in [0, 1]. Raises CheckpointError."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (foreign.input.mean, foreign.input.std))
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    # Its arena asks for twice as much as it needs.
+    # The arena allocates twice as much as it needs.
     options.enable_cpu_mem_arena = False
-    # Nothing is computed ahead and kept: what it holds at once is what was rehearsed.
+    # No constants computed in advance, so that it needs no more memory than the rehearsal measured.
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = torch.get_num_threads()
     state = runtime.capi.onnxruntime_pybind11_state
@@ -307,10 +312,10 @@ def look_at(entry: CatalogEntry) -> None:
 
 
 def import_model(path: Path, *, card: Path | None = None) -> CatalogEntry:
-    """Take a file in under its card's name, after a look at every code length; the entry it has from now on.
+    """Install a checkpoint or ONNX file under its card's name, after testing every code length; return its entry.
 
-    A network in ONNX has its `card` beside it, a checkpoint inside. Raises UsageError for a kind of file that cannot be
-    taken in, CheckpointError for one that does not hold what it should or whose name is taken.
+    `card` is the card.toml of an ONNX network; a checkpoint holds its own. Raises UsageError for another kind of file
+    or a wrong `card`, CheckpointError for an invalid network or a name that is taken.
     """
     suffix = path.suffix.lower()
     if suffix not in (SUFFIX, _ONNX):
@@ -336,7 +341,10 @@ def _taken_in(path: Path, source: Path, otherwise: str) -> CatalogEntry:
 
 
 def _placed(entry: CatalogEntry, path: Path, otherwise: str) -> CatalogEntry:
-    """The entry to install: one of the catalogue's when it is that very file, whoever brought it."""
+    """Return the entry to install: the catalogue's own if it lists the same file, else `entry`.
+
+    Raises CheckpointError if another checkpoint has the name.
+    """
     for listed in catalog.known():
         if listed.name != entry.name or (listed.imported and listed.sha256 == entry.sha256):
             continue

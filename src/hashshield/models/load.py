@@ -1,4 +1,4 @@
-"""Open hash networks by name, looked at before use, and see photos through the views that a preset promises."""
+"""Open hash networks by name, test them before use, and see photos through the views that a preset promises."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ __all__ = [
 
 
 class Hashed(NamedTuple):
-    """What a network answers for one photo."""
+    """Code and features of one photo on one network."""
 
     code: NDArray[np.float32]
-    """(K,) relaxed."""
+    """(K,) code, before any sign."""
     features: Tensor
     """(D,) on the network's device."""
 
@@ -58,20 +58,21 @@ class Hashed(NamedTuple):
 
 _SPARE_PARAMETERS = 16_000_000
 _MOST_TIMES = 16
+"""Most parameters of a network to build: 16 million plus 16 times the values in its file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenModel:
-    """A network ready for use, with what its card says."""
+    """A network ready for use, with its card, anchors and reference codes."""
 
     name: str
     """`checkpoint:bits`"""
     model: FrozenHash
     card: Card
     anchors: Tensor | None
-    """(C, K) int8 in {-1, +1}, one row per class; None where the checkpoint has none."""
+    """(C, K) int8 in {-1, +1}, one row per class; None if the checkpoint has none."""
     references: NDArray[np.int8] | None = None
-    """(N, K) in {-1, +1}, codes of photos that have nothing to do with the user's; None where it has none."""
+    """(N, K) in {-1, +1}, reference codes: those of unrelated photos; None if the checkpoint has none."""
 
     @property
     def bits(self) -> int:
@@ -80,36 +81,36 @@ class OpenModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """Device that holds the weights."""
         return self.model.mean.device
 
     def hash(self, pixels: NDArray[np.uint8], view: str = CARD) -> Hashed:
-        """Hash displayed (H, W, 3) RGB pixels, resized as Pillow does it, through a view of `transforms.framing`."""
+        """Return code and features of displayed (H, W, 3) RGB pixels, resized with Pillow, in `view`."""
         return self.hash_view(pillow_view(pixels, self.card.input, view))
 
     @torch.inference_mode()
     def hash_view(self, image: Tensor) -> Hashed:
-        """Hash one (3, s, s) image in [0, 1] that is cut to the network's input."""
+        """Return code and features of one (3, s, s) image in [0, 1], already cropped to the network's input size s."""
         with exact_float32(self.device):
             codes = self.model(image[None].to(self.device))
         return Hashed(codes.code[0].float().cpu().numpy(), codes.features[0])
 
     @torch.inference_mode()
     def hash_views(self, images: Sequence[Tensor]) -> list[Hashed]:
-        """Hash (3, s, s) images as `hash_view` does, in one pass."""
+        """Return what `hash_view` returns for each of N (3, s, s) images, computed in one batch."""
         with exact_float32(self.device):
             codes = self.model(torch.stack(list(images)).to(self.device))
         found = codes.code.float().cpu().numpy()
         return [Hashed(code, features) for code, features in zip(found, codes.features, strict=True)]
 
     def class_rank(self, bits: NDArray[np.int8], row: int) -> int:
-        """Return how many anchors are nearer to the (K,) bits than that of class `row`."""
+        """Return the number of anchors that are nearer to the (K,) bits than the anchor of class `row`."""
         assert self.anchors is not None
         distances = np.count_nonzero(self.anchors.cpu().numpy() != bits, axis=1)
         return int(np.count_nonzero(distances < distances[row]))
 
     def class_index(self, name: str) -> int:
-        """Row of a class in `anchors`. Raises UnknownNameError naming the nearest."""
+        """Return the row of class `name` in `anchors`. Raises UnknownNameError with a suggestion."""
         if name in self.card.classes and self.anchors is not None:
             return self.card.classes.index(name)
         suggestion = did_you_mean(name, self.card.classes, cutoff=0.4) or "`hashshield models info` lists them"
@@ -117,9 +118,9 @@ class OpenModel:
 
 
 def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]:
-    """Open each named model once.
+    """Return each named model once, tested and moved to `device`. A name is `checkpoint` or `checkpoint:bits`.
 
-    Raises UnknownNameError, CheckpointError, and torch.OutOfMemoryError where the device is full.
+    Raises UnknownNameError, CheckpointError, and torch.OutOfMemoryError if the device is full.
     """
     opened: dict[str, OpenModel] = {}
     built: dict[Path, dict[int, FrozenHash]] = {}
@@ -140,14 +141,17 @@ def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]
         opened[full] = OpenModel(
             full, model, checkpoint.card, checkpoint.anchors.get(bits), checkpoint.references.get(bits)
         )
-    # Only once all were looked at, because the lengths of one file share a trunk, which moves with the first of them.
+    # Move only after all are tested: code lengths of one file share a trunk, which moves with the first of them.
     for each in opened.values():
         each.model.to(device)
     return list(opened.values())
 
 
 def open_checkpoint(model: str) -> tuple[Reference, Checkpoint]:
-    """Read the file of a model; one of the catalogue must have its digest. Raises UnknownNameError, CheckpointError."""
+    """Read the file of a model, and verify its SHA-256 if the catalogue lists it.
+
+    Raises UnknownNameError for an unknown name, CheckpointError for a missing, damaged or invalid file.
+    """
     reference = resolve(model)
     if reference.entry is not None:
         _check_digest(reference.path, reference.entry)
@@ -155,9 +159,9 @@ def open_checkpoint(model: str) -> tuple[Reference, Checkpoint]:
 
 
 def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
-    """Make each code length of a checkpoint ready for use; `source` is what messages call it.
+    """Return a network for each code length of a checkpoint; `source` names it in messages.
 
-    Raises CheckpointError when tensors and card disagree.
+    Raises CheckpointError if tensors and card disagree.
     """
     card = checkpoint.card
     if card.arch == GRAPH_ARCH:
@@ -179,17 +183,14 @@ def build(checkpoint: Checkpoint, *, source: str) -> dict[int, FrozenHash]:
     try:
         return freeze(network, size=card.input.crop)
     except (RuntimeError, AssertionError, ValueError) as error:
-        # Networks with a smallest or a fixed input say so in their own ways.
+        # Networks with a minimum or fixed input size raise different errors for it.
         raise CheckpointError(
             f"{source}: {card.arch} cannot read {card.input.crop} pixels ({error}); fetch it again"
         ) from error
 
 
 def _check_room(checkpoint: Checkpoint, source: str) -> None:
-    """Refuse a card that asks for far more than its tensors fill, before anything of that size is made.
-
-    Raises CheckpointError.
-    """
+    """Raise CheckpointError if the card describes a network far larger than its tensors, before building it."""
     card, weights = checkpoint.card, checkpoint.weights
     wanted = {f"heads.{k}.weight": k for k in card.bits} | ({"neck.0.weight": card.hidden} if card.hidden else {})
     for key, rows in wanted.items():
@@ -198,7 +199,7 @@ def _check_room(checkpoint: Checkpoint, source: str) -> None:
                 f"{source}: its tensors do not fit {card.arch} ({key} is missing or of another size); fetch it again"
             )
     held = sum(tensor.numel() for tensor in weights.values())
-    # Without its classifier a network may be a fraction of what is built, as VGG's convolutions are.
+    # Without its classifier a network may be a fraction of the one that is built; VGG's convolutions are.
     if (made := parameters_of(card.arch)) > _SPARE_PARAMETERS + _MOST_TIMES * held:
         raise CheckpointError(
             f"{source}: its tensors do not fit {card.arch} ({made:,} parameters, and the file has {held:,}); fetch it "
@@ -207,7 +208,7 @@ def _check_room(checkpoint: Checkpoint, source: str) -> None:
 
 
 def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:
-    """A network that was imported: its graph, and its projection as the code layer."""
+    """Return the networks of an imported checkpoint: its graph as trunk, its projection as code layer."""
     card, found = checkpoint.card, {}
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (card.input.mean, card.input.std))
     try:
@@ -222,7 +223,7 @@ def _foreign(checkpoint: Checkpoint, source: str) -> dict[int, FrozenHash]:
             weight = checkpoint.weights[f"heads.{bits}.weight"]
             head.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
             found[bits] = FrozenHash(trunk, nn.Sequential(), head, mean, std)
-    # Operators that get what they cannot take say so in their own ways.
+    # Operators raise different errors for inputs that they cannot take.
     except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(f"{source}: its graph cannot be run ({first}); import it again") from error
@@ -259,11 +260,11 @@ def _check_digest(path: Path, entry: CatalogEntry) -> None:
 
 @torch.inference_mode()
 def _look_at(model: FrozenHash, source: str, size: int) -> None:
-    """Refuse a network whose codes do not react to what they see, or are not numbers."""
+    """Raise CheckpointError if codes are not finite, or bits do not depend on the image."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((8, 3, 4, 4), generator=generator)
     images = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
-    # Two at a time, as a network may hold much for each.
+    # Two at a time, because a network may need much memory per image.
     code = torch.cat([model(pair).code for pair in torch.split(images, 2)])
     if not bool(torch.isfinite(code).all()):
         raise CheckpointError(f"{source}: the network answers with NaN or infinite codes; fetch or train it again")
@@ -277,29 +278,30 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkView:
-    """A network and the view through which it sees a photo; see `transforms.framing`."""
+    """A network and the view in which it sees a photo; see `transforms.framing`."""
 
     model: OpenModel
     view: str = CARD
 
     @property
     def side(self) -> int:
-        """Pixels to which the view brings a photo's short side."""
+        """Short side, in pixels, to which the view resizes a photo."""
         return self.model.card.input.resize
 
     def __call__(self, images: Sequence[Tensor], /) -> Codes:
-        """Hash (1, 3, h, w) images in [0, 1], which may differ in size, with gradients."""
+        """Hash N images, each (1, 3, h, w) in [0, 1] and of any size, with gradients; return codes (N, K)."""
         codes: Codes = self.model.model(viewed(images, self.model.card.input, self.view))
         if codes.code.dtype == torch.bfloat16:
-            # Losses are sums and differences of close numbers.
+            # Losses sum and subtract close numbers, which bfloat16 cannot tell apart.
             return Codes(codes.code.float(), codes.features.float())
         return codes
 
 
 def viewed(images: Sequence[Tensor], size: InputSpec, view: str) -> Tensor:
-    """Return what a view makes of N (1, 3, h, w) images, as one batch; on a GPU images of one size go through together.
+    """Return N (1, 3, h, w) images in [0, 1] in a view, as one (N, 3, s, s) batch.
 
-    An operator takes a GPU as long for one small image as for many; on a processor, few stay in its cache.
+    On a GPU images of the same size are transformed together, because an operator takes as long for one small image as
+    for many. On the CPU they go one by one, because few fit its cache.
     """
     if images[0].device.type == "cpu":
         return tensor_views(images, size, view)
@@ -319,19 +321,19 @@ def viewed(images: Sequence[Tensor], size: InputSpec, view: str) -> Tensor:
 
 
 def network_views(models: Sequence[OpenModel], views: Sequence[str] = (CARD,)) -> tuple[NetworkView, ...]:
-    """Return every network in every view, the views of one network together."""
+    """Return every network in every view, grouped by network."""
     return tuple(NetworkView(model, view) for model in models for view in views)
 
 
 def distinct_models(promised_views: Sequence[NetworkView]) -> tuple[OpenModel, ...]:
-    """Return the networks among them, each once."""
+    """Return the networks of these network views, each once."""
     return tuple({id(each.model): each.model for each in promised_views}.values())
 
 
 def views_of(displayed: Image.Image, promised_views: Sequence[NetworkView]) -> tuple[Tensor, ...]:
     """Return the (3, h, w) image in [0, 1] that each network view sees of an RGB photo in displayed orientation.
 
-    What several have in common is computed once.
+    Resized copies that several views need are computed once.
     """
     small = cache(lambda height, width: resized(displayed, height, width))
     framings = [framing(each.view, each.model.card.input, displayed.height, displayed.width) for each in promised_views]

@@ -1,8 +1,8 @@
-"""The bytes of an ONNX network: counted before they are parsed, large tensors left where they lie.
+"""Read an ONNX file safely: check its size and structure before parsing, and leave large tensors in the mapped file.
 
-A file is mapped, not read. Its message is parsed without the data of large initializers, which are views of the
-mapping: what is refused later has cost no memory. Data in further files is taken from plain files in the network's
-own folder only, named without any path, and together they are bounded as one file is.
+The file is memory-mapped. Its message is parsed without the data of large initializers, which become views of the
+mapping, so a file that is refused later costs no memory. External data is read only from regular files in the
+network's own folder, named without a path; all files together may have `LARGEST_FILE` bytes.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from hashshield.errors import CheckpointError
 __all__ = ["LARGEST_FILE", "OnnxFile", "check_wire", "packages", "read_file", "without_data"]
 
 LARGEST_FILE = 512 * 2**20
-"""Bytes of a network with all files of its data, or of a projection."""
+"""Most bytes of a network with its external data, or of a projection."""
 _MAX_FIELDS = 200_000
-"""Fields of a file; 12,000 operators have some ten each, and tensors keep their data in one."""
+"""Most protobuf fields of a file; 12,000 operators have about ten each, and a tensor's data is one field."""
 _MAX_PACKED = 16 << 20
-"""Bytes of whole numbers written one by one, each of which becomes eight; networks keep shapes so."""
+"""Most bytes of packed integers, each of which takes eight bytes once parsed; networks store shapes so."""
 _MAX_PARSED = 96 << 20
-"""Bytes that are parsed: all but the data of large initializers."""
+"""Most bytes to parse: everything but the data of large initializers."""
 _LARGE = 4096
-"""Bytes of an initializer's data from which on it stays in the file."""
+"""Least bytes of an initializer's data that stay in the file."""
 _MAX_DEPTH = 64
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 _GRAPH, _INITIALIZER, _RAW = 7, 5, (9, _LENGTH)
-"""Numbers of the fields on the way from a ModelProto to an initializer's bytes (onnx.proto), of these with the kind."""
+"""Field numbers from a ModelProto to an initializer's bytes (onnx.proto): graph, initializer, (raw_data, wire type)."""
 _KINDS = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
-"""ONNX's type of a tensor -> numpy's, for those that are read."""
+"""ONNX tensor type -> numpy dtype, for the types that are supported."""
 
 
 def packages() -> tuple[ModuleType, ModuleType]:
-    """Modules onnx and onnxruntime. Raises CheckpointError naming what to install."""
+    """Return the modules onnx and onnxruntime. Raises CheckpointError naming what to install."""
     try:
         import onnx
         import onnxruntime
@@ -56,31 +56,31 @@ def packages() -> tuple[ModuleType, ModuleType]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnnxFile:
-    """A network's message, and the initializers that are not in it."""
+    """A parsed ONNX network, with the data of large initializers kept apart."""
 
     path: Path
     message: Any
-    """The ModelProto; initializers whose data is elsewhere have none."""
+    """The ModelProto; initializers in `weights` have no data in it."""
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """Name -> data of those, as views of the files."""
+    """Initializer name -> data, as a view of the mapped file."""
 
     @property
     def half(self) -> bool:
-        """Whether it has weights or an input of 16 bits."""
+        """Whether it has 16-bit weights or a 16-bit input."""
         half = 10
         return any(tensor.data_type == half for tensor in self.message.graph.initializer) or any(
             value.type.tensor_type.elem_type == half for value in self.message.graph.input
         )
 
     def session(self, runtime: ModuleType, options: Any) -> Any:
-        """Return an onnxruntime session of the network, which opens no file. Raises what onnxruntime raises."""
+        """Return an onnxruntime session of the network that opens no file. Raises whatever onnxruntime raises."""
         message = type(self.message)()
         message.CopyFrom(self.message)
         for tensor in message.graph.initializer:
             if tensor.name in self.weights:
                 tensor.data_location = tensor.EXTERNAL
                 tensor.external_data.add(key="location", value="weights")
-        # What nothing reads, onnxruntime leaves out before it looks for its data.
+        # onnxruntime drops initializers that no node reads, and rejects data for them.
         read = {name for node in message.graph.node for name in node.input}
         names = [
             tensor.name for tensor in message.graph.initializer if tensor.name in self.weights and tensor.name in read
@@ -91,9 +91,9 @@ class OnnxFile:
 
 
 def read_file(path: Path) -> OnnxFile:
-    """Map and parse a network, having looked through it before anything follows what it says.
+    """Map, check and parse an ONNX file.
 
-    Raises CheckpointError for a file that is too large, no ONNX, or keeps data where it may not.
+    Raises CheckpointError for a file that is too large, is not ONNX, or keeps data in places that are not allowed.
     """
     onnx, _ = packages()
     from google.protobuf.message import DecodeError
@@ -132,14 +132,14 @@ def _is_outside(tensor: Any) -> bool:
 
 
 def _mapped(path: Path, largest: int, *, beside: Path | None = None) -> mmap.mmap | bytes:
-    """Return the bytes of a plain file, copied on write; for a file of data `beside` is its network.
+    """Return the bytes of a regular file of at most `largest` bytes, mapped copy-on-write.
 
-    Raises CheckpointError.
+    `beside` is the network that the file holds data of; then links are not followed. Raises CheckpointError.
     """
     follow, named = beside is None, str(path) if beside is None else f"{beside}: its data file {path.name}"
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        # A network's further files must be the ones that lie there, and no links to others.
+        # A network's data files must not be links to files elsewhere.
         descriptor = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
         try:
             found = os.fstat(descriptor)
@@ -157,7 +157,7 @@ def _mapped(path: Path, largest: int, *, beside: Path | None = None) -> mmap.mma
 
 
 def _array(data: mmap.mmap | bytes, start: int, size: int, tensor: Any, path: Path) -> NDArray[Any]:
-    """Return a tensor's data out of bytes that hold it. Raises CheckpointError where they do not hold its shape."""
+    """Return a tensor's data as a view of `data`. Raises CheckpointError if its size does not match its shape."""
     kind = _KINDS.get(tensor.data_type)
     if kind is None:
         raise CheckpointError(f"{path}: tensor {tensor.name!r} is of a type that is not read; export it in float32")
@@ -178,7 +178,7 @@ class _Entry(NamedTuple):
 
 
 def _outside(path: Path, tensors: list[Any], left: int) -> dict[str, NDArray[Any]]:
-    """Name -> data of tensors in further files, of `left` bytes at most in all. Raises CheckpointError."""
+    """Return name -> data of tensors in external files of at most `left` bytes together. Raises CheckpointError."""
     files: dict[str, mmap.mmap | bytes] = {}
     found = {}
     for tensor in tensors:
@@ -212,7 +212,7 @@ def _entry(tensor: Any, path: Path) -> _Entry:
 
 
 def _check(onnx: ModuleType, message: Any, path: Path, weights: dict[str, NDArray[Any]]) -> None:
-    """Let onnx's own checker see the message; tensors with data elsewhere are empty ones to it."""
+    """Run onnx's checker on the message, with the tensors of `weights` as empty ones. Raises CheckpointError."""
     elsewhere = [tensor for tensor in message.graph.initializer if tensor.name in weights]
     dims = [list(tensor.dims) for tensor in elsewhere]
     for tensor in elsewhere:
@@ -229,9 +229,9 @@ def _check(onnx: ModuleType, message: Any, path: Path, weights: dict[str, NDArra
 
 
 def _parts(message: Any) -> Iterator[Any]:
-    """Yield every message inside, wherever it stands: in attributes, in subgraphs, in kinds that are not known yet.
+    """Yield every message nested inside, at any depth and of any type.
 
-    Raises ValueError for a text that is not UTF-8.
+    Raises ValueError for a string that is not UTF-8.
     """
     waiting = [message]
     while waiting:
@@ -242,15 +242,15 @@ def _parts(message: Any) -> Iterator[Any]:
                 waiting += value if not hasattr(value, "ListFields") else [value]
             elif each.type == each.TYPE_STRING:
                 texts = [value] if isinstance(value, (str, bytes)) else value
-                # The parser hands out as bytes, or as an error, what is no text.
+                # The parser returns invalid UTF-8 as bytes or raises.
                 if not all(isinstance(text, str) for text in texts):
                     raise ValueError(f"its {each.name} is no text in UTF-8")
 
 
 def check_wire(data: bytes | memoryview, descriptor: Any) -> None:
-    """Walk the fields of a message and of those inside it, as its protobuf `descriptor` names them.
+    """Walk the fields of a serialised message and of its submessages, as protobuf `descriptor` describes them.
 
-    Raises ValueError for what is no such message, and for more fields, numbers or levels than a network has.
+    Raises ValueError for a malformed message, and for more fields, packed integers or nesting than a network has.
     """
     view = memoryview(data)
     fields = packed = 0
@@ -288,7 +288,7 @@ def check_wire(data: bytes | memoryview, descriptor: Any) -> None:
 
 
 def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte; return it and where it ends."""
+    """Return the varint at `at` and the offset after it. Raises ValueError if it is cut short."""
     found = shift = 0
     for byte in view[at : min(end, at + _LONGEST_VARINT)]:
         at += 1
@@ -300,10 +300,10 @@ def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
 
 
 def without_data(view: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
-    """Return a network's message without the data of large initializers, and where that lies.
+    """Return a serialised ModelProto without the data of large initializers, and where that data is.
 
-    The places are (start, size) in bytes by the initializer's number. Expects what passed `check_wire`. Raises
-    ValueError where too much is left.
+    The second value maps an initializer's number to (start, size) in bytes. `view` must have passed `check_wire`.
+    Raises ValueError if more than 96 MB remain.
     """
     spans: dict[int, tuple[int, int]] = {}
     out, number, left = bytearray(), 0, _MAX_PARSED
@@ -312,7 +312,7 @@ def without_data(view: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
             left = _take(left, end - begin)
             out += view[begin:end]
             continue
-        # A graph in several pieces is one, whose initializers follow each other.
+        # protobuf merges repeated graph fields, so numbering continues across them.
         graph = bytearray()
         for inner, kind, first, inside, last in _fields(view, start, end):
             if (inner, kind) != (_INITIALIZER, _LENGTH):
@@ -331,14 +331,17 @@ def without_data(view: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
 
 
 def _take(left: int, size: int) -> int:
-    """Return what is left of the bytes that may be parsed. Raises ValueError when that is nothing."""
+    """Return `left` minus `size`. Raises ValueError if that is negative."""
     if size > left:
         raise ValueError(f"it has more than {_MAX_PARSED >> 20} MB besides the raw data of its initializers")
     return left - size
 
 
 def _emptied(view: memoryview, start: int, end: int) -> tuple[bytearray | memoryview, tuple[int, int] | None]:
-    """Return a tensor without its raw data and where that is; one with little data as it is, and None."""
+    """Return a serialised tensor without its raw data, and the data's (start, size).
+
+    A tensor with little data is returned unchanged, with None.
+    """
     fields = list(_fields(view, start, end))
     raw = [(begin, last) for tag, wire, _, begin, last in fields if (tag, wire) == _RAW]
     if sum(last - begin for begin, last in raw) < _LARGE:
@@ -347,7 +350,7 @@ def _emptied(view: memoryview, start: int, end: int) -> tuple[bytearray | memory
     for tag, wire, first, _, last in fields:
         if (tag, wire) != _RAW:
             out += view[first:last]
-    # Of several the last one counts, as for any field.
+    # Of repeated fields protobuf takes the last.
     return out, (raw[-1][0], raw[-1][1] - raw[-1][0])
 
 

@@ -1,9 +1,8 @@
-"""ONNX files as graphs: what their messages say in operators known here, for one size of picture.
+"""Translate an ONNX file into a `Graph` of supported operators, for one image size.
 
-What a network computes without looking at the picture is computed once, when it is imported. Exporters write down how
-shapes are worked out, operator by operator: Swin-T comes as thousands of them. For pictures of one size, whatever is
-the same for two and for three images is a constant. So are tables that are turned about or interpolated before use.
-What is left is the network.
+Everything that does not depend on the image is computed once, at import. Exporters write out shape arithmetic operator
+by operator (Swin-T has thousands of such operators). With the image size fixed, every value that is the same for two
+and for three images is a constant; so are tables that are permuted or interpolated before use.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ __all__ = [
 
 
 _BATCHES = (2, 3)
-"""Numbers of images it is tried with; what they agree on does not depend on the number."""
+"""Batch sizes of the two rehearsals; values equal in both do not depend on the batch size."""
 _MOST_WORK = 1_000_000_000
-"""Multiplications that are done here in all."""
+"""Most multiplications spent on constants."""
 _MOST_ELEMENTS = 1 << 24
-"""Values of one constant, and of all that are made here twice as many."""
+"""Most values of one computed constant; all together may have twice as many."""
 
 
 def fold(graph: Graph, *, side: int) -> Graph:
-    """Return a network that does the same for images of `side` pixels, with what does not depend on them as constants.
+    """Return an equivalent graph for images of `side` pixels, with everything independent of the image as constants.
 
-    Raises ValueError for one that cannot run, would take more memory or time than a hash network does, or does not
-    depend on the picture at all.
+    Raises ValueError if the graph cannot run, needs more memory or time than a hash network may, or does not depend on
+    the image.
     """
-    # All of it, also what is not needed: onnxruntime, which it is compared with, may run that too.
+    # Unneeded nodes count too, because onnxruntime, the reference, may run them.
     runs = [rehearse(graph, images=images, side=side) for images in ((1,) if graph.one_by_one else _BATCHES)]
     constants, kept = dict(graph.constants), []
     work = made = 0
@@ -67,7 +66,7 @@ def fold(graph: Graph, *, side: int) -> Graph:
 
 
 def _same(values: list[Tensor | None]) -> Tensor | None:
-    """Return the value that all runs know, if it is one."""
+    """Return the value if all runs know it and agree, else None."""
     first = values[0]
     if first is None or not all(other is not None and torch.equal(first, other) for other in values[1:]):
         return None
@@ -83,7 +82,7 @@ def _computed(node: Node, constants: dict[str, Tensor]) -> Tensor:
 
 
 def _needed(graph: Graph) -> Graph:
-    """Leave out nodes and constants that the output does not depend on."""
+    """Return the graph without nodes and constants that the output does not depend on."""
     needed, nodes = {graph.output}, []
     for node in reversed(graph.nodes):
         if node.output in needed:
@@ -94,7 +93,7 @@ def _needed(graph: Graph) -> Graph:
 
 
 def _tidied(graph: Graph) -> Graph:
-    """Leave out what is not needed, and let each constant have its own memory and each value one name."""
+    """Return the graph with unneeded parts removed, one name per value, and separate memory for each constant."""
     names: dict[str, str] = {}
     nodes = []
     for node in graph.nodes:
@@ -118,7 +117,7 @@ def _tidied(graph: Graph) -> Graph:
 
 
 def _finite(value: Tensor) -> Tensor:
-    """Return the largest numbers in place of infinite ones, with which networks mask; checkpoints hold none."""
+    """Return `value` with infinities (as in attention masks) clamped to the dtype's range: checkpoints have none."""
     if not value.is_floating_point() or not bool(torch.isinf(value).any()):
         return value
     limits = torch.finfo(value.dtype)
@@ -127,21 +126,20 @@ def _finite(value: Tensor) -> Tensor:
 
 _OPSETS = range(9, 29)
 _LONGEST_MESSAGE = 600
-"""Characters behind the file's name."""
+"""Most characters of an error message after the path."""
 _MOST_IN_FILE = 12_000
-"""Operators of a file; exporters write shapes as operators, which are worked out here: Swin-T comes as 6,300."""
+"""Most operators of a file before shape arithmetic is folded; Swin-T has 6,300."""
 _SOFTMAX_OF_AXIS = 13
-"""Operator set from which on Softmax runs over one axis."""
+"""First opset in which Softmax runs over a single axis."""
 POOLINGS = ("", "first", "mean")
-"""What becomes of an output (N, T, D) of T tokens: all of it, the first token, or the mean over tokens."""
+"""How an output (N, T, D) of T tokens becomes features: all values, the first token, or the mean over tokens."""
 
 
 def read_onnx(path: Path, *, side: int, output: str = "", pooling: str = "") -> tuple[OnnxFile, Graph, int]:
-    """The file, its network as a graph for images of `side` pixels, and the length of its output.
+    """Return the file, its network as a folded graph for images of `side` pixels, and the length of its output.
 
-    `output` names the one that is meant where there are several, `pooling` is one of `POOLINGS`. Shapes and whatever
-    else does not depend on the picture are computed here, once. Raises CheckpointError for anything that is not one
-    plain network from float images to one vector each.
+    `output` chooses one of several outputs; `pooling` is one of `POOLINGS`. Raises CheckpointError for anything but a
+    network that maps float images to one vector each.
     """
     onnx, _ = packages()
     file = read_file(path)
@@ -150,12 +148,12 @@ def read_onnx(path: Path, *, side: int, output: str = "", pooling: str = "") -> 
             _keep_only(file.message.graph, output, path)
         return file, *_translated(onnx, file, side, pooling)
     except CheckpointError as error:
-        # Names in it are the file's: they may hold line ends, and be of any length.
+        # Names in the message come from the file: they may hold line breaks and be of any length.
         raise CheckpointError(clean(str(error))[: len(str(path)) + _LONGEST_MESSAGE]) from error
 
 
 def _keep_only(graph: Any, output: str, path: Path) -> None:
-    """Remove from a message what one of its outputs does not need. Raises CheckpointError where it has no such."""
+    """Reduce an ONNX graph to what its output `output` needs. Raises CheckpointError if there is no such output."""
     chosen = [value for value in graph.output if value.name == output]
     if not chosen:
         names = ", ".join(value.name for value in graph.output)
@@ -178,7 +176,7 @@ def _keep_only(graph: Any, output: str, path: Path) -> None:
 
 
 def _translated(onnx: ModuleType, file: OnnxFile, side: int, pooling: str) -> tuple[Graph, int]:
-    """The network as data and the length of its output. Raises CheckpointError."""
+    """Return the network as a folded graph, and the length of its output. Raises CheckpointError."""
     path, message = file.path, file.message
     opset = {entry.domain or "ai.onnx": entry.version for entry in message.opset_import}.get("ai.onnx")
     if opset is None or opset not in _OPSETS:
@@ -217,7 +215,7 @@ def _translated(onnx: ModuleType, file: OnnxFile, side: int, pooling: str) -> tu
 
 
 def _input(onnx: ModuleType, message: Any, path: Path, side: int, constants: dict[str, Tensor]) -> tuple[str, int]:
-    """Name and batch size (0 for any) of the only input. Raises CheckpointError."""
+    """Return name and batch size (0: any) of the only input. Raises CheckpointError."""
     inputs = [value for value in message.graph.input if value.name not in constants]
     outputs = [value.name for value in message.graph.output]
     if len(inputs) != 1 or len(outputs) != 1:
@@ -241,7 +239,7 @@ def _input(onnx: ModuleType, message: Any, path: Path, side: int, constants: dic
 
 
 def _pooled(nodes: list[Node], constants: dict[str, Tensor], output: str, pooling: str) -> str:
-    """Add what makes one vector of an output's tokens; return the name of that."""
+    """Append a node that pools the tokens of `output`; return the name of its result."""
     pooled, which = f"{output}/{pooling}", f"{output}/{pooling}/axis"
     if pooling == "first":
         constants[which] = torch.tensor(0)
@@ -268,7 +266,7 @@ def _tensor(onnx: ModuleType, tensor: Any, path: Path) -> Tensor:
 
 
 def _weights(values: Any) -> Tensor:
-    """Numbers as they are computed with: floats in 32 bits, whole numbers in 32 or 64. An array may be a file's own."""
+    """Return an array as a tensor: floats as float32, integers as int32 or int64. It may share the file's memory."""
     tensor = torch.from_numpy(values)
     if tensor.is_floating_point():
         return tensor.float()
@@ -276,7 +274,7 @@ def _weights(values: Any) -> Tensor:
 
 
 def _nodes(onnx: ModuleType, node: Any, path: Path, opset: int) -> list[Node]:
-    """A node's message as nodes with one output each: Split has several, of others only the first counts."""
+    """Return an ONNX node as nodes with one output each: one per output of Split, else one for the first output."""
     if node.domain not in ("", "ai.onnx"):
         raise CheckpointError(
             f"{path}: the operator {node.domain}.{node.op_type} is no standard one; export without it"
@@ -298,7 +296,7 @@ def _nodes(onnx: ModuleType, node: Any, path: Path, opset: int) -> list[Node]:
 
 
 def _attributes(onnx: ModuleType, node: Any, path: Path) -> dict[str, Any]:
-    """Attributes that are numbers, lists of them, or a word. Raises CheckpointError for others."""
+    """Return a node's attributes: numbers, lists of numbers and strings. Raises CheckpointError for other kinds."""
     attributes: dict[str, Any] = {}
     kinds = onnx.AttributeProto
     for entry in node.attribute:

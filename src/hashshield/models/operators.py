@@ -1,7 +1,7 @@
-"""Operators of foreign networks: what convolutional nets and nets with attention need in ONNX, written on torch.
+"""ONNX operators in torch, as far as convolutional networks and transformers use them.
 
-Each takes its node's attributes and input tensors (None for one that is left out) and follows the ONNX operator
-specification, opsets 9 to 28. An operator that is not here is refused when a network is imported.
+Each takes its node's attributes and input tensors (None for an omitted input) and follows the ONNX operator
+specification, opsets 9 to 28. Importing a network with an operator that is not in `OPERATORS` fails.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from hashshield.models import shape_operators as shapes
 __all__ = ["OPERATORS"]
 
 _FARTHEST = 1 << 20
-"""Pixels of a step, a window or a border: torch computes sizes in 64 bits, and what overflows looks like a size."""
+"""Most pixels of a stride, window or border: beyond it torch's 64-bit sizes could overflow without an error."""
 
 
 def _steps(a: shapes.Attributes, key: str) -> Sequence[int]:
-    """Return strides, dilations or the sides of a window, down and across. Raises ValueError for what is none."""
+    """Return strides, dilations or window sides as (vertical, horizontal). Raises ValueError if out of range."""
     steps: Sequence[int] = a.get(key, [1, 1])
     if len(steps) != 2 or not 1 <= min(steps) <= max(steps) <= _FARTHEST:
         raise ValueError(f"{key} of {list(steps)}; two of 1 to {_FARTHEST} are expected")
@@ -32,14 +32,14 @@ def _steps(a: shapes.Attributes, key: str) -> Sequence[int]:
 
 
 def _borders(widths: Sequence[int]) -> Sequence[int]:
-    """Return the widths of borders, below 0 for those cut off. Raises ValueError for what is none."""
+    """Return border widths, negative for cropping. Raises ValueError if out of range."""
     if max(map(abs, widths), default=0) > _FARTHEST:
         raise ValueError(f"a border of {max(widths, key=abs)}; at most {_FARTHEST} are expected")
     return widths
 
 
 def _edges(a: shapes.Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
-    """Zeros around the picture as (left, right, top, bottom)."""
+    """Return the zero padding of the image as [left, right, top, bottom]."""
     strides, dilations = _steps(a, "strides"), _steps(a, "dilations")
     mode = a.get("auto_pad", "NOTSET")
     if mode == "NOTSET":
@@ -56,7 +56,7 @@ def _edges(a: shapes.Attributes, x: Tensor, kernel: Sequence[int]) -> list[int]:
 
 def _conv(a: shapes.Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     left, right, top, bottom = _edges(a, x, weight.shape[2:])
-    # Symmetric zeros are the convolution's own: a padded copy of a large picture costs as much as a layer.
+    # Leave symmetric padding to the convolution: a padded copy of a large image costs as much as a layer.
     inside = (top, left) if (left, top) == (right, bottom) else (0, 0)
     if inside == (0, 0):
         x = functional.pad(x, (left, right, top, bottom))
@@ -69,7 +69,7 @@ def _padded_for_pool(a: shapes.Attributes, x: Tensor, value: float) -> Tensor:
     kernel, strides, dilations = (_steps(a, key) for key in ("kernel_shape", "strides", "dilations"))
     left, right, top, bottom = _edges(a, x, kernel)
     if a.get("ceil_mode"):
-        # As many more as the last, partial window needs; a window that begins in the padding does not count.
+        # Pad more for a last, partial window, unless it would begin in the padding.
         more = []
         for axis, before, after in ((3, left, right), (2, top, bottom)):
             size, reach = (
@@ -136,7 +136,7 @@ def _hard_sigmoid(a: shapes.Attributes, x: Tensor) -> Tensor:
 def _matmul(x: Tensor, y: Tensor) -> Tensor:
     if y.dim() != 2 or x.dim() < 3:
         return torch.matmul(x, y)
-    # One product of many rows: torch makes one for each of the leading axes where the rows do not follow each other.
+    # Flatten the leading axes into one product: torch computes one per leading axis if rows are not contiguous.
     return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[1])
 
 
@@ -153,7 +153,7 @@ def _pad(
     over = [axis % x.dim() for axis in shapes.ints(axes)] if axes is not None else list(range(x.dim()))
     around = dict(zip(over, zip(widths[: len(over)], widths[len(over) :], strict=True), strict=True))
     mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[a.get("mode", "constant")]
-    # torch reads from the last axis on; only zeros know of more than the picture's two.
+    # torch's padding starts at the last axis; only zero padding works on more than the image's two axes.
     edges = [edge for axis in reversed(range(x.dim())) for edge in around.get(axis, (0, 0))]
     if mode == "constant":
         return functional.pad(x, edges, value=float(a.get("value", 0.0) if value is None else value))
@@ -184,7 +184,7 @@ def _lp_normalised(a: shapes.Attributes, x: Tensor) -> Tensor:
 def _softmax(a: shapes.Attributes, x: Tensor) -> Tensor:
     if not a.get("flattened"):
         return x.softmax(a.get("axis", -1))
-    # Before operator set 13 it ran over all axes from the named one on, which the reader writes down.
+    # Before opset 13 Softmax ran over all axes from `axis` on; the reader marks that as `flattened`.
     rows = math.prod(x.shape[: a.get("axis", 1) % x.dim()])
     return x.reshape(rows, -1).softmax(-1).reshape(x.shape)
 
@@ -192,7 +192,7 @@ def _softmax(a: shapes.Attributes, x: Tensor) -> Tensor:
 def _group_norm(a: shapes.Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     groups = a["num_groups"]
     if len(scale) != x.shape[1]:
-        # Operator set 18 has one value for each group.
+        # Opset 18 has one value per group.
         scale, bias = (v.repeat_interleave(x.shape[1] // groups) for v in (scale, bias))
     return functional.group_norm(x, groups, scale, bias, eps=a.get("epsilon", 1e-5))
 
@@ -237,7 +237,7 @@ def _plain(how: Callable[..., Tensor]) -> shapes.Operator:
 
 
 def _divided(x: Tensor, y: Tensor) -> Tensor:
-    # Whole numbers, which sizes are, are divided towards zero.
+    # Integer division rounds towards zero.
     return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
 

@@ -1,8 +1,8 @@
-"""Operators that move values about: shapes, indices, masks and sizes, as networks with attention compute with them.
+"""ONNX operators that rearrange values: shapes, indices, masks and sizes, as transformers use them.
 
-Each takes its node's attributes and input tensors (None for one that is left out) and follows the ONNX operator
-specification, opsets 9 to 28. What could become huge without reading anything as large is a view of one value, or
-bounded here: on torch's meta device, where an import is rehearsed, sizes that are known beforehand are real tensors.
+Each takes its node's attributes and input tensors (None for an omitted input) and follows the ONNX operator
+specification, opsets 9 to 28. Results that could be huge although their inputs are small are bounded here, or are views
+of one value: in a rehearsal on torch's meta device, known sizes are real tensors and would take memory.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ __all__ = [
 
 Attributes = dict[str, Any]
 Operator = Callable[..., Tensor]
-"""(attributes, *inputs) -> the first output; nets in use need no other."""
+"""(attributes, *inputs) -> the first output; no supported operator needs another."""
 
 _LONGEST_RANGE = 1 << 20
 _LARGEST_SIDE = 1 << 14
-"""Pixels of a resized picture's side."""
+"""Most pixels of a resized image's side."""
 _MOST_PARTS = 4096
 _LONGEST_EQUATION = 200
 _MOST_FACTORS = 4
@@ -62,16 +62,16 @@ DTYPES = {
     **dict.fromkeys((7, 12, 13), torch.int64),
     9: torch.bool,
 }
-"""ONNX's type -> the one it is computed in: every float in 32 bits."""
+"""ONNX data type -> torch dtype to compute in; all floats become float32."""
 
 
 def ints(value: Tensor | Sequence[int]) -> list[int]:
-    """Whole numbers, which older opsets keep in an attribute and newer ones in an input."""
+    """Return integers given as an attribute (older opsets) or as an input tensor (newer ones)."""
     return [int(v) for v in (value.reshape(-1).tolist() if isinstance(value, Tensor) else value)]
 
 
 def axes_of(a: Attributes, given: Tensor | None) -> list[int] | None:
-    """Return the axes from an input or else from the attribute; None where neither names any."""
+    """Return the axes from the input, or else from the attribute; None if neither is given."""
     found = given if given is not None else a.get("axes")
     return None if found is None else ints(found)
 
@@ -83,7 +83,7 @@ def flatten(a: Attributes, x: Tensor) -> Tensor:
 
 
 def reshape(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
-    """Reshape; a size of 0 is the input's."""
+    """Reshape; a size of 0 keeps the input's size, unless `allowzero` is set."""
     wanted = ints(shape)
     if not a.get("allowzero"):
         wanted = [x.shape[i] if size == 0 else size for i, size in enumerate(wanted)]
@@ -91,7 +91,7 @@ def reshape(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
 
 
 def squeeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    """Squeeze; without axes, all of size 1."""
+    """Squeeze; without axes, every axis of size 1."""
     found = axes_of(a, axes)
     return x.squeeze() if found is None else x.squeeze(tuple(found))
 
@@ -115,7 +115,7 @@ def slice_of(
         size = x.shape[axis]
         begin, stop, step = slice(start, end, stride).indices(size)
         if step < 0:
-            # The same places in the order in which they lie, turned about.
+            # Take the same positions in ascending order and flip them below.
             taken = range(begin, stop, step)
             begin, stop, step = (taken[-1], taken[0] + 1, -step) if taken else (0, 0, 1)
         index = [slice(None)] * x.dim()
@@ -127,7 +127,7 @@ def slice_of(
 
 
 def split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-    """Split: the part number `part` of `parts`, two attributes that the reader adds for each output it keeps."""
+    """Split: return part number `part` of `parts`, two attributes that the reader adds. Raises ValueError."""
     axis, part, parts = a.get("axis", 0) % x.dim(), a["part"], a["parts"]
     given = sizes if sizes is not None else a.get("split")
     whole = x.shape[axis]
@@ -135,7 +135,7 @@ def split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> Tensor:
         raise ValueError(f"a split into {parts} parts; 1 to {_MOST_PARTS} are expected")
     lengths = ints(given) if given is not None else [-(-whole // parts)] * (parts - 1)
     if given is None:
-        # Equal parts; the last one is smaller where they do not fit.
+        # Equal parts; the last one is smaller if the size is not divisible.
         lengths.append(whole - sum(lengths))
     if len(lengths) != parts or not 0 <= part < parts or min(lengths) < 0 or sum(lengths) != whole:
         raise ValueError(f"{whole} values cannot be split into parts of {lengths[:8]}")
@@ -156,7 +156,7 @@ def gather_elements(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
 
 
 def gather_nd(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
-    """GatherND without batch dimensions. Raises ValueError for some."""
+    """GatherND without batch dimensions. Raises ValueError if there are any."""
     if a.get("batch_dims", 0):
         raise ValueError("GatherND over batches is not supported")
     return x[_coordinates(x, indices)]
@@ -171,7 +171,7 @@ def scatter_nd(a: Attributes, x: Tensor, indices: Tensor, updates: Tensor) -> Te
 
 
 def _coordinates(x: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
-    """One index tensor for each leading axis of `x`, out of the last axis of (..., n) indices."""
+    """Return one index tensor for each of the n leading axes of `x`, from (..., n) indices. Raises ValueError."""
     if not 1 <= indices.shape[-1] <= x.dim():
         raise ValueError(f"indices of {indices.shape[-1]} axes into a tensor of {x.dim()}")
     return tuple(index.long() % x.shape[axis] for axis, index in enumerate(indices.unbind(-1)))
@@ -187,7 +187,7 @@ def scatter_elements(a: Attributes, x: Tensor, indices: Tensor, updates: Tensor)
 
 
 def one_hot(a: Attributes, indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
-    """OneHot; an index beyond the depth is off everywhere."""
+    """OneHot; an index outside the depth gives all off values. Raises ValueError for a depth out of range."""
     (number,) = ints(depth)
     off, on = values.unbind(0)
     counted = torch.arange(number, device=indices.device) if 0 < number <= _LONGEST_RANGE else None
@@ -203,18 +203,18 @@ def cast(a: Attributes, x: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def shape_of(a: Attributes, x: Tensor) -> Tensor:
-    """Shape, of all axes or some that follow each other."""
+    """Shape, of all axes or of the range `start` to `end`."""
     return torch.tensor(x.shape[a.get("start", 0) : a.get("end")], device=x.device, dtype=torch.int64)
 
 
 def constant_of_shape(a: Attributes, shape: Tensor) -> Tensor:
-    """ConstantOfShape: a view of one value, which takes no memory however large it is."""
+    """ConstantOfShape, as a view of one value, so that any size takes no memory."""
     value = torch.tensor(a.get("value", 0.0), dtype=DTYPES[a.get("type", 1)], device=shape.device)
     return value.expand(_sizes(shape))
 
 
 def expand(_a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
-    """Expand, in both directions: a size of 1 there leaves the input's."""
+    """Expand, broadcasting in both directions: a size of 1 in `shape` keeps the input's."""
     wanted = _sizes(shape)
     wanted = [1] * (x.dim() - len(wanted)) + wanted
     own = [1] * (len(wanted) - x.dim()) + list(x.shape)
@@ -227,7 +227,7 @@ def tile(_a: Attributes, x: Tensor, repeats: Tensor) -> Tensor:
 
 
 def _sizes(shape: Tensor) -> list[int]:
-    """Return the sizes a tensor holds. Raises ValueError for some below 0, or too many values for 64 bits."""
+    """Return the sizes in `shape`. Raises ValueError if one is negative or they multiply to more than 2^40."""
     found = ints(shape)
     if min(found, default=0) < 0 or math.prod(found) > 1 << 40:
         raise ValueError(f"a tensor of the shape {found[:8]}")
@@ -235,7 +235,7 @@ def _sizes(shape: Tensor) -> list[int]:
 
 
 def sequence(_a: Attributes, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
-    """Range. Raises ValueError for one that is too long or has no end."""
+    """Range. Raises ValueError for a step of 0 or more than 2^20 numbers."""
     first, last, step = (value.reshape(()).item() for value in (start, limit, delta))
     if not step or not math.isfinite(length := (last - first) / step) or length > _LONGEST_RANGE:
         raise ValueError(f"a range from {first} to {last} by {step}; at most {_LONGEST_RANGE} numbers are made")
@@ -254,14 +254,14 @@ def triangle(a: Attributes, x: Tensor, diagonal: Tensor | None = None) -> Tensor
 
 
 def cumulated(a: Attributes, x: Tensor, axis: Tensor) -> Tensor:
-    """CumSum forwards, the value itself included. Raises ValueError for the other kinds."""
+    """CumSum, forward and inclusive. Raises ValueError for the exclusive and reverse kinds."""
     if a.get("exclusive") or a.get("reverse"):
         raise ValueError("a cumulative sum that is exclusive or runs backwards is not supported")
     return x.cumsum(int(axis.reshape(()).item())).to(x.dtype)
 
 
 def einsum(a: Attributes, *factors: Tensor) -> Tensor:
-    """Einsum of a few factors. Raises ValueError for many, or an equation of any length."""
+    """Einsum. Raises ValueError for more than 4 factors or an equation of more than 200 characters."""
     equation = a["equation"]
     if len(factors) > _MOST_FACTORS or len(equation) > _LONGEST_EQUATION:
         raise ValueError(f"an Einsum of {len(factors)} factors, in {len(equation)} characters")
@@ -275,14 +275,14 @@ _MODES = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}
 def resize(
     a: Attributes, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None, sizes: Tensor | None = None
 ) -> Tensor:
-    """Resize the last two of four axes, in the ways that torch has too. Raises ValueError for another."""
+    """Resize the last two of four axes, in the modes that torch supports. Raises ValueError for others."""
     mode, where_to = a.get("mode", "nearest"), a.get("coordinate_transformation_mode", "half_pixel")
     smooth, antialias = mode != "nearest", bool(a.get("antialias", 0))
     if x.dim() != 4 or mode not in _MODES or bool(a.get("exclude_outside", 0)) != antialias or a.get("axes"):
         raise ValueError(f"a Resize of kind {mode} of {x.dim()} axes is not supported")
     if a.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise ValueError("a Resize that keeps the aspect is not supported")
-    # torch's own curve for bicubic, with antialiasing Pillow's.
+    # torch's bicubic coefficient is -0.75; with antialiasing it is Pillow's, -0.5.
     if mode == "cubic" and abs(a.get("cubic_coeff_a", -0.75) - (-0.5 if antialias else -0.75)) > 1e-6:
         raise ValueError(f"a cubic Resize with the coefficient {a.get('cubic_coeff_a', -0.75)} is not supported")
     if smooth and where_to in ("half_pixel", "pytorch_half_pixel"):
