@@ -1,9 +1,9 @@
-"""Vault, ledger and the only way bytes reach a photo: nothing lost, nothing half-written, under any fault.
+"""The vault, the ledger and the only code that writes to photos: under any fault nothing is lost or half-written.
 
 Start with `store`, which ties the others together. Photos: `walk`, `snapshot`, `folder`, `atomic`, `writer`, `volumes`.
 Originals: `vault`. Records: `ledger` and `ledger_file`, with `schema`; `upkeep`, which checks, copies and prunes the
-ledger; `record_files`, from which it can be rebuilt. After a fault: `recover`, `repair`. `calls` are the system's, with
-what its errors mean.
+ledger; `record_files`, from which it can be rebuilt. After a fault: `recover`, `repair`. `calls` wraps the system calls
+and explains their errors.
 """
 
 from __future__ import annotations

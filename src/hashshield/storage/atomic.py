@@ -1,7 +1,7 @@
-"""How files are written: by one process at a time, and whole or not at all.
+"""Atomic writes: files are written by one process at a time, and completely or not at all.
 
-`put` is the one function through which bytes reach disk: temporary file, flush, rename, flush. Copies that no
-ledger is about (a fleet's) and pages for reading go through it too.
+`put` is the only function that writes files: temporary file, flush, rename, flush. Copies that are not in the ledger (a
+fleet's) and report pages go through it too.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ __all__ = [
 
 WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.01
-# What file systems without hard links say (FAT, some network ones).
+# Errors of file systems without hard links (FAT, some network ones).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 PRIVATE = Attributes(mode=0o600)
 
 
 class Lock:
-    """Excludes other processes, and other threads of this one; may be entered again by the thread that holds it."""
+    """A lock against other processes and other threads; the thread that holds it may enter it again."""
 
     def __init__(self, path: Path | None, *, wait_seconds: float = WAIT_SECONDS) -> None:
-        """Open or create the lock file; None where nothing can be written, and only threads need to be kept apart.
+        """Open or create the lock file; with None, for folders that cannot be written, lock out only threads.
 
-        Raises OSError, also for a link in the place of the file.
+        Raises OSError, also if the file is a link.
         """
         self._path, self._wait_seconds = path, wait_seconds
         self._threads = threading.RLock()
         self._file: FileLock | None = None
         if path is not None:
-            # Here already, so that a folder which cannot be written is reported by whoever opens it.
+            # Created here, so that opening a folder that cannot be written fails at once.
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
             os.close(os.open(path, flags, 0o600))
-            # Threads take turns at `_threads`; the file is then held for all of this object.
+            # `_threads` separates threads; the file lock belongs to the whole object.
             self._file = FileLock(path, timeout=wait_seconds, mode=0o600, thread_local=False, fallback_to_soft=False)
 
     def __enter__(self) -> Lock:
@@ -91,7 +91,7 @@ class Lock:
             self._threads.release()
 
     def close(self) -> None:
-        """Let go of the lock file; may be called twice."""
+        """Release the lock file; may be called twice."""
         if self._file is not None:
             self._file.release(force=True)
 
@@ -106,10 +106,10 @@ def put(
     check: Callable[[], None] | None = None,
     overwrite: bool = True,
 ) -> None:
-    """Make `name` hold `data`, or leave everything as it was.
+    """Write `data` to the file `name`, or leave everything as it was.
 
-    `check` runs when all is ready and only the rename is left; what it raises stops the replacement.
-    Raises OSError (FileExistsError without `overwrite`), StorageError from `attributes`, and whatever `check` raises.
+    `check` runs just before the rename; an exception it raises stops the replacement. Raises OSError (FileExistsError
+    without `overwrite`), StorageError from `attributes`, ChangedError, and the exceptions of `check`.
     """
     try:
         made = _fill(folder, temporary, data, attributes, what=str(folder.path / name))
@@ -142,7 +142,7 @@ def _fill(folder: Folder, temporary: str, data: bytes, attributes: Attributes, *
 
 def _rename_to_new(folder: Folder, temporary: str, name: str) -> None:
     try:
-        # A rename would silently replace a file made meanwhile; a link fails instead.
+        # A rename would silently replace a file created meanwhile; a link fails instead.
         folder.link(temporary, name)
     except OSError as error:
         if error.errno not in _NO_LINKS:
@@ -159,20 +159,20 @@ def _rename_to_new(folder: Folder, temporary: str, name: str) -> None:
 
 
 def write_copy(path: Path, data: bytes, *, mode: int = 0o600, mtime_ns: int | None = None) -> None:
-    """Make the file hold `data`, whatever was there; folders that are missing are made. Raises StorageError."""
+    """Write `data` to the file, replacing an existing one and creating missing folders. Raises StorageError."""
     with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
         attributes = Attributes(mode=mode, mtime_ns=mtime_ns)
         put(folder, path.name, data, temporary=temporary_name(), attributes=attributes)
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file; one that is not there is as good as removed. Raises StorageError."""
+    """Remove a file; do nothing if it does not exist. Raises StorageError."""
     with storage_errors(f"removing {path}"), Folder.open(path.parent) as folder:
         folder.remove(path.name)
 
 
 def sweep_temporaries(directory: Path) -> None:
-    """Remove what writers that died have left in a folder; nobody may write there now. Raises StorageError."""
+    """Remove the temporary files of killed writers; nobody may be writing to the folder. Raises StorageError."""
     with storage_errors(f"cleaning {directory}"), Folder.open(directory) as folder:
         for name in folder.temporaries():
             folder.remove(name)
@@ -180,7 +180,7 @@ def sweep_temporaries(directory: Path) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made (mode 0700) if need be. Raises StorageError."""
+    """Keep other processes out of a folder, created (mode 0700) if necessary. Raises StorageError."""
     with storage_errors(f"opening {directory}"), Folder.made(directory.parent), Folder.made(directory, mode=0o700):
         lock = Lock(directory / "lock", wait_seconds=0)
     try:
@@ -191,7 +191,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def check_page(path: Path, *, mark: bytes | None = None) -> None:
-    """Refuse a place where `put_page` would not write; raises UsageError, StorageError."""
+    """Raise the UsageError or StorageError with which `put_page` would refuse this path."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: its folder {path.parent} does not exist; make it or name another")
     with storage_errors(f"looking at {path}"), Folder.open(path.parent) as folder:
@@ -199,7 +199,7 @@ def check_page(path: Path, *, mark: bytes | None = None) -> None:
 
 
 def put_page(path: Path, data: bytes, *, mark: bytes | None = None) -> None:
-    """Write a file of mode 0600; one that is there is replaced only if it begins with `mark`, without a mark never.
+    """Write a file of mode 0600; an existing file is replaced only if it begins with `mark`, never without a mark.
 
     The folder must exist; a link is not followed. Raises UsageError, StorageError.
     """
@@ -209,7 +209,7 @@ def put_page(path: Path, data: bytes, *, mark: bytes | None = None) -> None:
 
 
 def _is_ours(folder: Folder, path: Path, mark: bytes | None) -> bool:
-    """Whether a file of ours is there."""
+    """Return whether a file that begins with `mark` exists. Raises UsageError for any other existing file."""
     try:
         regular = stat.S_ISREG(folder.stat(path.name).st_mode)
     except FileNotFoundError:

@@ -1,9 +1,8 @@
-"""Every call of this package that changes a file system, one thin function each, and what the system's errors mean.
+"""Thin wrappers of all system calls of this package that change a file system, and explanations of their errors.
 
-The calls are gathered here for one reason: the fault tests must be able to stop, fail or record each of them. `observe`
-is that private hook; nothing outside the tests sets it. The observer is told of a call just before it is made, with
-the call's name and arguments, and may raise OSError in its stead or end the process. Errors are put into words, and
-internal ones are kept in a private log beside the ledger.
+The calls are gathered here so that the fault tests can stop, fail or record each of them. Only tests use the hook
+`observe`: just before a call, the observer gets its name and arguments, and may raise OSError or end the process. The
+module also holds `ErrorLog`, which appends internal errors to a private log beside the ledger.
 """
 
 from __future__ import annotations
@@ -55,14 +54,14 @@ __all__ = [
 CallObserver = Callable[[str, tuple[object, ...]], None]
 
 CHUNK_BYTES = 1 << 20
-"""Largest single write; a full disk or a kill then shows within a megabyte."""
+"""Largest single write, so that tests can interrupt a file after each megabyte."""
 
 DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd
-"""Whether files can be named relative to a held folder; where not (Windows), full paths are used."""
+"""Whether files can be named relative to an open folder; otherwise (Windows) full paths are used."""
 
 OPEN_FILES_BLOCK = sys.platform == "win32"
-"""Whether a file that another program has open cannot be replaced: a viewer, an indexer or a virus scanner, mostly for
-a moment."""
+"""Whether a file cannot be replaced while another program has it open; viewers, indexers and virus scanners mostly do
+so for a moment."""
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -74,13 +73,13 @@ _observer: CallObserver | None = None
 
 
 def observe(observer: CallObserver | None) -> None:
-    """Call `observer(name, arguments)` before each step from now on; None ends it. For tests."""
+    """Call `observer(name, arguments)` before each step from now on; None stops that. For tests."""
     global _observer
     _observer = observer
 
 
 def step(name: str, *arguments: object) -> None:
-    """Announce a step that is about to be taken."""
+    """Tell the observer of a step that is about to be taken."""
     if _observer is not None:
         _observer(name, arguments)
 
@@ -92,20 +91,20 @@ def create(name: str, folder: int | None) -> int:
 
 
 def reopen(name: str, folder: int | None) -> int:
-    """Open a file for writing, made with mode 0600 if it is missing, and return its descriptor."""
+    """Open a file for writing, created with mode 0600 if it is missing, and return its descriptor."""
     step("reopen", name, folder)
     return os.open(name, _REOPEN, 0o600, dir_fd=folder)
 
 
 def truncate(descriptor: int, length: int) -> None:
-    """Cut a file to `length` bytes and go on from there."""
+    """Cut a file to `length` bytes and move its position there."""
     step("truncate", descriptor, length)
     os.ftruncate(descriptor, length)
     os.lseek(descriptor, length, os.SEEK_SET)
 
 
 def write(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, however few bytes each call takes."""
+    """Write all of `data`, in as many calls as necessary."""
     view = memoryview(data)
     while view:
         chunk = view[:CHUNK_BYTES]
@@ -114,13 +113,13 @@ def write(descriptor: int, data: bytes) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Return only when the file's bytes are on the medium."""
+    """Flush the file's bytes to the medium."""
     step("sync", descriptor)
     _flush(descriptor)
 
 
 def sync_folder(descriptor: int | None) -> None:
-    """Return only when the folder's names are on the medium, as far as the file system offers that at all."""
+    """Flush the folder's names to the medium, if the file system supports that."""
     if descriptor is None:
         return
     step("sync_folder", descriptor)
@@ -145,7 +144,7 @@ def _flush(descriptor: int) -> None:
 
 
 def rename(source: str, target: str, folder: int | None) -> None:
-    """Put `source` in the place of `target`, at once; where a reader blocks that, tried again for a second."""
+    """Rename `source` to `target`, atomically; if open readers can block that, retry for about a second."""
     step("rename", source, target, folder)
     for pause in _PAUSES_SECONDS if OPEN_FILES_BLOCK else ():
         try:
@@ -243,11 +242,11 @@ _ADVICE = {
 }
 LOG_NAME = "errors.log"
 _LARGEST_BYTES = 256 * 1024
-"""Size from which on the log is put aside as `errors.log.1`, in the place of the one before."""
+"""Size at which the log is renamed to `errors.log.1`, replacing the previous one."""
 
 
 def explain(error: OSError) -> str:
-    """Return one clause that says what went wrong and what to do."""
+    """Return a clause that says what went wrong and what to do."""
     advice = _ADVICE.get(error.errno or 0)
     system = error.strerror or type(error).__name__
     return f"{advice} ({system})" if advice else system
@@ -255,7 +254,7 @@ def explain(error: OSError) -> str:
 
 @contextmanager
 def storage_errors(doing: str) -> Iterator[None]:
-    """Turn OSError into StorageError with `doing` ("writing /photos/a.jpg") in front."""
+    """Turn an OSError into a StorageError whose message begins with `doing` ("writing /photos/a.jpg")."""
     try:
         yield
     except OSError as error:
@@ -263,10 +262,10 @@ def storage_errors(doing: str) -> Iterator[None]:
 
 
 class ErrorLog(logging.Handler):
-    """Append each internal error to the vault folder's log.
+    """Appends each internal error to the log in the vault folder.
 
-    What cannot be logged is let go: a full disk or a read-only vault must not end the run. With the logger at DEBUG
-    (--verbose) entries hold messages and photos' names too.
+    Failures to log are ignored: a full disk or a read-only vault must not end the run. With the logger at DEBUG
+    (--verbose) entries include messages and names of photos.
     """
 
     def __init__(self, root: Path) -> None:
@@ -274,7 +273,7 @@ class ErrorLog(logging.Handler):
         self._path = root / LOG_NAME
 
     def attach(self) -> ErrorLog:
-        """Begin to listen."""
+        """Start listening to the package's logger; return self."""
         logger.addHandler(self)
         return self
 

@@ -1,7 +1,6 @@
-"""Folders held by descriptor, so that what happens to a path cannot redirect a read or a write.
+"""Folders held open by descriptor, so that changes to a path cannot redirect a read or a write.
 
-Beside them what belongs to a file in a folder but its bytes: names of temporary files, mode, owner, times,
-extended attributes, access lists.
+Also names of temporary files, and the attributes of files: mode, owner, times, extended attributes, access lists.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _PREFIX = ".hashshield-"
 _SUFFIX = ".tmp"
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-# O_NONBLOCK: a FIFO or device that takes a photo's place between look and open must not hang the program.
+# O_NONBLOCK: a FIFO or device that replaces a photo between check and open must not hang the program.
 _READ = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _ACL = "system.posix_acl_access"
 _XATTRS = hasattr(os, "listxattr")
@@ -32,12 +31,12 @@ _REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP}
 
 
 def temporary_name() -> str:
-    """Return a fresh name for a temporary file."""
+    """Return a new random name for a temporary file."""
     return f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file name is one of ours for temporary files."""
+    """Return whether a file name is one that `temporary_name` makes."""
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 
@@ -45,20 +44,20 @@ _READ |= getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Folder:
-    """An open folder; every name given to it is a single component and never followed when it is a link."""
+    """An open folder. Names passed to its methods are single components, and links are never followed."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
-        """Absolute, without symbolic links as of opening; for messages and the ledger only."""
+        """Absolute, with symbolic links resolved when it was opened."""
         self.descriptor = descriptor
-        """None where the platform cannot name files relative to a folder; `path` is used instead."""
+        """None if the platform cannot name files relative to a folder; `path` is used instead."""
 
     @classmethod
     def open(cls, path: Path, *, within: Path | None = None) -> Folder:
-        """Open `path`; below `within`, the folder a user named, no component may be a link.
+        """Open `path`; below `within`, the folder that the user named, no component may be a link.
 
-        Without `within` the whole of `path` counts as named by the user and links in it are followed.
-        Raises OSError (ELOOP or ENOTDIR for a link that is not followed), ValueError if `path` is not below `within`.
+        Without `within` the whole `path` counts as named by the user, and links in it are followed. Raises OSError
+        (ELOOP or ENOTDIR for a link that is not followed), ValueError if `path` is not below `within`.
         """
         start = path if within is None else within
         parts = () if within is None else path.relative_to(within).parts
@@ -72,7 +71,7 @@ class Folder:
             if not os.path.samestat(os.fstat(descriptor), real.stat()):
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(start))
             for part in parts:
-                # In this order: a Ctrl-C after the first close must not lead to a second one.
+                # In this order, so that Ctrl-C after `os.close` does not close the same descriptor twice.
                 above, descriptor = descriptor, os.open(part, _FOLDER | _NO_FOLLOW, dir_fd=descriptor)
                 os.close(above)
         except BaseException:
@@ -93,7 +92,7 @@ class Folder:
 
     @classmethod
     def made(cls, path: Path, *, mode: int = 0o777) -> Folder:
-        """Open `path`, made durably first with all that is missing above it; raises OSError."""
+        """Open `path`, after durably creating it and the missing folders above it. Raises OSError."""
         missing = []
         there = path
         while not there.exists() and there != there.parent:
@@ -115,7 +114,7 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder; may be called twice."""
+        """Close the folder; may be called twice."""
         descriptor, self.descriptor = self.descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -124,7 +123,7 @@ class Folder:
         return name if calls.DIR_FD else str(self.path / name)
 
     def status(self) -> os.stat_result:
-        """Stat the folder that is held, wherever it may have moved."""
+        """Stat the open folder itself, even if it was moved."""
         return self.path.stat() if self.descriptor is None else os.fstat(self.descriptor)
 
     def stat(self, name: str) -> os.stat_result:
@@ -132,37 +131,37 @@ class Folder:
         return os.stat(self._name(name), dir_fd=self.descriptor, follow_symlinks=False)
 
     def may_write(self, name: str) -> bool:
-        """Whether this process, as who it acts, may write the file of that name."""
+        """Return whether this process, with its effective user, may write the file of that name."""
         effective = os.access in os.supports_effective_ids
         return os.access(self._name(name), os.W_OK, dir_fd=self.descriptor, effective_ids=effective)
 
     def may_add(self) -> bool:
-        """Whether this process, as who it acts, may make and rename files in this folder."""
+        """Return whether this process, with its effective user, may create and rename files in this folder."""
         effective = os.access in os.supports_effective_ids
         return os.access(self._name("."), os.W_OK | os.X_OK, dir_fd=self.descriptor, effective_ids=effective)
 
     def open_file(self, name: str) -> int:
-        """Open a file for reading without following a link and without waiting; returns a descriptor."""
+        """Open a file for reading, without following a link or blocking; return its descriptor."""
         return os.open(self._name(name), _READ, dir_fd=self.descriptor)
 
     def create(self, name: str) -> int:
-        """Create a file, mode 0600; raises FileExistsError."""
+        """Create a file, mode 0600, and return its descriptor. Raises FileExistsError."""
         return calls.create(self._name(name), self.descriptor)
 
     def reopen(self, name: str) -> int:
-        """Open a file for writing without following a link, made if it is missing; returns a descriptor."""
+        """Open a file for writing, created if missing, without following a link; return its descriptor."""
         return calls.reopen(self._name(name), self.descriptor)
 
     def rename(self, source: str, target: str) -> None:
-        """Put `source` in the place of `target`, both in this folder."""
+        """Rename `source` to `target`, replacing it; both are in this folder."""
         calls.rename(self._name(source), self._name(target), self.descriptor)
 
     def link(self, source: str, target: str) -> None:
-        """Give `source` the second name `target`; raises FileExistsError."""
+        """Give `source` the second name `target`. Raises FileExistsError."""
         calls.link(self._name(source), self._name(target), self.descriptor)
 
     def remove(self, name: str) -> None:
-        """Remove a name; one that is not there is as good as removed."""
+        """Remove a name; do nothing if it does not exist."""
         try:
             calls.remove(self._name(name), self.descriptor)
         except FileNotFoundError:
@@ -182,12 +181,12 @@ class Folder:
             calls.change_mode(self.descriptor, mode)
 
     def names(self) -> list[str]:
-        """Every name in this folder, sorted."""
+        """Return every name in this folder, sorted."""
         with os.scandir(self.path if self.descriptor is None else self.descriptor) as entries:
             return sorted(entry.name for entry in entries)
 
     def temporaries(self) -> list[str]:
-        """Names in this folder that temporary files of this package have."""
+        """Return the names of this package's temporary files in this folder."""
         return [name for name in self.names() if is_temporary(name)]
 
     def sync(self) -> None:
@@ -197,7 +196,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Taken from the file that is replaced and given to the file that replaces it."""
+    """The attributes that a replaced file passes on to its replacement."""
 
     mode: int
     """Permission bits."""
@@ -205,7 +204,7 @@ class Attributes:
     gid: int | None = None
     extended: tuple[tuple[str, bytes], ...] = ()
     mtime_ns: int | None = None
-    """None leaves the time of writing."""
+    """None keeps the time of writing."""
 
     @classmethod
     def of(cls, descriptor: int) -> Attributes:
@@ -220,24 +219,25 @@ class Attributes:
         )
 
     def give_to(self, descriptor: int, *, what: str) -> None:
-        """Give an open, complete file these attributes; raises OSError, or StorageError where they cannot be kept.
+        """Set these attributes on an open, complete file. Raises OSError, or StorageError if they cannot be kept.
 
-        Where an open file cannot be given them (Windows), `apply_by_name` is to follow.
+        On platforms that cannot set them on open files (Windows), this does nothing; call `apply_by_name` afterwards.
         """
         if not _open_files_take_them():
             return
         self._apply_owner(descriptor, what)
         if _XATTRS:
             self._apply_extended(descriptor, what)
-        # After the access list: its mask and the mode's group bits are the same bits.
+        # After the access list, whose mask is stored in the mode's group bits.
         calls.change_mode(descriptor, self.mode)
         if self.mtime_ns is not None:
             calls.set_times(descriptor, os.fstat(descriptor).st_atime_ns, self.mtime_ns)
 
     def apply_by_name(self, path: Path) -> None:
-        """Give a closed file mode and time where an open one cannot be given them; raises OSError.
+        """Set mode and time on a closed file, on platforms where `give_to` does nothing. Raises OSError.
 
-        On Windows the mode is no more than whether the file is read-only. Time last: a change of mode may touch it.
+        On Windows the mode only says whether the file is read-only. The time is set last, because a change of mode may
+        change it.
         """
         if _open_files_take_them():
             return
@@ -260,7 +260,7 @@ class Attributes:
 
     def _apply_extended(self, descriptor: int, what: str) -> None:
         wanted = dict(self.extended)
-        # A folder's default access list has given the new file one that the old file did not have.
+        # The new file may have inherited an access list from its folder that the old file did not have.
         if _ACL in _names(descriptor) and _ACL not in wanted:
             calls.remove_attribute(descriptor, _ACL)
         for name, value in wanted.items():
@@ -277,7 +277,7 @@ class Attributes:
 
 
 def _open_files_take_them() -> bool:
-    # Not fchmod alone: Windows has that since Python 3.13, where it means something else, and utime for paths only.
+    # fchmod alone is not enough: Windows has it since Python 3.13 with another meaning, and utime for paths only.
     return hasattr(os, "fchmod") and os.utime in os.supports_fd
 
 
@@ -293,5 +293,5 @@ def _names(descriptor: int) -> list[str]:
 
 
 def _kept(name: str) -> bool:
-    # Labels of integrity measurement (security.ima, security.evm) describe the old bytes and must not travel.
+    # Integrity labels (security.ima, security.evm) describe the old bytes and must not be copied.
     return name.startswith(("user.", "trusted.")) or name in {_ACL, "security.selinux"}

@@ -1,4 +1,4 @@
-"""The ledger: an SQLite file that says what was done to which file, and nothing else is believed."""
+"""The ledger: the SQLite file that records what was done to which file."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ __all__ = ["Ledger"]
 
 _NEWEST = " ORDER BY records.id DESC LIMIT 1"
 _CARRIED_OUT = "state IN ('done', 'restored')"
-# A file that holds the result of an open intent proves that it was carried out, wherever the file is by now.
+# Open intents count too: a file that holds an intent's result proves that it was carried out, even if the file moved.
 _ANY_STATE = "state IN ('done', 'restored', 'intent')"
 
 
 class Ledger:
-    """Durable once a call returns; safe to use from several threads and processes."""
+    """The rows on what was done. Changes are durable once a call returns; threads and processes may share a ledger."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Ledger:
         name: str = ledger_file.NAME,
         read_only: bool = False,
     ) -> None:
-        """Open or create `root/ledger.sqlite`, mode 0600; `wal` only where the file system is local.
+        """Open or create `root/ledger.sqlite`, mode 0600; use `wal` only on a local file system.
 
-        With `files` every row has its record file too. `used` says that originals are kept, so that a ledger of an
-        earlier format without a row has lost them. With `read_only` nothing is made, and whatever would write raises
-        StorageError. Raises LedgerError if the file is damaged, StorageError if it is
-        unreadable or from a newer version, in which case it is left untouched.
+        With `files` every row gets a record file too. `used` says that the vault holds originals, so that a ledger of
+        an earlier format without rows must have lost them. With `read_only` nothing is created, and methods that write
+        raise StorageError. Raises LedgerError if the file is damaged, StorageError if it is unreadable or from a newer
+        version, which is left untouched.
         """
         self.path = root / name
         self.files = files
@@ -74,9 +74,9 @@ class Ledger:
         else:
             self._open(root, wal=wal, used=used)
         self.attempts = AttemptTable(self._db, self._transaction, self._errors)
-        """What was tried without success; neither `restore` nor `verify` asks."""
+        """Searches that fell short; `restore` and `verify` do not use them."""
         self.deletions = DeletionTable(self._db, self._transaction, self._errors)
-        """What is being forgotten."""
+        """Rows marked for deletion."""
 
     def _open_to_read(self) -> None:
         with self._errors():
@@ -96,7 +96,7 @@ class Ledger:
 
     def _open(self, root: Path, *, wal: bool, used: bool) -> None:
         with storage_errors(f"opening the ledger {self.path}"), Folder.open(root) as folder:
-            # Made here and not by SQLite, which would use the umask; its journals then copy the mode.
+            # Created here, because SQLite would use the umask; its journals then copy the mode.
             try:
                 os.close(folder.create(self.path.name))
                 folder.sync()
@@ -113,7 +113,7 @@ class Ledger:
                     "secure_delete = ON",
                     "foreign_keys = ON",
                     "synchronous = EXTRA",
-                    # What is being rewritten must not pass through another folder.
+                    # Rewritten rows must not pass through another folder.
                     "temp_store = MEMORY",
                 ):
                     self._db.execute(f"PRAGMA {pragma}")
@@ -131,17 +131,17 @@ class Ledger:
             self._copied.cleanup()
 
     def announce(self, *temporaries: Path) -> None:
-        """Remember temporary files about to be made, so that a later run can remove what a crash leaves."""
+        """Record temporary files about to be created, so that a later run can remove them after a crash."""
         with self._transaction("announce"):
             self._remember(temporaries)
 
     def forget_temporaries(self, temporaries: Sequence[Path]) -> None:
-        """Stop remembering temporary files that are gone."""
+        """Delete the records of temporary files that no longer exist."""
         with self._transaction("forget_temporaries"):
             self._release(temporaries)
 
     def intend(self, entry: PendingRecord, *, originals: Mapping[str, int], temporary: Path) -> int:
-        """Announce a replacement and its temporary file, and return the row id; `originals`: size by new vault id."""
+        """Record an intent and its temporary file; return the row's number. `originals`: sizes by new vault id."""
         with self._transaction("intend"):
             for name, size in originals.items():
                 self._db.execute(
@@ -162,7 +162,7 @@ class Ledger:
         return number
 
     def commit(self, number: int, temporaries: Sequence[Path] = ()) -> None:
-        """Mark an intent as carried out, and the row it takes back, if any, as restored."""
+        """Mark an intent as done, and the row that it undoes, if any, as restored."""
         with self._transaction("commit"):
             self._db.execute("UPDATE records SET state = 'done' WHERE id = ? AND state = 'intent'", (number,))
             self._db.execute(
@@ -190,7 +190,7 @@ class Ledger:
             self._release(temporaries)
 
     def mark_pruned(self, names: Sequence[str], when: str) -> None:
-        """Mark originals as deleted at the user's wish."""
+        """Mark originals as deleted at the user's request, at the time `when` (ISO 8601, UTC)."""
         with self._transaction("mark_pruned"):
             self._db.executemany("UPDATE originals SET pruned = ? WHERE id = ?", [(when, name) for name in names])
             seal_originals(self._db, names)
@@ -202,7 +202,7 @@ class Ledger:
         attempts: Sequence[tuple[int, str, str, bytes, str]],
         temporaries: Sequence[Path],
     ) -> None:
-        """Put rows into an empty ledger, under their numbers; `originals`: size and time of pruning by vault id."""
+        """Fill an empty ledger with rows under their numbers; `originals`: size and time of pruning by vault id."""
         known_ids = {record.id for record in records}
         with self._transaction("fill"):
             self._db.execute("PRAGMA defer_foreign_keys = ON")
@@ -222,7 +222,7 @@ class Ledger:
         with self._errors():
             copy = sqlite3.connect(destination, isolation_level=None)
             try:
-                # Another journal beside it would outlive a crash; the copy counts only once it is renamed.
+                # No journal, which could survive a crash; an incomplete copy does not matter before it is renamed.
                 copy.execute("PRAGMA journal_mode = OFF")
                 copy.execute("PRAGMA synchronous = OFF")
                 self._db.backup(copy)
@@ -230,25 +230,26 @@ class Ledger:
                 copy.close()
 
     def rows(self) -> list[list[tuple[Any, ...]]]:
-        """Return `ledger_file.rows_of` this one."""
+        """Return the rows of each table that a backup holds; see `ledger_file.rows_of`."""
         with self._errors():
             return ledger_file.rows_of(self._db)
 
     def find(self, number: int) -> Record | None:
-        """Return one row, if it is there."""
+        """Return the row with this number, or None."""
         return self._one("WHERE records.id = ?", number)
 
     def record(self, number: int) -> Record:
-        """Return one row; raises StorageError if there is none of that number."""
+        """Return the row with this number; raise StorageError if there is none."""
         found = self.find(number)
         if found is None:
             raise StorageError(f"{self.path}: row {number} is missing; the ledger was changed by something else")
         return found
 
     def result(self, sha256: str, pixel_digest: str | None = None, *, path: Path | None = None) -> Record | None:
-        """Carried-out protection whose result is this content, or failing that, these pixels.
+        """Return the protection whose result has this content, or else these pixels; None if there is none.
 
-        Of several, one that can be taken back comes first, then one of the file at `path`, then the newest.
+        Of several, one in place is preferred to a copy, then one that can be restored, then one of the file at `path`,
+        then one not restored yet, then the newest.
         """
         order = (
             f" AND kind IN ('protect', 'copy') AND {_ANY_STATE} ORDER BY kind = 'protect' DESC,"
@@ -262,11 +263,11 @@ class Ledger:
         return found
 
     def holds_pixels(self) -> bool:
-        """Whether any row can be recognised by its pixels at all."""
+        """Return whether any row has a digest of pixels."""
         return self._one("WHERE pixels_after IS NOT NULL LIMIT 1") is not None
 
     def result_pixels(self) -> frozenset[str]:
-        """Pixel digests of all results, for telling which photos are worth asking about."""
+        """Return the pixel digests of all results, to skip the lookup of photos that match none."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT DISTINCT pixels_after FROM records WHERE pixels_after IS NOT NULL"
@@ -275,46 +276,46 @@ class Ledger:
             return frozenset(row[0] for row in rows)
 
     def by_original(self, sha256: str) -> Record | None:
-        """Newest carried-out protection of this content."""
+        """Return the newest carried-out protection of a photo with this content, or None."""
         return self._one(
             f"WHERE kind IN ('protect', 'copy') AND {_CARRIED_OUT} AND sha256_before = ?" + _NEWEST,
             sha256,
         )
 
     def by_path(self, path: Path) -> Record | None:
-        """Newest protection of the file at this path, carried out or cut short."""
+        """Return the newest protection in place of the file at this path, carried out or interrupted; or None."""
         return self._one(f"WHERE kind = 'protect' AND {_ANY_STATE} AND path = ?" + _NEWEST, os.fsencode(path))
 
     def replaced(self, path: Path) -> Record | None:
-        """Newest protected copy at this path that took the place of a file, which the vault has in `kept`."""
+        """Return the newest copy written over the file at this path, which the vault keeps as `kept`; or None."""
         return self._one(
             "WHERE kind = 'copy' AND state = 'done' AND kept IS NOT NULL AND path = ?" + _NEWEST, os.fsencode(path)
         )
 
     def open_intents(self) -> list[Record]:
-        """Rows announced and neither carried out nor dropped, oldest first."""
+        """Return the intents neither carried out nor dropped, oldest first."""
         return self._all("WHERE state = 'intent' ORDER BY records.id")
 
     def every(self) -> list[Record]:
-        """All rows, oldest first."""
+        """Return all rows, oldest first."""
         return self._all("ORDER BY records.id")
 
     def anchors(self) -> dict[int, str]:
-        """Return what each row's record file is named after, by number. Raises LedgerError if a row is damaged."""
+        """Return the digest that names each row's record file, by number. Raises LedgerError if a row is damaged."""
         found = {}
         with self._errors():
             for row in self._db.execute(SELECT):
                 check_seals(row)
-                # original, kept, sha256_before
+                # Columns 8, 9 and 4 are original, kept and sha256_before.
                 found[row[0]] = row[8] or row[9] or row[4]
         return found
 
     def of_path(self, path: Path) -> list[Record]:
-        """Rows about a path, oldest first."""
+        """Return the rows about a path, oldest first."""
         return self._all("WHERE path = ? ORDER BY records.id", os.fsencode(path))
 
     def of_content(self, sha256: str) -> list[Record]:
-        """Rows in which content was the original, what was replaced, or the result; oldest first."""
+        """Return the rows with this content as original, replaced file or result, oldest first."""
         return self._all(
             "WHERE sha256_after = ?1 OR sha256_before = ?1 OR sha256_replaced = ?1 OR original = ?1 OR kept = ?1"
             " ORDER BY records.id",
@@ -322,18 +323,18 @@ class Ledger:
         )
 
     def last_run(self) -> list[Record]:
-        """The protections of the newest run that protected anything, oldest first."""
+        """Return the in-place protections of the newest run that made any, oldest first."""
         return self._all(
             f"WHERE kind = 'protect' AND {_ANY_STATE} AND run = (SELECT run FROM records"
             f" WHERE kind = 'protect' AND {_ANY_STATE} ORDER BY id DESC LIMIT 1) ORDER BY records.id"
         )
 
     def pruned(self) -> set[str]:
-        """Vault ids of originals that were deleted at the user's wish. Raises LedgerError if one is damaged."""
+        """Return the vault ids of originals deleted at the user's request. Raises LedgerError if a row is damaged."""
         return {name for name, (_, pruned) in self.originals().items() if pruned is not None}
 
     def originals(self) -> dict[str, tuple[int, str | None]]:
-        """Size, and when it was pruned, by vault id. Raises LedgerError if one is damaged."""
+        """Return size and time of pruning, or None, by vault id. Raises LedgerError if a row is damaged."""
         with self._errors():
             rows = self._db.execute("SELECT id, size, pruned, seal FROM originals").fetchall()
         for *columns, own in rows:
@@ -344,12 +345,12 @@ class Ledger:
         return {name: (size, pruned) for name, size, pruned, _ in rows}
 
     def temporaries(self) -> list[Path]:
-        """Temporary files that were announced and may still exist."""
+        """Return the recorded temporary files, which may still exist."""
         with self._errors():
             return [Path(os.fsdecode(row[0])) for row in self._db.execute("SELECT path FROM temporaries")]
 
     def integrity_errors(self) -> list[str]:
-        """What SQLite finds wrong with the file; empty when it is sound. Reads all of it."""
+        """Return what SQLite finds wrong with the file, of which it reads everything; empty if it is sound."""
         with self._errors():
             return ledger_file.integrity_errors(self._db)
 

@@ -1,6 +1,6 @@
-"""The ledger as a file: sound, lost, damaged, from a newer version, or in a vault that cannot be written.
+"""The ledger's file: whether it is sound, lost, damaged or from a newer version, and how to open it read-only.
 
-With it, the tables beside its records: attempts that fell short, and what is being deleted for good.
+Also the tables beside its records: searches that fell short, and rows marked for deletion.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ __all__ = [
 
 NAME = "ledger.sqlite"
 BACKUPS = ("ledger.backup.sqlite", "ledger.backup-older.sqlite")
-"""The newest first."""
+"""The backups, newest first."""
 _BACKED_UP = ("records", "originals", "attempts")
-"""The tables that a backup has to hold."""
+"""The tables that a backup holds."""
 JOURNALS = ("-wal", "-shm", "-journal")
 SALVAGE, PARTIAL, REBUILT = "ledger.salvage.sqlite", "ledger.partial.sqlite", "ledger.rebuilt.sqlite"
-"""What a repair makes: a copy of a damaged ledger to read from; one being filled; one that is complete."""
+"""Files of a repair: a copy of the damaged ledger to read from, a new ledger being filled, and a complete one."""
 ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""What SQLite raises; the second where its message quotes a damaged name."""
+"""What SQLite raises; UnicodeDecodeError if its message quotes a damaged name."""
 ASIDE = "ledger.damaged.sqlite"
-"""Where a repair puts the damaged ledger."""
+"""The name that a repair gives to the damaged ledger."""
 
 _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
@@ -73,17 +73,17 @@ _DAMAGE = (
     "unsupported file format",
     "unknown database",
 )
-"""How SQLite words damage that it reports as a mistake of the caller."""
+"""Words in SQLite's messages that mean damage, although the error class blames the caller."""
 _WRITE_JOURNALS = ("-wal", "-journal")
 
 
 def with_journals(name: str) -> tuple[str, ...]:
-    """Return the name of a ledger, and those SQLite gives to what belongs to it."""
+    """Return the name of a ledger and those of its SQLite journals."""
     return (name, *(name + suffix for suffix in JOURNALS))
 
 
 def is_empty(path: Path) -> bool:
-    """Whether there is no ledger, or a file without a byte."""
+    """Return whether the ledger is missing or an empty file."""
     with storage_errors(f"opening the ledger {path}"):
         try:
             return path.lstat().st_size == 0
@@ -92,9 +92,9 @@ def is_empty(path: Path) -> bool:
 
 
 def check_header(path: Path) -> None:
-    """Raise LedgerError if the first bytes are not those of a ledger; an empty file is one that is being made.
+    """Raise LedgerError if the first bytes are not those of a ledger; an empty file is one being created.
 
-    SQLite reads some damage here as wishes, such as not to write.
+    SQLite would take some damage in these bytes for settings, such as a file that must not be written.
     """
     with storage_errors(f"opening the ledger {path}"), path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
@@ -115,14 +115,14 @@ def check_header(path: Path) -> None:
 
 
 def mended_header(data: bytes, *, wal: bool) -> bytes:
-    """Return the first page with what is the same in every ledger written anew, so that the rest can be read."""
+    """Return a damaged ledger's bytes with the constant header fields written again, so that the rest can be read."""
     version = 2 if wal else 1
     constant = _MAGIC + _PAGE_BYTES.to_bytes(2, "big") + bytes((version, version, 0)) + _FRACTIONS
     return constant + data[24:44] + (4).to_bytes(4, "big") + data[48:56] + (1).to_bytes(4, "big") + data[60:]
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> None:
-    """Raise StorageError for a ledger of a newer version, LedgerError for one whose format cannot be told."""
+    """Raise StorageError for a ledger of a newer version, LedgerError for one with contradictory format numbers."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     mark = int(db.execute("PRAGMA application_id").fetchone()[0])
     newest = len(MIGRATIONS)
@@ -140,15 +140,15 @@ def check_version(db: sqlite3.Connection, path: Path) -> None:
 
 
 def sealed(db: sqlite3.Connection) -> bool:
-    """Whether the rows of a ledger carry seals: in all but one that says twice that it is of an earlier format."""
+    """Return whether a ledger's rows have seals: unless version and application id both show an earlier format."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     mark = int(db.execute("PRAGMA application_id").fetchone()[0])
     return not (mark == 0 and 0 < version < SEALED_SINCE)
 
 
 def explained(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> StorageError:
-    """Return what SQLite said, with what to do."""
-    # SQLite quotes statements over several lines.
+    """Return a StorageError or LedgerError with SQLite's message and what to do."""
+    # SQLite's messages quote statements over several lines.
     text = " ".join(str(error).split())
     if type(error) in (sqlite3.DatabaseError, UnicodeDecodeError) or any(words in text.lower() for words in _DAMAGE):
         return LedgerError(f"{path}: the ledger is damaged ({text}); {REPAIR}")
@@ -159,17 +159,17 @@ def explained(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> 
 
 
 def cannot_be_written(root: Path) -> bool:
-    """Return whether a vault folder is there and this process, as who it acts, may not write to it or its ledger."""
+    """Return whether a vault folder exists and this process, with its effective user, may not write to it."""
     effective = os.access in os.supports_effective_ids
     places = [place for place in (root, root / "originals", root / "ledger.sqlite") if place.exists()]
     return not all(os.access(place, os.W_OK, effective_ids=effective) for place in places)
 
 
 def connect_read_only(path: Path, *, version: int) -> tuple[sqlite3.Connection, TemporaryDirectory[str] | None]:
-    """Open a ledger file to read it; returns the connection, and the folder to remove after it if there is one.
+    """Open a ledger file for reading; return the connection, and a temporary folder to remove afterwards or None.
 
-    SQLite cannot read a file beside which it may make no journal, unless it is told that nobody changes it; that would
-    leave out what a journal still holds. So with a journal, or a format older than `version`, a private copy is opened.
+    Where SQLite cannot create a journal, it reads a file only if told that nobody changes it, and then ignores an
+    existing journal. With a journal, or a format older than `version`, a temporary copy is therefore opened instead.
     Raises OSError, sqlite3.DatabaseError.
     """
     journals = [file for file in (path.with_name(path.name + end) for end in _WRITE_JOURNALS) if _size(file) > 0]
@@ -205,7 +205,7 @@ def _size(path: Path) -> int:
 
 
 def integrity_errors(db: sqlite3.Connection) -> list[str]:
-    """Return what SQLite finds wrong with a ledger; empty when it is sound. Reads all of it."""
+    """Return what SQLite finds wrong with a ledger, of which it reads everything; empty if it is sound."""
     lines = [line for row in db.execute("PRAGMA integrity_check") for line in str(row[0]).splitlines()]
     said = [line for line in lines if not line.startswith("***")]
     strays = db.execute("PRAGMA foreign_key_check").fetchall()
@@ -213,12 +213,12 @@ def integrity_errors(db: sqlite3.Connection) -> list[str]:
 
 
 def rows_of(database: sqlite3.Connection) -> list[list[tuple[Any, ...]]]:
-    """Return all rows of each table that a backup has to hold, in order of their first columns."""
+    """Return all rows of each table that a backup holds, ordered by their first columns."""
     return [database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in _BACKED_UP]
 
 
 def read_rows(path: Path) -> list[list[tuple[Any, ...]]] | None:
-    """Return `rows_of` the ledger at `path`, which is left as it is; None where it cannot be read."""
+    """Return the rows of the ledger at `path` as `rows_of` does, without changing it; None if it is unreadable."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             return rows_of(database)
@@ -227,13 +227,13 @@ def read_rows(path: Path) -> list[list[tuple[Any, ...]]] | None:
 
 
 MOST_ATTEMPTS = 20_000
-"""Rows kept, of about half a kilobyte; the oldest go first. One that went costs a search, nothing else."""
+"""Number of attempts kept, about half a kilobyte each. The oldest are dropped, which only costs another search."""
 Marked = Literal["record", "attempt", "everything", "traces"]
-"""A row of `records` or `attempts`; all there is; or nothing but what SQLite and backups remember of deleted rows."""
+"""What is marked: a row of `records` or `attempts`, everything, or only the traces of rows already deleted."""
 
 
 class _Table:
-    """Part of `Ledger`, on its connection and within its transactions."""
+    """A table of `Ledger`, which uses its connection and its transactions."""
 
     def __init__(
         self,
@@ -245,10 +245,10 @@ class _Table:
 
 
 class AttemptTable(_Table):
-    """What was tried without success."""
+    """The searches that fell short, so that they are not repeated with the same settings."""
 
     def add(self, sha256: str, settings: str, path: Path, details: Mapping[str, Any]) -> None:
-        """Remember an attempt on this content, in the place of an earlier one under the same settings."""
+        """Record an attempt on this content; it replaces an earlier one with the same settings (a digest)."""
         text = json.dumps(details, separators=(",", ":"), allow_nan=True)
         with self._transaction("attempt"):
             self._db.execute(
@@ -258,17 +258,17 @@ class AttemptTable(_Table):
             self._db.execute("DELETE FROM attempts WHERE id <= (SELECT max(id) FROM attempts) - ?", (MOST_ATTEMPTS,))
 
     def count(self) -> int:
-        """Return how many attempts are remembered."""
+        """Return the number of recorded attempts."""
         with self._errors():
             return int(self._db.execute("SELECT count(*) FROM attempts").fetchone()[0])
 
     def about(self, sha256: str) -> bool:
-        """Whether anything was tried on this content without success."""
+        """Return whether an attempt on this content is recorded."""
         with self._errors():
             return self._db.execute("SELECT 1 FROM attempts WHERE sha256 = ? LIMIT 1", (sha256,)).fetchone() is not None
 
     def find(self, sha256: str, settings: str) -> dict[str, Any] | None:
-        """The details of an attempt on this content under these settings."""
+        """Return the details of the attempt on this content with these settings, or None."""
         with self._errors():
             row = self._db.execute(
                 "SELECT details FROM attempts WHERE sha256 = ? AND settings = ?", (sha256, settings)
@@ -278,12 +278,12 @@ class AttemptTable(_Table):
         try:
             details: dict[str, Any] = json.loads(row[0])
         except ValueError:
-            # Damaged; it costs a search, nothing else.
+            # Damaged: treated as missing, which only costs another search.
             return None
         return details
 
     def touching(self, path: Path, contents: Iterable[str]) -> list[int]:
-        """Numbers of the attempts on the file at this path, or on any of these contents."""
+        """Return the numbers of the attempts on the file at this path, or on any of these contents."""
         found: set[int] = set()
         with self._errors():
             found.update(n for (n,) in self._db.execute("SELECT id FROM attempts WHERE path = ?", (os.fsencode(path),)))
@@ -293,10 +293,10 @@ class AttemptTable(_Table):
 
 
 class DeletionTable(_Table):
-    """What is to be deleted."""
+    """The marks of what is to be deleted for good, so that an interrupted deletion can be finished."""
 
     def mark(self, records: Iterable[int], attempts: Iterable[int] = (), *, everything: bool = False) -> None:
-        """Say durably what is to be deleted, rows, originals and all traces, before the first of it is."""
+        """Mark rows durably for deletion, with their originals and traces, before anything is deleted."""
         with self._transaction("mark_deletions"):
             for number in records:
                 self._add("record", number)
@@ -311,14 +311,14 @@ class DeletionTable(_Table):
         with self._errors():
             rows = self._db.execute("SELECT kind, id, seal FROM deletions").fetchall()
         for kind, number, own in rows:
-            # One changed byte must not have another photo forgotten.
+            # A changed byte must not cause another photo to be forgotten.
             if kind not in found or own != seal(kind, number):
                 raise LedgerError(f"the ledger is damaged: its list of deletions is not as it was written; {REPAIR}")
             found[kind].add(number)
         return found
 
     def erase(self, marked: dict[Marked, set[int]]) -> None:
-        """Delete the rows marked, and what is known of originals that no row refers to any more."""
+        """Delete the marked rows, and the rows of originals that no record refers to any more."""
         with self._transaction("erase"):
             if marked["everything"]:
                 for table in ("records", "attempts", "originals", "temporaries"):
@@ -326,7 +326,7 @@ class DeletionTable(_Table):
             record_ids = [(number,) for number in marked["record"]]
             restores = self._db.execute("SELECT id, undoes FROM records WHERE undoes IS NOT NULL").fetchall()
             self._db.executemany("DELETE FROM records WHERE id = ?", record_ids)
-            # Their `undoes` is empty now.
+            # The foreign key has set their `undoes` to NULL, so they need new seals.
             seal_records(self._db, [number for number, target in restores if target in marked["record"]])
             self._db.executemany("DELETE FROM attempts WHERE id = ?", [(number,) for number in marked["attempt"]])
             self._db.execute(
@@ -337,13 +337,13 @@ class DeletionTable(_Table):
             self._add("traces", 0)
 
     def scrub(self) -> None:
-        """Rewrite the file without free pages, and empty the write-ahead log, where old pages live on."""
+        """Rewrite the file without free pages and empty the write-ahead log, since both hold deleted rows."""
         with self._errors():
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def scrubbed(self) -> None:
-        """Say that no trace is left."""
+        """Record that no traces are left."""
         with self._transaction("scrubbed"):
             self._db.execute("DELETE FROM deletions WHERE kind = 'traces'")
 

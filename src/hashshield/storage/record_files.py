@@ -1,8 +1,8 @@
-"""The ledger's rows once more, one small file each, beside the originals they are about.
+"""Record files: a second copy of the ledger's rows, one small file each, beside the originals they are about.
 
-`originals/ab/ID.NUMBER.STATE.json`: ID is the original's, or of a row without one the digest of what was there before;
-NUMBER and STATE are the row's. The content never changes, so that a later state is a rename. A file is made after its
-row and removed before it: one without a row means that the ledger lost something.
+`originals/ab/ID.NUMBER.STATE.json`: ID is the original's vault id, or for a row without one the digest of the earlier
+file; NUMBER and STATE are the row's. The content never changes; a new state is a rename. A file is created after its
+row and removed before it, so a file without a row means that the ledger has lost something.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["DAMAGED", "RecordFile", "RecordFiles", "decode", "encode"]
 
 FORMAT = 1
 DAMAGED = ".damaged"
-"""What `originals repair` adds to the name of a file that cannot be read and that no row replaces."""
+"""Suffix that `originals repair` adds to the name of an unreadable file without a row to replace it."""
 _LARGEST_BYTES = 1 << 24
 _STATES: tuple[RecordState, ...] = ("intent", "done", "restored")
 _NAME = re.compile(r"(?P<anchor>[0-9a-f]{64})\.(?P<number>[1-9][0-9]*)\.(?P<state>intent|done|restored)\.json")
@@ -34,7 +34,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """One file, as its name tells it."""
+    """One record file, as described by its name."""
 
     anchor: str
     number: int
@@ -62,9 +62,9 @@ class RecordFiles:
                 atomic.put(folder, file.name, encode(record), temporary=temporary_name())
 
     def follow(self, record: Record) -> None:
-        """Rename a row's file to the row's state, if it is there.
+        """Rename a row's file to the row's current state, if the file exists.
 
-        Not flushed: after a power cut the earlier name is back, and the next run finds row and name apart.
+        The rename is not flushed. After a power cut the file may have its earlier name, which the next run corrects.
         """
         anchor = _anchor(record)
         with storage_errors(f"renaming the record of {record.path}"), self._shelf(anchor) as folder:
@@ -74,7 +74,7 @@ class RecordFiles:
                     folder.rename(old, RecordFile(anchor, record.id, record.state).name)
 
     def remove(self, files: Iterable[RecordFile]) -> None:
-        """Remove files durably; one that is not there is as good as removed."""
+        """Remove files durably; missing ones are ignored."""
         shelves: dict[str, list[str]] = {}
         for file in files:
             shelves.setdefault(file.anchor[:2], []).append(file.name)
@@ -90,11 +90,11 @@ class RecordFiles:
                     folder.sync()
 
     def of(self, record: Record) -> list[RecordFile]:
-        """Return every name the file of a row may have."""
+        """Return the row's file in each state that it may have."""
         return [RecordFile(_anchor(record), record.id, state) for state in _STATES]
 
     def all(self) -> Iterator[RecordFile]:
-        """Yield every file by its name, unread."""
+        """Yield every record file, without reading it."""
         for name in self._names():
             found = _NAME.fullmatch(name)
             if found:
@@ -105,7 +105,7 @@ class RecordFiles:
         return [name for name in self._names() if name.endswith(DAMAGED)]
 
     def read(self, file: RecordFile) -> Record | None:
-        """Return the row a file holds, in the state its name tells; None if it is damaged."""
+        """Return the row in a file, with the state from its name; None if the file is damaged."""
         doing = f"reading the record {self.path / file.anchor[:2] / file.name}"
         with storage_errors(doing), self._shelf(file.anchor) as folder:
             descriptor = folder.open_file(file.name)
@@ -117,13 +117,13 @@ class RecordFiles:
         return record if record is not None and file in self.of(record) else None
 
     def set_aside(self, file: RecordFile) -> None:
-        """Rename a damaged file so that it counts no longer, and keep it."""
+        """Rename a damaged file, so that it is kept but no longer read."""
         with storage_errors(f"renaming the damaged record {file.name}"), self._shelf(file.anchor) as folder:
             folder.rename(file.name, file.name + DAMAGED)
             folder.sync()
 
     def remove_damaged(self) -> None:
-        """Remove what `set_aside` kept."""
+        """Remove the files that `set_aside` renamed."""
         for name in self.damaged():
             with storage_errors(f"removing the damaged record {name}"), self._shelf(name) as folder:
                 folder.remove(name)
@@ -144,7 +144,7 @@ class RecordFiles:
 
 
 def encode(record: Record) -> bytes:
-    """Return a row as JSON with a digest of itself, all but its state."""
+    """Return a row as JSON, without `state` and `pruned`, and with a digest of its content."""
     row: dict[str, Any] = {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in ("state", "pruned")}
     row["path"] = os.fsdecode(record.path)
     row["details"] = dict(record.details)
@@ -152,7 +152,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes, state: RecordState) -> Record | None:
-    """Return the row that `encode` wrote; None for anything else."""
+    """Return the row that `encode` wrote; None for other data."""
     try:
         document = json.loads(data)
         row = document["record"]

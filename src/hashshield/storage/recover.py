@@ -1,4 +1,4 @@
-"""Going back: what a crash left behind is settled at the next start, and originals are matched to files to restore."""
+"""Recovery: settle the open intents of an interrupted run at the next start, and find the originals of files."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = [
 ]
 
 COPY = "is a protected copy made by --output; its original was never changed"
-"""Why there is nothing to restore in the place of a copy."""
+"""Why a protected copy has nothing to restore."""
 
 _UNREADABLE = "unreadable"
 PixelDigest = Callable[[bytes, Path], str | None]
-"""Digest of the decoded pixels of some bytes, or None if they are no photo; the path is for messages."""
+"""Returns the digest of the pixels of an encoded photo, or None if it cannot be decoded; the path is for messages."""
 
 
 def recover(ledger: Ledger) -> list[str]:
-    """Settle every open intent and remove stale temporaries; returns what the user should know.
+    """Settle every open intent and remove stale temporary files; return messages for the user.
 
-    Only to be called while no other process writes. Raises StorageError if the ledger cannot be written.
+    The caller holds the lock. Raises StorageError if the ledger cannot be written.
     """
     notices = []
     for record in ledger.open_intents():
@@ -52,9 +52,10 @@ def recover(ledger: Ledger) -> list[str]:
 
 
 def settle(ledger: Ledger, record: Record) -> str | None:
-    """Commit or drop one open intent by what its file holds now; returns a sentence if it is neither.
+    """Commit or drop one open intent according to its file's content; return a message if neither is possible.
 
-    Holds the result: it was carried out. Holds what it held before (or still does not exist): it was not.
+    A file with the result means that the intent was carried out. A file with its earlier content, or a copy that does
+    not exist, means that it was not.
     """
     now = _content(record.path)
     if now == record.sha256_after:
@@ -73,7 +74,7 @@ def settle(ledger: Ledger, record: Record) -> str | None:
 
 
 def _content(path: Path) -> str | None:
-    """Return the file's digest; None if there is no such file."""
+    """Return the file's SHA-256, `_UNREADABLE`, or None if there is no such file."""
     try:
         with Folder.open(path.parent) as folder:
             if not stat.S_ISREG(folder.stat(path.name).st_mode):
@@ -86,7 +87,7 @@ def _content(path: Path) -> str | None:
 
 
 def _remove(path: Path, notices: list[str]) -> bool:
-    """Remove one stale temporary; returns whether it need not be remembered any longer."""
+    """Remove one stale temporary file; return whether its record can be deleted."""
     if not is_temporary(path.name):
         raise StorageError(f"{path}: the ledger calls this a temporary file and it is none; the ledger is damaged")
     try:
@@ -94,7 +95,7 @@ def _remove(path: Path, notices: list[str]) -> bool:
             folder.remove(path.name)
             folder.sync()
     except (FileNotFoundError, NotADirectoryError):
-        # Its volume may be unplugged; the name is unique, so remembering it costs nothing.
+        # Its volume may be unplugged. The name is unique, so the record can stay.
         return path.parent.exists()
     except OSError as error:
         notices.append(f"{path}: a temporary file of an earlier run could not be removed: {explain(error)}")
@@ -109,7 +110,7 @@ class RestoreMatch:
     record: Record | None
     reason: str | None = None
     failed: bool = False
-    """Whether the reason is a refusal, and not that there is nothing to do."""
+    """True if the reason is a failure, False if there is nothing to do."""
 
 
 def find_original(
@@ -117,7 +118,7 @@ def find_original(
 ) -> RestoreMatch:
     """Find the row of a file by its content, then by its pixels, and with `force` by its path.
 
-    An unknown file is a failure only when it was `named`; in a folder there may be any number of them.
+    An unknown file is a failure only if the user `named` it; folders may hold any number of unknown files.
     """
     record = ledger.result(source.sha256, path=source.path)
     if record is None and ledger.by_original(source.sha256) is not None:
@@ -125,7 +126,7 @@ def find_original(
     if record is None and pixel_digest is not None and ledger.holds_pixels():
         record = ledger.result(source.sha256, pixel_digest(source.data, source.path), path=source.path)
     if record is not None:
-        # A copy has no original of its own, but may have taken the place of another file.
+        # A copy has no original of its own, but may have replaced another file.
         behind = ledger.replaced(source.path) if record.kind == "copy" else None
         return _restorable(behind or record, vault, source.path)
     record = ledger.by_path(source.path) or ledger.replaced(source.path)
@@ -142,13 +143,13 @@ def find_original(
 
 
 def recorded_at(ledger: Ledger, path: Path) -> Record | None:
-    """Return the row about this path, whatever the file holds now."""
+    """Return the row about this path, whatever the file's content, or None."""
     real_path = Path(os.path.realpath(path.parent)) / path.name
     return ledger.by_path(real_path) or ledger.replaced(real_path)
 
 
 def find_original_of_missing(ledger: Ledger, vault: Vault, path: Path) -> RestoreMatch:
-    """Find the row of a file that was deleted."""
+    """Find the row of a deleted file by its path."""
     record = recorded_at(ledger, path)
     if record is None:
         return RestoreMatch(None, "no such file, and nothing is recorded under this path", failed=True)
@@ -162,7 +163,7 @@ def _restorable(record: Record, vault: Vault, path: Path) -> RestoreMatch:
         return RestoreMatch(None, COPY)
     if record.original is None:
         return RestoreMatch(None, "was protected with --no-backup: no original was kept", failed=True)
-    # Marked and still here: a prune was cut short, and what it left can be used.
+    # An original that is marked but still exists was left by an interrupted prune, and can be used.
     if record.pruned and not vault.holds(record.original):
         return RestoreMatch(None, "its original was pruned from the vault at your wish", failed=True)
     return RestoreMatch(record)

@@ -1,10 +1,9 @@
-"""`originals repair`: the ledger rebuilt from itself, the records beside originals, its backups and the vault.
+"""`originals repair`: rebuild the ledger from its readable rows, the record files, its backups and the vault.
 
-What can still be read is gathered first, and nothing is changed for it: SQLite reads from copies, because opening a
-file may already write to it. The new ledger is filled under another name and counts as complete once it is renamed;
-only then is the damaged one put aside, and the new one in its place. Whatever ends this early, the next call goes on:
-a complete ledger without one in use is put in place, anything else is started again from the same sources, which are
-all still there.
+Readable rows are gathered first, without changing anything: SQLite reads copies, because opening a file may already
+write to it. The new ledger is filled under another name and renamed once it is complete; only then is the damaged one
+put aside and the new one put in its place. After an interruption the next call continues: a complete new ledger is put
+in place if there is none in use, and otherwise the repair starts again from the same sources, which all still exist.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ _SUFFIXES = ("", "-wal")
 
 @dataclass
 class Salvaged:
-    """Rows that are as they were written, and how many are not."""
+    """The intact rows that were found, and which rows and files are damaged."""
 
     sound: bool = False
-    """Whether the ledger in use is sound as it is; then all of this comes from it."""
+    """Whether the ledger in use is sound; then all rows come from it."""
     records: dict[int, Record] = field(default_factory=dict)
     sources: dict[int, str] = field(default_factory=dict)
-    """Where each of `records` comes from: "ledger", "record" or "backup"."""
+    """The source of each of `records`: "ledger", "record" or "backup"."""
     originals: dict[str, tuple[int, str | None]] = field(default_factory=dict)
-    """Size, and when it was pruned, by vault id."""
+    """Size and time of pruning, or None, by vault id."""
     attempts: dict[int, tuple[int, str, str, bytes, str]] = field(default_factory=dict)
     temporaries: set[Path] = field(default_factory=set)
     marked: dict[Marked, set[int]] = field(default_factory=dict)
@@ -64,14 +63,14 @@ class Salvaged:
 
     @property
     def lost(self) -> set[int]:
-        """Numbers of rows of which nothing good is left."""
+        """Numbers of rows without an intact copy."""
         return (self.damaged_rows | {file.number for file in self.damaged_files}) - set(self.records)
 
 
 def gather(root: Path, files: RecordFiles) -> Salvaged:
-    """Read the ledger, and if it is not sound also what an earlier repair set aside, the records and the backups.
+    """Read the ledger, and if it is damaged, also the one that an earlier repair put aside, record files and backups.
 
-    What comes first counts. Raises StorageError, also for a ledger from a newer version.
+    A row is taken from the first source that has it. Raises StorageError, also for a ledger from a newer version.
     """
     found = Salvaged()
     with _copied(root, ledger_file.NAME) as copy:
@@ -99,7 +98,7 @@ def gather(root: Path, files: RecordFiles) -> Salvaged:
 
 @contextmanager
 def _copied(root: Path, name: str) -> Iterator[Path | None]:
-    """Copy a ledger and its write-ahead log, with its header mended where that is needed; None if there is none."""
+    """Yield a copy of a ledger and its write-ahead log, with a repaired header; None if there is no ledger."""
     with storage_errors(f"reading {root / name}"), Folder.open(root) as folder:
         for part in ledger_file.with_journals(ledger_file.SALVAGE):
             folder.remove(part)
@@ -133,7 +132,7 @@ def _begins_well(path: Path) -> bool:
 
 
 def _faults(copy: Path, files: RecordFiles) -> str:
-    """Say what is wrong with a copy of the ledger in use; empty if nothing is. Raises StorageError for a newer one."""
+    """Return the faults of a copy of the ledger in use; "" if it is sound. Raises StorageError for a newer version."""
     root = copy.parent
     try:
         ledger_file.check_header(root / ledger_file.NAME)
@@ -151,13 +150,13 @@ def _faults(copy: Path, files: RecordFiles) -> str:
 
 
 def _read(copy: Path | None, found: Salvaged, source: str) -> None:
-    """Add every row of a copy that is as it was written, and is not known yet."""
+    """Add every intact row of a copy that is not known yet."""
     if copy is None:
         return
     db = sqlite3.connect(copy, isolation_level=None)
     try:
         db.text_factory = text_of
-        # Told by the format and not by the columns, whose names may be damaged too.
+        # By the format and not by the columns, whose names may be damaged too.
         sealed = ledger_file.sealed(db)
         for name, size, pruned, own in _table(db, "originals", "id, size, pruned", sealed=sealed):
             if own is None or own == seal(name, size, pruned):
@@ -178,7 +177,7 @@ def _read(copy: Path | None, found: Salvaged, source: str) -> None:
             if own == seal(kind, number) and source == "ledger":
                 found.marked.setdefault(kind, set()).add(number)
     except ledger_file.ERRORS:
-        # Not a table could be read; the other sources are still there.
+        # This copy is unreadable; the other sources remain.
         return
     finally:
         db.close()
@@ -198,7 +197,7 @@ def _record(columns: list[Any]) -> Record | None:
 
 
 def _table(db: sqlite3.Connection, table: str, columns: str, *, sealed: bool) -> Iterator[tuple[Any, ...]]:
-    """Yield each row once, with its seal or None; from the end too where the way from the start is broken."""
+    """Yield each row once, with its seal or None; if reading from the start fails, read from the end too."""
     yielded: set[tuple[Any, ...]] = set()
     for order in ("", " DESC"):
         text = f"SELECT {columns}, {'seal' if sealed else 'NULL'} FROM {table} NOT INDEXED ORDER BY rowid{order}"
@@ -216,10 +215,10 @@ _SOURCES = {"record": "from the record beside its original", "backup": "from a b
 
 
 def repair(root: Path | None = None, *, dry_run: bool = False) -> list[Repaired]:
-    """Rebuild the ledger if it is lost or damaged, and read every original back; one row per record and per original.
+    """Rebuild a lost or damaged ledger and read every original back; return a row per record and unrecorded original.
 
     The damaged ledger is kept under another name until the new one is in place, and for good if rows of it are lost.
-    Can be interrupted anywhere and called again. Raises StorageError, also for a ledger from a newer version, which is
+    May be interrupted anywhere and called again. Raises StorageError, also for a ledger from a newer version, which is
     left untouched.
     """
     named = default_root() if root is None else root
@@ -254,7 +253,7 @@ def repair(root: Path | None = None, *, dry_run: bool = False) -> list[Repaired]
 
 
 def _settle(root: Path, found: Salvaged) -> None:
-    """Open the new ledger as every command does: it settles intents and writes the records that are missing."""
+    """Open the new ledger as every command does, which settles intents and writes missing record files."""
     with Store.open(root) as store, store.lock:
         store.require_sound()
         store.ledger.changed = True
@@ -265,7 +264,7 @@ def _settle(root: Path, found: Salvaged) -> None:
 
 
 def _read_back(vault: Vault, names: Iterable[str]) -> dict[str, str]:
-    """Read originals, and return what is wrong with those that are damaged, by vault id."""
+    """Read originals; return the error messages of the damaged ones, by vault id."""
     damaged = {}
     for name in names:
         try:
@@ -276,7 +275,7 @@ def _read_back(vault: Vault, names: Iterable[str]) -> dict[str, str]:
 
 
 def _recall_pruned(found: Salvaged, sizes: Mapping[str, int]) -> None:
-    """Complete what is known of originals; one that is there is never taken for pruned."""
+    """Add missing rows of originals; one that exists in the vault is never marked as pruned."""
     for record in found.records.values():
         for name in sorted(needed([record])):
             size, pruned = found.originals.get(name, (record.size if name == record.original else 0, None))
@@ -284,7 +283,7 @@ def _recall_pruned(found: Salvaged, sizes: Mapping[str, int]) -> None:
 
 
 def _rebuild(root: Path, found: Salvaged) -> None:
-    """Fill a new ledger, and rename it once it is complete and on the disk."""
+    """Fill a new ledger, and rename it once it is complete and flushed."""
     calls.step("repair.rebuild", root)
     with storage_errors(f"rebuilding the ledger in {root}"), Folder.open(root) as folder:
         _filled(root, found).close()
@@ -298,7 +297,7 @@ def _rebuild(root: Path, found: Salvaged) -> None:
 
 
 def _filled(root: Path, found: Salvaged) -> Ledger:
-    """Make a ledger of what was found, in the place of one that was not completed."""
+    """Return a new ledger with the rows found; it replaces one left incomplete."""
     with Folder.open(root) as folder:
         for name in ledger_file.with_journals(ledger_file.PARTIAL):
             folder.remove(name)
@@ -326,8 +325,8 @@ def _filled(root: Path, found: Salvaged) -> Ledger:
 def _put_in_place(root: Path, *, again: bool) -> None:
     """Put the damaged ledger aside and a complete new one in its place.
 
-    `again` finishes what an earlier call began. If it left a ledger in use, rows may have been added to that since, and
-    the complete one is thrown away; without a ledger in use no command starts.
+    `again` finishes an earlier call. If there is a ledger in use, rows may have been added to it since, and the
+    complete new one is deleted; without a ledger in use, no other command can have run.
     """
     with storage_errors(f"putting the rebuilt ledger in place in {root}"), Folder.open(root) as folder:
         names = set(folder.names())
@@ -339,12 +338,12 @@ def _put_in_place(root: Path, *, again: bool) -> None:
         used = ledger_file.with_journals(ledger_file.NAME)
         aside = ledger_file.with_journals(ledger_file.ASIDE)
         fresh = ledger_file.NAME in names
-        # The ledger first. Its journals before the new one comes: SQLite would play them into it.
+        # First the ledger, then its journals, all before the new one is in place: SQLite would apply them to it.
         for name, new in zip(used, aside, strict=True):
             if name in names:
                 folder.rename(name, new)
             elif fresh and new in names:
-                # Of a ledger that an earlier repair put aside; the new one has what could be read of it.
+                # The journal of a ledger that an earlier repair put aside; its readable rows are in the new one.
                 folder.remove(new)
         folder.sync()
         folder.rename(ledger_file.REBUILT, ledger_file.NAME)
@@ -353,7 +352,7 @@ def _put_in_place(root: Path, *, again: bool) -> None:
 
 @contextmanager
 def rescued(root: Path | None = None) -> Iterator[Store]:
-    """Open a vault without its ledger, to read from: the rows are those a repair would find. Raises StorageError."""
+    """Yield a Store to read a vault without its ledger, with the rows a repair would find. Raises StorageError."""
     real, _ = prepare_folder(default_root() if root is None else root)
     with storage_errors(f"opening the vault folder {real}"):
         lock = Lock(real / "lock")

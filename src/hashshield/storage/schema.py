@@ -1,4 +1,4 @@
-"""The ledger's format: its rows as values, its tables, and the seals that tell a row as it was written."""
+"""The ledger's format: its rows as values, its tables, and the seals, digests that show whether a row is unchanged."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ __all__ = [
 ]
 
 RecordKind = Literal["protect", "copy", "restore"]
-"""What was done: a photo replaced in place, a protected copy written elsewhere, an original brought back."""
+"""What was done: a photo replaced in place, a protected copy written elsewhere, an original restored."""
 
 RecordState = Literal["intent", "done", "restored"]
-"""Announced; carried out; carried out and later taken back."""
+"""Announced; carried out; carried out and later undone."""
 REPAIR = "run hashshield originals repair"
 """What to do about a ledger that is lost or damaged."""
 
 APPLICATION = 0x48530000
-"""SQLite's application id, plus the format: one changed byte cannot make a ledger look older or newer than it is."""
+"""Base of SQLite's application id, to which the format is added, so that a changed byte in the format is noticed."""
 
 SEALED_SINCE = 3
 """The first format whose rows are sealed."""
@@ -127,31 +127,31 @@ _WIDTH = COLUMNS.count(",") + 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One thing done to one file."""
+    """A row of the ledger: one action on one file."""
 
     id: int
     kind: RecordKind
     state: RecordState
     path: Path
-    """Absolute, as of then."""
+    """Absolute, at the time of the action."""
     sha256_before: str
-    """The original's digest: what `restore` goes back to. For a restore, the digest of what it replaced."""
+    """Digest of the original, which `restore` writes. For a restore, the digest of the file that it replaced."""
     sha256_replaced: str | None
-    """What the file held just before; other than `sha256_before` when a protected file was protected anew.
+    """Digest of the file just before; differs from `sha256_before` if a protected file was protected again.
     None: there was no file."""
     sha256_after: str
     pixels_after: str | None
-    """Digest of the decoded pixels written, to recognise a file of which only the metadata was edited."""
+    """Digest of the written pixels, to recognise the file after its metadata was edited."""
     original: str | None
-    """Vault id of the original; None when none was kept."""
+    """Vault id of the original; None if it was not kept."""
     kept: str | None
-    """Vault id of what was replaced, where that was neither the original nor a recorded result (an edit)."""
+    """Vault id of the replaced file if it was neither the original nor a recorded result, such as an edit."""
     pruned: bool
-    """The original was kept, and deleted at the user's wish since."""
+    """True if the original was kept and later deleted at the user's request."""
     created: str
     """ISO 8601, UTC."""
     tool: str
-    """Version that did it."""
+    """Version of HashShield."""
     run: str
     """One id per process run."""
     mode: int
@@ -161,9 +161,9 @@ class Record:
     size: int
     """The original's size in bytes."""
     undoes: int | None
-    """For a restore: the row it takes back."""
+    """For a restore: the number of the row that it undoes."""
     details: Mapping[str, Any] = field(hash=False)
-    """What the pipeline had to say, as it said it; the ledger does not look inside."""
+    """Data of the pipeline, which the ledger does not interpret."""
 
     @property
     def restorable(self) -> bool:
@@ -173,13 +173,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """What the pipeline adds to what the store finds out itself."""
+    """The part of a row that the pipeline provides; the store adds the rest."""
 
     pixels_after: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """JSON-serialisable."""
     again: Record | None = None
-    """The earlier row whose original was protected anew; its original stays the one `restore` goes back to."""
+    """The earlier row of a photo that is protected again; `restore` still writes that row's original."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class PendingRecord:
 
 
 def seal(*values: object) -> str:
-    """Return the SHA-256, in hex, of column values, told apart by type and length: None, int, float, str or bytes."""
+    """Return the SHA-256, in hex, of column values (None, int, float, str or bytes), with their types and lengths."""
     total = hashlib.sha256()
     for value in values:
         raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
@@ -214,18 +214,18 @@ def seal(*values: object) -> str:
 
 
 def text_of(raw: bytes) -> str:
-    """Decode a text column; a damaged one too, whose seal then tells."""
+    """Decode a text column; a damaged one does not fail here, but at the check of its seal."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def to_record(row: tuple[Any, ...]) -> Record:
-    """Make a value of a row in the order of SELECT. Raises LedgerError if a seal does not match."""
+    """Convert a row in the order of SELECT to a Record. Raises LedgerError if a seal does not match."""
     check_seals(row)
     return record_of(row[:_WIDTH], pruned=row[_WIDTH + 3] is not None)
 
 
 def check_seals(row: tuple[Any, ...]) -> None:
-    """Raise LedgerError if a row in the order of SELECT, or what it says of its original, is not as it was written."""
+    """Raise LedgerError if the seal of a row in the order of SELECT, or that of its original, does not match."""
     columns, own, original = row[:_WIDTH], row[_WIDTH], row[_WIDTH + 1 :]
     if own != seal(*columns):
         raise LedgerError(f"the ledger is damaged: row {columns[0]} is not as it was written; {REPAIR}")
@@ -236,7 +236,7 @@ def check_seals(row: tuple[Any, ...]) -> None:
 
 
 def record_of(columns: Sequence[Any], *, pruned: bool) -> Record:
-    """Make a value of columns in the order of COLUMNS; raises ValueError or TypeError if they cannot be a row."""
+    """Convert columns in the order of COLUMNS to a Record. Raises ValueError or TypeError if they are not a row."""
     return Record(
         id=columns[0],
         kind=columns[1],
@@ -285,7 +285,7 @@ def values_of(entry: PendingRecord | Record, number: int | None, state: RecordSt
 
 
 def insert(db: sqlite3.Connection, entry: PendingRecord | Record, number: int | None, state: RecordState) -> int | None:
-    """Insert and seal a row; None lets SQLite number it. Return its number."""
+    """Insert and seal a row and return its number; with `number` None, SQLite chooses it."""
     values = values_of(entry, number, state)
     added = db.execute(f"INSERT INTO records ({COLUMNS}) VALUES ({', '.join('?' * _WIDTH)})", values).lastrowid
     if added is not None:
@@ -294,7 +294,7 @@ def insert(db: sqlite3.Connection, entry: PendingRecord | Record, number: int | 
 
 
 def seal_records(db: sqlite3.Connection, record_ids: Iterable[int]) -> None:
-    """Seal rows as they are now."""
+    """Set the seals of rows to match their current columns."""
     for number in record_ids:
         row = db.execute(f"SELECT {COLUMNS} FROM records WHERE id = ?", (number,)).fetchone()
         if row is not None:
@@ -302,7 +302,7 @@ def seal_records(db: sqlite3.Connection, record_ids: Iterable[int]) -> None:
 
 
 def seal_originals(db: sqlite3.Connection, names: Iterable[str]) -> None:
-    """Seal what is known of originals as it is now."""
+    """Set the seals of originals to match their current columns."""
     for name in names:
         row = db.execute("SELECT id, size, pruned FROM originals WHERE id = ?", (name,)).fetchone()
         if row is not None:
@@ -310,16 +310,16 @@ def seal_originals(db: sqlite3.Connection, names: Iterable[str]) -> None:
 
 
 def migrate(db: sqlite3.Connection, path: Path, *, used: bool) -> None:
-    """Bring a ledger to the newest format, within a transaction of the caller's; `path` is for messages.
+    """Convert a ledger to the newest format, within the caller's transaction; `path` is for messages.
 
-    `used` says that originals are kept. Raises LedgerError if a ledger of an earlier format lost their rows.
+    `used` says that the vault holds originals. Raises LedgerError if a ledger of an earlier format lost their rows.
     """
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version == len(MIGRATIONS):
         return
     if used and (version == 0 or db.execute("SELECT 1 FROM records LIMIT 1").fetchone() is None):
-        # Later formats need no such rule: the records tell. There, an original alone is what a first run leaves that
-        # was killed before it announced anything.
+        # Later formats need no such rule, because they have record files. There, an original without a record comes
+        # from a first run that was killed before it recorded an intent.
         raise LedgerError(f"{path}: the ledger has no records, but originals are in the vault; {REPAIR}")
     for statements in MIGRATIONS[version:]:
         for statement in statements:

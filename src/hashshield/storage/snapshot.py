@@ -1,4 +1,4 @@
-"""The in-place protocol before the first write: what a file held, what is refused, and the same file found again."""
+"""The first steps of replacing a file: read it once, refuse what is unsafe, and later confirm that it is unchanged."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 LIMIT_BYTES = 1 << 30
-"""Files larger than this are not read: no photograph is, and two copies must fit into memory."""
+"""Largest file that is read. No photo is larger, and two copies must fit into memory."""
 
 _HEAD_BYTES = 64
 
 Accept = Callable[[bytes], bool]
-"""Whether a file that begins with these bytes (at most 64) is worth reading."""
+"""Returns whether to read a file that begins with these bytes (at most 64)."""
 
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link, and links are followed only when named as arguments"),
@@ -56,7 +56,7 @@ class Snapshot:
     """A file's bytes and the identity of the file and folder they were read from."""
 
     path: Path
-    """Absolute and without symbolic links as of reading."""
+    """Absolute, with symbolic links resolved when it was read."""
     data: bytes = field(repr=False)
     sha256: str
     folder_dev: int
@@ -88,10 +88,10 @@ def read_snapshot(
 ) -> Snapshot:
     """Read a regular file once, together with everything needed to recognise it again.
 
-    `follow` is for a path the user named: a link is resolved once, here, and its target is what will be replaced.
-    For files met in a folder, give the folder the user named as `within`: no link below it is followed.
-    A file whose first bytes `accept` does not take is read no further. Raises NotAPhotoError for it, PhotoError for
-    anything that is not a readable regular file, ChangedError if it changed while being read.
+    `follow` is for a path that the user named: a link is resolved here, once, and its target will be replaced. For
+    files found in a folder, pass the folder that the user named as `within`; no link below it is followed. Raises
+    NotAPhotoError for a file whose first bytes `accept` refuses, PhotoError for anything that is not a readable regular
+    file, ChangedError if it changed while it was read.
     """
     try:
         target = Path(os.path.realpath(path, strict=True)) if follow else path
@@ -104,9 +104,9 @@ def read_snapshot(
 
 
 def snapshot_of(folder: Folder, name: str, *, limit_bytes: int = LIMIT_BYTES, accept: Accept | None = None) -> Snapshot:
-    """Read one file of an open folder; raises OSError, PhotoError and ChangedError."""
+    """Read one file of an open folder. Raises OSError, PhotoError, ChangedError."""
     path = folder.path / name
-    # Looked at before opening: opening a device can have effects of its own.
+    # Checked before it is opened, because opening a device can have side effects.
     _require_regular(path, folder.stat(name))
     descriptor = folder.open_file(name)
     try:
@@ -147,7 +147,7 @@ def snapshot_of(folder: Folder, name: str, *, limit_bytes: int = LIMIT_BYTES, ac
 
 
 def read_file(descriptor: int, limit_bytes: int) -> bytes:
-    """Read to the end, or one byte past the limit."""
+    """Return the bytes up to the end of the file, or up to one byte past the limit."""
     parts = []
     left = limit_bytes + 1
     while left > 0:
@@ -160,7 +160,7 @@ def read_file(descriptor: int, limit_bytes: int) -> bytes:
 
 
 def same_content_times(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether two looks at a file show the same file with the same size and modification time."""
+    """Return whether two stat results show the same file with the same size and modification time."""
     return (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) == (
         other.st_dev,
         other.st_ino,
@@ -179,7 +179,7 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
 def require_replaceable(
     folder: Folder, name: str, status: os.stat_result, *, break_links: bool, allow_root: bool
 ) -> None:
-    """Refuse read-only files and folders, hard links, root's work in folders of others; raises StorageError."""
+    """Raise StorageError for a read-only file or folder, a file with hard links, or root in a folder of others."""
     path = folder.path / name
     if status.st_nlink > 1 and not break_links:
         raise StorageError(
@@ -200,11 +200,11 @@ def require_replaceable(
 
 
 def require_ours(folder: Folder) -> None:
-    """Refuse to work as root in a folder where another user can swap files; raises StorageError."""
+    """Raise StorageError if this is root and another user can exchange files in the folder."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return
     status = folder.status()
-    # The sticky bit of /tmp keeps others from renaming our files, not from making links that wait for us.
+    # The sticky bit of /tmp keeps others from renaming our files, but not from placing links that we would follow.
     if status.st_uid != 0 or status.st_mode & _OTHERS_WRITE:
         raise StorageError(
             f"{folder.path}: other users can write to this folder, and root should not work there; "
@@ -213,14 +213,14 @@ def require_ours(folder: Folder) -> None:
 
 
 def require_outside(path: Path, root: Path) -> None:
-    """Refuse to change what belongs to the vault itself; raises StorageError."""
+    """Raise StorageError for a path inside the vault."""
     if path.is_relative_to(root):
         raise StorageError(f"{path}: belongs to the vault {root}, whose files are never changed")
 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What the user allowed that is refused otherwise."""
+    """What the user explicitly allowed, and is refused otherwise."""
 
     break_links: bool = False
     allow_root: bool = False
@@ -228,7 +228,7 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file about to be replaced: its folder held open, its content and identity confirmed."""
+    """A file about to be replaced, with its folder held open and its content and identity confirmed."""
 
     folder: Folder
     name: str
@@ -237,7 +237,7 @@ class Target:
     attributes: Attributes
 
     def check(self) -> None:
-        """Raise ChangedError unless the name still leads to this very file, unchanged."""
+        """Raise ChangedError unless the name still refers to the same, unchanged file."""
         path = self.source.path
         try:
             now = self.folder.stat(self.name)
@@ -249,7 +249,7 @@ class Target:
 
 
 def check_replaceable(source: Snapshot, allowed: Permissions, *, root: Path) -> None:
-    """Refuse what `opened` would refuse by policy, without reading the file again; raises as it does."""
+    """Raise what `opened_target` would raise for missing permissions, without reading the file again."""
     with _held(source, root) as folder:
         try:
             status = folder.stat(source.path.name)
@@ -260,9 +260,9 @@ def check_replaceable(source: Snapshot, allowed: Permissions, *, root: Path) -> 
 
 @contextmanager
 def opened_target(source: Snapshot, allowed: Permissions, *, root: Path) -> Iterator[Target]:
-    """Open the folder again, prove it and the file the same as when read, and refuse what policy refuses.
+    """Open the folder again, confirm that it and the file are unchanged since they were read, and check permissions.
 
-    `root` is the vault, whose own files are no targets. Raises ChangedError, StorageError.
+    `root` is the vault, whose own files are refused. Raises ChangedError, StorageError.
     """
     with _held(source, root) as folder:
         target = _confirmed(folder, source)
@@ -272,7 +272,7 @@ def opened_target(source: Snapshot, allowed: Permissions, *, root: Path) -> Iter
 
 @contextmanager
 def _held(source: Snapshot, root: Path) -> Iterator[Folder]:
-    """Hold the folder the file was read from; raises ChangedError for another one in its place, StorageError."""
+    """Hold open the folder that the file was read from. Raises ChangedError if it was exchanged, StorageError."""
     path = source.path
     require_outside(path, root)
     with storage_errors(f"writing {path}"):
@@ -301,7 +301,7 @@ def _confirmed(folder: Folder, source: Snapshot) -> Target:
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino, status.st_size) != (source.dev, source.inode, source.size):
             raise ChangedError(f"{path}: was replaced or changed since it was read; it was left as it is, run again")
-        # Times alone do not decide: a tool may touch the file without changing it, or change it within one tick.
+        # Times are not enough: a tool may touch the file without changing it, or change it within one clock tick.
         if digest(read_file(descriptor, LIMIT_BYTES)) != source.sha256:
             raise ChangedError(f"{path}: its content changed since it was read; it was left as it is, run again")
         return Target(folder, path.name, source, status, Attributes.of(descriptor))

@@ -1,4 +1,4 @@
-"""The one door to vault, ledger and key."""
+"""`Store`: the single interface to the vault, the ledger and the key."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = ["Store"]
 
 
 class Store:
-    """One vault folder: where originals are kept, what was done is recorded, and every photo is written from.
+    """One vault folder. It keeps originals, records what was done, and writes every photo.
 
-    One process may use it from several threads; several processes may use one folder.
+    It may be shared by threads, and the folder by processes.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Store:
         self.root = root
         """The vault folder, absolute, without symbolic links."""
         self.notices = notices
-        """What the user should know: about the volume, and about runs that were cut short."""
+        """Messages for the user about the volume and about interrupted runs."""
         self.run = uuid.uuid4().hex
-        """This process run, as rows name it."""
+        """The id of this run in the ledger's rows."""
         self.vault = vault
         self.ledger = ledger
         self.files = files
-        """The records beside originals."""
+        """The record files beside the originals."""
         self.lock = lock
         self._sound = False
         self._open = True
@@ -61,11 +61,11 @@ class Store:
 
     @classmethod
     def open(cls, root: Path | None = None, *, reading: bool = False) -> Store:
-        """Open or create the vault folder and settle what earlier runs left open.
+        """Open or create the vault folder and settle the open intents of earlier runs.
 
-        None: $HASHSHIELD_VAULT, else the user's data folder. `reading` is for those who need not write: a folder that
-        cannot be written is then read as it is. Raises LedgerError for a ledger that is lost or
-        cannot be read, StorageError.
+        A `root` of None is $HASHSHIELD_VAULT, else the user's data folder. `reading` is for callers that need not
+        write: it allows a folder that cannot be written. Raises LedgerError if the ledger is lost or cannot be read,
+        and StorageError.
         """
         root = default_root() if root is None else root
         if reading and cannot_be_written(root):
@@ -113,10 +113,10 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Finish deletions that were cut short, back up the ledger if it changed, and let go; may be called twice.
+        """Finish interrupted deletions, back up the ledger if it changed, and close; may be called twice.
 
-        What fails here takes nothing back of what is done and recorded; it is said as a warning of this package's
-        logger, which the command line shows.
+        A failure here undoes nothing that was done and recorded. It becomes a warning of this package's logger, which
+        the command line shows.
         """
         failure = None
         try:
@@ -125,7 +125,7 @@ class Store:
                 with self.lock:
                     self._tidy()
         except StorageError as error:
-            # The work is done and recorded. The backups there are stay, and the next run tries again.
+            # The work is done and recorded, the existing backups stay, and the next run tries again.
             failure = error
         finally:
             self._error_log.close()
@@ -138,7 +138,7 @@ class Store:
 
     def _tidy(self) -> None:
         left = any(self.ledger.deletions.marked().values()) or upkeep.left_to_prune(self.vault, self.ledger)
-        # A damaged ledger must neither have anything deleted nor take the place of a good backup.
+        # A damaged ledger must neither cause deletions nor replace a good backup.
         if (left or self.ledger.changed) and (self._sound or not self.integrity_errors()):
             if left:
                 self.finish()
@@ -146,19 +146,19 @@ class Store:
                 upkeep.make_backup(self.root, self.ledger)
 
     def integrity_errors(self) -> list[str]:
-        """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
+        """Return the faults of the ledger, a sentence each; empty if it is sound. Reads all of it."""
         with self.lock:
             return upkeep.integrity_errors(self.ledger, self.files)
 
     def backup_is_current(self) -> bool:
-        """Whether the newest backup of the ledger holds what the ledger does. Reads all of both."""
+        """Return whether the newest backup holds the same rows as the ledger. Reads all of both."""
         with self.lock:
             return upkeep.is_current(self.root, self.ledger)
 
     def require_sound(self) -> None:
-        """Make sure, once, that nothing is changed on the word of a damaged ledger; finish what was cut short.
+        """Check once that the ledger is sound, before files are changed; finish interrupted deletions.
 
-        Raises LedgerError.
+        Raises LedgerError if it is damaged.
         """
         with self.lock:
             if self._sound:
@@ -175,22 +175,22 @@ class Store:
             self._sound = True
 
     def finish(self) -> None:
-        """Delete what an interrupted prune or forget has marked and not deleted yet. Raises StorageError."""
+        """Delete what an interrupted prune or forget has marked but not deleted. Raises StorageError."""
         with self.lock:
             for name in upkeep.left_to_prune(self.vault, self.ledger):
                 self.vault.remove(name)
             upkeep.finish(self.root, self.vault, self.ledger, self.files)
 
     def confirm(self, record: Record) -> None:
-        """Commit an open intent that a file elsewhere proves to have been carried out. Raises StorageError."""
+        """Commit an open intent after a file was found that holds its result. Raises StorageError."""
         if record.state == "intent":
             with self.lock:
                 self.ledger.commit(record.id)
 
     def key(self) -> bytes:
-        """Return this installation's 32 secret bytes, made at the first call; raises StorageError.
+        """Return this installation's key, 32 random bytes created at the first call. Raises StorageError.
 
-        Of a vault that is only read and has none, bytes that serve until it is closed: nothing is aimed with them.
+        For a read-only vault without a key, return random bytes that are not stored; nothing is protected with them.
         """
         with self._key_guard:
             if self._key is None and self.ledger.read_only and not (self.root / "key").exists():
@@ -201,20 +201,20 @@ class Store:
             return self._key
 
     def known(self, sha256: str, pixel_digest: str | None = None) -> Record | None:
-        """Row whose result is this content, or failing that, these pixels; None for a photo not protected here."""
+        """Return the row whose result has this content, or else these pixels; None for a photo not protected here."""
         return self.ledger.result(sha256, pixel_digest)
 
     def record_for_original(self, sha256: str) -> Record | None:
-        """Newest row whose original is this content."""
+        """Return the newest row whose original has this content, or None."""
         return self.ledger.by_original(sha256)
 
     def remember_short(self, path: Path, sha256: str, settings: str, details: Mapping[str, Any]) -> None:
-        """Note that a search on this content, under settings of this digest, fell short. Raises StorageError."""
+        """Record that a search fell short for this content with these settings (a digest). Raises StorageError."""
         with self.lock:
             self.ledger.attempts.add(sha256, settings, path, details)
 
     def original(self, record: Record) -> bytes:
-        """Return the original a row goes back to, its digest checked; raises StorageError if it is gone."""
+        """Return the original of a row, with its digest checked. Raises StorageError if it is gone."""
         if record.kind == "copy":
             raise StorageError(f"{record.path}: is a protected copy made by --output; its original was never changed")
         if record.original is None:
@@ -224,10 +224,7 @@ class Store:
         return self.vault.get(record.original)
 
     def require_replaceable(self, source: Snapshot, *, break_links: bool = False, allow_root: bool = False) -> None:
-        """Refuse what `replace` would refuse of a file that was read, before anything is worked out for it.
-
-        Raises ChangedError, StorageError.
-        """
+        """Raise the ChangedError or StorageError with which `replace` would refuse this file, before any search."""
         check_replaceable(source, Permissions(break_links=break_links, allow_root=allow_root), root=self.root)
 
     def replace(
@@ -241,9 +238,9 @@ class Store:
         break_links: bool = False,
         allow_root: bool = False,
     ) -> Record:
-        """Put `data` in the place of the file that was read: vault, intent, second look, replacement, commit.
+        """Replace the file of `source` with `data`: vault the original, record an intent, check again, rename, commit.
 
-        Raises ChangedError or StorageError; the file is then as it was, unless the message says it was written.
+        Raises ChangedError or StorageError; the file is then unchanged, unless the message says that it was written.
         """
         with self.lock:
             self.require_sound()
@@ -267,10 +264,10 @@ class Store:
         overwrite: bool = False,
         allow_root: bool = False,
     ) -> Record:
-        """Write a protected copy of the photo `like` elsewhere and record it; its folder is made if need be.
+        """Write a protected copy of the photo `like` to `path`, creating the folder if necessary, and record it.
 
-        Raises StorageError, also for an existing file with other content unless `overwrite`, which vaults it first;
-        `like` itself is never replaced.
+        Raises StorageError, also if `path` exists with other content. With `overwrite` that file is replaced, and moved
+        to the vault first; `like` itself is never replaced.
         """
         with self.lock:
             self.require_sound()
@@ -297,13 +294,12 @@ class Store:
         pixel_digest: recover.PixelDigest | None = None,
         accept: Accept | None = None,
     ) -> Restoration:
-        """Put the original back in the place of a protected file, or of one that was deleted.
+        """Replace a protected file with its original, or write back one that was deleted.
 
-        The file is known by its content wherever it is now; `pixel_digest` lets it be known after its metadata was
-        edited. A photo edited since is refused without `force`, which keeps the edit in the vault. `follow` is for a
-        path the user named, `within` for one met in a folder, as in `read_snapshot`. What `accept` does not take by its
-        first bytes is not read, unless something is recorded under its path. A refusal is a row; raises PhotoError,
-        ChangedError, StorageError.
+        A file is recognised by its content, wherever it is now, and with `pixel_digest` also after its metadata was
+        edited. A photo edited since is refused without `force`, which moves the edit to the vault. `follow` and
+        `within` are those of `read_snapshot`. A file whose first bytes `accept` refuses is not read, unless the ledger
+        has a row for its path. A refusal is returned as a row. Raises PhotoError, ChangedError, StorageError.
         """
         with self.lock:
             source = None
@@ -341,26 +337,26 @@ class Store:
             return Restoration(str(path), "restored", sha256=sha256, reason=reason)
 
     def _way_back(self, record: Record) -> bytes:
-        """Return what `restore` puts back: the original, or the file that a copy has replaced."""
+        """Return the bytes that `restore` writes: the original, or the file that a copy has replaced."""
         if record.kind == "copy" and record.kept is not None:
             return self.vault.get(record.kept)
         return self.original(record)
 
     def export(self, path: Path, data: bytes, *, mode: int, mtime_ns: int | None, allow_root: bool = False) -> None:
-        """Write a new file that no row is about; one that holds `data` already is left. Raises StorageError."""
+        """Write a new file without recording it; one that already holds `data` is kept. Raises StorageError."""
         with self.lock:
             allowed = Permissions(allow_root=allow_root)
             self._writer.export(path, data, Attributes(mode=mode, mtime_ns=mtime_ns), allowed=allowed)
 
     def clean(self, folder: Path) -> None:
-        """Remove temporary files of runs that died from a folder of exported originals. Raises StorageError."""
+        """Remove the temporary files of killed runs from a folder of exported originals. Raises StorageError."""
         if folder.is_dir():
             with self.lock:
                 _clean(folder)
 
 
 def _clean(root: Path) -> None:
-    """Remove what a run that died while making the key has left."""
+    """Remove the temporary files of killed runs from a folder."""
     with storage_errors(f"cleaning {root}"), Folder.open(root) as folder:
         for name in folder.temporaries():
             folder.remove(name)

@@ -1,12 +1,11 @@
-"""Care for the ledger as a whole: whether it can be believed, its copies for when it cannot, and deleting for good.
+"""Maintenance of the whole ledger: checking it, backing it up, and deleting for good.
 
-It can be believed where SQLite finds the file whole, each row has its seal, and the records beside originals agree.
-Protecting on the word of a ledger that lost a row would change a photo on top of a change, and keep the changed one as
-its original.
+The ledger is sound if SQLite finds no fault in the file, every seal matches, and it has a row for each record file.
+With a ledger that lost a row, `protect` would change a protected photo again and keep the changed one as its original.
 
-What is to be deleted is marked in the ledger first, in one transaction. All that follows can be cut short anywhere and
-is finished by the next command: files first, so that the rows still lead to what is left; then the rows; then what
-SQLite, backups and the log remember of them.
+Deletions are first marked in the ledger, in one transaction. The rest may be interrupted anywhere and is finished by
+the next command: files first, because the rows are needed to find them; then the rows; then their traces in SQLite's
+file, the backups and the log.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ __all__ = [
 
 
 def require_ledger(root: Path, vault: Vault, files: RecordFiles) -> None:
-    """Raise LedgerError if there is no ledger, or an empty file, where a vault was in use."""
+    """Raise LedgerError if a vault that was in use has no ledger, or an empty one."""
     path = root / ledger_file.NAME
     if not ledger_file.is_empty(path):
         return
@@ -54,7 +53,7 @@ def require_ledger(root: Path, vault: Vault, files: RecordFiles) -> None:
 
 
 def integrity_errors(ledger: Ledger, files: RecordFiles) -> list[str]:
-    """Return what is wrong with the ledger, a sentence each; empty when it is sound. Reads all of it."""
+    """Return the faults of the ledger, a sentence each; empty if it is sound. Reads all of it."""
     found: list[str] = []
     try:
         found += ledger.integrity_errors()
@@ -70,7 +69,7 @@ def integrity_errors(ledger: Ledger, files: RecordFiles) -> list[str]:
 
 
 def reconcile(ledger: Ledger, files: RecordFiles) -> None:
-    """Give each row of a sound ledger its record file, in its state. Raises StorageError."""
+    """Write missing record files of a sound ledger, and rename those in another state. Raises StorageError."""
     there: dict[int, list[RecordFile]] = {}
     for file in files.all():
         there.setdefault(file.number, []).append(file)
@@ -86,16 +85,16 @@ def reconcile(ledger: Ledger, files: RecordFiles) -> None:
 
 
 def make_backup(root: Path, ledger: Ledger) -> None:
-    """Copy the ledger, mode 0600, and put the copy in the place of the newest, which becomes the older one.
+    """Copy the ledger, mode 0600, to the newest backup; the previous one becomes the older backup.
 
-    Only to be called under the lock. Raises StorageError.
+    The caller holds the lock. Raises StorageError.
     """
     newest, older = BACKUPS
     temporary = temporary_name()
     with storage_errors(f"backing up the ledger {ledger.path}"), Folder.open(root) as folder:
         calls.step("ledger.backup", ledger.path)
         try:
-            # Made here and not by SQLite, which would use the umask.
+            # Created here, because SQLite would use the umask.
             os.close(folder.create(temporary))
             ledger.backup(root / temporary)
             descriptor = folder.reopen(temporary)
@@ -114,18 +113,15 @@ def make_backup(root: Path, ledger: Ledger) -> None:
 
 
 def is_current(root: Path, ledger: Ledger) -> bool:
-    """Whether the newest copy holds what the ledger does; without a copy, whether it holds nothing yet."""
+    """Return whether the newest backup has the same rows as the ledger; without one, whether the ledger is empty."""
     newest = root / BACKUPS[0]
     return ledger_file.read_rows(newest) == ledger.rows() if newest.exists() else not ledger.every()
 
 
 def remove_backups(folder: Folder) -> None:
-    """Remove all copies; raises OSError."""
+    """Remove all backups. Raises OSError."""
     for name in BACKUPS:
         folder.remove(name)
-
-
-"""The log beside the ledger, which names photos when it was asked to."""
 
 
 def needed(rows: Iterable[Record]) -> set[str]:
@@ -134,13 +130,13 @@ def needed(rows: Iterable[Record]) -> set[str]:
 
 
 def left_to_prune(vault: Vault, ledger: Ledger) -> list[str]:
-    """Return the vault ids of originals that are marked as pruned and still here. Raises StorageError."""
+    """Return the vault ids of originals that are marked as pruned but still exist. Raises StorageError."""
     pruned = ledger.pruned()
     return sorted(pruned.intersection(name for name, _ in vault.sizes())) if pruned else []
 
 
 def finish(root: Path, vault: Vault, ledger: Ledger, files: RecordFiles) -> None:
-    """Delete what is marked, if anything is; only under the lock. Raises StorageError, and can then be called again."""
+    """Delete what is marked; the caller holds the lock. Raises StorageError, after which it can be called again."""
     marked = ledger.deletions.marked()
     if not any(marked.values()):
         return

@@ -1,6 +1,6 @@
-"""The vault: a private folder, the key made in it once, and originals that are never deleted unasked.
+"""The vault: a private folder with the originals and the key. Originals are deleted only at the user's request.
 
-Originals are content-addressed files, written once. The key is 32 random bytes that never leave the folder.
+Originals are files named by their SHA-256 and written once. The key is 32 random bytes that never leave the folder.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ def default_root() -> Path:
 
 
 def prepare_folder(root: Path) -> tuple[Path, list[str]]:
-    """Create the folder, mode 0700, or make sure an existing one is a private vault of this user.
+    """Create the folder, mode 0700, or make sure that an existing one is a private vault of this user.
 
-    Returns its real path and what the user should know. Raises StorageError.
+    Return its real path and messages for the user. Raises StorageError.
     """
     with storage_errors(f"opening the vault folder {root}"), Folder.made(root.absolute(), mode=0o700) as folder:
         return folder.path, _make_private(folder)
 
 
 def open_folder_read_only(root: Path) -> tuple[Path, list[str]]:
-    """Make sure that a folder which cannot be written is a vault of this user or of root, who may write anywhere.
+    """Make sure that a folder that cannot be written is a vault of this user or of root.
 
-    Returns its real path and what the user should know. Raises StorageError.
+    Return its real path and messages for the user. Raises StorageError.
     """
     with storage_errors(f"opening the vault folder {root}"), Folder.open(root.absolute()) as folder:
         _require_vault(folder)
@@ -96,10 +96,10 @@ def _make_private(folder: Folder) -> list[str]:
     try:
         folder.change_mode(0o700)
     except OSError as error:
-        # FAT refuses a mode that it cannot keep.
+        # FAT refuses modes that it cannot store.
         if error.errno not in (errno.EPERM, errno.ENOTSUP):
             raise
-    # Looked at again: NTFS, exFAT and network drives take a mode without a word and keep none.
+    # Checked again: NTFS, exFAT and network drives accept a mode silently and do not store it.
     if _others_may(folder):
         mode = stat.S_IMODE(folder.status().st_mode)
         return [
@@ -115,9 +115,9 @@ def _others_may(folder: Folder) -> bool:
 
 
 def load_key(folder: Folder) -> bytes:
-    """Return the key kept in the vault folder, made at the first call; the caller holds the lock.
+    """Return the key in the vault folder, created at the first call; the caller holds the lock.
 
-    Raises StorageError if it is there and damaged: a new one would give photos other codes than the ledger says.
+    Raises StorageError if the key is damaged; a new one would give photos other codes than the ledger records.
     """
     path = folder.path / KEY_NAME
     with storage_errors(f"reading the key {path}"):
@@ -140,7 +140,7 @@ def load_key(folder: Folder) -> bytes:
 
 
 class Vault:
-    """Files named by the SHA-256 of what they hold, in `originals/ab/`; folders 0700, files 0600."""
+    """The originals: files named by the SHA-256 of their content, in `originals/ab/`; folders 0700, files 0600."""
 
     def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.path = root / "originals"
@@ -150,7 +150,7 @@ class Vault:
             folder.make(self.path.name)
 
     def put(self, data: bytes) -> str:
-        """Store `data` durably and return its id; a copy that is already there is reused once it proves intact.
+        """Store `data` durably and return its id; an existing intact file is reused.
 
         Raises StorageError.
         """
@@ -162,12 +162,12 @@ class Vault:
                 if self._read(folder, name) != data:
                     atomic.put(folder, name, data, temporary=temporary_name())
                 else:
-                    # The copy may be left from a run that died before it made the name durable.
+                    # The file may come from a run that was killed before it made the name durable.
                     folder.sync()
         return name
 
     def get(self, name: str) -> bytes:
-        """Return what was stored under an id, its digest checked; raises StorageError if it is gone or damaged."""
+        """Return the original with this id, its digest checked. Raises StorageError if it is gone or damaged."""
         self._require_id(name)
         with storage_errors(f"reading original {name} from the vault {self.path}"):
             try:
@@ -185,12 +185,12 @@ class Vault:
         return data
 
     def holds(self, name: str) -> bool:
-        """Whether there is a file of this id, whatever it holds by now."""
+        """Return whether there is a file with this id; its content is not checked."""
         self._require_id(name)
         return (self.path / name[:2] / name).is_file()
 
     def remove(self, name: str) -> None:
-        """Delete one original for good; one that is not there counts as deleted. Raises StorageError."""
+        """Delete one original for good; do nothing if it does not exist. Raises StorageError."""
         self._require_id(name)
         with storage_errors(f"deleting original {name} from the vault {self.path}"):
             try:
@@ -202,7 +202,7 @@ class Vault:
                 folder.sync()
 
     def sizes(self) -> Iterator[tuple[str, int]]:
-        """Yield (id, bytes) of everything stored, sorted by id."""
+        """Yield (id, size in bytes) of every original, sorted by id. Raises StorageError."""
         with storage_errors(f"listing the vault {self.path}"):
             for shelf in sorted(self.path.iterdir()):
                 for entry in sorted(shelf.iterdir()):
@@ -210,7 +210,7 @@ class Vault:
                         yield entry.name, entry.lstat().st_size
 
     def written(self, name: str) -> str | None:
-        """Return when a file was stored, ISO 8601 UTC, by its own time; None if it is gone. Raises StorageError."""
+        """Return a file's modification time, ISO 8601 in UTC, or None if it is gone. Raises StorageError."""
         self._require_id(name)
         with storage_errors(f"looking at original {name} in the vault {self.path}"):
             try:
@@ -220,7 +220,7 @@ class Vault:
         return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
     def clean(self) -> None:
-        """Remove temporary files of runs that died; only while no other process writes. Raises StorageError."""
+        """Remove the temporary files of killed runs; the caller holds the lock. Raises StorageError."""
         with storage_errors(f"cleaning the vault {self.path}"):
             for shelf in sorted(self.path.iterdir()):
                 with Folder.open(shelf, within=self.path) as folder:

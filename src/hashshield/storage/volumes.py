@@ -1,4 +1,4 @@
-"""The disk a folder lies on: its file system, whether it is encrypted, and whether it has room, as far as known."""
+"""The volume that holds a folder: its file system, encryption and free space, if they can be determined."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
     "volume_notices",
 ]
 
-# Where memory-mapped shared files are known to work, which write-ahead logs need; anything else is taken for remote.
+# File systems on which shared memory maps work, which write-ahead logs need; all others count as remote.
 _LOCAL = frozenset(
     {
         "apfs",
@@ -62,21 +62,21 @@ _ENCRYPTED_TYPES = frozenset(
     {"ecryptfs", "fuse.cryfs", "fuse.encfs", "fuse.gocryptfs", "fuse.securefs", "fuse.veracrypt"}
 )
 _GET_FLAGS = 0x80086601
-"""FS_IOC_GETFLAGS where a long has eight bytes."""
+"""FS_IOC_GETFLAGS on systems with a long of eight bytes."""
 _ENCRYPTED_FLAG = 0x800
 """FS_ENCRYPT_FL: the folder is encrypted by fscrypt."""
 _SECONDS = 5
 
 Run = Callable[[Sequence[str]], "str | None"]
-"""Runs a command and returns what it prints; None if it cannot be run or fails."""
+"""Runs a command and returns its standard output; None if it cannot be run or fails."""
 _GROWTH = 1.5
-"""A protected file is at most this much larger than its original, generously."""
+"""Assumed largest ratio of a protected file's size to its original's."""
 _RESERVE_BYTES = 16 << 20
-"""For the ledger, and so as not to fill a disk to its last byte."""
+"""Free space to leave, for the ledger and other programs."""
 
 
 def mount_of(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> tuple[Path, str] | None:
-    """Return the mount point a folder lies under and its file system's type; None where the system does not say."""
+    """Return a folder's mount point and its file system's type; None if the system does not tell."""
     try:
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -89,7 +89,7 @@ def mount_of(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> t
         if not separator or len(fields) < 5:
             continue
         name = _unescape(fields[4])
-        # As text first: there are many lines, and paths are slow to make.
+        # Compared as text first: there are many lines, and creating paths is slow.
         if not str(real).startswith(name):
             continue
         point = Path(name)
@@ -100,16 +100,16 @@ def mount_of(path: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> t
 
 
 def is_local(path: Path) -> bool:
-    """Whether the folder is known to lie on a disk of this machine; when in doubt it is not."""
+    """Return whether the folder is known to be on a local file system; False if in doubt."""
     mount = mount_of(path)
     return mount is not None and mount[1] in _LOCAL
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether names that differ in case only are one file in a folder, which need not be there yet.
+    """Return whether names that differ only in case are the same file in a folder, which need not exist.
 
-    Told from the nearest folder above that exists and has a letter in its name; where none lies on the same volume,
-    from what is usual on the system.
+    This is tested with the nearest existing folder on the same volume that has a letter in its name. If there is none,
+    the answer is the operating system's default.
     """
     there = [place for place in (folder, *folder.absolute().parents) if place.is_dir()]
     for place in there:
@@ -123,15 +123,15 @@ def ignores_case(folder: Path) -> bool:
 
 
 def may_be_unplugged(path: Path) -> bool:
-    """Whether a file that is not there may lie on a volume that is not mounted now."""
+    """Return whether a missing file may be on a volume that is not mounted now."""
     there = next((place for place in path.parents if place.exists()), None)
     mounts = (*_REMOVABLE_MOUNTS, Path("/mnt"))
-    # The volumes of a user lie one level deeper, in /media/NAME.
+    # A user's volumes are one level deeper, in /media/NAME.
     return there is None or any(there == place or (there.parent == place and there != path.parent) for place in mounts)
 
 
 def volume_notices(root: Path) -> list[str]:
-    """Return what the user should know about where the vault lies; nothing when it lies well."""
+    """Return warnings about the vault's volume; empty if there are none."""
     notices = []
     mount = mount_of(root)
     if mount is not None and mount[1] not in _LOCAL:
@@ -168,12 +168,12 @@ def _unescape(field: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """What is known of a volume."""
+    """Whether a volume is encrypted, as far as can be determined."""
 
     encrypted: bool | None
-    """None: it cannot be told."""
+    """None if unknown."""
     how: str
-    """By what, or why it cannot be told."""
+    """The kind of encryption, or why it is unknown."""
 
 
 def volume_encryption(
@@ -185,9 +185,10 @@ def volume_encryption(
     run: Run | None = None,
     device_of: Callable[[Path], int] | None = None,
 ) -> Encryption:
-    """Return whether the volume of `folder` is encrypted; self-encrypting drives cannot be told from others.
+    """Return whether the volume of `folder` is encrypted; self-encrypting drives cannot be detected.
 
-    The rest is for tests: where the system tells, how commands are run, and the device number of a device file.
+    The other arguments let tests replace the platform, the system's files, and the functions that run commands and
+    return device numbers.
     """
     if platform.startswith("linux"):
         return _linux(folder, sys_root, mountinfo, device_of or _device_of)
@@ -204,7 +205,7 @@ def _linux(folder: Path, sys_root: Path, mountinfo: Path, device_of: Callable[[P
         return Encryption(True, "fscrypt")
     device = folder.stat().st_dev
     if os.major(device) == 0:
-        # Of file systems that span devices, or lie on none, the folder does not name one.
+        # For a file system on several devices, or none, `st_dev` names no disk.
         device = _source_device(folder, mountinfo, device_of)
     block = sys_root / "dev" / "block" / f"{os.major(device)}:{os.minor(device)}"
     if not device or not block.exists():
@@ -215,7 +216,7 @@ def _linux(folder: Path, sys_root: Path, mountinfo: Path, device_of: Callable[[P
 
 
 def _crypt(block: Path) -> bool:
-    """Whether a block device, or one it is made of, is a dm-crypt mapping; all of several must be."""
+    """Return whether a block device is a dm-crypt mapping, or all devices that it is made of are encrypted."""
     try:
         if (block / "dm" / "uuid").read_text(encoding="utf-8").startswith("CRYPT-"):
             return True
@@ -229,7 +230,7 @@ def _crypt(block: Path) -> bool:
 
 
 def _source_device(folder: Path, mountinfo: Path, device_of: Callable[[Path], int]) -> int:
-    """Return the device number of the disk a mount names; 0 where it names none."""
+    """Return the device number of the disk that a folder's mount names; 0 if it names none."""
     mount = mount_of(folder, mountinfo=mountinfo)
     if mount is None:
         return 0
@@ -271,7 +272,7 @@ def _macos(folder: Path, run: Run) -> Encryption:
     if found:
         return Encryption(found[1] == "Yes", "as diskutil says")
     said = run(["fdesetup", "status"]) or ""
-    # It speaks of the startup volume only.
+    # fdesetup reports on the startup volume only.
     if re.search(r"FileVault is (On|Off)", said) and not str(folder).startswith("/Volumes/"):
         return Encryption("FileVault is On" in said, "as fdesetup says of FileVault")
     return Encryption(None, "neither diskutil nor fdesetup tells")
@@ -287,7 +288,7 @@ def _run(command: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One disk and what it is asked to hold, in bytes."""
+    """One volume, with the space needed and the space free on it, in bytes."""
 
     folder: Path
     needed: int
@@ -295,24 +296,24 @@ class Volume:
 
     @property
     def enough(self) -> bool:
-        """Whether it fits, with a reserve."""
+        """Whether the space needed and a reserve are free."""
         return self.needed + _RESERVE_BYTES <= self.free
 
     @property
     def more_than_half(self) -> bool:
-        """Whether more than half of what is free would be used."""
+        """Whether more than half of the free space would be used."""
         return 2 * self.needed > self.free
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceReport:
-    """The volumes involved, each once."""
+    """The space on all volumes of a run, one entry each."""
 
     volumes: tuple[Volume, ...]
 
     @property
     def enough(self) -> bool:
-        """Whether every volume has room."""
+        """Whether every volume has enough space."""
         return all(volume.enough for volume in self.volumes)
 
     @property
@@ -322,7 +323,7 @@ class SpaceReport:
 
     @property
     def reason(self) -> str | None:
-        """What is short and what to do; None when there is room."""
+        """Which volume is too full and what to do; None if all have enough space."""
         for volume in self.volumes:
             if not volume.enough:
                 return (
@@ -341,11 +342,11 @@ def preflight(
     largest_bytes: int | None = None,
     backup: bool = True,
 ) -> SpaceReport:
-    """Compare what a run needs at most with what is free.
+    """Compare the most space that a run may need with the space that is free.
 
-    The vault needs `total_bytes`, the sum of the photos (nothing without `backup`); each volume that holds `folders`
-    needs room for one temporary copy of the largest photo and for the growth of all. A folder that is gone needs
-    nothing: what is said of its photos is each photo's own. Raises StorageError.
+    The vault needs `total_bytes`, the sum of the photos, or nothing without `backup`. Each volume of `folders` needs
+    space for a temporary copy of the largest photo and for the growth of all. A missing folder is skipped; its photos
+    fail one by one. Raises StorageError.
     """
     largest = total_bytes if largest_bytes is None else largest_bytes
     needs: dict[int, tuple[Path, int]] = {}

@@ -1,6 +1,6 @@
-"""Files below a folder: in a fixed order, without following a link, and those that have arrived completely.
+"""Find the files below a folder, in a fixed order and without following links; detect files that have fully arrived.
 
-What other programs look after (trash, old versions, thumbnails, photo libraries) is passed over unless named.
+Folders and files of other programs (trash, old versions, thumbnails, photo libraries) are skipped unless named.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from hashshield.storage.folder import Folder, is_temporary
 __all__ = ["FOREIGN", "Arrivals", "FileFingerprint", "excluded", "is_foreign", "named", "walk"]
 
 FOREIGN = "belongs to another program (trash, old versions, thumbnails or a photo library); name it to have it changed"
-"""Why such a place is left alone."""
+"""Why a folder or file of another program is skipped."""
 
 _NAMES = frozenset(
     {
-        # Old versions and marks of synchronising programs, snapshots of file systems.
+        # Old versions and markers of synchronising programs, snapshots of file systems.
         ".stversions",
         ".stfolder",
         ".sync",
@@ -61,7 +61,7 @@ _NAMES = frozenset(
     }
 )
 _BEGINNINGS = (".trash-", ".trashed-", ".pending-")
-"""Trash of another user or volume (freedesktop.org), and files of Android that are deleted or not complete."""
+"""Trash of another user or volume (freedesktop.org), and Android's deleted or incomplete files."""
 _ENDINGS = (
     # Apple Photos, iPhoto, Aperture and Photo Booth; Lightroom's previews and data; Capture One.
     ".photoslibrary",
@@ -82,7 +82,7 @@ _LONGEST_PAUSE_SECONDS = 3600.0
 
 
 def is_foreign(path: PurePath) -> bool:
-    """Return whether a folder or file is one of those by its name, of which case does not count."""
+    """Return whether a folder or file belongs to another program, by its name, ignoring case."""
     name = path.name.casefold()
     if name in _NAMES or name.startswith(_BEGINNINGS) or name.endswith(_ENDINGS):
         return True
@@ -96,11 +96,11 @@ def walk(
     failed: Callable[[Path, OSError], None] | None = None,
     foreign: Callable[[Path], bool] = lambda path: False,
 ) -> Iterator[Path]:
-    """Yield regular files below `folder`, sorted, links and temporary files of this package left out.
+    """Yield the regular files below `folder`, sorted, without links and this package's temporary files.
 
-    `skip` is a folder (real path) not to enter: the vault, should it lie among the photos. A folder that cannot be
-    listed is told to `failed` and the rest goes on; without it OSError is raised. What other programs look after
-    (`storage.walk`) is told to `foreign`, and entered only if that says so.
+    `skip` is the real path of a folder to leave out, such as a vault among the photos. A folder that cannot be listed
+    is passed to `failed`, and the walk goes on; without `failed`, OSError is raised. Files and folders of other
+    programs (`is_foreign`) are passed to `foreign`, and included only if it returns True.
     """
     if skip is not None and Path(os.path.realpath(folder)).is_relative_to(skip):
         return
@@ -130,9 +130,10 @@ def named(
     failed: Callable[[Path, OSError], None],
     foreign: Callable[[Path], bool] = lambda path: False,
 ) -> Iterator[tuple[Path, Path | None]]:
-    """Yield (file, folder it was met in) for all that is below folders among `paths`, (file, None) for the others.
+    """Yield (file, folder) for the files below each folder in `paths`, and (path, None) for every other path.
 
-    What a pattern of `exclude` matches is passed over, named files too. `skip`, `failed` and `foreign` as in `walk`.
+    Files that match a pattern of `exclude` are left out, even named ones. `skip`, `failed` and `foreign` are as in
+    `walk`.
     """
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder above may not be entered
@@ -144,11 +145,10 @@ def named(
 
 
 def excluded(relative: PurePath, patterns: Sequence[str]) -> bool:
-    """Whether a pattern matches the file or a folder above it.
+    """Return whether a shell pattern matches the file or a folder above it, relative to the folder that was named.
 
-    A pattern without a slash is held against every name on the way, one with a slash against the path from the folder
-    that was named; `*` matches slashes too, and upper and lower case differ. Where paths are written with backslashes,
-    patterns may be written with either.
+    A pattern without a slash is compared with each name in the path, one with a slash with the path itself. `*` matches
+    slashes too, and case matters. On Windows, patterns may contain slashes or backslashes.
     """
     places = [relative, *relative.parents][:-1]
     for pattern in patterns:
@@ -159,7 +159,7 @@ def excluded(relative: PurePath, patterns: Sequence[str]) -> bool:
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder of Windows stands for another one; like a link, it is not followed."""
+    """Return whether a folder is a Windows junction, which like a link is not followed."""
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
@@ -168,7 +168,7 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
 
 
 class FileFingerprint(NamedTuple):
-    """What tells a file and its content from another: a touch of its permissions changes none of it."""
+    """Identifies a file and its content; a change of permissions does not change it."""
 
     dev: int
     inode: int
@@ -177,12 +177,12 @@ class FileFingerprint(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileFingerprint:
-        """Take it from what stat says."""
+        """Return the fingerprint of a stat result."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class _Again(NamedTuple):
-    """When a file that failed is handed out again, in seconds of the clock."""
+    """When a failed file is returned again, in seconds of the clock."""
 
     at: float
     pause: float
@@ -190,11 +190,11 @@ class _Again(NamedTuple):
 
 
 class Arrivals:
-    """Files below `folder` that wait until nothing has written to them for `settle` seconds.
+    """Collects files below `folder` until nothing has written to them for `settle` seconds.
 
-    Links are not followed, `skip` (the vault's real path), excluded names and our own temporary files left out. A file
-    that was handed out comes again only when its content or identity changed, or later, each time after a longer pause,
-    when it `failed`.
+    Links are not followed; `skip` (the vault's real path), excluded names and this package's temporary files are left
+    out. A file that `complete` returned is returned again only if its content or identity changed, or if it `failed`,
+    each time after a longer pause.
     """
 
     def __init__(
@@ -207,21 +207,21 @@ class Arrivals:
         self._failed: dict[Path, _Again] = {}
 
     def sweep(self) -> None:
-        """Notice all that is there, whether or not somebody told of it."""
+        """Check the whole folder, for files of which no event was received."""
         self.notice([self._folder])
 
     def notice(self, paths: Iterable[Path]) -> None:
-        """Something happened to these files or folders."""
+        """Check files or folders after an event about them."""
         for path in paths:
             if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - these raise for no path
-                # Files may have come into a new folder before anybody watched it.
+                # Files may have arrived in a new folder before it was watched.
                 for file in walk(path, skip=self._skip, failed=lambda folder, error: None):
                     self._note(file)
             else:
                 self._note(path)
 
     def complete(self) -> list[Path]:
-        """Files that are complete by now, or failed long enough ago, sorted; each is handed out once."""
+        """Return the files that are now complete, or due after a failure, sorted; each is returned once."""
         ready = self._due()
         for path, (before, since) in list(self._waiting.items()):
             now = self._fingerprint(path)
@@ -237,13 +237,13 @@ class Arrivals:
         return sorted(ready)
 
     def wrote(self, path: Path, fingerprint: FileFingerprint) -> None:
-        """The file is ours as `fingerprint` shows it, and is no arrival."""
+        """Note that this program wrote the file, which has this fingerprint and is not an arrival."""
         self._seen[path] = fingerprint
 
     def failed(self, path: Path, reason: str) -> bool:
-        """Note that nothing could be done with a file that was handed out; return whether `reason` is new.
+        """Note that a file returned by `complete` failed; return whether `reason` is new.
 
-        It is handed out again after a minute, then after twice as long each time, up to an hour.
+        It is returned again after a minute, then after twice as long each time, up to an hour.
         """
         before = self._failed.get(path)
         pause = _FIRST_PAUSE_SECONDS if before is None else min(2 * before.pause, _LONGEST_PAUSE_SECONDS)
@@ -251,11 +251,11 @@ class Arrivals:
         return before is None or before.reason != reason
 
     def succeeded(self, path: Path) -> None:
-        """Note that something was done with a file, however often it had failed."""
+        """Forget the failures of a file that was processed."""
         self._failed.pop(path, None)
 
     def _due(self) -> list[Path]:
-        """Failed files whose pause is over; those that are gone are no longer waited for."""
+        """Return the failed files whose pause is over, and forget those that are gone."""
         due = []
         for path, again in list(self._failed.items()):
             if self._clock() < again.at or path in self._waiting:
@@ -263,13 +263,13 @@ class Arrivals:
             if self._fingerprint(path) is None:
                 del self._failed[path]
             else:
-                # Until it is told what became of it.
+                # Not again before `failed` or `succeeded` is called.
                 self._failed[path] = again._replace(at=math.inf)
                 due.append(path)
         return due
 
     def _note(self, path: Path) -> None:
-        # The folder itself is told of when it is moved away or deleted.
+        # Events about the folder itself, when it is moved or deleted, are left out too.
         if path in self._waiting or is_temporary(path.name) or self._folder not in path.parents:
             return
         relative = path.relative_to(self._folder)
@@ -279,7 +279,7 @@ class Arrivals:
             self._waiting[path] = (None, self._clock())
 
     def _fingerprint(self, path: Path) -> FileFingerprint | None:
-        """None for what is no regular file, is gone, or can only be reached through a link."""
+        """Return the fingerprint; None if the path is not a regular file, is gone, or leads through a link."""
         try:
             with Folder.open(path.parent, within=self._folder) as folder:
                 status = folder.stat(path.name)
@@ -293,7 +293,7 @@ if sys.platform == "linux":
     import fcntl
 
     def _open_for_writing(path: Path) -> bool:
-        """Whether some process still has the file open for writing; no where the system cannot tell.
+        """Return whether a process has the file open for writing; False if the system cannot tell.
 
         A lease for reading is refused while there is a writer (fcntl(2), "Leases").
         """

@@ -1,4 +1,4 @@
-"""Steps four to eight of the in-place protocol: vault, intent, second look, replacement, commit."""
+"""Replacing and writing photos: vault the original, record an intent, check the file again, replace it, commit."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Writer:
     def protect(
         self, source: Snapshot, data: bytes, new: NewRecord, *, backup: bool, keep_mtime: bool, allowed: Permissions
     ) -> Record:
-        """Replace the file `source` was read from by `data`; raises ChangedError, StorageError."""
+        """Replace the file of `source` with `data`. Raises ChangedError, StorageError."""
         if new.again is None and self._ledger.result(source.sha256) is not None:
-            # Read between another process's replacement and its commit: then nothing said yet what it is.
+            # The file was read after another process replaced it and before it committed.
             raise ChangedError(f"{source.path}: was protected by another process meanwhile; it was left as it is")
         with opened_target(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
@@ -69,25 +69,26 @@ class Writer:
         overwrite: bool,
         allowed: Permissions,
     ) -> Record:
-        """Write a protected copy of `like` to another place; raises StorageError.
+        """Write a protected copy of `like` to `path`. Raises StorageError.
 
-        What `overwrite` replaces goes to the vault first, unless it is a copy of ours, which can be made again.
+        With `overwrite` an existing file is replaced. It goes to the vault first, unless it is a recorded copy, which
+        can be made again.
         """
         attributes = Attributes(mode=like.mode, mtime_ns=like.mtime_ns if keep_mtime else None)
         entry = self._entry("copy", path, like, data, new)
         return self._new_file(path, data, entry, attributes, like=like, overwrite=overwrite, allowed=allowed)
 
     def restore(self, source: Snapshot, record: Record, data: bytes, *, allowed: Permissions) -> None:
-        """Replace the file `source` was read from by its original; an unrecorded content goes to the vault first.
+        """Replace the file of `source` with its original; content not in the ledger goes to the vault first.
 
-        Where the ledger is only read, the file is replaced all the same, if no content has to be kept.
+        With a read-only ledger the file is replaced too, unless its content would have to be kept.
         """
         with opened_target(source, allowed, root=self._root) as target:
             originals: dict[str, int] = {}
             entry = replace(
                 self._entry("restore", source.path, source, data, NewRecord()),
                 kept=self._keep_edit(source, originals),
-                # Where a copy is restored, the recorded file still is what the record says.
+                # If a moved copy of the file is restored, the recorded file itself stays protected.
                 undoes=record.id if source.path == record.path or not record.path.exists() else None,
             )
             attributes = replace(target.attributes, mode=record.mode, mtime_ns=record.mtime_ns)
@@ -98,7 +99,7 @@ class Writer:
                 self._replace(target, data, entry, originals, attributes)
 
     def bring_back(self, record: Record, data: bytes, *, allowed: Permissions) -> None:
-        """Write an original to the place it was deleted from; raises StorageError."""
+        """Write an original back to the path that it was deleted from. Raises StorageError."""
         entry = replace(
             self._stamped("restore", record.path, data),
             sha256_before=record.sha256_after,
@@ -114,16 +115,16 @@ class Writer:
         self._new_file(record.path, data, entry, attributes, overwrite=False, allowed=allowed)
 
     def export(self, path: Path, data: bytes, attributes: Attributes, *, allowed: Permissions) -> None:
-        """Write a file that is none of the user's photos; one that holds `data` already is left.
+        """Write a file without recording it; one that already holds `data` is kept.
 
-        A folder that has to be made is for its owner only: what it receives was in the vault.
+        Folders are created for their owner only, because the files come from the vault.
         """
         self._place(path, data, attributes, allowed=allowed, mode=0o700)
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    # -- private ------------------------------------------------------------------------------------------------
 
     def _place(self, path: Path, data: bytes, attributes: Attributes, *, allowed: Permissions, mode: int) -> None:
-        """Write a new file without a row, in a folder that is made with `mode` if need be."""
+        """Write a new file without a row, in a folder that is created with `mode` if necessary."""
         snapshot.require_outside(Path(os.path.realpath(path)), self._root)
         with storage_errors(f"writing {path}"), _made(path.parent, allowed, mode=mode) as folder:
             if _holds(folder, path, data):
@@ -183,7 +184,7 @@ class Writer:
             )
 
     def _keeping(self, there: Snapshot, entry: PendingRecord, originals: dict[str, int]) -> PendingRecord:
-        """Vault what a copy is about to replace, with the mode and time to bring it back with."""
+        """Vault the file that a copy is about to replace, and record its mode, time and size."""
         known = self._ledger.result(there.sha256, path=entry.path)
         if known is not None and known.kind == "copy":
             return entry
@@ -202,7 +203,7 @@ class Writer:
         check: Callable[[], None] | None,
         overwrite: bool,
     ) -> Record:
-        """Intent, replacement, commit; whatever interrupts it, the intent is settled by looking at the file."""
+        """Record an intent, replace the file and commit; after a failure, settle the intent by the file's content."""
         temporary = temporary_name()
         temporary_path = folder.path / temporary
         number = self._ledger.intend(entry, originals=originals, temporary=temporary_path)
@@ -233,14 +234,14 @@ class Writer:
         return self._ledger.record(number)
 
     def _settled(self, number: int) -> bool:
-        """Settle an intent after a failure; returns whether the file holds the result."""
+        """Settle an intent after a failure; return whether the file holds the result."""
         try:
             intent = self._ledger.record(number)
             settle(self._ledger, intent)
             now = self._ledger.find(number)
             return now is not None and now.state == "done"
         except StorageError:
-            # The next start settles what cannot be settled now; the failure that led here matters more.
+            # The next start settles it; the caller reports the failure that led here.
             return False
 
     def _keep(self, data: bytes, originals: dict[str, int]) -> str:
@@ -249,7 +250,7 @@ class Writer:
         return name
 
     def _keep_edit(self, source: Snapshot, originals: dict[str, int]) -> str | None:
-        """Vault what is about to be replaced unless it is a recorded result, which the original stands for."""
+        """Vault the content about to be replaced, unless it is a recorded result, whose original is kept anyway."""
         if self._ledger.result(source.sha256) is not None:
             return None
         return self._keep(source.data, originals)
@@ -278,7 +279,7 @@ class Writer:
 
 
 def _inherited(record: Record) -> dict[str, Any]:
-    """What a later row about the same original takes over."""
+    """Return the fields that a later row about the same original takes over."""
     return {
         "sha256_before": record.sha256_before,
         "original": record.original,
@@ -289,7 +290,7 @@ def _inherited(record: Record) -> dict[str, Any]:
 
 
 def _made(path: Path, allowed: Permissions, *, mode: int = 0o777) -> Folder:
-    """Open a folder, made first if need be; root makes and writes nothing where others could swap it."""
+    """Open a folder, created if necessary; refuse root in folders where others could exchange files."""
     if not allowed.allow_root:
         there = next(place for place in (path, *path.absolute().parents) if place.is_dir())
         with Folder.open(there) as folder:
@@ -298,9 +299,9 @@ def _made(path: Path, allowed: Permissions, *, mode: int = 0o777) -> Folder:
 
 
 def _holds(folder: Folder, path: Path, data: bytes) -> bool:
-    """Whether the file is there and holds `data`; raises StorageError if it holds something else.
+    """Return whether the file exists and holds `data`. Raises StorageError if it holds something else.
 
-    A file of another size is not read: it may be a film of gigabytes.
+    A file of another size is not read, because it may be very large.
     """
     try:
         status = folder.stat(path.name)
@@ -319,7 +320,7 @@ def _there(folder: Folder, name: str) -> Snapshot | None:
 
 
 def _check_same(folder: Folder, there: Snapshot) -> None:
-    """Raise ChangedError unless the name still leads to the file that was looked at, which alone is in the vault."""
+    """Raise ChangedError unless the name still refers to the file that was read and vaulted."""
     now = folder.stat(there.path.name)
     if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (there.dev, there.inode, there.size, there.mtime_ns):
         raise ChangedError(f"{there.path}: changed while it was being replaced; it was left as it is, run again")
