@@ -229,7 +229,7 @@ def _numbers(path: Path, shape: tuple[int, ...], rows: str) -> NDArray[np.float3
 
 
 def _npy(data: bytes) -> NDArray[Any]:
-    """Read the array of an .npy file without numpy, which would give the header to Python's parser. Raises ValueError."""
+    """Read the array of an .npy file; numpy would give its header to Python's parser. Raises ValueError."""
     size = 2 if data[6:7] == b"\1" else 4
     start = 8 + size + int.from_bytes(data[8 : 8 + size], "little")
     header = _NPY_HEADER.fullmatch(data[8 + size : start]) if data[:6] == b"\x93NUMPY" else None

@@ -1,6 +1,6 @@
-"""What the search is to reach for one photo: its targets by network and view, and the task that the search takes.
+"""Set the code targets of one photo, by network and view, and build its search task.
 
-Photos that wait for the search are hashed together: a GPU takes as long for one small image as for several.
+Photos that wait for the search are hashed together, because a GPU takes as long for one small image as for several.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ __all__ = [
 
 
 _SPARE_SHARE = 20 / 256
-"""Share of the bits that the search turns over beyond a copy detector's threshold, for what encoding takes back."""
+"""Share of the bits that the search flips beyond a copy detector's threshold, as a reserve for encoding."""
 
 
 def set_objectives(task: Task, context: ProtectContext, hash_view: Callable[[OpenModel, Tensor], Hashed]) -> None:
-    """Draw or choose the target of each network and view from what `hash_view` says of the original."""
+    """Hash the original with `hash_view`, and set the task's targets, objectives and reference values.
+
+    Raises GoalError if the goal has no target for this photo. The views are dropped afterwards.
+    """
     pairs = []
     views = iter(task.views)
     for model in context.models:
@@ -68,7 +71,7 @@ def set_objectives(task: Task, context: ProtectContext, hash_view: Callable[[Ope
 
 
 def search_task(task: Task, context: ProtectContext, device: torch.device) -> SearchTask:
-    """Return what the search takes for the next try of a photo, on that device."""
+    """Return the search task for the next try of a photo, on that device."""
     preset = context.preset
     min_margin = preset.margins.of(
         task.tries,
@@ -103,31 +106,31 @@ def search_task(task: Task, context: ProtectContext, device: torch.device) -> Se
 
 
 def _feature_seed(task: Task, context: ProtectContext) -> int | None:
-    """Return what moving features is drawn from; None where a search goes on, whose features are moved already."""
+    """Return the random seed of the feature move; None for a later try, which starts from moved features."""
     if task.delta is not None or not context.surrogates:
         return None
     return int(photo_generator(context.secret, task.source.sha256, "features").integers(2**62))
 
 
 def _allowed_misses(target: CodeTarget, task: Task, context: ProtectContext) -> int:
-    """How many bits may miss their margin, of those that the receipt forgives."""
+    """Return how many bits may miss their margin: at most as many as the receipt tolerates."""
     preset = context.preset
     tolerance = tolerance_for(context.tolerance, len(target.original_bits), lossless=task.lossless)
     if target.within is not None:
-        # A search that turned every bit over would change the photo for nothing: to be no copy takes far fewer.
+        # To stop being a copy takes far fewer flipped bits than all; more would only change the photo further.
         return max(0, target.forgives(tolerance) - round(_SPARE_SHARE * len(target.wanted)))
     most = preset.allowed_misses_in_band if target.band else preset.allowed_misses
     return min(most, target.forgives(tolerance))
 
 
 def _counted(task: Task, context: ProtectContext) -> Callable[[int, Sequence[Tensor]], None] | None:
-    """What tells of each step, if anybody counts."""
+    """Return the search's callback that reports each step to `context.stepped`, if that is set."""
     stepped, name = context.stepped, task.source.name
     return None if stepped is None else lambda taken, codes: stepped(name)
 
 
 def _transform(task: Task, context: ProtectContext) -> Callable[[int], View | None] | None:
-    """What the preset does to the photo before each step, from randomness of its own for each try."""
+    """Return the preset's transform of each step, drawn at random for each try; None without transforms."""
     transforms = context.preset.transforms
     if transforms is None:
         return None
@@ -136,7 +139,7 @@ def _transform(task: Task, context: ProtectContext) -> Callable[[int], View | No
 
 
 def _prepared(task: Task, context: ProtectContext) -> int | None:
-    """Looks that prepare for the preset's transforms, if there are others after them."""
+    """Return the number of steps that prepare for the preset's transforms; None if the search does not settle."""
     method = context.method.suited(
         enlarged=task.grid.enlarged, surrogates=bool(context.surrogates), goes_on=task.delta is not None
     )
@@ -146,21 +149,21 @@ def _prepared(task: Task, context: ProtectContext) -> int | None:
 
 
 class StepTransforms:
-    """What a preset does to a photo before each step, drawn so that a step which is taken again sees the same.
+    """A preset's random transform for each step. A step that is repeated gets the same transform.
 
-    A step is taken again when the device had no memory for it.
+    A step is repeated if the device had no memory for it.
     """
 
     def __init__(
         self, transforms: Transforms, generator: np.random.Generator, scale: float, prepared: int | None
     ) -> None:
-        """`prepared`: steps after which nothing is done any more; None: never."""
+        """Set the randomness. `prepared`: number of steps after which there are no transforms; None: always some."""
         self._transforms, self._generator, self._scale, self._prepared = transforms, generator, scale, prepared
         self._step: int | None = None
         self._state = generator.bit_generator.state
 
     def __call__(self, step: int) -> View | None:
-        """Return the transform of a step; None: the photo as it is."""
+        """Return the transform of a step; None: untransformed."""
         if self._prepared is not None and step >= self._prepared:
             return None
         if step == self._step:
@@ -171,15 +174,15 @@ class StepTransforms:
 
 
 _TOGETHER = 8
-"""Photos whose originals are hashed at once. Which ones depends on their order alone, so results can be repeated."""
+"""Originals hashed at once. Which ones depends only on their order, so that results are reproducible."""
 
 
 class HashedAhead:
-    """What networks answered for views of photos whose turn is yet to come."""
+    """Codes of originals that were hashed before their turn, in a batch with others."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], tuple[Tensor, Hashed]] = {}
-        """By network and view; the view is kept so that no other gets its identity."""
+        """By id of network and view; the view is kept so that its id is not reused."""
 
     def hash_together(self, tasks: Sequence[Task], context: ProtectContext) -> None:
         """Hash every view of the tasks with the networks of the context, each network once."""
@@ -193,12 +196,12 @@ class HashedAhead:
                 self._found[id(model), id(view)] = view, hashed
 
     def hash_view(self, model: OpenModel, view: Tensor) -> Hashed:
-        """Return what was found for the view, once, or ask the network now."""
+        """Return and forget the result for the view, or hash it now."""
         found = self._found.pop((id(model), id(view)), None)
         return model.hash_view(view) if found is None else found[1]
 
     def clear(self) -> None:
-        """Forget what was found, because networks move to another device."""
+        """Forget all results; needed when networks move to another device."""
         self._found.clear()
 
 
@@ -210,13 +213,13 @@ def _pairs(task: Task, context: ProtectContext) -> Iterator[tuple[OpenModel, Ten
 
 
 def waiting_tasks(first: Task, prepared: Sequence[tuple[Source, Future[Task]]]) -> list[Task]:
-    """Return a task and those of the photos next in line that are to be hashed; waits until they are decoded."""
+    """Return `first` and the tasks of the next photos that still have to be hashed; waits until they are decoded."""
     found = [first]
     for _, future in islice(prepared, _TOGETHER - 1):
         try:
             task = future.result()
         except HashshieldError:
-            continue  # its own turn says so
+            continue  # reported in its own turn
         if task.earlier is None and not task.objectives:
             found.append(task)
     return found

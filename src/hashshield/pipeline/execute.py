@@ -1,4 +1,4 @@
-"""Carrying a plan out: networks, work, and writing what passed. Only this process writes; the work returns bytes."""
+"""Carry out a plan: open the networks, read each photo, run `work` on it, and store the bytes that passed."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def make_context(
     memory_share: float = 1.0,
     stepped: Callable[[str], None] | None = None,
 ) -> ProtectContext:
-    """Open the networks and settle what all photos share.
+    """Open the networks of a request and return the context that all its photos share.
 
-    `results_before` are earlier runs' results, which are left alone; None: there are none, or they are to be replaced.
-    `memory_share` is this process's part of the device's memory, in (0, 1]. A device that does not even hold the
-    networks gives way to the processor. `stepped` is told the photo of each gradient step, by any thread. Raises
-    UsageError, CheckpointError, GoalError.
+    `secret` is the installation's key; a seed in the request replaces it. `results_before` are earlier runs' results,
+    which are left unchanged; None protects them again. `memory_share` is this process's share of the device's memory,
+    0 < share <= 1. If the device cannot even hold the networks, the CPU is used. `stepped` is called with the photo's
+    name after each gradient step, from any thread. Raises UsageError, CheckpointError, GoalError.
     """
     keep_freed_memory()
     device = choose_device(request.device)
@@ -100,7 +100,7 @@ def make_context(
 
 
 class _Opened(NamedTuple):
-    """What the networks of a request come to on one device; see the fields of `ProtectContext`."""
+    """The parts of a `ProtectContext` that depend on opened networks; see its fields."""
 
     models: tuple[OpenModel, ...]
     surrogates: tuple[Surrogate, ...]
@@ -128,14 +128,14 @@ def _open(request: Request, device: str, memory_share: float) -> _Opened:
 
 
 def _surrogates(models: Sequence[OpenModel], request: Request, device: str) -> tuple[Surrogate, ...]:
-    """Open the networks whose features are moved, if the method does that: the searched ones and further ones."""
+    """Return the surrogates, if the method moves features: from the searched networks and `request.surrogates`."""
     if method_of(request).features is None:
         return ()
     return surrogates_among((*models, *open_models(request.surrogates, device=device)))
 
 
 def _batch_size(models: Sequence[OpenModel], views: int, memory_share: float) -> int:
-    """Photos to search at once, as many as the memory is good for; a step keeps what each network sees in each view."""
+    """Return the number of photos whose step fits in memory; a step keeps activations of each network and view."""
     device = models[0].device
     free = free_bytes(device, memory_share)
     if free is None:
@@ -145,19 +145,20 @@ def _batch_size(models: Sequence[OpenModel], views: int, memory_share: float) ->
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a source came from; its bytes are not held a second time."""
+    """The job and snapshot of a source."""
 
     job: Job
     snapshot: Snapshot
+    """Without its bytes, which the source holds."""
 
 
 def carry_out(
     jobs: Sequence[Job], request: Request, store: Store, progress: Progress, *, finish_first: bool = False
 ) -> Iterator[Outcome]:
-    """Work on each job and write what passed; a row as each finishes. Raises as `make_context` does.
+    """Protect each job's photo and write it if it passed; yield a row as each finishes. Raises as `make_context` does.
 
-    With `finish_first` an interruption lets the photos in work be finished, then raises KeyboardInterrupt unless all
-    are done; a second one raises it at once.
+    With `finish_first` an interruption first lets the photos in the search finish, then raises KeyboardInterrupt unless
+    all are done. A second interruption raises it at once.
     """
     before = None if request.force else results_of(store)
     steps = progress if isinstance(progress, StepProgress) else None
@@ -170,7 +171,7 @@ def carry_out(
     )
     if steps is not None:
         steps.expect(usual_steps(request), {str(job.path): steps_beside_search(job) for job in jobs})
-    # Before the work: a checkpoint or target that is exchanged meanwhile must not be taken for what was tried.
+    # Computed before the search: a checkpoint or target file that is replaced meanwhile must not count as tried.
     settings = asked_now(request, store.key())
     trouble: list[Outcome] = []
     left = len(jobs)
@@ -184,7 +185,7 @@ def carry_out(
             assert isinstance(origin, Origin)
             left -= 1
             with defer_interrupts():
-                # Still held back when it is yielded, so that what was written is reported too.
+                # Interrupts stay deferred during the yield, so that a written photo is also reported.
                 yield _written(result, origin, request, store, settings, progress)
         for row in _taken(trouble):
             left -= 1
@@ -196,7 +197,7 @@ def carry_out(
 def _written(
     result: Result, origin: Origin, request: Request, store: Store, settings: str, progress: Progress
 ) -> Outcome:
-    """Write what came of one photo, note that it fell short if it did, and return its row."""
+    """Store one result, remember it if it fell short, and return its row."""
     try:
         with boundary("store", result.source.name):
             row = _store(result, origin.job, origin.snapshot, request, store)
@@ -220,7 +221,7 @@ def _taken(rows: list[Outcome]) -> list[Outcome]:
 def _sources(
     jobs: Sequence[Job], request: Request, store: Store, trouble: list[Outcome], progress: Progress
 ) -> Iterator[Source]:
-    """Read each photo as it is needed; what cannot be read goes to `trouble`."""
+    """Yield each job's source, read when needed; rows of photos that need no work or cannot be read go to `trouble`."""
     results = results_of(store) if request.force else {}
     copies = protections(store) if request.place_name is not None else {}
     signed = False
@@ -245,7 +246,7 @@ def _sources(
 
 
 def _source(job: Job, request: Request, store: Store, results: Results) -> Source | Outcome:
-    """Read one photo, or the original it is protected anew from; or return its row if it is protected already."""
+    """Return a photo's source, with the original's bytes if it is protected again, or its row if it is a result."""
     snapshot = read_photo_file(job.path, follow=job.within is None, within=job.within)
     data, sha256 = snapshot.data, snapshot.sha256
     known = store.known(sha256)
@@ -253,7 +254,7 @@ def _source(job: Job, request: Request, store: Store, results: Results) -> Sourc
         return already_row(job.path, known, request)
     again = job.again
     if again is None and results:
-        # Only the metadata may have been edited, or it was turned: then too work starts from the original.
+        # An earlier result with edited metadata or orientation starts from the original too.
         earlier = earlier_record(imaging.read(data, name=str(job.path)), sha256, store, results)
         again = None if earlier is None else earlier[0]
         job = replace(job, again=again)
@@ -263,7 +264,7 @@ def _source(job: Job, request: Request, store: Store, results: Results) -> Sourc
 
 
 def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome:
-    """Write what passed (or the best, when told so) and report it."""
+    """Write a result that passed, or with `accept_best` the best try; return its row."""
     if result.earlier_result is not None and not result.reoriented:
         earlier = store.known(snapshot.sha256, result.earlier_result)
         if earlier is not None:
@@ -275,7 +276,7 @@ def _store(result: Result, job: Job, snapshot: Snapshot, request: Request, store
         known = None if job.again is not None else store.known(snapshot.sha256)
         if known is not None:
             return already_row(job.path, known, request)
-        # The work keeps no second copy of the bytes alive; the store reads the photo again and compares.
+        # The file is read again: no copy of its bytes was kept, and it must not have changed meanwhile.
         current = read_photo_file(job.path, follow=job.within is None, within=job.within)
         if current.sha256 != snapshot.sha256:
             raise ChangedError(f"{job.path}: changed while it was worked on; it was left as it is, run again")

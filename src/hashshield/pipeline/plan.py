@@ -1,8 +1,8 @@
-"""What to do with which file, decided without torch and without writing anything: first unread, then decoded.
+"""Decide which files need work, without torch and without writing: `plan` from their bytes, `prefilter` decoded.
 
-Attempts that fell short are remembered: the same search on the same photo would only fall short again. A search is
-decided by photo, key and settings; one digest stands for them, and any difference changes it. The version of the
-search and of the libraries beneath it are part of it, so that an update of HashShield tries again by itself.
+Attempts that fell short are remembered, because the same search would fall short again. The photo, the key and the
+settings determine a search. `asked_now` digests the last two together with the versions of search and libraries, so
+that an update of HashShield tries again.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ __all__ = [
 ]
 
 _TOLD = ("model", "bits", "method", "preset", "goal", "place_name", "tau", "visibility")
-"""What the row of an earlier result repeats of the ledger."""
+"""Ledger fields that the row of an earlier result repeats."""
 _LIBRARIES = ("hashshield", "numpy", "pillow", "torch", "torchvision")
-"""Distributions whose release may change what comes out."""
+"""Distributions whose version may change the result of a search."""
 
 
 class EarlierAttempts:
-    """The attempts of earlier runs under the settings of this one."""
+    """Attempts of earlier runs with the settings of this one."""
 
     def __init__(self, request: Request, store: Store) -> None:
         self._request, self._store = request, store
         self._settings: str | None = None
 
     def before(self, sha256: str) -> Mapping[str, Any] | None:
-        """What the row of a photo that fell short before says of it; None where something new is to be tried."""
+        """Return the row fields of a photo that fell short before; None if it should be tried again."""
         attempts = self._store.ledger.attempts
         if self._request.force or self._request.accept_best or not attempts.about(sha256):
             return None
@@ -76,7 +76,10 @@ class EarlierAttempts:
 
 
 def asked_now(request: Request, key: bytes) -> str:
-    """Digest of everything but the photo that decides what comes out. Raises UnknownNameError, CheckpointError."""
+    """Return the digest of everything besides the photo that determines a search's result.
+
+    Raises UnknownNameError, CheckpointError.
+    """
     goal = request.goal
     asked = {
         "models": [(full_name(name), _checkpoint(name)) for name in request.models],
@@ -85,14 +88,14 @@ def asked_now(request: Request, key: bytes) -> str:
         "tau": request.tau,
         "max_visible": request.max_visible,
         "tolerance": request.tolerance,
-        # Neither decides much, but who changes one of them means to try something.
+        # These hardly affect the result, but a user who changes one wants a new try.
         "device": (request.device, request.batch_size),
         "key": key.hex() if request.seed is None else request.seed,
         "search": SEARCH_VERSION,
         "libraries": {name: _version(name) for name in _LIBRARIES},
     }
     if request.place_name is not None:
-        # Only then, so that what was remembered of requests without a name still is.
+        # Added only if set, so that attempts remembered without a place stay valid.
         asked["place_name"] = request.place_name
     return digest(json.dumps(asked, sort_keys=True).encode())
 
@@ -103,13 +106,13 @@ def _checkpoint(name: str) -> str:
 
 
 def _target(value: str | None) -> list[str]:
-    """The contents aimed at: one photo, or all files of a folder."""
+    """Return the digests of a target's photos: one photo, or all files of a folder."""
     path = Path(str(value))
     return sorted(map(_photo, walk(path) if path.is_dir() else [path]))
 
 
 def _photo(path: Path) -> str:
-    """Digest of a photo; of another file its name, however large it is: no code is taken of it."""
+    """Return the digest of a photo, or the path of any other file, which is never read as a target."""
     try:
         return read_photo_file(path, follow=True).sha256
     except HashshieldError:
@@ -117,7 +120,7 @@ def _photo(path: Path) -> str:
 
 
 def _content(path: Path) -> str:
-    """Digest of a file; of one that cannot be read its name, and opening it for the search will say why."""
+    """Return the digest of a file, or its path if it cannot be read; opening it for the search reports the error."""
     try:
         return digest(path.read_bytes())
     except OSError:
@@ -139,30 +142,32 @@ class Job:
 
     path: Path
     within: Path | None
-    """The folder it was met in; None when it was named."""
+    """The folder it was found in; None if it was named."""
     size: int
+    """Bytes of the file."""
     output: Path | None
-    """Where a protected copy goes; None for in place."""
+    """Path of the protected copy; None to replace the file."""
     again: Record | None = None
-    """With --force: the row whose original is protected anew."""
+    """With `force`: the ledger row whose original is protected again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The jobs, and a row for each file that needs none."""
+    """The photos to protect, and a row for each file that needs no work."""
 
     jobs: tuple[Job, ...]
     resolved: tuple[Outcome, ...]
 
 
 def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path | None = None) -> Plan:
-    """Walk, sniff, drop files named twice, and ask the ledger; or, of files met `within` a folder, all but the walk.
+    """Walk folders, read each file, drop duplicates, and look each up in the ledger; return jobs and finished rows.
 
-    Folders are walked without following links, and what is excluded has no row. What is no image and was met in a
-    folder is `skipped`; a named file that cannot be read is `failed`; a photo that fell short before under the same
-    settings is `short` again, unless `force` or `accept_best` asks for a new try. A copy that would take the place of a
-    photo of the run, or of another copy, is `failed`, and so is a photo that may not be replaced where it lies; only
-    such a one is decoded here. Raises UsageError, UnknownNameError, CheckpointError.
+    With `within` the paths are files found in that folder, and nothing is walked. Links in folders are not followed,
+    and excluded files have no row. A file found in a folder that is not an image is `skipped`, a named file that cannot
+    be read is `failed`. A photo that fell short before with the same settings is `short`, unless `force` or
+    `accept_best` asks for a new try. A copy that would overwrite a photo of the run or another copy is `failed`, and so
+    is a photo that may not be replaced; only the latter is decoded here. Raises UsageError, UnknownNameError,
+    CheckpointError.
     """
     store.require_sound()
     attempts = EarlierAttempts(request, store)
@@ -187,7 +192,7 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
         record = store.known(snapshot.sha256)
         if record is not None:
             store.confirm(record)
-        # A copy of an earlier run that is met again may hold what this run would write there.
+        # A copy from an earlier run may be the very file that this run would write.
         if copies is not None and (request.force or record is None or record.kind != "copy"):
             copies.add(path, (snapshot.dev, snapshot.inode))
         if record is not None and not request.force:
@@ -211,9 +216,9 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
 
 
 def _refused(job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome | None:
-    """The row of a photo that may not be replaced where it lies (read-only, say); None where there is no such reason.
+    """Return the row of a photo that may not be replaced, such as a read-only file; None if it may.
 
-    An earlier result of which only the metadata was edited need not be replaced, and has its usual row.
+    An earlier result with edited metadata is not replaced anyway, so it gets its usual row.
     """
     if job.output is not None:
         return None
@@ -228,7 +233,7 @@ def _refused(job: Job, snapshot: Snapshot, request: Request, store: Store) -> Ou
 
 
 def may_copy(job: Job, copies: CopyPlaces, resolved: list[Outcome]) -> bool:
-    """Whether the copy may be written where it would go; if not, its row goes to `settled`."""
+    """Return whether the job's copy may be written; if not, append its row to `resolved`."""
     assert job.output is not None
     reason = copies.refusal(job.path, job.output)
     if reason is not None:
@@ -237,7 +242,7 @@ def may_copy(job: Job, copies: CopyPlaces, resolved: list[Outcome]) -> bool:
 
 
 def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
-    """A file that may be a photo, read; or the row of one that cannot be read, or was met in a folder and is none."""
+    """Read a file; return its row instead if it cannot be read or is not an image."""
     try:
         with boundary("read", str(path)):
             return read_photo_file(path, follow=within is None, within=within)
@@ -248,7 +253,7 @@ def read_photo(path: Path, within: Path | None) -> Snapshot | Outcome:
 
 
 def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
-    """Decode a photo to be protected; HEIC and AVIF only where they were asked for. Raises PhotoError."""
+    """Decode a photo to be protected. Raises PhotoError, also for HEIC and AVIF without `lossy_formats`."""
     container = imaging.sniff(data[:64])
     if container in imaging.LOSSY_FORMATS and not lossy_formats:
         raise UnsupportedError(
@@ -259,14 +264,14 @@ def open_photo(data: bytes, *, name: str, lossy_formats: bool) -> imaging.Photo:
 
 
 def not_an_image(path: Path, within: Path | None, error: NotAPhotoError) -> Outcome:
-    """The row of a file that is no image: `failed` when it was named, `skipped` when it was met in a folder."""
+    """Return the row of a file that is not an image: `failed` if it was named, `skipped` if found in a folder."""
     if within is None:
         return Outcome(str(path), "failed", reason=str(error))
     return Outcome(str(path), "skipped", reason="not an image")
 
 
 def already_row(path: Path, record: Record, request: Request) -> Outcome:
-    """The row of a file that is some earlier run's result, with a hint when the settings differ now."""
+    """Return the row of an earlier run's result, with a hint if the settings differ now. Raises as `base_fields`."""
     details = record.details
     reason = other_place(record, request) or settings_mismatch(
         details, request, "--force starts again from the original"
@@ -278,7 +283,7 @@ def already_row(path: Path, record: Record, request: Request) -> Outcome:
 
 
 def settings_mismatch(details: Mapping[str, Any], request: Request, advice: str) -> str | None:
-    """Return with what a photo was protected, where not with what is asked now; else None. Raises as `base_fields`."""
+    """Return which earlier settings differ from the request, and `advice`, or None. Raises as `base_fields`."""
     asked = {
         "model": model_names(request),
         "goal": request.goal.label,
@@ -291,7 +296,7 @@ def settings_mismatch(details: Mapping[str, Any], request: Request, advice: str)
 
 
 def base_fields(path: Path, output: Path | None, sha256: str, request: Request) -> dict[str, Any]:
-    """What the row of a photo says whatever becomes of it. Raises UnknownNameError, CheckpointError."""
+    """Return the row fields that every outcome of a photo has. Raises UnknownNameError, CheckpointError."""
     return {
         "path": str(path),
         "output": text_of(output),
@@ -306,7 +311,7 @@ def base_fields(path: Path, output: Path | None, sha256: str, request: Request) 
 
 
 def credentials_notice(name: str, data: bytes, request: Request) -> str | None:
-    """What to say before a photo with content credentials is changed; None where there is nothing to say."""
+    """Return the notice before a photo with content credentials is changed; None if none is needed."""
     options = request.file_options
     if options.remove_credentials or options.strip_metadata or not has_credentials(data):
         return None
@@ -320,19 +325,22 @@ CREDENTIALS = (
 
 
 def text_of(path: Path | None) -> str | None:
-    """A path as rows hold it."""
+    """Return a path as rows store it."""
     return None if path is None else str(path)
 
 
 def model_names(request: Request) -> str:
-    """The networks as receipts and ledger name them, however the user did. Raises UnknownNameError, CheckpointError."""
+    """Return the networks' full names, comma-separated, as receipts and ledger store them.
+
+    Raises UnknownNameError, CheckpointError.
+    """
     return ",".join(dict.fromkeys(map(full_name, request.models)))
 
 
 def files(
     paths: Sequence[Path], request: Request, store: Store, resolved: list[Outcome]
 ) -> Iterator[tuple[Path, Path | None]]:
-    """Each file to look at, with the folder it was met in (None: named); what cannot be listed goes to `settled`."""
+    """Return each file with the folder it was found in (None: named); rows of unlistable paths go to `resolved`."""
 
     def failed(folder: Path, error: OSError) -> None:
         resolved.append(Outcome(str(folder), "failed", reason=f"{folder}: cannot be listed ({error.strerror})"))
@@ -349,10 +357,10 @@ def files(
 
 
 def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[str, Outcome]) -> Sequence[Job]:
-    """Settle photos, from the first on, until one needs the networks; its row goes to `rows`, the rest is returned.
+    """Decode photos from the first on and add their rows to `rows`, until one needs the networks; return the rest.
 
-    Not all of them, because each would be decoded twice. With `force` nothing is settled: an edited file may stand for
-    an original in the vault, which only the work finds out. Raises UnknownNameError, CheckpointError.
+    The rest is not decoded here, because it would be decoded twice. With `force` all jobs are returned, because an
+    edited file may be protected again from its original. Raises UnknownNameError, CheckpointError.
     """
     results = {} if request.force else results_of(store)
     for index, job in enumerate(jobs):
@@ -364,7 +372,7 @@ def prefilter(jobs: Sequence[Job], request: Request, store: Store, rows: dict[st
 
 
 def _resolved_row(job: Job, request: Request, store: Store, results: Results) -> Outcome | None:
-    """The row of a photo that cannot be decoded, or that is an earlier result, also with other metadata or turned."""
+    """Return the row of a photo that cannot be decoded or is an earlier result, even if edited since; else None."""
     try:
         with boundary("read", str(job.path)):
             snapshot = read_photo_file(job.path, follow=job.within is None, within=job.within)

@@ -1,4 +1,4 @@
-"""`protect`: plan, prefilter, carry out what is left. Only the last imports torch: with nothing to do it is quick."""
+"""Protect files: plan, prefilter, then process the remaining photos. Only the last, slow part imports torch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def protect(
     within: Path | None = None,
     finish_first: bool = False,
 ) -> list[Outcome]:
-    """Protect files and folders; one row per file, sorted by path.
+    """Protect files and folders; return one row per file, sorted by path.
 
-    With `within` the paths are files that were met in that folder, not named: no link below it is followed.
-    `agree` is asked before a run that takes long or fills the disk, and raises to stop it. `finish_first` as in
-    `execute.carry_out`. Raises UsageError,
-    CheckpointError, StorageError (also when space is short) for what concerns the whole run; what concerns one photo
-    is a row. Photos are written as they finish, so an interrupted run has protected what it reported.
+    With `within` the paths are files found in that folder, and no link below it is followed. `agree` is called with a
+    question before a run that takes long or fills the disk; it raises to stop the run. `finish_first` is as in
+    `execute.carry_out`. Raises UsageError, CheckpointError and StorageError (also if disk space is short) for problems
+    of the whole run; problems of one photo are in its row. Photos are written as they finish, so an interrupted run has
+    protected the photos it reported.
     """
     check(request)
     with Store.open(request.vault, reading=request.dry_run) as store:
@@ -69,13 +69,11 @@ def protect(
 def protect_bytes(
     data: bytes, request: Request, *, name: str, notice: Callable[[str], None] = lambda text: None
 ) -> tuple[bytes | None, Outcome]:
-    """Protect one photo's bytes without touching a file; None for bytes that were not protected.
+    """Protect one photo's bytes without touching a file; return the protected bytes, or None, and the photo's row.
 
-    `notice` is told, before the work, what the user should know.
-
-    Bytes that are some earlier run's result come back as they are, or with `force` start from the vault's original;
-    a result that was turned since is `short`, or with `force` starts from there too. Raises UsageError,
-    CheckpointError, StorageError for what concerns the request.
+    `name` is the photo's name in messages; `notice` is called with messages for the user. Bytes that are an earlier
+    run's result are returned unchanged; one that was rotated or mirrored since is `short`. With `force` both start
+    again from the vault's original. Raises UsageError, CheckpointError, StorageError for problems of the request.
     """
     check(request)
     if request.place_name is not None:
@@ -113,7 +111,7 @@ def protect_bytes(
 
 
 def _original_of(data: bytes, store: Store, name: str) -> bytes:
-    """The vault's original of an earlier result of which the metadata was edited, or that was turned; else the same."""
+    """Return the vault's original if `data` is an earlier result with edited metadata or orientation; else `data`."""
     from hashshield.pipeline.twins import earlier_record
 
     results = results_of(store)
@@ -122,12 +120,15 @@ def _original_of(data: bytes, store: Store, name: str) -> bytes:
     try:
         earlier = earlier_record(imaging.read(data, name=name), digest(data), store, results)
     except PhotoError:
-        return data  # the work says why it cannot be read
+        return data  # `work` will report why it cannot be read
     return data if earlier is None else store.original(earlier[0])
 
 
 def check_names(request: Request) -> None:
-    """Refuse what can be told without opening a network. Raises UnknownNameError, CheckpointError, GoalError."""
+    """Check names, device and target without opening a network. Raises UnknownNameError, CheckpointError, GoalError.
+
+    Raises UsageError for an unavailable device or an unfit witness.
+    """
     from hashshield.models.device import choose_device
     from hashshield.pipeline.request import witnesses
     from hashshield.pipeline.rows import method_of
@@ -143,7 +144,7 @@ def check_names(request: Request) -> None:
 
 
 def _planned(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> dict[str, Outcome]:
-    """The rows of a dry run, with what each is expected to take; what all need of the disks is told."""
+    """Return the rows of a dry run with each photo's expected seconds; report total time and disk space."""
     if not jobs:
         return {}
     from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each, total_seconds
@@ -184,7 +185,7 @@ def _space(jobs: Sequence[Job], request: Request, store: Store) -> SpaceReport:
 
 
 def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Callable[[str], None]) -> None:
-    """Look before byte one: room on the disks, and a word with the user about long or large runs."""
+    """Check disk space, and ask the user about long or large runs. Raises StorageError if space is short."""
     from hashshield.pipeline.estimate import cores_in_words, in_words, seconds_each, total_seconds
 
     space = _space(jobs, request, store)
@@ -201,12 +202,12 @@ def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Calla
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is already there."""
+    """Return the folder, or its nearest parent that exists."""
     return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
 
 
 def check(request: Request) -> None:
-    """Refuse what no photo can be protected with. Raises UsageError."""
+    """Check the request's values. Raises UsageError for one that no photo can be protected with."""
     if not 1 / 255 <= request.tau <= 1:
         raise UsageError(
             f"tau is {request.tau}, it must lie in [1/255, 1]: below 1/255 ({1 / 255:.4f}) no pixel can change at all"

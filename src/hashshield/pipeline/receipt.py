@@ -1,6 +1,6 @@
-"""Proof on the written bytes: decode them, hash again, measure, also after what services do to them.
+"""Receipts: decode the written bytes, hash and measure them, also after the transforms that services apply.
 
-A photo above its ceiling of visibility is brought below it with a part of its change, where that still meets the goal.
+`lowered` brings a photo above the ceiling below it with a part of its change, if that still meets the goal.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ CARD_VIEW = CARD
 
 
 class Served(NamedTuple):
-    """What networks get to see of a photo after one service."""
+    """The networks' views of a photo after one service's transform."""
 
     service: Transform
     views: tuple[Tensor, ...]
-    """Per model, (3, h, w) in [0, 1]; empty where the service does not apply."""
+    """Per model, (3, h, w) in [0, 1]; empty if the service would refuse the photo."""
     reason: str | None
-    """Why it does not."""
+    """Why the service would refuse it; None if it would not."""
 
 
 def serve(
     displayed: Image.Image, models: Sequence[OpenModel], services: Sequence[Transform] = SERVICES
 ) -> tuple[Served, ...]:
-    """What each service makes of an upright RGB image, for each model.
+    """Return the views of an upright RGB image after each service, for each model.
 
-    One after the other, because each is one more copy of the photo.
+    Services are applied one at a time, because each makes another copy of the photo.
     """
     found = []
     for service in services:
@@ -83,9 +83,10 @@ def serve(
 def survival_rows(
     transformed: Sequence[Served], targets: Sequence[CodeTarget], models: Sequence[OpenModel], *, tolerance: int | None
 ) -> tuple[SurvivalRow, ...]:
-    """Hash what services left and hold it against the marks; a service that does not apply has rows too.
+    """Hash the views after each service and compare them with the targets; return a row per service and model.
 
-    A view without a target of its own is held against that of the card's.
+    A service that would refuse the photo has rows with its reason. A view without a target of its own is compared with
+    the target of the `card` view. `tolerance` is as in `build_receipt`.
     """
     rows = []
     by_look = {(target.model, target.view): target for target in targets}
@@ -96,7 +97,7 @@ def survival_rows(
             continue
         for model, hashed in zip(models, hashes_of(views, models), strict=True):
             target = by_look.get((model.name, view)) or by_look[model.name, CARD]
-            # With the features: what encoding brings back above a card's cosine is found again.
+            # With the features, because a photo that encoding brings back above the card's cosine is found again.
             found = measure(target, hashed.code, model.anchors, view, card=model.card, features=hashed.features)
             passed = target.passed(found, tolerance_for(tolerance, found.bits, lossless=False))
             distances = found.distance_from_original, found.distance_to_goal
@@ -105,17 +106,17 @@ def survival_rows(
 
 
 def card_views(displayed: Image.Image, models: Sequence[OpenModel]) -> tuple[Tensor, ...]:
-    """The card's view for each model; what several have in common is made once."""
+    """Return the (3, h, w) `card` view for each model; resized copies that several need are computed once."""
     return views_of(displayed, network_views(models))
 
 
 def codes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[NDArray[np.float32]]:
-    """Relaxed codes (K,), one per model and its view."""
+    """Return the (K,) codes of one view per model."""
     return [found.code for found in hashes_of(views, models)]
 
 
 def hashes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[Hashed]:
-    """Code and features, one per model and its view; a GPU hashes all views of one network together."""
+    """Return code and features of one view per model; a GPU hashes all views of one network in a batch."""
     hashes: dict[int, Hashed] = {}
     for model in {id(each): each for each in models}.values():
         places = [place for place, each in enumerate(models) if each is model]
@@ -127,28 +128,28 @@ def hashes_of(views: Sequence[Tensor], models: Sequence[OpenModel]) -> list[Hash
 
 
 def _doubt(model: OpenModel) -> float:
-    """Return how near to zero a value of a code must be for another device to give the other bit; 0 on the CPU."""
+    """Return the largest magnitude of a code's entry whose sign may differ on the CPU; 0 if the model runs there."""
     return 0.0 if model.device.type == "cpu" else AGREEMENT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WrittenPhoto:
-    """What can be measured of written bytes without a network."""
+    """Everything measured on written bytes without a network, and the views to hash."""
 
     views: tuple[Tensor, ...]
-    """Per look, (3, h, w)."""
+    """Per promised view, (3, h, w) in [0, 1]."""
     transformed: tuple[Served, ...]
     perceptual: tuple[PerceptualRow, ...]
     surrogate_views: tuple[Tensor, ...]
-    """The card's view of each surrogate."""
+    """Per surrogate, its `card` view."""
     witness_views: tuple[Tensor, ...]
-    """The card's view of each witness."""
+    """Per witness, its `card` view."""
     on_grid: Pixels
-    """(h, w, 3): what the written photo comes to on the search's grid."""
+    """(h, w, 3): the written photo, resized to the search's grid."""
     psnr_db: float
     ssim: float
     visibility: float
-    """How visible the change is; see `hashshield.visible`."""
+    """Visibility of the change; see `hashshield.metrics.visibility`."""
     linf_levels_written: int
     pixels_after: str
     """Digest of the decoded pixels."""
@@ -166,19 +167,19 @@ def measure_written(
     witnesses: Sequence[OpenModel] = (),
     survival: bool = False,
 ) -> WrittenPhoto:
-    """Decode what would be written and compare it with the decoded original; with `survival` after all services.
+    """Decode bytes to be written and compare them with the decoded original; with `survival` also after all services.
 
-    Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency.
+    Raises BrokenPhotoError if the bytes differ from the original in size, orientation or transparency.
     """
     photo = read_written(data, original, name=name)
     return measured(photo, original, promised_views, witnesses=witnesses, survival=survival)
 
 
 def read_written(data: bytes, original: imaging.Photo, intended: Pixels | None = None, *, name: str) -> imaging.Photo:
-    """Decode what would be written, and refuse what is not the original with its `intended` pixels (None: any).
+    """Decode bytes to be written, and check that they hold the original with its `intended` pixels (None: any).
 
-    Raises BrokenPhotoError when the bytes are not the same photo in shape, orientation and transparency, and
-    EncodingError when the picture is further from the meant one than its coding explains.
+    Raises BrokenPhotoError if they differ from the original in size, orientation or transparency, and EncodingError if
+    the pixels differ from the intended ones by more than encoding explains.
     """
     photo = imaging.read(data, name=name)
     same_alpha = (
@@ -206,8 +207,8 @@ def measured(
     witnesses: Sequence[OpenModel] = (),
     survival: bool = False,
 ) -> WrittenPhoto:
-    """Compare a photo that was written and read again with its original; with `survival` after all services."""
-    # One image for all that is made of the photo, and no arrays: each would be one more copy of it.
+    """Compare a written and decoded photo with its original; with `survival` also after all services."""
+    # All views come from one Pillow image: an array would be another copy of the photo.
     displayed = Image.fromarray(displayed_rgb(photo))
     on_grid = resized(displayed, *grid_size(displayed.height, displayed.width))
     views, surrogate_views, witness_views = (
@@ -235,7 +236,7 @@ def measured(
 
 
 def visibility_of(original: imaging.Photo, changed: imaging.Photo) -> float:
-    """Return how visible the change between two photos of one size is; transparent ones are shown on white."""
+    """Return the visibility of the change between two photos of the same size; transparent ones are shown on white."""
     if original.alpha is None and original.pixels.shape[2] in (1, 3):
         return visibility(original.pixels, changed.pixels)
     return visibility(displayed_rgb(original), displayed_rgb(changed))
@@ -256,11 +257,12 @@ def build_receipt(
     no_witness: str | None = None,
     place_codes: PlaceCodes | None = None,
 ) -> Receipt:
-    """Hash what was read again and hold it against the marks, one per look; networks in float32.
+    """Hash the written photo in float32 and compare it with `targets`, one per promised view.
 
-    It has passed if it meets the goal with a visibility of at most `max_visible`. Each surrogate comes with the
-    features that it gave the original, each witness with the bits; `no_witness` says why there is none; `place_codes`
-    are those that its copy is compared with.
+    It passes if it meets the goal with a visibility of at most `max_visible`. `tolerance` is the number of bits that
+    may miss the target; None is the default of `tolerance_for`. Each surrogate is paired with the original's (D,)
+    features, each witness with the original's (K,) bits. `no_witness` says why there is none. `place_codes` are the
+    codes of other places' copies to compare with.
     """
     models = distinct_models(promised_views)
     looks = [look.model for look in promised_views]
@@ -289,7 +291,7 @@ def build_receipt(
         no_witness=no_witness,
         places=() if place_codes is None else tuple(place_rows(place_codes, targets, [found.bits for found in hashes])),
         surrogates=tuple(
-            # Of one that is searched on too, the look at the card's view was taken already.
+            # A surrogate that is searched on as well has been hashed in its card view already.
             FeatureRow(model.name, feature_cosine((seen.get(id(model)) or model.hash_view(view)).features, features))
             for (features, model), view in zip(surrogates, written_photo.surrogate_views, strict=True)
         ),
@@ -301,17 +303,17 @@ def build_receipt(
 
 
 _WRITES = 4
-"""Parts that are tried, each of which is written, read again and hashed."""
+"""Most parts that are tried; each is written, decoded and hashed."""
 _ROOM = 0.95
-"""Share of the ceiling from which on a part that misses the goal is not enlarged any more."""
+"""A part whose visibility is at least this share of the ceiling is not enlarged if it misses the goal."""
 
 
 class Judged(Protocol):
-    """What was written, and its receipt."""
+    """Written bytes with their receipt."""
 
     @property
     def receipt(self) -> Receipt | None:
-        """What was measured of it."""
+        """The measurements of the bytes."""
         ...
 
 
@@ -319,10 +321,11 @@ W = TypeVar("W", bound=Judged)
 
 
 def lowered(first: W, ceiling: float, write: Callable[[float], W]) -> W:
-    """Return what passes with the largest part of a change that met the goal above the ceiling; `first` if none does.
+    """Return the photo with a part of its change that passes, if `first` meets the goal above the ceiling.
 
-    `write` writes a part of the change, a share between 0 and 1, and judges it. Visibility grows with the share, nearly
-    in proportion; encoding makes it uneven, so the share is searched for between one below the ceiling and one above.
+    If `first` passes, misses the goal, or no part passes, return `first`. `write` writes and measures the photo with a
+    share of the change, 0 < share < 1. Visibility grows nearly in proportion to the share, but unevenly because of
+    encoding, so the share is interpolated between one below the ceiling and one above it.
     """
     receipt = _of(first)
     if receipt.passed or not receipt.reached:

@@ -1,7 +1,7 @@
-"""The request of resolved settings and a target, and the networks it uses that were not named.
+"""Build a request from resolved settings and a goal, and choose the networks it uses without naming them.
 
-Those are networks to search on, and the witnesses to ask about the result. A witness is a network that the search never
-used, nor a twin of it. Nothing here needs torch before it is asked.
+These are the surrogates, whose features are moved, and the witnesses, which are asked about the result. A witness is a
+network that the search did not use, nor a twin of it. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -38,20 +38,19 @@ __all__ = [
 
 
 _MOVE_FEATURES = ("strong",)
-"""Presets whose method moves features. Not read from the presets themselves, which bring torch: a request that leaves
-nothing to do is answered without."""
+"""Presets that need surrogates besides the searched networks. A copy, because `attacks.presets` imports torch."""
 _SURROGATES = ("efficientnet_lite0", "efficientnet_lite2")
 _LEAST = 64
-"""Pixels of input from which on a network looks at photos; smaller ones know thumbnails."""
+"""Least input size, in pixels, of a network for photos; smaller ones are for thumbnails."""
 _LEAST_SEARCHED = 96
-"""The same for networks that are searched on unasked: one of 64 pixels kept most photos from their goal (ADR 007)."""
+"""The same for networks chosen as surrogates: one of 64 pixels kept most photos from their goal (ADR 007)."""
 _LEAST_MAP = 0.5
-"""MAP among unseen photos from which on a network can be a witness: one that finds little itself proves nothing."""
+"""Least MAP on unseen photos of a witness: a network that finds little anyway proves nothing."""
 AUTO, NONE = "auto", "none"
 
 
 def installed_models(least: int = _LEAST) -> Iterator[catalog.CatalogEntry]:
-    """Networks that are here and see at least so many pixels, in the catalogue's order, imported ones last.
+    """Yield the installed networks with an input of at least `least` pixels, in catalogue order, imported ones last.
 
     Raises CheckpointError.
     """
@@ -61,10 +60,10 @@ def installed_models(least: int = _LEAST) -> Iterator[catalog.CatalogEntry]:
 
 
 def surrogate_names(settings: Settings) -> tuple[str, ...]:
-    """Return the networks whose features are moved beside the code of the named ones, for presets that do that.
+    """Return the names of further surrogates besides the searched networks; empty for presets that use none.
 
-    They are the EfficientNet-Lites that are here, but for a named witness. No other network is taken unasked: nobody
-    knows what an imported one is for. Raises UnknownNameError, CheckpointError.
+    They are the installed EfficientNet-Lites that are not imported, without the named models and witness. Raises
+    UnknownNameError, CheckpointError.
     """
     if settings["preset"].value not in _MOVE_FEATURES:
         return ()
@@ -81,20 +80,20 @@ def surrogate_names(settings: Settings) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """The networks to ask about results, and why there are none."""
+    """The witnesses, or why there are none."""
 
     names: tuple[str, ...] = ()
-    """`checkpoint:bits`, each."""
+    """Each as `checkpoint:bits`."""
     none_because: str | None = None
-    """Why no network that is here can be asked; None where one can, and where none is wanted."""
+    """Why no installed network can be a witness; None if there is one, or none is wanted."""
 
 
 def witnesses(request: Request) -> Witnesses:
-    """The networks to ask about results: the named one, or all that are here, not searched on, and fit to judge.
+    """Return the witnesses of a request: the named one, or every installed network that can be one.
 
-    A twin of a network that was searched on sees what that one sees, a network of low quality finds nothing anyway, and
-    one without reference codes cannot say what far is. A named network only has to be no twin and of some quality.
-    Raises UsageError for one that is not, UnknownNameError, CheckpointError.
+    A witness must not be searched on, be a twin of a searched network (it sees the same), have a low MAP (it finds
+    nothing anyway) or lack reference codes (it cannot tell how far is far). A named witness may lack reference codes.
+    Raises UsageError for a named network that cannot be one, UnknownNameError, CheckpointError.
     """
     if request.witness == NONE:
         return Witnesses()
@@ -133,7 +132,7 @@ def _cards(models: Iterable[str]) -> list[Card]:
 
 
 def _unfit(card: Card, search_cards: Iterable[Card]) -> str | None:
-    """Why a network that is not searched on is no witness; None where it is one."""
+    """Return why a network cannot be a witness of these searched networks; None if it can."""
     twin = twin_among(card, search_cards)
     if twin is not None:
         return f"has the trunk of {twin.name}, which is searched on"
@@ -144,10 +143,11 @@ def _unfit(card: Card, search_cards: Iterable[Card]) -> str | None:
 
 
 def witness_row(original_bits: NDArray[np.int8], model: OpenModel, view: Tensor, name: str) -> WitnessRow:
-    """Return what the witness says of the written photo; `original_bits` are the original's, `name` is the view's.
+    """Return a witness's row for the written photo.
 
-    It still finds the photo where none of its reference codes is nearer to the original's than the photo's code is; of
-    those, codes that equal the original's do not count. A checkpoint without them gives no verdict.
+    `original_bits` are the original's (K,) bits, `view` the written photo, (3, s, s), in the view called `name`. The
+    witness still finds the photo if no reference code is nearer to the original's code than the photo's own code.
+    Reference codes equal to the original's do not count. Without reference codes there is no verdict.
     """
     bits = model.hash_view(view).bits
     distance = int(np.count_nonzero(bits != original_bits))
@@ -156,7 +156,7 @@ def witness_row(original_bits: NDArray[np.int8], model: OpenModel, view: Tensor,
         rank = model.class_rank(bits, nearest_class(original_bits, model.anchors.cpu().numpy()))
     if model.references is not None:
         apart = np.count_nonzero(model.references != original_bits, axis=1)
-        # One that is equal may be the photo itself, which says nothing of others.
+        # An equal code may be the photo itself, which says nothing about unrelated photos.
         nearest = int(apart[apart > 0].min(initial=len(bits)))
     return WitnessRow(
         model.name,
@@ -172,7 +172,7 @@ def witness_row(original_bits: NDArray[np.int8], model: OpenModel, view: Tensor,
 
 _SETTINGS = {item.name for item in fields(Request)} & (SETTINGS.keys() - {"goal"})
 _FILE_SETTINGS = {item.name for item in fields(FileOptions)} & SETTINGS.keys()
-"""Settings that are a field of the same name; `model` and `goal` are resolved further."""
+"""Settings with a field of the same name in `Request` or `FileOptions`; `request_of` resolves `model` and `goal`."""
 
 
 def goal_of(
@@ -183,9 +183,9 @@ def goal_of(
     *,
     spelled: Callable[[str], str] = str,
 ) -> GoalSpec | None:
-    """Return the goal that the arguments name, or None; `goal` is a word that `config.resolve` has checked.
+    """Return the goal that the arguments name, or None; `goal` is a goal's name, validated by `config.resolve`.
 
-    `spelled` returns what a message calls an argument. Raises UsageError if more than one goal is named.
+    `spelled` returns an argument's name for messages. Raises UsageError if more than one goal is named.
     """
     given = {
         "target": None if target is None else GoalSpec("image", str(target)),
@@ -207,9 +207,9 @@ def request_of(
     allow_root: bool = False,
     **rest: Any,
 ) -> Request:
-    """Return the request of these settings; `goal` replaces theirs, and `rest` are fields that no setting has.
+    """Return the request for these settings; `goal` overrides theirs, `rest` sets fields without a setting.
 
-    A setting reaches the field of its name in `Request` or `FileOptions`. Raises UsageError, UnknownNameError.
+    Each setting becomes the field of the same name in `Request` or `FileOptions`. Raises UsageError, UnknownNameError.
     """
     value = {key: found.value for key, found in settings.items()}
     return Request(
@@ -225,5 +225,5 @@ def request_of(
 
 
 def _named(name: str) -> GoalSpec:
-    """Return a goal without a value; `name` is a word that `config.resolve` has checked."""
+    """Return a goal without a target; `name` is validated by `config.resolve`."""
     return GoalSpec(cast(GoalKind, name))

@@ -1,4 +1,4 @@
-"""One photo at work: what goes in and comes out, and the steps around the search that need no network."""
+"""One photo in `pipeline.work`: its source, task and result, and the steps around the search: decode and write."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ from hashshield.types import Receipt
 __all__ = ["ProtectContext", "Result", "Source", "Task", "prepare", "with_writing_model", "write"]
 
 _KEEP_DECODED = 8_000_000
-"""Bytes of pixels up to which a decoded photo is kept until it is written."""
+"""Most bytes of pixels of a decoded photo that stays in memory until it is written."""
 _CODEC_IN_LOOP = 1_500_000
-"""Pixels up to which a later try writes and reads the photo at every step."""
+"""Most pixels of a photo that is encoded and decoded at every step; see `_with_codec`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One photo's bytes, and how it is named."""
+    """One photo's bytes and name."""
 
     name: str
     data: bytes = field(repr=False)
     sha256: str
     key: object = None
-    """Handed back with the result."""
+    """The caller's identifier, returned with the result."""
     place_codes: PlaceCodes | None = None
-    """The place that its copy is for, with what other places have; None: no name was given."""
+    """The place that the copy is for, with the codes of copies for other places; None: no place was named."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProtectContext:
-    """Everything the work needs but the photos."""
+    """Everything that `work` needs besides the photos."""
 
     models: tuple[OpenModel, ...]
     preset: Preset
@@ -64,38 +64,40 @@ class ProtectContext:
     execution: Execution
     goal: Goal
     secret: bytes
-    """Key of the per-photo randomness."""
+    """Key from which each photo's randomness is derived."""
     tolerance: int | None
+    """Bits that may miss the target in the written file; None: the default of `targets.tolerance_for`."""
     max_visible: float = math.inf
-    """Highest visibility of a written photo that passes."""
+    """The ceiling: highest visibility of a written photo that passes."""
     surrogates: tuple[Surrogate, ...] = ()
-    """Networks whose features are moved before the search for the code."""
+    """Networks whose features are moved before the code search."""
     witnesses: tuple[OpenModel, ...] = ()
-    """Networks that are not searched on and only asked about results."""
+    """Networks that are only asked about results."""
     no_witness: str | None = None
-    """Why there are none, where some were wanted."""
+    """Why there is no witness, if one was wanted."""
     survival: bool = False
-    """Whether receipts are to hold what is left after each service."""
+    """Whether receipts include the codes after every service."""
     strip: imaging.StripOptions = field(default_factory=imaging.StripOptions)
     lossy_formats: bool = False
-    """Whether HEIC and AVIF are worked on."""
+    """Whether HEIC and AVIF are accepted."""
     jobs: int = 2
+    """Threads that decode and encode."""
     results_before: Results = field(default_factory=dict)
-    """Earlier runs' results: a photo with the pixels of one had only its metadata edited since, or was turned."""
+    """Results of earlier runs, to recognise photos whose metadata or orientation was edited since."""
     notice: Callable[[str], None] = lambda text: None
-    """Told what the user should know, such as a change of device."""
+    """Called with messages for the user, such as a change of device."""
     stepped: Callable[[str], None] | None = None
-    """Told the name of a photo after each of its gradient steps, by any thread; None: nobody counts."""
+    """Called with a photo's name after each of its gradient steps, from any thread."""
 
     @property
     def promised_views(self) -> tuple[NetworkView, ...]:
-        """Each network in each view that is promised."""
+        """Each network in each view of the preset."""
         return network_views(self.models, self.preset.views)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What became of one photo; `data` is None when it could not be worked on."""
+    """The outcome for one photo. `data` is None if it could not be processed or is an earlier result."""
 
     source: Source
     data: bytes | None = None
@@ -104,61 +106,70 @@ class Result:
     pixels_after: str | None = None
     steps: int = 0
     evaluations: int = 0
-    """Pictures given to networks by the search."""
+    """Images passed to networks by the search."""
     seconds: float = 0.0
+    """Time from entering to leaving the search, over all tries."""
     reason: str | None = None
+    """Why the photo could not be processed."""
     unprotected_copies: tuple[str, ...] = ()
+    """Copies inside the file, such as previews, that still show the original."""
     links_to_owner: tuple[str, ...] = ()
+    """Metadata that can link the photo to its owner."""
     earlier_result: str | None = None
-    """Pixel digest of a photo that is an earlier run's result; nothing was done to it."""
+    """Pixel digest, if the photo is the result of an earlier run; it was left unchanged."""
     reoriented: bool = False
-    """Whether that result is shown turned."""
+    """Whether that result has been rotated or mirrored since."""
     orientation: int = 1
-    """Which the photo was written with, 1 to 8."""
+    """EXIF orientation of the written photo, 1 to 8."""
 
 
 @dataclass(eq=False)
 class Task:
-    """One photo on its way through."""
+    """The state of one photo in progress."""
 
     source: Source
     grid: Grid
     views: tuple[Tensor, ...]
+    """The original, (3, s, s), in each promised view; dropped once it is hashed."""
     photo: imaging.Photo | None
-    """The decoded photo while it is small enough to keep."""
+    """The decoded photo; None if it is too large to keep."""
     lossless: bool
     pixels: int
-    """How many the photo has."""
+    """Number of pixels of the photo."""
     earlier: Earlier | None = None
-    """The earlier run's result that it is."""
+    """The result of an earlier run, if the photo is one."""
     lossy_format: bool = False
-    """Whether its container is one that has to be asked for."""
+    """Whether it is HEIC or AVIF."""
     surrogate_views: tuple[Tensor, ...] = ()
     surrogate_features: tuple[Tensor, ...] = ()
-    """(D,) pooled features that each surrogate gives the original."""
+    """(D,) features of the original on each surrogate."""
     witness_views: tuple[Tensor, ...] = ()
     witness_bits: tuple[NDArray[np.int8], ...] = ()
-    """Bits that each witness gives the original."""
+    """(K,) bits of the original on each witness."""
     targets: tuple[CodeTarget, ...] = ()
+    """One per promised view, like `objectives`."""
     objectives: tuple[Objective, ...] = ()
     masking: PerceptualMask | None = None
-    """Where a change is seen least, for presets that mind."""
+    """Where a change shows least; None if the preset has no spectra."""
     scale: float = 1.0
     """Photo pixels per grid pixel."""
     tries: int = 0
+    """Tries that are finished."""
     steps: int = 0
     evaluations: int = 0
     seconds: float = 0.0
     best: tuple[bytes, Receipt, WrittenPhoto] | None = None
+    """The best written photo so far."""
     delta: Tensor | None = None
+    """(C, h, w) change of the last try."""
 
     def decoded(self) -> imaging.Photo:
-        """The photo, decoded again where it was too large to keep."""
+        """Return the decoded photo; it is decoded again if it was too large to keep."""
         return self.photo or imaging.read(self.source.data, name=self.source.name)
 
 
 def prepare(source: Source, context: ProtectContext) -> Task:
-    """Decode a photo and make what the search needs of it. Raises PhotoError."""
+    """Decode a photo and return its task, with grid, views and mask but without targets. Raises PhotoError."""
     photo = open_photo(source.data, name=source.name, lossy_formats=context.lossy_formats)
     displayed = displayed_rgb(photo)
     alpha = None if photo.alpha is None else imaging.to_display_orientation(photo.alpha, photo.orientation)
@@ -192,7 +203,7 @@ def _masking(
 
 
 def _view(displayed: NDArray[np.uint8], grid: Grid, network_view: NetworkView) -> Tensor:
-    """A view of the original; out of the grid where both resize alike, which saves a pass over the photo."""
+    """Return a view of the original, (3, s, s); cut from the grid if both have the same size, which saves a resize."""
     size = network_view.model.card.input
     goal, (rows, columns) = framing(network_view.view, size, displayed.shape[0], displayed.shape[1])
     if goal != grid.image.shape[1:]:
@@ -207,9 +218,10 @@ def _changed_pixels(
     context: ProtectContext,
     noise_cache: dict[int, Tensor] | None = None,
 ) -> NDArray[np.uint8]:
-    """Pixels after `delta`; the rounding draws the same numbers each time, so a change that passed passes again.
+    """Return the photo's stored pixels after `delta`.
 
-    `drawn` keeps them between calls.
+    Rounding uses the same random numbers every time, so that a change gives the same pixels in search and file.
+    `noise_cache` keeps these numbers between calls.
     """
     seed = int(photo_generator(context.secret, source.sha256, "rounding").integers(2**62))
     if context.method.noise:
@@ -227,7 +239,10 @@ def _changed_pixels(
 
 
 def write(task: Task, delta: Tensor, context: ProtectContext) -> tuple[bytes, WrittenPhoto, int]:
-    """Encode, read again, and tell the largest level that was applied."""
+    """Encode the photo with `delta`; return the bytes, what was measured on them, and the largest change in levels.
+
+    Raises BrokenPhotoError or EncodingError if the bytes do not hold the intended photo.
+    """
     photo = task.decoded()
     pixels = _changed_pixels(photo, delta, task.source, context)
     data = imaging.write(photo, pixels, strip=context.strip)
@@ -246,7 +261,7 @@ def write(task: Task, delta: Tensor, context: ProtectContext) -> tuple[bytes, Wr
 
 
 def _on_grid(photo: imaging.Photo, grid: Grid) -> Tensor:
-    """(3, h, w) image that a photo comes to on the grid."""
+    """Return the photo resized to the grid, (3, h, w) in [0, 1]."""
     return to_image(resized(displayed_rgb(photo), *grid.image.shape[1:]))
 
 
@@ -256,7 +271,7 @@ def _is_small(photo: imaging.Photo) -> bool:
 
 
 def _with_codec(grid: Grid, photo: imaging.Photo, source: Source, context: ProtectContext) -> Grid:
-    """A grid that sees each change as writing leaves it; for a lossless format, as rounding does."""
+    """Return the grid with a `written` that rounds and encodes the photo; a lossless format only rounds."""
     noise_cache: dict[int, Tensor] = {}
     preview = imaging.previewer(photo)
 
@@ -268,9 +283,10 @@ def _with_codec(grid: Grid, photo: imaging.Photo, source: Source, context: Prote
 
 
 def with_writing_model(task: Task, written_photo: WrittenPhoto, delta: Tensor, context: ProtectContext) -> Grid:
-    """The task's grid, knowing what writing does: at every step for small photos, for large from what `delta` became.
+    """Return the task's grid with a model of writing, for the next try.
 
-    `reread` is what was written.
+    A small photo is encoded at every step. For a large one the difference that writing `delta` made, measured on
+    `written_photo`, is added as drift.
     """
     if task.photo is None or not _is_small(task.photo):
         intended = replace(task.grid, drift=None).changed(delta)[0]

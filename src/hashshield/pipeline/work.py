@@ -1,7 +1,7 @@
-"""The work itself, pure: photos' bytes in, protected bytes and receipts out. Nothing here touches a file.
+"""Turn photos' bytes into protected bytes and receipts. Nothing here touches a file.
 
-Threads decode and encode, and on the CPU hash what they read, on one core each: while the calling thread did that, the
-search waited. The search runs in the calling thread's lanes, and on a GPU so does every network.
+A pool of threads decodes, encodes and, on the CPU, hashes photos, one core per thread, so that the search need not wait
+for it. The calling thread runs the search (`attacks.search`), and on a GPU every network.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ __all__ = ["ProtectContext", "Result", "Source", "work"]
 _TRIES = 3
 
 _BYTES_OF_A_THREAD = 150_000_000
-"""What each thread that decodes and encodes may hold on average."""
+"""Average bytes that a thread which decodes and encodes may hold."""
 _PREPARING = 40
-"""Bytes that decoding takes per byte of a file: seven a pixel, and a camera needs a fifth of a byte a pixel or more."""
+"""Bytes of memory to decode a byte of a file: about 7 bytes per pixel, and cameras write at least 0.2 per pixel."""
 _WRITING = 16
-"""Bytes that writing and reading again take per pixel."""
+"""Bytes of memory per pixel to write a photo and read it again."""
 
 _LARGE = 50_000_000
-"""Bytes from which on what was held is given back to the system at once."""
+"""Least size, in bytes, of an allocation whose memory is returned to the system immediately."""
 
 
 def work(
@@ -56,11 +56,12 @@ def work(
 ) -> Iterator[Result]:
     """Protect photos as they come; yield a result for each, in the order they finish.
 
-    Once `stopping` answers yes, no photo enters the search any more: those in it are finished, others have no result.
+    A photo whose written bytes miss the goal is tried again, up to three tries in all, with larger margins. One that
+    meets the goal above the ceiling is written with a part of its change. If no try passes, the best bytes are returned
+    with a receipt that says so. A photo that cannot be processed has a result with a `reason`.
 
-    A photo that cannot be worked on is a result with a reason. A photo whose written bytes miss the goal is tried
-    again with larger margins, and one that meets it above its ceiling of visibility with a part of its change; after
-    the last try the best bytes come back with a receipt that has not passed.
+    Once `stopping` returns True, no further photo enters the search: those in it are finished, the others get no
+    result.
     """
     with (
         _one_thread_each() as threads,
@@ -69,7 +70,7 @@ def work(
         photos, method, tau = _Protector(sources, context, pool, threads, stopping), context.method, context.tau
         photos.prepare_ahead()
         while photos.unfinished:
-            # The search ends when no photo is waiting; photos tried again start it anew.
+            # The search ends when no photo is waiting. Photos to be tried again start another one.
             try:
                 tasks = iter(photos.next_search, None)
                 for found in search(tasks, photos.networks, method, tau, photos.execution, context.surrogates):
@@ -87,7 +88,7 @@ def work(
 
 @contextmanager
 def _one_thread_each() -> Iterator[int]:
-    """Let torch use one thread, because the search has lanes of its own (`attacks.batching`); give how many it had."""
+    """Limit torch to one thread, because `attacks.batching` has threads of its own; yield the previous number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -98,17 +99,18 @@ def _one_thread_each() -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Written:
-    """What a thread wrote, read again and, on the CPU, hashed."""
+    """The bytes that a thread wrote, and what was measured on them."""
 
     data: bytes
     written_photo: WrittenPhoto
     applied: int
-    """Largest change in levels that was meant."""
+    """Largest change before encoding, in levels."""
     receipt: Receipt | None
+    """None until the networks hashed it; on the CPU the thread does that itself."""
 
 
 class _Protector:
-    """Photos streaming through: decoded ahead, searched together, written behind."""
+    """Photos in progress: decoded ahead of the search, searched in batches, and written while others are searched."""
 
     def __init__(
         self,
@@ -136,14 +138,14 @@ class _Protector:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a photo is on its way."""
+        """Whether any photo is being prepared, written or waiting for another try."""
         return bool(self.prepared or self.again or self.missed or self.writing)
 
     def make_room(self) -> None:
-        """Go on with less memory: half as many photos at once, in the end on the CPU, where a single one may fail.
+        """Go on with less memory: halve the batch, then use the CPU, then fail the photos that were in the search.
 
-        What was being searched starts again. That the search itself halves its batch does not help where hashing or
-        judging, or photos that enter, find the device full beside it.
+        Photos in the search start again. The search halves its own batches (`AdaptiveBatcher`), but that does not help
+        if hashing, measuring or a new photo finds the device full.
         """
         tasks, self.searching = self.searching, []
         for task in tasks:
@@ -169,16 +171,16 @@ class _Protector:
 
     @property
     def _let_through(self) -> tuple[type[Exception], ...]:
-        """Exceptions that `_make_room` answers."""
+        """Exceptions that `make_room` handles."""
         return (torch.OutOfMemoryError,) if self.device.type != "cpu" else ()
 
     def drain(self) -> Iterator[Result]:
-        """Yield the results there are."""
+        """Yield and remove the results that are ready."""
         while self.results:
             yield self.results.popleft()
 
     def prepare_ahead(self) -> None:
-        """Let threads decode the photos next in line."""
+        """Submit the next photos for decoding, up to a batch plus one per thread."""
         while len(self.prepared) < self.context.execution.batch_size + self.context.jobs:
             source = next(self.sources, None)
             if source is None:
@@ -203,7 +205,7 @@ class _Protector:
             return _Written(*write(task, delta, self.context), None)
 
     def _lowered(self, task: Task, written: _Written) -> _Written:
-        """What was written, judged; if it is too visible, the same with a part of its change, where that passes."""
+        """Add the receipt; if the change is too visible, return the photo with a part of it instead, if that passes."""
         first = self._judged(task, written)
         if self.context.method.noise:
             return first
@@ -225,7 +227,7 @@ class _Protector:
                 return_freed_memory()
 
     def next_search(self) -> SearchTask | None:
-        """Return the next photo for the search: one to try again, else a new one; None when neither is waiting."""
+        """Return the next photo for the search: one to try again, else a new one, else None."""
         self.release(self.written - self.context.execution.batch_size - self.context.jobs)
         if self.stopping():
             self._drop_waiting()
@@ -256,13 +258,13 @@ class _Protector:
             except HashshieldError as error:
                 self.results.append(Result(source, reason=str(error)))
             except torch.OutOfMemoryError:
-                # The device is full before the search has begun: this photo waits for what the fallback finds.
+                # The device is full before the search has begun: the photo waits until `make_room` has freed memory.
                 self.prepared.appendleft((source, future))
                 raise
         return None
 
     def _drop_waiting(self) -> None:
-        """Let go of the photos that are not in the search; their files are untouched."""
+        """Drop the photos that are not in the search; their files are untouched."""
         self.sources = iter(())
         for _, future in self.prepared:
             future.cancel()
@@ -275,7 +277,7 @@ class _Protector:
             self.context.notice("HEIC and AVIF lose a little with each writing, also where the photo is not changed")
 
     def _hash_ahead(self, task: Task) -> None:
-        """Hash the photos next in line together with this one; whatever fails for them is left to their own turn."""
+        """Hash the next photos together with this one. Errors are ignored: each photo is hashed again in its turn."""
         if not self._hashing_in_threads:
             name = task.source.name
             with suppress(HashshieldError), boundary("hash", name, passes=self._let_through), memory_errors():
@@ -293,7 +295,7 @@ class _Protector:
         return started
 
     def write_behind(self, found: SearchResult) -> None:
-        """Let a thread write what the search found."""
+        """Submit a search result for writing, or record its error."""
         task = found.key
         assert isinstance(task, Task)
         self.searching.remove(task)
@@ -308,17 +310,17 @@ class _Protector:
         self.written += 1
 
     def release(self, count: int) -> None:
-        """Send round again what missed among the first `count` photos written.
+        """Queue another try for those of the first `count` written photos that missed their goal.
 
-        When a photo goes round again is counted in photos, not left to how fast threads write: it decides who shares
-        a batch with whom, and with that the last bits of the result.
+        The moment is counted in photos instead of depending on the threads' speed, because it decides which photos
+        share a batch, and with that the last bits of the result.
         """
         self.collect(until=count)
         for number in [n for n in self.missed if n < count]:
             self.again.append(self.missed.pop(number))
 
     def collect(self, *, until: int = 0) -> None:
-        """Judge what has been written, waiting for the first `until` photos; settle each or note that it missed."""
+        """Measure the photos that are written, waiting for the first `until`; finish each or note that it missed."""
         while self.writing and (self.writing[0][0] < until or self.writing[0][2].done()):
             number, task, future = self.writing.popleft()
             try:
@@ -331,7 +333,7 @@ class _Protector:
             except HashshieldError as error:
                 self.results.append(Result(task.source, reason=str(error), **_spent(task)))
             except torch.OutOfMemoryError:
-                # Judged again once the networks are on the CPU.
+                # Measure it again after `make_room`.
                 self.writing.appendleft((number, task, future))
                 raise
 
@@ -384,7 +386,7 @@ def _spent(task: Task) -> dict[str, Any]:
 
 
 def _nearer(one: Receipt, other: Receipt) -> bool:
-    """Whether a receipt is the better one: passed, then met the goal, then fewer bits from it."""
+    """Whether `one` is better than `other`: it passed, else it met the goal, else it is fewer bits away from it."""
 
     def rank(receipt: Receipt) -> tuple[bool, bool, int]:
         return not receipt.passed, not receipt.reached, max(row.distance_to_goal for row in receipt.codes)
