@@ -1,8 +1,8 @@
 """Read photos and write them with other pixels; everything else in the file stays byte for byte.
 
-Start at `read` and `write` below: they choose the codec of a format, which is `png`, `webp`, or `codec` in `jpeg` and
-`heif`. `photo` tells formats apart and holds what the codecs share, `metadata` what the formats have in common around
-the picture, and `fidelity` checks that a written file shows the intended pixels.
+Start at `read` and `write` below, which choose the codec of a format: `png`, `webp`, `jpeg.codec` or `heif.codec`.
+`photo` recognises formats and holds what the codecs share; `metadata` handles EXIF and XMP, which all formats share;
+`fidelity` checks that a written file shows the intended pixels.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 
 
 def read(data: bytes, *, name: str) -> Photo:
-    """Decode a whole file; messages refer to it as `name`.
+    """Decode a file; error messages call it `name`.
 
     Raises NotAPhotoError, UnsupportedError, or BrokenPhotoError.
     """
@@ -72,11 +72,11 @@ def read(data: bytes, *, name: str) -> Photo:
 
 
 def write(photo: Photo, pixels: Pixels, *, strip: StripOptions = StripOptions()) -> bytes:  # noqa: B008  (frozen)
-    """Return the photo's file with other pixels, of the same shape and in stored orientation.
+    """Return the photo's file with other pixels, uint8, of the same shape and in stored orientation.
 
-    Container, encoding parameters and metadata stay; thumbnails are drawn again from the new pixels. In lossless
-    files, fully transparent pixels keep their stored values whatever `pixels` says. Raises ValueError for another shape
-    or type, which is a bug in the caller.
+    Container, encoding parameters and metadata stay, apart from what `strip` removes; thumbnails are drawn again from
+    the new pixels. In lossless files, fully transparent pixels keep their stored values. Raises ValueError for another
+    shape or type, which is a bug in the caller.
     """
     if pixels.shape != photo.pixels.shape or pixels.dtype != photo.pixels.dtype:
         raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, the photo's {photo.pixels.shape} uint8")
@@ -91,7 +91,7 @@ def departure(photo: Photo, intended: Pixels, written: Photo) -> str | None:
 
 
 def previewer(photo: Photo) -> Callable[[Pixels], Pixels]:
-    """Return a function that maps pixels to `read(write(photo, pixels)).pixels`, and does so faster where it can.
+    """Return a function that maps pixels to `read(write(photo, pixels)).pixels`, by a faster way if there is one.
 
     A search calls it at every step. For lossless files it is the identity, even at transparent pixels.
     """

@@ -1,7 +1,7 @@
-"""The coders of Pillow and pillow-heif, each called by name and given picture data only; images and arrays.
+"""The coders of Pillow and pillow-heif, each called directly and given picture data only; and arrays as Pillow images.
 
-For HEIC and AVIF these are pillow-heif, an optional dependency, for HEVC, and Pillow for AV1. Both work on whole files;
-`heif.codec` moves the coded pictures between those and the photo's own file.
+HEIC is coded by pillow-heif, an optional dependency, and AVIF by Pillow. Both work on whole files; `heif.codec` moves
+the coded pictures between these and the photo's own file.
 """
 
 from __future__ import annotations
@@ -40,17 +40,16 @@ def decode(
 ) -> Image.Image:
     """Decode `data` completely with one Pillow plugin class.
 
-    The plugin is called directly rather than through `Image.open`, for two reasons: no other format can be tried (an
-    EPS named .jpg would reach Ghostscript), and Pillow's process-wide size limit, whose warning cannot be silenced
-    safely in a thread, does not apply. Callers check sizes first. `ycc` makes a JPEG decode to its own YCbCr samples,
-    at full scale.
+    The plugin is called directly rather than through `Image.open`, for two reasons: no other format is tried (an EPS
+    named .jpg would reach Ghostscript), and Pillow's process-wide size limit, whose warning cannot be silenced safely
+    in a thread, does not apply. Callers check sizes first. With `ycc` a JPEG is decoded to its own YCbCr samples.
 
-    Raises BrokenPhotoError for damaged data, and UnsupportedError when memory runs out.
+    Raises BrokenPhotoError for damaged data, and UnsupportedError if memory runs out.
     """
     try:
         image = plugin(BytesIO(data))
         if ycc:
-            # With a size of None, draft mode changes the output colour space and never the scale.
+            # With a size of None, draft mode changes only the output colour space, not the scale.
             image.draft("YCbCr", None)
         image.load()
     except _DAMAGE as error:
@@ -92,7 +91,7 @@ def from_array(pixels: Pixels, mode: str) -> Image.Image:
 
 
 def without_alpha(image: Image.Image) -> Image.Image:
-    """Return the image without its alpha."""
+    """Return the image without its alpha channel, as L or RGB."""
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "LA" else "RGB")
 
 
@@ -106,7 +105,7 @@ class Coder(Protocol):
     """A library that decodes and encodes one coding of pictures."""
 
     config: bytes
-    """Kind of the property that configures the decoder."""
+    """Kind of the item property that configures the decoder."""
 
     def traits(self, config: bytes) -> tuple[int, str]:
         """Return bits per sample and the chroma sampling: '4:2:0', '4:2:2', '4:4:4', or '4:0:0' for grey."""
@@ -117,7 +116,7 @@ class Coder(Protocol):
         ...
 
     def encode(self, pixels: Pixels, *, sampling: str, colours: tuple[int, int]) -> bytes:
-        """Return a file of one picture; `colours` are primaries and transfer (ITU-T H.273)."""
+        """Encode (H, W, C) to a file of one picture; `colours` are primaries and transfer (ITU-T H.273)."""
         ...
 
 
@@ -218,11 +217,11 @@ class _Av1:
         try:
             return to_array(decode(AvifImageFile, data, name=name))
         except RuntimeError as error:
-            # Only the conversion in libavif raises this, of all Pillow's decoders.
+            # Of Pillow's decoders, only libavif's conversion raises this.
             raise damage_error(error, name=name) from error
 
     def encode(self, pixels: Pixels, *, sampling: str, colours: tuple[int, int]) -> bytes:
         out = BytesIO()
-        # Pillow sets primaries and transfer itself, but those that the container states take precedence.
+        # Pillow sets primaries and transfer itself, but those stated by the container take precedence.
         from_array(pixels, _MODES[pixels.shape[2]]).save(out, "AVIF", quality=self.quality, subsampling=sampling)
         return out.getvalue()

@@ -1,9 +1,9 @@
-"""Check that a written picture is the intended one, by a bound on what coding may do to each block.
+"""Check that a written picture is the intended one, with a bound on the error that coding may cause in each block.
 
-Coding loses a little, in known ways; a picture that is sheared, shifted, or in other colours is a bug in this program.
-A block is 8 x 8 pixels; its error is the root mean square over all channels, in levels. The bounds were measured on
-photos as JPEG, WebP, HEIC, and AVIF of the lowest to the highest quality with changes of up to 40 levels, on camera
-files, and on squares, stripes, and noise in pure colours: a sound file reaches at most 0.7 of its bound.
+Coding loses a little, in known ways; a picture that is sheared, shifted, or in other colours means a bug in this
+program. A block is 8 x 8 pixels; its error is the root mean square over all channels, in levels. The bounds were
+measured on photos as JPEG, WebP, HEIC, and AVIF of the lowest to the highest quality with changes of up to 40 levels,
+on camera files, and on squares, stripes, and noise in pure colours: a sound file reaches at most 0.7 of its bound.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hashshield.imaging.webp import WebpEncoding
 __all__ = ["departure"]
 
 _ROWS = 256
-"""Rows measured at once: whole blocks."""
+"""Rows measured at once, a multiple of 8."""
 _MEAN = 0.6
 """Largest mean error over all blocks, as a share of the mean of their bounds."""
 
@@ -42,9 +42,9 @@ class _Allowance:
     activity: float
     """Share of the standard deviation of the block and its neighbours: detail that the coder drops."""
     clipped: float
-    """In levels, where a sample lies at an end of its range: the coded value lay beyond and is coded again."""
+    """In levels, for blocks with a sample of 0 or 255: the coded value may have been beyond, and is coded again."""
     level: float
-    """In levels, for the block's mean, which coders keep better than its detail; added to the share of the change."""
+    """In levels, for the block's mean, which coders keep better than detail; added to the share of the change."""
 
 
 class _BlockErrors(NamedTuple):
@@ -91,8 +91,7 @@ def departure(photo: Photo, intended: Pixels, written: Photo) -> str | None:
 def _allowance(photo: Photo) -> _Allowance:
     encoding = photo.encoding
     if isinstance(encoding, JpegEncoding):
-        # Samples return to the lattice of quantised values that they came from, so an unchanged block stays, and a
-        # change loses at most itself.
+        # Unchanged samples return to the quantised values that they came from, and a change loses at most itself.
         steps = [float(np.sqrt(np.mean(np.square(table)))) / 2 for table in np.array(encoding.header.tables, float)]
         most = steps[0] if len(steps) == 1 else steps[0] + 1.042 * steps[1] + 0.908 * steps[-1]  # T.871, section 7
         factors = encoding.header.factors
@@ -117,7 +116,7 @@ def _describe_inexact(photo: Photo, intended: Pixels, written: Photo) -> str | N
         off &= photo.alpha > 0
     if not off.any():
         return None
-    # A visible pixel cannot take the transparent colour of a PNG, so it stays as it was.
+    # A visible pixel cannot get the transparent colour of a PNG, so it stays as it was.
     if photo.container == "png" and photo.alpha is not None:
         unchanged = (written.pixels[off] == photo.pixels[off]).all() and (intended[off] == intended[off][0]).all()
         if unchanged:

@@ -1,6 +1,6 @@
-"""A photo: which format a file is, from its first 64 bytes, and the decoded photo with its properties.
+"""The decoded photo, the interface of the codecs that write it, and format detection by the first 64 bytes of a file.
 
-With it, the interface a codec implements to write it back. Pillow is not needed here.
+This module does not import Pillow.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ __all__ = [
 
 
 HEAD_BYTES = 64
-"""Bytes at the start of a file that are enough to know its format."""
+"""Bytes at the start of a file that are enough to detect its format."""
 SUPPORTED = frozenset({"jpeg", "png", "webp"})
 """Containers that are protected by default."""
 LOSSY_FORMATS = frozenset({"heic", "avif"})
-"""Containers that are protected on request only; reading them needs their coders to be installed."""
+"""Containers that are protected on request only (`--lossy-formats`); their coders must be installed."""
 UNSUPPORTED_NAMES = {
     "bmp": "BMP",
     "dds": "DDS",
@@ -103,13 +103,13 @@ def has_credentials(data: bytes) -> bool:
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the image format whose signature `head` begins with; `head` is HEAD_BYTES of the file, or all of it.
+    """Return the image format of a file that begins with `head`: its first HEAD_BYTES, or all of a shorter file.
 
-    One of 'jpeg', 'png', 'webp', 'heic', 'avif', 'gif', 'tiff', 'bmp', 'raw', ...; None for an unknown format.
+    One of SUPPORTED, LOSSY_FORMATS or UNSUPPORTED_NAMES; None for an unknown format.
     """
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
-            # Older Canon raw files are TIFF files with a mark of their own.
+            # Older Canon raw files are TIFF files with an additional mark.
             return "raw" if name == "tiff" and head[8:10] == b"CR" else name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
@@ -124,7 +124,7 @@ def sniff(head: bytes) -> str | None:
 
 
 def _brand(head: bytes) -> str | None:
-    """Tell the ISO base media image formats apart by major brand, then by compatible brands."""
+    """Return the format of an ISO base media file by its major brand, then by its compatible brands."""
     size = int.from_bytes(head[:4], "big")
     brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(size, len(head)) - 3, 4))]
     known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
@@ -142,7 +142,7 @@ def is_image(head: bytes) -> bool:
 def read_photo_file(path: Path, *, follow: bool, within: Path | None = None) -> Snapshot:
     """Read a file with `storage.read_snapshot` if its first bytes are those of an image.
 
-    Raises NotAPhotoError for any other file, without reading the rest of it, and the errors of `read_snapshot`.
+    Raises NotAPhotoError for other files, of which only the first bytes are read, and the errors of `read_snapshot`.
     """
     return read_snapshot(path, follow=follow, within=within, accept=is_image)
 
@@ -153,7 +153,7 @@ MAX_PIXELS = 200_000_000
 """Most pixels a photo may have; covers 200-megapixel phones (16,320 x 12,240)."""
 
 MIN_SIDE = 32
-"""Shortest side, in pixels; of anything smaller a hash network sees next to nothing."""
+"""Shortest side, in pixels; smaller pictures show a hash network too little."""
 
 _COLOURLESS = 3
 """Largest difference between channels, in levels, that still counts as grey.
@@ -174,11 +174,11 @@ class StripOptions:
     metadata: bool = False
     """Everything but orientation, colour profile, and data needed for decoding; implies the others."""
     credentials: bool = False
-    """Content credentials (C2PA), which sign the original pixels, and the XMP property that says where they are."""
+    """Content credentials (C2PA), which sign the original pixels, and the XMP property that points to them."""
 
 
 class Encoding(Protocol):
-    """Everything a codec needs in order to write the file again with other pixels."""
+    """What a codec keeps of a file in order to write it again with other pixels."""
 
     def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
         """Return the whole file with `pixels`, shaped like `photo.pixels`."""
@@ -213,7 +213,7 @@ class Photo:
 
 
 def check_size(width: int, height: int, *, name: str) -> None:
-    """Raise UnsupportedError for a side below MIN_SIDE or more than MAX_PIXELS, before anything is allocated."""
+    """Raise UnsupportedError for a side below MIN_SIDE or more than MAX_PIXELS; called before decoding."""
     if min(width, height) < MIN_SIDE:
         raise UnsupportedError(
             f"{name}: {width}x{height} pixels is too small to protect; both sides must have {MIN_SIDE} pixels or more"
@@ -227,13 +227,13 @@ def check_size(width: int, height: int, *, name: str) -> None:
 def colour_channels(photo: Photo) -> int:
     """Return the number of colour channels the picture uses: 1 if every visible pixel is grey, else 3.
 
-    Channels that differ by up to `_COLOURLESS` levels count as grey, because lossy codecs leave as much.
+    Channels that differ by up to `_COLOURLESS` levels count as grey, because lossy codecs cause such differences.
     """
     if photo.pixels.shape[2] == 1:
         return 1
     for top in range(0, len(photo.pixels), _ROWS):
         rows = photo.pixels[top : top + _ROWS]
-        # Three slices are several times as fast as a reduction over a short axis.
+        # Comparing three slices is several times as fast as a reduction over the short axis.
         red, green, blue = rows[..., 0], rows[..., 1], rows[..., 2]
         least, most = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
         coloured = most - least > _COLOURLESS
@@ -281,7 +281,7 @@ _FLIPS = {
 def pixel_digest(photo: Photo, turn: int = 1) -> str:
     """Return the SHA-256 (hexadecimal) of shape, pixels, and alpha, which edits of metadata do not change.
 
-    `turn`, 1 to 8, is the orientation in which the stored pixels are brought before they are digested.
+    `turn`, 1 to 8, is an EXIF orientation applied to the stored pixels first.
     """
     planes = [to_display_orientation(photo.pixels, turn)] + (
         [] if photo.alpha is None else [to_display_orientation(photo.alpha, turn)]

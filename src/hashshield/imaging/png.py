@@ -1,8 +1,8 @@
 """Read and write PNG files: only image data is new, every other chunk stays in place byte for byte.
 
-Follows the PNG specification, third edition: a file is a list of chunks, whose checksums are verified (section 5), and
-whose text is unpacked (section 11.3.3). Two things cannot stay: Adam7 interlacing, which Pillow does not write (the
-header's interlace byte becomes 0), and Apple's iDOT chunk, which points into the old image data.
+Follows the PNG specification, third edition: a file is a list of chunks with checksums, which are verified (section 5);
+compressed text is unpacked (section 11.3.3). Two things are not kept: Adam7 interlacing, which Pillow does not write
+(the header's interlace byte becomes 0), and Apple's iDOT chunk, which points into the old image data.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def chunks(data: bytes, *, name: str) -> tuple[list[PngChunk], int]:
         if kind != b"IDAT" or image_chunks > _MAX_IMAGE_CHUNKS:
             budget.segments(1)
         if zlib.crc32(memoryview(whole)[4:-4]) != int.from_bytes(whole[-4:], "big"):
-            # Letters in a sound file; anything else is shown as escapes.
+            # The kind has four letters in a sound file; other bytes are shown as escapes.
             shown = repr(kind)[2:-1]
             raise BrokenPhotoError(
                 f"{name}: the PNG is damaged: wrong checksum in chunk {shown} at byte {position}; get the file again"
@@ -87,7 +87,7 @@ def chunks(data: bytes, *, name: str) -> tuple[list[PngChunk], int]:
 
 
 _TEXT_LIMIT = 1 << 20
-"""Most bytes of one text chunk once unpacked, the same as Pillow's limit."""
+"""Most bytes of one unpacked text chunk, the same as Pillow's limit."""
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
 
@@ -115,7 +115,7 @@ def read_texts(items: Sequence[PngChunk], budget: MetadataBudget) -> list[TextCh
 
 
 def read_text(item: PngChunk, budget: MetadataBudget) -> TextChunk | None:
-    """Return one text chunk taken apart; as `read_texts`."""
+    """Return the parts of one text chunk, or None, as `read_texts` does."""
     if item.kind not in _TEXT:
         return None
     payload = item.payload
@@ -330,7 +330,7 @@ def _with_profile(value: bytes, block: bytes) -> bytes:
 def _inspect_chunks(
     items: Sequence[PngChunk], texts: Sequence[TextChunk | None], photo: Image.Image, budget: MetadataBudget
 ) -> MetadataFindings:
-    """Return the copies and links in all metadata; slots belong to the last eXIf chunk, as `_exif_block` does.
+    """Return the copies and links in all metadata; slots belong to the last eXIf chunk, which `_exif_block` reads too.
 
     Raises UnsupportedError beyond the file's budget.
     """

@@ -1,4 +1,4 @@
-"""Read and write WebP files: lossless stays lossless, and all chunks but the picture's stay byte for byte.
+"""Read and write WebP files: lossless files stay lossless, and all chunks but the picture's stay byte for byte.
 
 The container is RIFF (WebP container specification). Only the VP8 or VP8L chunk is replaced; a lossy file's ALPH chunk
 stays, because alpha never changes.
@@ -207,7 +207,7 @@ def _check(items: list[RiffChunk], *, name: str) -> RiffChunk:
 
 
 def _without_metadata_flags(item: RiffChunk) -> RiffChunk:
-    """Return a chunk for the decoder, with a header that announces no metadata, because the decoder is given none."""
+    """Return the chunk for the decoder; in the header, the flags for metadata are cleared, because it gets none."""
     return item if item.kind != b"VP8X" else RiffChunk(b"VP8X", bytes((item.payload[0] & 0x10,)) + item.payload[1:])
 
 

@@ -15,7 +15,7 @@ __all__ = ["build_still", "parse_still"]
 _MAX_COUNT = 2000
 """Most items, references, and properties; the largest grids of phones have about 400 items."""
 _MAX_TOTAL = 20_000
-"""Most boxes of one level, and most extents, targets, and properties of all items together."""
+"""Most boxes of one level, and most extents, reference targets, and properties of all items together."""
 _MAX_PROPERTIES = 255
 """Most properties of one item; the format counts them in a byte."""
 
@@ -65,7 +65,7 @@ def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[b
         elif size == 0:
             size = len(data) - at
         if size < head or at + size > len(data):
-            # A picture that is cut short must not be mistaken for trailing data, which is kept.
+            # A truncated picture must not be mistaken for trailing data, which is kept.
             if loose and data[at + 4 : at + 8] != b"mdat":
                 return
             raise _DamageError("a box runs past the end")
@@ -74,7 +74,7 @@ def _boxes(data: bytes, *, at: int = 0, loose: bool = False) -> Iterator[tuple[b
 
 
 def parse_still(data: bytes, *, name: str) -> StillImage:
-    """Return the still image in a file; raises UnsupportedError or BrokenPhotoError."""
+    """Parse a file into a still image; raises UnsupportedError or BrokenPhotoError."""
     try:
         return _parse_boxes(data, name=name)
     except _DamageError as error:
@@ -313,6 +313,6 @@ def _location_box(still: StillImage, wide: int, mdat: int) -> bytes:
 
 
 def _box(kind: bytes, *parts: bytes) -> bytes:
-    """Return a box."""
+    """Return a box with this payload."""
     payload = b"".join(parts)
     return (8 + len(payload)).to_bytes(4, "big") + kind + payload

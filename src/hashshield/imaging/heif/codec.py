@@ -1,4 +1,4 @@
-"""Read and write HEIC and AVIF files: coded pictures are replaced item by item, all else stays byte for byte.
+"""Read and write HEIC and AVIF files: coded pictures are replaced item by item, everything else stays byte for byte.
 
 A file consists of items with properties (HEIF, ISO/IEC 23008-12; MIAF, 23000-22). The picture is one coded item, or a
 grid of them. Both formats lose a little each time they are written.
@@ -49,12 +49,12 @@ __all__ = ["HeifEncoding", "read"]
 _ROTATIONS = frozenset({b"irot", b"imir"})
 _TRANSFORMS = _ROTATIONS | {b"clap"}
 _DECODED = frozenset({b"ispe", b"pixi", b"colr", b"auxC", b"hvcC", b"av1C", b"clap"})
-"""Properties that the decoder is given."""
+"""Kinds of properties that are passed to the decoder."""
 
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1\0", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
 _XMP = b"application/rdf+xml"
 _SRGB = (1, 13)
-"""Primaries and transfer (ITU-T H.273) of a file that states none."""
+"""Primaries and transfer (ITU-T H.273) assumed for a file that states none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class HeifEncoding:
             items[number] = self._recoded(items[number], tile, self.sampling)
         if self.grid:
             primary = items[self.still.primary]
-            # Some readers believe the grid about the coding of its tiles, others the tiles themselves.
+            # Some readers take the colour coding from the grid, others from its tiles.
             coding = _coding(items[leaves[0]])
             items[primary.number] = replace(primary, properties=(*_without_coding(primary), *coding))
         displayed = from_array(
@@ -97,7 +97,7 @@ class HeifEncoding:
         return build_still(self._stripped(replace(self.still, items=items), strip))
 
     def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
-        """Return a function that writes the whole file and reads it again; its coders allow nothing faster."""
+        """Return a function that writes the whole file and reads it again; there is no faster way."""
 
         def preview(pixels: Pixels) -> Pixels:
             written = self.encode(photo, pixels, StripOptions())
@@ -226,7 +226,7 @@ def _check(still: StillImage, tree: tuple[int, ...], leaves: list[HeifItem], cod
 
 
 def _picture_only(still: StillImage) -> StillImage:
-    """Return the file for the decoder: nothing but the picture, in stored orientation."""
+    """Return a file for the decoder that holds only the picture, in stored orientation."""
     items = {
         number: replace(item, properties=tuple(p for p in item.properties if p.kind in _DECODED and not _is_profile(p)))
         for number, item in still.items.items()
@@ -266,7 +266,7 @@ def _displayed_size(item: HeifItem) -> tuple[int, int]:
 
 
 def _colours(still: StillImage) -> tuple[int, int]:
-    """Return primaries and transfer, which stay, because pixels are not converted."""
+    """Return the picture's primaries and transfer, which are kept, because pixels are not converted."""
     for number in still.tree(still.primary):
         for kind, payload, _ in still.items[number].properties:
             if kind == b"colr" and payload[:4] == b"nclx" and len(payload) >= 11:

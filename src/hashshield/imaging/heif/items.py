@@ -71,7 +71,7 @@ class HeifItem:
 
 @dataclass(frozen=True, slots=True)
 class StillImage:
-    """A file with a primary image, taken apart."""
+    """The parts of a file with a primary image."""
 
     brands: bytes
     """The ftyp box."""
@@ -116,7 +116,7 @@ class StillImage:
 
 
 class TileGrid(NamedTuple):
-    """A picture cut into tiles of one size (23008-12, 6.6.2.3), in pixels; the last ones may reach beyond it."""
+    """A picture cut into tiles of equal size (23008-12, 6.6.2.3), in pixels; the last tiles may reach beyond it."""
 
     rows: int
     columns: int
@@ -174,7 +174,7 @@ _C2PA = b"uuid" + bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
 def describe_copies(still: StillImage, rewritten: frozenset[int]) -> Iterator[str]:
-    """Describe each image, box, and trailing data that stays unprotected; `rewritten` are the items that do not."""
+    """Describe each image, box, and trailing data that stays unprotected; `rewritten` items are left out."""
     parts = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) != b"tmap"}
     mapped = {t for r in still.references if r.kind == b"dimg" for t in r.targets if _kind(still, r.source) == b"tmap"}
     auxiliary = {r.source for r in still.references if r.kind == b"auxl"}

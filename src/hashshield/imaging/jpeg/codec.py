@@ -1,9 +1,9 @@
 """Read and write JPEG files: tables, sampling, and scan kind stay, and metadata segments stay byte for byte.
 
 Pixels are written through the source's own YCbCr samples: these are decoded again, the change is added to them, and
-subsampled chroma is reconstructed before the encoder averages it. An unchanged block then meets the quantiser exactly
-where it left it, which RGB and averaged chroma would not allow (measured: 59 against 52 dB on camera files). Pillow's
-coder gives and takes those samples, in sizes and samplings that it supports.
+subsampled chroma is reconstructed before the encoder averages it. An unchanged block is then quantised to the same
+coefficients as before, which is not so when going through RGB and averaged chroma (measured: 59 against 52 dB on camera
+files). The samples are decoded and encoded by Pillow, in sizes and samplings that it supports.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _BASELINE_STEP = 255
 
 
 def is_decoded(item: Segment) -> bool:
-    """Return True for segments that the decoder is given: all it needs, and the two that decide the colour space."""
+    """Return True for segments passed to the decoder: those it needs, and the two that set the colour space."""
     return item.marker in (0xE0, 0xEE) or not markers.is_metadata(item.marker)
 
 
 def decode_samples(header: JpegHeader, layout: SamplingLayout, *, name: str) -> list[Pixels]:
-    """Return the samples of each component as coded, in the shapes that the layout states.
+    """Return the coded samples of each component, in the shapes of the layout.
 
-    Blocks at the right and bottom edge hold samples that are never displayed but take part in the transform. A frame
-    header that claims a larger picture makes the decoder return them. Raises BrokenPhotoError.
+    Blocks at the right and bottom edge hold samples that are never displayed but take part in the transform. To get
+    them, the decoder is given a frame header with a larger size. Raises BrokenPhotoError.
     """
     components = range(len(layout.factors))
     whole = _enlarged(layout, layout.most)
@@ -85,7 +85,7 @@ def _enlarged(layout: SamplingLayout, unit: Ratio) -> tuple[int, int]:
 
 
 def _readable(header: JpegHeader, layout: SamplingLayout, size: tuple[int, int]) -> list[Segment]:
-    """Return the segments without scans of one component that has fewer blocks than a picture of this size needs."""
+    """Return the segments without the single-component scans that have too few blocks for a picture of this size."""
 
     def blocks(width: int, height: int, ratio: Ratio) -> tuple[int, int]:
         return -(-width // (BLOCK * ratio[0])), -(-height // (BLOCK * ratio[1]))
@@ -111,7 +111,7 @@ def encode_samples(
 ) -> list[Segment]:
     """Encode samples with the source's tables, scan kind, and restart interval; return all segments but metadata.
 
-    `plain` encodes the same coefficients in less time and more bytes.
+    `plain` encodes the same coefficients faster and in more bytes.
     """
     coarse = max(map(max, header.tables)) > _BASELINE_STEP
     # A sequential file with such steps cannot be baseline, which libjpeg reports on standard error every time. A
@@ -120,7 +120,7 @@ def encode_samples(
     code = _code_together if layout.disguise else _code_apart
     if plain and not coarse:
         return code(planes, header, layout)
-    # Standard Huffman tables never take fewer bytes than optimised ones, and coding with them is fast.
+    # Coding with standard Huffman tables is fast, and its size is an upper bound of the optimised one.
     if code is _code_together and (coarse or _size(code(planes, header, layout)) > 0.9 * _room(layout)):
         apart = _code_apart(planes, header, layout, optimize=True, progressive=progressive)
         # Coded together, two components share a table; coded apart, each has one that fits it.
@@ -136,7 +136,7 @@ def _size(coded: list[Segment]) -> int:
 def _room(layout: SamplingLayout) -> int:
     """Return the size of Pillow's buffer, in bytes, beyond which an optimising encoder fails.
 
-    That is two bytes per pixel, for three components or for one. Noise at the finest tables takes three for three
+    It has two bytes per pixel, for three components as for one. Noise at the finest tables takes three for three
     components, and less than two for one. Encoding with standard tables has no limit.
     """
     height, width = layout.shapes[0]
@@ -153,7 +153,7 @@ def _code_together(
 ) -> list[Segment]:
     planes = [sampling.fit_plane(plane, shape) for plane, shape in zip(planes, layout.shapes, strict=True)]
     bands = [from_array(plane, "L") for plane in sampling.arrange_planes(planes, layout)]
-    # To the encoder any three components are YCbCr, of which it converts nothing.
+    # The encoder is told that any three components are YCbCr, so that it converts nothing.
     image = Image.merge("YCbCr", bands) if len(bands) == 3 else bands[0]
     del bands
     # Components that share a table must share it here as well, or the encoder would write it several times.
@@ -223,7 +223,7 @@ def _save(
 
 
 def _announced(marker: int, header: JpegHeader, layout: SamplingLayout, slots: bytes) -> Segment:
-    """Return the frame header."""
+    """Return a frame header with the source's size, identifiers and sampling factors."""
     body = bytes([8]) + layout.height.to_bytes(2, "big") + layout.width.to_bytes(2, "big") + bytes([len(slots)])
     for identity, (across, down), slot in zip(header.ids, layout.factors, slots, strict=True):
         body += bytes([identity, across << 4 | down, slot])
@@ -251,7 +251,7 @@ class JpegEncoding:
     """The bytes after EOI."""
 
     def encode(self, photo: Photo, pixels: Pixels, strip: StripOptions) -> bytes:
-        """Return the file with other pixels; all but the coded picture and its copies stays byte for byte."""
+        """Return the file with other pixels; everything but the coded picture and its copies stays byte for byte."""
         image = from_array(pixels, "L" if self.header.colour == "grey" else "RGB")
         segments = metadata.rewrite_segments(self.header.segments, self.findings, image, strip, photo.orientation)
         del image
@@ -283,8 +283,8 @@ class JpegEncoding:
     def previewer(self, photo: Photo) -> Callable[[Pixels], Pixels]:
         """Return a function that maps pixels to what a written file would decode to, faster than writing one.
 
-        It codes the same coefficients, but no metadata, no thumbnails, and no Huffman tables fitted to the picture. All
-        that does not depend on the new pixels is computed once.
+        It codes the same coefficients, but without metadata, thumbnails and optimised Huffman tables. Everything that
+        does not depend on the new pixels is computed once.
         """
         layout = self._layout(photo)
         samples = decode_samples(self.header, layout, name=self.name)

@@ -1,4 +1,4 @@
-"""JPEG files as a list of marker segments, and the headers among them (ITU-T T.81, annex B)."""
+"""JPEG files as lists of marker segments, and their headers (ITU-T T.81, annex B)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ _PIXELS_PER_BYTE = 512
 _BLOCKS = 10
 """Most blocks of an MCU in a scan of several components (T.81, B.2.3)."""
 _SCAN_WORK = 4_000_000_000
-"""Largest product of pixels and scans; thousands of empty scans would keep a decoder busy for hours."""
+"""Largest product of pixels and scans; a file with thousands of empty scans would take hours to decode."""
 
 # Zigzag position -> natural (row by row) position, T.81 figure 5.
 _NATURAL = np.array(sorted(range(64), key=lambda i: (s := i // 8 + i % 8, (i // 8 if s % 2 else i % 8))))
@@ -142,7 +142,7 @@ _NATURAL = np.array(sorted(range(64), key=lambda i: (s := i // 8 + i % 8, (i // 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """The headers that say how a file is coded."""
+    """The headers that define how a file is coded."""
 
     segments: tuple[Segment, ...]
     colour: str
@@ -168,7 +168,7 @@ class JpegHeader:
 
 
 def read_header(segments: Sequence[Segment], *, name: str) -> JpegHeader:
-    """Return the headers of a file; raises UnsupportedError for codings not kept, BrokenPhotoError for damage."""
+    """Return the headers of a file. Raises UnsupportedError for unsupported codings, BrokenPhotoError for damage."""
     frames = [s for s in segments if s.marker in SOF]
     if any(s.marker == 0xF7 for s in segments):
         raise _unsupported(name, "JPEG-LS")
@@ -219,7 +219,7 @@ def read_header(segments: Sequence[Segment], *, name: str) -> JpegHeader:
 
 
 def _check_factors(factors: list[tuple[int, int]], *, name: str) -> None:
-    """Raise for factors outside 1 to 4 (T.81, B.2.2), and for components whose factors do not divide the largest."""
+    """Raise for factors outside 1 to 4 (T.81, B.2.2), and for those of a component that do not divide the largest."""
     for axis in (0, 1):
         sides = [f[axis] for f in factors]
         if not all(1 <= side <= 4 for side in sides):

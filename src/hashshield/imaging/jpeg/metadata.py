@@ -1,4 +1,4 @@
-"""The metadata of a JPEG: its segments, the bytes after the photo, and the offsets that lead from one to the other."""
+"""The metadata of a JPEG: its segments, the bytes after the photo, and the offsets in segments that point there."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MPF = b"MPF\0"
 _FLASHPIX = b"FPXR\0"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _TAIL_BLOCKS = 32
-"""Most EXIF blocks that are looked for after the photo."""
+"""Most EXIF blocks that are searched for after the photo."""
 _TAIL_EXIF = re.compile(rb"Exif\0\0(?=II\*\0|MM\0\*)")
 _MP_ENTRIES = 0xB002
 _MAKER_NOTE = 0x927C
@@ -80,7 +80,7 @@ class SegmentFindings:
 def inspect_segments(
     segments: Sequence[Segment], tail: bytes, photo: Image.Image, budget: MetadataBudget
 ) -> SegmentFindings:
-    """Return what all metadata holds; copies are recognised by comparison with the decoded photo.
+    """Return the copies and links in all metadata; copies are recognised by comparison with the decoded photo.
 
     Raises UnsupportedError for a file that exceeds its budget.
     """
@@ -117,7 +117,7 @@ def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> Metad
     if item.marker == APP13:
         found.add(inspect_iptc(payload))
     if item.marker == APP2 and payload.startswith(_FLASHPIX):
-        # A FlashPix stream runs over several segments, so none of them need hold a whole picture.
+        # A FlashPix stream may be split over several segments, none of which holds a whole picture.
         found.copies.append("FlashPix data")
     return found
 
@@ -269,7 +269,7 @@ def locate_segments(data: bytes, segments: Mapping[int, Segment], tail: int) -> 
 def correct_offsets(
     segments: dict[int, Segment], tail: bytes, before: SegmentOffsets, after: SegmentOffsets, findings: SegmentFindings
 ) -> None:
-    """Correct MPF indices and maker notes, in `segments`, if their second images or they themselves have moved."""
+    """Correct, in `segments`, the MPF indices and maker notes whose distance to their second images has changed."""
     for index, item in segments.items():
         moved = after.segments[index] - before.segments[index]
         shift = after.tail - before.tail - moved
@@ -312,7 +312,7 @@ def _correct_pointers(
 
     Each maker has its own layout, so a pointer is recognised by its target: four bytes, in either order, that count
     from the EXIF header, from the maker note, or from a TIFF header within it, and lead to the first byte of a picture.
-    A number does so by chance once in 2^32, for each picture and origin.
+    The chance that another number matches is 1 in 2^32, for each picture and origin.
     """
     parsed = parse_exif(block)
     note = parsed.find("Exif", _MAKER_NOTE) if parsed else None

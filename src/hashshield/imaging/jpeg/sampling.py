@@ -40,7 +40,7 @@ _DISGUISES = {(1, 2): (2, 1), (4, 1): (2, 2), (1, 4): (2, 2)}
 
 @dataclass(frozen=True, slots=True)
 class SamplingLayout:
-    """The sampling of a coded picture; the encoder's input and the frame header both follow from it."""
+    """The sampling of a coded picture, which determines the encoder's input and the frame header."""
 
     width: int
     height: int
@@ -116,7 +116,7 @@ def fit_plane(plane: Pixels, shape: tuple[int, int]) -> Pixels:
 def recover_samples(plane: Pixels, ratio: Ratio, *, rows: int = FILTER_ROWS) -> Pixels:
     """Return the coded samples of a component that the decoder upsampled to full size.
 
-    `rows`, an even number, is how many rows are worked on at once; the result does not depend on it.
+    `rows`, an even number, is the number of rows processed at once; the result does not depend on it.
     """
     across, down = ratio
     if ratio == (1, 1):
@@ -133,8 +133,8 @@ def recover_samples(plane: Pixels, ratio: Ratio, *, rows: int = FILTER_ROWS) -> 
 def _undo_triangle(plane: Pixels, across: int, down: int, rows: int) -> Pixels:
     """Undo the decoder's triangle filter (libjpeg, "fancy upsampling"): (3 near + far) / 4 along each doubled axis.
 
-    With p, a | b, n the decoded samples around a pair, both 1.5 a - 0.5 p and 1.5 b - 0.5 n are the coded one; their
-    mean, (3 (a + b) - p - n) / 4, halves the rounding error. With one doubled axis no error need remain at all.
+    With p, a | b, n the decoded samples around a pair, both 1.5 a - 0.5 p and 1.5 b - 0.5 n equal the coded one; their
+    mean, (3 (a + b) - p - n) / 4, halves the rounding error. With one doubled axis the filter can be undone exactly.
     """
     if down == 2 and across == 2:
         height, width = plane.shape
@@ -163,7 +163,7 @@ def _undo_exactly(work: NDArray[np.int16]) -> Pixels:
     sums = work[1:-1:2].astype(np.int32) + work[2::2]
     signs: NDArray[np.int32] = np.where(np.arange(len(near)) % 2, -1, 1).astype(np.int32)[:, None]
     exact: NDArray[np.int32] = signs * np.cumsum(np.vstack((work[:1], signs[1:] * sums)), axis=0, dtype=np.int32)
-    # With a decoder that rounds differently, errors would run down whole columns; the estimate is never far off.
+    # With a decoder that rounds differently, errors would accumulate along columns; the estimate is never far off.
     if np.abs(exact - near).max() > 1:
         return near
     return exact.astype(np.uint8, copy=False)
@@ -206,7 +206,7 @@ def _shuffle(luma: Pixels, layout: SamplingLayout) -> Pixels:
 
 
 _CHANGE_ROWS = 192
-"""Rows of pixels that `add_change` works on at once: whole tiles of the dither at every ratio from 1 to 4."""
+"""Rows of pixels that `add_change` processes at once: whole tiles of the dither at every ratio from 1 to 4."""
 _UNIT = 1 << 14
 
 # ITU-T T.871, section 7: Y, Cb, and Cr of a change in R, G, and B, in units of 1 / _UNIT.

@@ -3,8 +3,8 @@
 Start at `findings`, which reports the copies of the photo and the personal data in a block, draws previews again and
 blanks what is stripped. `exif` parses TIFF blocks, `thumbnails` finds and draws previews.
 
-A limit for each segment would bound nothing, because a file may hold thousands of them. Real files stay far below: of
-103 camera files, none has more than 26 segments, 79 EXIF entries, or 2 previews of 0.2 megapixels together.
+The limit is for the whole file, because a file may hold thousands of segments. Real files stay far below it: of 103
+camera files, none has more than 26 segments, 79 EXIF entries, or 2 previews of 0.2 megapixels together.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SCAN_PIXELS = 40_000_000
 class MetadataBudget:
     """Counts the work spent on one file, which messages call `name`.
 
-    Methods raise UnsupportedError beyond what only a crafted file needs. For previews, of which an unusual but honest
-    file might hold many, they return False: such previews are left unchanged and reported.
+    Methods raise UnsupportedError beyond limits that only a crafted file reaches. Those for previews, of which a
+    genuine file may hold many, return False instead: further previews are left unchanged and reported.
     """
 
     def __init__(self, name: str) -> None:
@@ -71,12 +71,12 @@ class MetadataBudget:
             self._refuse(f"it has more than {MAX_SEGMENTS:,} segments")
 
     def candidate(self) -> bool:
-        """Count one more possible beginning of a preview; return True if it may be examined."""
+        """Count one possible start of a preview; return True if it may be examined."""
         self._candidates -= 1
         return self._candidates >= 0
 
     def preview(self, width: int, height: int) -> bool:
-        """Return True, and count it, if one more preview of this size may be compared and drawn again."""
+        """Return True, and count it, if another preview of this size may be compared and drawn again."""
         pixels = width * height
         if self._previews < 1 or pixels > self._pixels:
             return False

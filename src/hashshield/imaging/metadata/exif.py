@@ -68,7 +68,7 @@ class ExifBlock:
 
 
 def parse_exif(data: bytes) -> ExifBlock | None:
-    """Parse a TIFF block (without the `Exif\\0\\0` before it); return None if it does not begin as one.
+    """Parse a TIFF block, without the `Exif\\0\\0` before it; return None for other data.
 
     Reads at most five directories, each once, so that loops and huge counts are harmless.
     """

@@ -1,6 +1,6 @@
-"""What metadata says: copies of the photo and links to its owner are found, and blanked where that is asked for.
+"""Find copies of the photo and links to its owner in metadata, and blank them on request.
 
-EXIF and XMP are rewritten in place: values are blanked at the same length, so that no offset moves.
+EXIF and XMP are rewritten in place: values are blanked at the same length, so that no offset changes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _CAMERA = (0x010F, 0x0110)
 _CAPTURE = "capture time with camera"
 _GPS_VERSION = 0
 _LONG_VALUE = 4096
-"""Bytes beyond which a value is exclude to be set without a look; cameras pad empty ones to a few hundred."""
+"""Length in bytes beyond which a value counts as set without being read; cameras pad empty ones to a few hundred."""
 _XMP_LINKS = (
     (re.compile(rb":GPS(?:Latitude|Longitude|Position|DestL)", re.IGNORECASE), "GPS"),
     (re.compile(rb"xmpMM:(?:Original)?(?:DocumentID|InstanceID)"), "XMP DocumentID"),
@@ -90,7 +90,7 @@ class MetadataFindings:
     redrawn: list[PreviewSlot] = field(default_factory=list)
     """Previews that `imaging.write` draws again."""
     untouched: list[PreviewSlot] = field(default_factory=list)
-    """Pictures that it leaves unchanged, and blanks with `StripOptions.copies`."""
+    """Pictures that `imaging.write` leaves unchanged, and blanks with `StripOptions.copies`."""
     copies: list[str] = field(default_factory=list)
     """Descriptions of copies that stay unprotected."""
     links: list[str] = field(default_factory=list)
@@ -129,7 +129,7 @@ def inspect_exif(data: bytes, photo: Image.Image, budget: MetadataBudget, *, whe
     if _has_position(block):
         findings.links.append("GPS")
     if _states(block, "Exif", _CAPTURED, needs=b"123456789") and _states(block, "0th", _CAMERA):
-        # Few people own the same camera, and hardly two press its button in the same second.
+        # Two people hardly ever take a photo with the same model in the same second.
         findings.links.append(_CAPTURE)
     return findings
 
@@ -150,9 +150,9 @@ def find_previews(
 ) -> MetadataFindings:
     """Find whole JPEGs inside `data` (maker notes, Photoshop resources, FlashPix), except for the one in `exclude`.
 
-    One that does not show the photo is left unchanged and reported, unless `thumbnails` says that all of them are
-    thumbnails by definition: one that differs is then outdated, and drawn again. `where` is the place in reports.
-    Raises UnsupportedError beyond the file's budget.
+    One that does not show the photo is left unchanged and reported. With `thumbnails` all of them are thumbnails by
+    definition, so one that differs is outdated and drawn again. `where` is the place in reports. Raises
+    UnsupportedError beyond the file's budget.
     """
     findings = MetadataFindings()
     for slot in find_jpegs(data, budget):
@@ -219,15 +219,16 @@ def _is_set(block: ExifBlock, start: int, size: int) -> bool:
 
 
 def _states(block: ExifBlock, ifd: str, tags: tuple[int, ...], *, needs: bytes = b"") -> bool:
-    """Return True if one of the tags is set, and holds one of the bytes of `needs`: a clock not set gives zeros."""
+    """Return True if one of the tags is set and has a byte of `needs`; the time of an unset clock is all zeros."""
     found = [e for e in block.entries if e.ifd == ifd and e.tag in tags and _is_set(block, e.start, e.size)]
     return any(not needs or e.size > _LONG_VALUE or set(block.value(e)) & set(needs) for e in found)
 
 
 def _has_position(block: ExifBlock) -> bool:
-    """Return True if the GPS directory states a place or time; an invalid block counts as if it did.
+    """Return True if the GPS directory holds more than its version, or if the block is invalid.
 
-    piexif is given valid blocks only: others may make it open a path (Piexif issue 124) or use up memory (issue 90).
+    Only valid blocks are passed to piexif: others may make it open a path (Piexif issue 124) or use up memory (issue
+    90).
     """
     if "GPS" not in block.directories:
         return False
@@ -310,7 +311,7 @@ def blank_exif_gps(data: bytes) -> bytes:
 
 
 def _blank_all(data: bytes, ranges: list[tuple[int, int]]) -> bytes:
-    """Overwrite ranges, each byte only once: in a crafted block, thousands of ranges may each cover all of it."""
+    """Overwrite ranges with zeros, each byte once: in a crafted block, thousands of ranges may each cover all of it."""
     out, done = bytearray(data), 0
     for start, end in sorted(ranges):
         first = max(start, done)
@@ -321,7 +322,7 @@ def _blank_all(data: bytes, ranges: list[tuple[int, int]]) -> bytes:
 
 
 def _without_pointer(data: bytes, block: ExifBlock) -> bytes:
-    """Remove the pointer from IFD0 and close the gap; nothing refers to the entries and the link that move up."""
+    """Remove the GPS pointer from IFD0 and close the gap; nothing refers to the bytes that move up."""
     entry = block.find("0th", _GPS_POINTER)
     if entry is None:
         return data
@@ -344,7 +345,7 @@ def blank_xmp_copies(packet: bytes) -> bytes:
 
 
 def blank_xmp_credentials(packet: bytes) -> bytes:
-    """Return an XMP packet without the property that says where the photo's content credentials (C2PA) are."""
+    """Return an XMP packet without the property that points to the photo's content credentials (C2PA)."""
     return _blank_properties(packet, _XMP_CREDENTIALS)
 
 

@@ -1,4 +1,4 @@
-"""Small pictures inside metadata: find them, and draw the protected photo into the bytes that they occupy."""
+"""Find small pictures in metadata, and draw the protected photo into the bytes that they occupy."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class PreviewSlot:
     coding: str = "jpeg"
     """'jpeg', or 'rgb' for three bytes per pixel."""
     framing: PreviewFraming = ("whole", 0)
-    """How the photo is brought to this size."""
+    """How the photo is fitted to this size."""
 
 
 def find_jpegs(data: bytes, budget: MetadataBudget) -> Iterator[PreviewSlot]:
     """Yield the complete JPEG files inside `data`, until the budget for candidates is spent.
 
-    Raises UnsupportedError when they have more segments together than a file may have.
+    Raises UnsupportedError if together they have more segments than a file may have.
     """
     position = 0
     while (start := data.find(b"\xff\xd8\xff", position)) >= 0 and budget.candidate():
@@ -68,7 +68,7 @@ def find_jpegs(data: bytes, budget: MetadataBudget) -> Iterator[PreviewSlot]:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of the JPEG that `data` begins with, even one cut short; None if it is not a JPEG."""
+    """Return width and height of the JPEG at the start of `data`, even if truncated; None if it is not a JPEG."""
     if data[:2] != b"\xff\xd8":
         return None
     position = 2
@@ -98,7 +98,7 @@ def can_hold(slot: PreviewSlot) -> bool:
 def match_framing(
     data: bytes, slot: PreviewSlot, photo: Image.Image, budget: MetadataBudget
 ) -> tuple[PreviewFraming, bool]:
-    """Return the framing in which the photo is most like the picture in the slot, and True if they match.
+    """Return the framing in which the photo is most similar to the picture in the slot, and True if they match.
 
     Returns (('bars', 0), False) for a picture that cannot be decoded within the file's budget.
     """
@@ -157,7 +157,7 @@ def _reduced(photo: Image.Image, slot: PreviewSlot) -> Image.Image:
 
 
 def _draw(photo: Image.Image, slot: PreviewSlot, framing: PreviewFraming) -> Image.Image:
-    """Return the photo in the slot's size."""
+    """Return the photo in the slot's size and with this framing."""
     fit, turns = framing
     if turns:
         photo = photo.transpose(_ROTATIONS[turns])
