@@ -1,4 +1,4 @@
-"""What the page says of one photo, taken from its row of `protect` or `evaluate`: the verdict, and the facts below it.
+"""The card of one photo on the page, made from its row of `protect` or `evaluate`: verdict, facts and bars.
 
 Photos are shown worst first.
 """
@@ -49,7 +49,7 @@ _Row = TypeVar("_Row", bound=Outcome | Evaluation)
 
 @dataclass(frozen=True, slots=True)
 class PhotoVerdict:
-    """What became of a photo, as the page's filter knows it."""
+    """The verdict on a photo, by which the page can be filtered."""
 
     key: str
     """The row's status, or `lost` for a written photo whose goal JPEG q75 undoes."""
@@ -72,37 +72,37 @@ def survives(row: Outcome | Evaluation, transform: str) -> bool | None:
 
 
 def visibility_text(row: Outcome | Evaluation) -> str:
-    """Return how visible the change is, as number and word; empty where it was not measured."""
+    """Return how visible the change is, as number and word; "" if it was not measured."""
     return "" if row.visibility is None else f"{row.visibility:.2f}, {row.visibility_word}"
 
 
 def worst_first(rows: Sequence[_Row]) -> list[_Row]:
-    """Return the rows by verdict, worst first; within one verdict by visibility, then by PSNR, then as they came."""
+    """Return the rows sorted by verdict, worst first, then by visibility, then by PSNR."""
     return sorted(rows, key=lambda row: (_WORST.index(verdict_of(row).key), *visibility_rank(row)))
 
 
 def visibility_rank(row: Outcome | Evaluation) -> tuple[float, float]:
-    """Return what sorts rows by how visible their change is, most visible first: visibility, then PSNR in dB."""
+    """Return a sort key that puts the most visible changes first: by visibility, then by PSNR in dB."""
     return -(row.visibility or 0.0), math.inf if row.psnr_db is None else row.psnr_db
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of the chart: how many bits differ from the photo's own code."""
+    """One bar of the chart: how many bits differ from the original's code."""
 
     label: str
     group: str
-    """The network or kind of hash whose code it is."""
+    """Heading of the bar: a network, or the classical hashes."""
     distance: int | None
     """Bits; None if it was not measured."""
     bits: int
     goal_kept: bool | None
-    """True if the goal still holds; None if there is none to hold."""
+    """True if the goal is met; None if there is no goal."""
     verdict: str
     banded: bool = False
     """True if the goal was to change 45 to 55% of the bits."""
     threshold: int | None = None
-    """Largest distance that customarily counts as a match; None if there is no such custom."""
+    """Largest distance that customarily counts as a match; None for networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,9 @@ class PhotoCard:
     visibility: float | None
     """See `hashshield.visible`."""
     visible: str
-    """The word for it; empty if it was not measured."""
+    """The word for the visibility; empty if it was not measured."""
     note: str | None
-    """A sentence on what else in the file shows the original or names its owner."""
+    """A sentence on unprotected copies and owner's data in the file; None if there are none."""
 
 
 def photo_card(row: Outcome | Evaluation, number: int, *, redact: bool) -> PhotoCard:
@@ -175,7 +175,7 @@ def _banded(row: Outcome | Evaluation) -> bool:
 
 
 def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, str]]:
-    """Yield names and values of the facts; an empty value is one the row does not have."""
+    """Yield names and values of the facts; values that the row does not have are empty."""
     yield "Visibility", visibility_text(row)
     yield "PSNR", "" if row.psnr_db is None else decibels(row.psnr_db)
     yield "SSIM", "" if row.ssim is None else f"{row.ssim:.5f}"
@@ -198,7 +198,7 @@ def _facts(row: Outcome | Evaluation, *, redact: bool) -> Iterable[tuple[str, st
 
 
 def _bars(row: Outcome | Evaluation) -> Iterable[Bar]:
-    """Yield the bars: the written file, its transformed copies, then networks and hashes that were not searched on."""
+    """Yield the bars: the written file, its transformed copies, then witnesses and classical hashes."""
     bits = {code.model: code.bits for code in row.codes}
     banded = _banded(row)
     for code in row.codes:

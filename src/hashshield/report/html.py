@@ -1,6 +1,6 @@
-"""The page itself: one file that needs no network, with the figures over all photos on top.
+"""Render the page: one file that loads nothing from elsewhere, with the figures over all photos on top.
 
-Jinja renders it with autoescape, so that no photo's name or metadata becomes markup.
+Jinja renders it with autoescape, so that names and metadata of photos cannot become markup.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ __all__ = ["Dot", "Summary", "SurvivalShare", "Tile", "check_place", "fragment",
 _FIRST = 5
 _WIDTH = 1000
 _MARK = b"<!doctype html>\n<!-- HashShield report -->\n"
-"""The first bytes of every page; a file that begins otherwise is never replaced."""
+"""The first bytes of every page; a file that begins with other bytes is never replaced."""
 _HERE = Path(__file__).parent
 _PAGE_CHARACTERS = 27_500_000
-"""Characters that the pictures of all photos together may take."""
+"""Most characters for the pictures of all photos."""
 _PHOTO_CHARACTERS = 1_400_000
-"""Characters that the pictures of one photo may take."""
+"""Most characters for the pictures of one photo."""
 _PICTURED = 200
-"""Largest number of photos with pictures; of more, those with the lowest PSNR get them, the others are listed."""
+"""Most photos with pictures; if there are more, those with the lowest PSNR get pictures."""
 _WITH_PICTURES = {"protected", "partial", "already", "compared"}
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One large figure."""
+    """One large figure at the top of the page."""
 
     label: str
     value: str
@@ -86,7 +86,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The head of the page."""
+    """The summary at the top of the page."""
 
     tiles: tuple[Tile, ...]
     survival: tuple[SurvivalShare, ...]
@@ -96,14 +96,14 @@ class Summary:
     lowest: tuple[PhotoCard, ...]
     """The photos with the lowest PSNR, lowest first; empty if there are only a few."""
     about: tuple[tuple[str, str], ...]
-    """Names and values of what all photos share: networks, goal, method, bound."""
+    """Names and values of the run's settings: preset, networks, goal, method, bound."""
     verdicts: tuple[tuple[PhotoVerdict, int], ...]
     """Each verdict with its number of photos, in the order of the cards; the filter's choices."""
     presets: str
 
 
 def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[PhotoCard]) -> Summary:
-    """Return the summary of rows; `cards` are theirs, in the same order."""
+    """Return the summary of rows; `cards` are the cards of these rows, in the same order."""
     values = [card.psnr_db for card in cards if card.psnr_db is not None]
     measured = [card for card in cards if card.psnr_db is not None and math.isfinite(card.psnr_db)]
     lowest = sorted(measured, key=lambda card: card.psnr_db or 0)
@@ -124,7 +124,7 @@ def summary_of(rows: Sequence[Outcome | Evaluation], cards: Sequence[PhotoCard])
 
 
 def _outcome_tiles(rows: Sequence[Outcome | Evaluation]) -> list[Tile]:
-    """Return the counts, of equal weight: a photo that JPEG links again is as much news as one that is protected."""
+    """Return the tiles with counts: photos protected, kept after JPEG, and not found by witnesses."""
     if not rows or isinstance(rows[0], Evaluation):
         tiles = [_share("Pairs compared", [row.status == "compared" for row in rows], judged=False)]
     else:
@@ -161,7 +161,7 @@ def _presets(rows: Sequence[Outcome | Evaluation]) -> list[str]:
 
 
 def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[SurvivalShare, ...]:
-    """Return the shares by transform over written photos; empty if only JPEG q75, which has a tile, was tried."""
+    """Return the shares by transform over written photos; empty if only JPEG q75, which has a tile, was measured."""
     written = [row for row in rows if row.survival and row.status != "short"]
     transforms = dict.fromkeys(after.transform for row in written for after in row.survival)
     if set(transforms) <= {REENCODING}:
@@ -171,7 +171,7 @@ def _survival(rows: Sequence[Outcome | Evaluation]) -> tuple[SurvivalShare, ...]
 
 
 def _no_witness(rows: Sequence[Outcome]) -> str:
-    """Return why no other network was asked, or "" where none was wanted."""
+    """Return why there was no witness, or "" if none was requested."""
     reasons = dict.fromkeys(row.no_witness for row in rows if row.no_witness is not None)
     return f"no witness: {'; '.join(reasons)}" if reasons else ""
 
@@ -191,26 +191,26 @@ def _about(rows: Sequence[Outcome | Evaluation]) -> list[tuple[str, str]]:
 
 
 def _span(values: Sequence[float]) -> tuple[int, int]:
-    """Return the whole decibels just around all values; they differ by 1 at least."""
+    """Return the whole decibels just below and above all values, at least 1 apart."""
     return (math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)) if values else (0, 1)
 
 
 def _x(value: float, low: int, high: int) -> float:
-    """Return the position of a value on the axis, with a margin of 20 at both ends."""
+    """Return the position of a value on the axis, in thousandths of its width, with a margin of 20 at both ends."""
     return round(20 + (_WIDTH - 40) * (value - low) / (high - low), 1)
 
 
 def check_place(path: Path) -> None:
-    """Check, before the work, that `write` may write this file. Raises UsageError, StorageError."""
+    """Check that `write` may write this file, before the work. Raises UsageError, StorageError."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {path}: a page is written, so its name must end in .html")
     check_page(path, mark=_MARK)
 
 
 def write(path: Path, rows: Sequence[Outcome | Evaluation], *, vault: Path | None = None, **rest: Any) -> None:
-    """Write the page of a run to a file that only its owner can read; `rest` as for `page`.
+    """Write the page of a run to a file that only its owner can read; `rest` goes to `page`.
 
-    `vault` is the folder with the originals of photos changed in place; None is the user's own. Raises UsageError,
+    `vault` is the folder with the originals of photos changed in place; None is the default vault. Raises UsageError,
     StorageError.
     """
     if any(isinstance(row, Outcome) for row in rows):
@@ -233,7 +233,7 @@ def page(
     """Return the page of a run, in UTF-8, worst photo first; only one photo's pixels are in memory at a time.
 
     `said` are sentences for the top of the page; `store` has the originals of photos changed in place; `tell` is called
-    with the path of each photo before its files are read. With `redact` the page holds nothing of an original, no
+    with the path of each photo before its files are read. With `redact` the page shows no part of an original, no
     digest and no folder. A photo whose files cannot be read is shown without pictures.
     """
     templates = _environment()
@@ -270,9 +270,9 @@ def page(
 
 
 def fragment(row: Outcome, number: int) -> str:
-    """Return the card of one protected copy as HTML for another page, which brings `style.css` and `script.js`.
+    """Return the card of one protected copy as HTML, for a page that includes `style.css` and `script.js`.
 
-    It names no folder. Original and copy must lie where the row says; if they cannot be read, the card says so.
+    It names no folder. Original and copy are read from the row's paths; if that fails, the card says so.
     """
     card = photo_card(row, number, redact=False)
     card = replace(card, folder=None, facts=tuple(fact for fact in card.facts if fact[0] != "Copy"))
@@ -284,7 +284,7 @@ def fragment(row: Outcome, number: int) -> str:
 
 
 def _pictured(rows: Sequence[Outcome | Evaluation]) -> frozenset[int]:
-    """Return the indices of the rows with pictures: those with two files, and of too many the most changed ones."""
+    """Return the indices of the rows with pictures: those with two files, at most `_PICTURED`, by lowest PSNR."""
     there = [index for index, row in enumerate(rows) if row.status in _WITH_PICTURES]
     value = {index: rows[index].psnr_db for index in there}
     return frozenset(sorted(there, key=lambda index: value[index] or 0.0)[:_PICTURED])
@@ -304,7 +304,7 @@ def _pictures(
 
 
 def _environment() -> jinja2.Environment:
-    """Return templates that make every value harmless to show, and then escape it."""
+    """Return a Jinja environment that passes every text through `clean` and then escapes it as HTML."""
 
     def finalize(value: Any) -> Any:
         return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value

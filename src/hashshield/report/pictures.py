@@ -1,6 +1,6 @@
-"""The pictures of one photo on the page: a region at 100%, the change in it, and its place in the photo.
+"""The pictures of one photo on the page: a region at 100%, the change in it, and its position in the photo.
 
-`read_pair` reads the original and the result, `pictures` cuts and encodes what is shown of them.
+`read_pair` reads the original and the result; `pictures` cuts and encodes the pictures.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from hashshield.types import Evaluation, Outcome
 __all__ = ["AMPLIFIED", "Pictures", "pictures", "read_pair", "same_size_pair"]
 
 AMPLIFIED = 16
-"""Factor on the shown difference; with it the 8 levels that the default tau allows are black or white."""
+"""Factor on the shown difference, with which a change of 8 levels, the default tau, becomes black or white."""
 _BLOCK = 16
-"""Side, in pixels, of the squares by which the most changed region is found."""
+"""Side, in pixels, of the squares whose changes are summed to find the most changed region."""
 _SIZES = ((640, 440), (560, 380), (480, 320))
-"""Width and height of the region, in pixels; a smaller one is taken if the larger does not fit the page."""
+"""Width and height of the region, in pixels; the largest one is used that fits the page."""
 _QUALITIES = (70, 80, 88, 95)
 _THUMBNAIL = (216, 162)
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The pictures as data URIs, and the place of the region; lengths are in pixels of the photo."""
+    """The pictures as data URIs, and the position of the region; lengths are in pixels of the photo."""
 
     photo_width: int
     photo_height: int
@@ -80,7 +80,7 @@ def same_size_pair(before: bytes, after: bytes, *, name: str) -> tuple[Pixels, P
 
 
 def _original(row: Outcome, store: Store | None) -> bytes:
-    """Return the original's bytes: the file itself where a copy was protected, else from the vault."""
+    """Return the original's bytes: from its own file if a copy was protected, else from the vault."""
     if row.output is not None:
         try:
             data = _read(Path(row.path))
@@ -105,8 +105,8 @@ def _read(path: Path) -> bytes:
 def pictures(before: Pixels, after: Pixels, *, room: int, redact: bool) -> Pictures:
     """Cut and encode the pictures of two (H, W, 3) photos so that they take about `room` characters of the page.
 
-    With `redact` the original only decides which region is shown: neither it nor the difference is returned, because
-    the difference and the protected photo would give the original away.
+    With `redact` the original only decides which region is shown. Neither it nor the difference is returned, because
+    the difference and the protected photo together would reveal the original.
     """
     high, wide = after.shape[:2]
     energy = _energy(before, after)
@@ -142,7 +142,7 @@ def _encode_to_fit(images: Sequence[Pixels], size: int) -> tuple[list[bytes], in
     def encode(quality: int | None) -> list[bytes]:
         return [_webp(pixels, quality) for pixels in images]
 
-    # Lossless encoding takes long, and a photograph rarely gets below a byte per pixel.
+    # Lossless encoding is slow, and photos rarely take less than a byte per pixel.
     if size > sum(pixels[..., 0].size for pixels in images):
         encoded = encode(None)
         if sum(map(len, encoded)) <= size:
@@ -159,7 +159,7 @@ def _encode_to_fit(images: Sequence[Pixels], size: int) -> tuple[list[bytes], in
 
 
 def _energy(before: Pixels, after: Pixels) -> NDArray[np.float64]:
-    """Return the sum of absolute changes in each square, (rows, columns); in strips, because photos are large."""
+    """Return the sum of absolute changes in each square, (rows, columns); works in strips, because photos are large."""
     high, wide = after.shape[:2]
     tops, lefts = range(0, high, _BLOCK), range(0, wide, _BLOCK)
     found = np.zeros((len(tops), len(lefts)))
@@ -193,7 +193,7 @@ def _overview(pixels: Pixels) -> bytes:
 
 
 def _webp(pixels: Pixels, quality: int | None) -> bytes:
-    """Encode pixels as WebP, lossless if `quality` is None; no metadata or profile of the photo goes in."""
+    """Encode pixels as WebP, without metadata or colour profile; lossless if `quality` is None."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if quality is None:

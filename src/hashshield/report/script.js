@@ -1,6 +1,6 @@
 "use strict";
-// Without this script every picture is shown one below the other; with it, the original is cut off at the slider.
-// It runs before there is a body: cards that are out of sight are not styled a second time for a screen reader.
+// Without this script the pictures are shown one below the other; with it, the original is cut off at the slider.
+// The class is set before the body exists, so that the cards are laid out only once.
 document.documentElement.classList.add("live");
 
 function show(range) {
@@ -33,7 +33,7 @@ window.addEventListener("hashchange", () => {
   sift();
   card.scrollIntoView();
 });
-// A browser may bring values back when the page is loaded again.
+// A browser may restore the values of inputs when the page is loaded again.
 window.addEventListener("pageshow", () => {
   document.querySelectorAll(".compare input").forEach(show);
   sift();

@@ -1,5 +1,5 @@
-"""The page of `hashshield ui`: photos are dropped on it, and it saves protected copies.
+"""The page of `hashshield ui`: the user drops photos on it and saves protected copies.
 
-Start with `serve`. `server` decides who may ask, and answers; `session` holds the dropped photos and has them protected
-by `hashshield.api`; `photos` keeps their files in a private folder, under harmless names.
+Start with `serve`. `server` checks and answers requests; `session` holds the dropped photos and protects them with
+`hashshield.api`; `photos` keeps their files in a private folder, under safe names.
 """

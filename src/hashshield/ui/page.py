@@ -1,4 +1,4 @@
-"""The page itself and its parts, made once: everything that changes on it comes from the session's state."""
+"""The page and its assets, built once; everything that changes on it comes from the session's state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ASSETS", "PRESETS", "page"]
 
 
 class _PresetCard(NamedTuple):
-    """What a card says of a preset."""
+    """Title and text of a preset on the page."""
 
     title: str
     text: str
@@ -26,17 +26,16 @@ class _PresetCard(NamedTuple):
 PRESETS: Mapping[str, _PresetCard] = {
     "invisible": _PresetCard(
         "Invisible",
-        "The change that shows least. It is made for the file as it is: a service that encodes the photo again may "
-        "undo it.",
+        "The least visible change. It protects the file as it is: a service that encodes the photo again may undo it.",
     ),
     "balanced": _PresetCard(
         "Balanced",
-        "Prepared for what services do to photos: JPEG, smaller sizes, noise. On plain or blurred ground it can be "
-        "seen.",
+        "Prepared for what services do to photos: JPEG, smaller sizes, noise. On plain or blurred backgrounds it can "
+        "be seen.",
     ),
     "strong": _PresetCard(
         "Strong",
-        "Also moves what networks of other kinds see in the photo. It shows more, as grain, and takes longest.",
+        "Also changes what other kinds of networks see in the photo. It is more visible, as grain, and takes longest.",
     ),
 }
 _HERE, _REPORT = Path(__file__).parent, Path(report.__file__).parent
@@ -48,12 +47,12 @@ ASSETS: Mapping[str, tuple[bytes, str]] = {
     "ui.js": ((_HERE / "ui.js").read_bytes(), _SCRIPT),
     **{f"{name}.webp": ((_HERE / f"{name}.webp").read_bytes(), _WEBP) for name in PRESETS},
 }
-"""The parts of the page by name, each with its bytes and its type."""
+"""The assets of the page by name, each with its bytes and MIME type."""
 
 
 @cache
 def page() -> bytes:
-    """Return the page in UTF-8, with the user's own settings chosen. Raises UsageError for settings not valid."""
+    """Return the page in UTF-8, with the user's settings preselected. Raises UsageError for invalid settings."""
     loader = jinja2.FileSystemLoader(_HERE)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     settings = resolve()

@@ -1,7 +1,7 @@
-"""Dropped photos: their names made harmless, their files in a private folder, and the limits on what is taken.
+"""Dropped photos: safe names, files in a private folder, and limits on number and size.
 
-The folder is removed when the command ends. One that a killed process left behind is removed at the next start: each
-process holds a lock in its own, so that a folder whose lock is free belongs to nobody.
+The folder is removed when the command ends. One left by a killed process is removed at the next start: each process
+holds a lock in its folder, so a folder whose lock is free is no longer in use.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ __all__ = [
 
 
 _LONGEST_BYTES = 120
-"""In UTF-8; file systems allow 255, and a copy is written beside a temporary name that is longer."""
-# What Windows does not allow in a name, besides control characters.
+"""Longest name in UTF-8. File systems allow 255 bytes, and temporary names are longer."""
+# Characters that Windows does not allow in a name, with control characters.
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]')
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-"""Unicode categories that can reorder a line, hide in it or break it; letters, marks and emoji stay."""
+"""Unicode categories of characters that can reorder a line, be invisible or break it; they are removed."""
 
 
 def safe_name(text: str) -> str:
-    r"""Return a file name that every system takes, from whatever a browser sent; its extension is kept.
+    r"""Turn a name sent by a browser into a file name that every system accepts; keep its extension.
 
-    Only the part behind the last `/` or `\` counts. A name without anything usable becomes `photo`.
+    Only the part after the last `/` or `\` is used. A name without usable characters becomes `photo`.
     """
     base = re.split(r"[/\\]", text)[-1]
     shown = "".join(c for c in unicodedata.normalize("NFC", base) if unicodedata.category(c) not in _HIDDEN)
@@ -77,7 +77,7 @@ def _cut(text: str, limit: int) -> str:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Return the names so that no two are alike, also where case does not count: `a.jpg`, `a (2).jpg`."""
+    """Return the names with numbers added so that they are unique, ignoring case: `a.jpg`, `a (2).jpg`."""
     taken: set[str] = set()
     found = []
     for name in names:
@@ -97,9 +97,9 @@ def attachment(name: str) -> str:
 
 
 FILE_BYTES = 256 << 20
-"""Largest file that is taken."""
+"""Largest file that is accepted."""
 TOTAL_BYTES = 4 << 30
-"""Most that all dropped files may take together."""
+"""Largest total size of all dropped files."""
 MOST_PHOTOS = 500
 _CHUNK = 1 << 16
 _ROOM = 3
@@ -109,14 +109,14 @@ State = Literal["waiting", "working", "done"]
 
 
 class UploadBody(Protocol):
-    """What a dropped file is read from."""
+    """The stream that a dropped file is read from."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
+        """Return at most `size` bytes; b"" at the end."""
 
 
 class FullError(UsageError):
-    """A photo that the page does not take because a limit is reached."""
+    """A photo is not accepted because a limit is reached."""
 
 
 @dataclass(slots=True)
@@ -128,13 +128,13 @@ class DroppedPhoto:
     size: int
     """Bytes."""
     folder: Path
-    """The folder that holds this photo alone."""
+    """The folder that holds only this photo."""
     state: State = "waiting"
     row: Outcome | None = None
 
     @property
     def path(self) -> Path:
-        """Where the dropped file lies."""
+        """The path of the dropped file."""
         return self.folder / self.name
 
     @property
@@ -169,9 +169,9 @@ def forget(photo: DroppedPhoto) -> None:
 
 
 def check_room(size: int, there: Collection[int], folder: Path) -> None:
-    """Raise FullError if a file of `size` bytes cannot be taken beside files of these sizes, into this folder.
+    """Raise FullError if `folder` cannot accept another file of `size` bytes.
 
-    The sizes of `there` include files that are being received.
+    `there` are the sizes of the files already in it, including those that are being received.
     """
     if size > FILE_BYTES:
         raise FullError(f"A photo may have {FILE_BYTES >> 20} MB; this file has {size / (1 << 20):,.0f}.")
@@ -188,21 +188,21 @@ _LOCK = "lock"
 
 
 def base_folder() -> Path:
-    """Return the folder of this user's sessions; it need not exist."""
+    """Return the folder of this user's sessions, whether it exists or not."""
     return Path(platformdirs.user_cache_path("hashshield", appauthor=False)) / "ui"
 
 
 class Workspace:
-    """A folder of mode 0700 that lives as long as the block it is entered for."""
+    """A temporary folder of mode 0700, removed at the end of the `with` block."""
 
     def __init__(self, base: Path | None = None) -> None:
         self._base = base_folder() if base is None else base
         self._lock: Lock | None = None
         self.path = Path()
-        """The folder; of meaning inside the block only."""
+        """The folder; valid only inside the block."""
 
     def __enter__(self) -> Workspace:
-        """Make the folder, and remove those of processes that were killed. Raises StorageError."""
+        """Create the folder, and remove those of killed processes. Raises StorageError."""
         with storage_errors(f"making a private folder in {self._base}"):
             _private_folder(self._base)
             with Lock(self._base / _LOCK):
@@ -216,7 +216,7 @@ class Workspace:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Remove the folder with all that is in it. Raises StorageError, naming it, if that fails."""
         if self._lock is not None:
-            # Windows removes no file that is open.
+            # Windows does not remove open files.
             self._lock.__exit__(None, None, None)
             self._lock.close()
         try:
@@ -231,19 +231,19 @@ class Workspace:
 
 
 def _private_folder(base: Path) -> None:
-    """Make the folder if it is missing. Raises StorageError if it is no folder of this user alone."""
+    """Create the folder if it is missing. Raises StorageError if it is a link or belongs to another user."""
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = base.lstat()
     mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
     if not stat.S_ISDIR(found.st_mode) or not mine:
         raise StorageError(
-            f"{base}: is a link or belongs to somebody else, and dropped photos would lie there; move it"
+            f"{base}: is a link or belongs to somebody else, and dropped photos would be stored there; move it"
         )
     base.chmod(0o700)
 
 
 def _remove_if_left(folder: Path) -> None:
-    """Remove a folder that no process holds the lock of; a link is no such folder."""
+    """Remove a folder whose lock no process holds; links are left alone."""
     if folder.is_symlink() or not folder.is_dir():
         return
     try:
@@ -257,6 +257,6 @@ def _remove_if_left(folder: Path) -> None:
         return
     finally:
         lock.close()
-    # What stays is tried again at the next start.
+    # If this fails, the next start tries again.
     with suppress(OSError):
         shutil.rmtree(folder)

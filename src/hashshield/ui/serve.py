@@ -1,4 +1,4 @@
-"""Open the page, and keep it until its user or Ctrl-C ends it."""
+"""Serve the page until its user closes it or presses Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["serve"]
 
 
 def serve(port: int, announce: Callable[[str], None]) -> None:
-    """Serve the page on a port of 127.0.0.1 (0: any) until it is ended there; `announce` is told the link to open.
+    """Serve the page on a port of 127.0.0.1 (0: any) until it is closed; `announce` gets the link to open.
 
-    For the main thread: Ctrl-C, SIGTERM and a closed terminal end it with KeyboardInterrupt. Whatever ends it, the
-    dropped photos and their copies are removed. Raises UsageError for a port that cannot be had, StorageError.
+    Call it in the main thread: Ctrl-C, SIGTERM and a closed terminal end it with KeyboardInterrupt. The dropped photos
+    and their copies are always removed. Raises UsageError if the port is not available, StorageError.
     """
-    # Settings that are not valid are told now, not to a browser.
+    # Reports invalid settings here rather than in the browser.
     page()
     with Workspace() as workspace, terminable(), _hangup_interrupts():
         session = Session(workspace.path)
@@ -45,7 +45,7 @@ def serve(port: int, announce: Callable[[str], None]) -> None:
 
 @contextmanager
 def _hangup_interrupts() -> Iterator[None]:
-    """Let the end of the terminal, where the system tells of it, be an interruption."""
+    """Make SIGHUP, which a closed terminal sends, an interruption, on systems that have it."""
     if not hasattr(signal, "SIGHUP"):
         yield
         return

@@ -1,9 +1,9 @@
-"""The HTTP server of the page, on the standard library: who may ask, what may be asked, and what is answered.
+"""The HTTP server of the page, built on the standard library: checks of requests, routes and answers.
 
-Other users and programs of this machine reach the port too, and so does every page that the browser shows. A request
+Other users and programs of this machine can reach the port too, and so can every page open in the browser. A request
 must therefore name this server exactly (no rebound DNS name), come from this page (no foreign origin) and carry the
-session's cookie, which only the holder of the token gets. The token works once. The cookie is valid for a path that
-nobody can guess, because browsers send cookies to all ports of a host.
+session's cookie, which only the holder of the token gets. The token works once. The cookie is limited to a random path,
+because browsers send cookies to all ports of a host.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ __all__ = [
 
 
 _SAME = ("same-origin", "none")
-"""Values of Sec-Fetch-Site for a request by the page itself, and by the user."""
+"""Values of Sec-Fetch-Site for requests by the page itself and by the user."""
 
 
 class Refusal(NamedTuple):
-    """Why a request is not answered."""
+    """The status and the reason with which a request is refused."""
 
     status: int
     reason: str
 
 
 class Guard:
-    """The secrets of one run, and the checks of a request's head."""
+    """The secrets of one run, and the checks of a request's headers."""
 
     def __init__(self, port: int) -> None:
         self.host = f"127.0.0.1:{port}"
         self.origin = f"http://{self.host}"
         self.base = f"/{secrets.token_urlsafe(12)}/"
-        """Path below which everything lies."""
+        """The random path that all addresses of the session begin with."""
         self._token = secrets.token_urlsafe(32)
         self._session = secrets.token_urlsafe(32)
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class Guard:
         return f"session={self._session}; Path={self.base}; HttpOnly; SameSite=Strict"
 
     def redeem(self, token: str) -> bool:
-        """Return True for the right token, the first time it is given."""
+        """Return True for the right token, but only the first time."""
         with self._lock:
             if self._used or not _equal(token, self._token):
                 return False
@@ -82,10 +82,9 @@ class Guard:
             return True
 
     def refuse_sender(self, method: str, headers: Message) -> Refusal | None:
-        """Return why a request of this method is refused whatever it asks for; None if it is not.
+        """Return why a request of this method is refused, whatever its path; None if it is not.
 
-        Host must be exactly this server. Origin must be exactly this page where a request changes something, and may
-        be absent where it does not.
+        Host must be exactly this server. Origin must be exactly this page; only a GET may have none.
         """
         if headers.get_all("Host") != [self.host]:
             return Refusal(421, f"This page answers at {self.origin} only.")
@@ -95,7 +94,7 @@ class Guard:
         return None
 
     def refuse_stranger(self, headers: Message) -> Refusal | None:
-        """Return why a request for something of the session is refused; None if it is not."""
+        """Return why a request without the session's cookie, or from another page, is refused; None if it is not."""
         if headers.get("Sec-Fetch-Site", "none") not in _SAME:
             return Refusal(403, "Requests from other pages are not answered.")
         jar: SimpleCookie = SimpleCookie()
@@ -131,13 +130,13 @@ _HEADERS = {
 _MOST_CONNECTIONS = 32
 _IDLE_SECONDS = 60
 _ORDER_BYTES = 4096
-"""Longest body of a request that is no photo."""
+"""Longest body of a request, photos excepted."""
 _ORDERED: Mapping[str, type] = {"preset": str, "strip_gps": bool, "strip_metadata": bool, "rename": bool}
 """Settings of the API that the page offers, with their types."""
 
 
-class _Answer(Exception):  # noqa: N818 - an answer is no error
-    """The end of a request: a status, and a sentence for the page."""
+class _Answer(Exception):  # noqa: N818 - an answer is not an error
+    """Ends a request with a status and a sentence for the page."""
 
     def __init__(self, status: int, said: str) -> None:
         super().__init__(said)
@@ -145,34 +144,34 @@ class _Answer(Exception):  # noqa: N818 - an answer is no error
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one session on 127.0.0.1."""
+    """The server of one session, on 127.0.0.1."""
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, port: int, session: Session, folder: Path) -> None:
-        """Take a port of 127.0.0.1; 0 takes any that is free. Raises OSError."""
+        """Bind a port of 127.0.0.1; 0 means any free one. Raises OSError."""
         self._slots = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         super().__init__(("127.0.0.1", port), _Handler)
         self.session, self.folder = session, folder
         self.guard = Guard(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, or hang up if there are too many."""
+        """Answer in a new thread, or close the connection if there are too many."""
         if self._slots.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and give the place to the next connection."""
+        """Answer, then free the connection's slot."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing: a browser that hangs up is no error, and a bug is in the log already."""
+        """Print nothing: a closed connection is not an error, and bugs are already in the log."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -182,30 +181,30 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "HashShield", ""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Log nothing: requests name photos."""
+        """Log nothing, because requests name photos."""
 
     def do_GET(self) -> None:
         """Answer with a page, a picture or a file."""
         self._handle({"": self._page, "state": self._state, "saved.zip": self._archive})
 
     def do_POST(self) -> None:
-        """Take a photo or an order."""
+        """Accept a photo or an order."""
         self._handle(
             {"photos": self._add, "protect": self._protect, "stop": self._stop, "end": self._end}, changes=True
         )
 
     def do_DELETE(self) -> None:
-        """Take a photo off the page."""
+        """Remove a photo from the page."""
         self._handle({}, changes=True)
 
-    # The way of every request
+    # Routing
 
     def _handle(self, named: Mapping[str, Callable[[], None]], *, changes: bool = False) -> None:
         self._unread = changes or "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         try:
             with boundary("row", "the page", passes=(_Answer, ConnectionError, TimeoutError, EOFError)):
                 self._route(named)
-            # What was sent along and not read would be taken for the next request.
+            # An unread body would be taken for the next request.
             self.close_connection = self.close_connection or self._unread
         except _Answer as answer:
             self._say(answer.status, answer.said)
@@ -232,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._numbered(what)
 
     def _numbered(self, what: str) -> None:
-        """Answer a request for one photo, or for a part of the page."""
+        """Answer a request for one photo, or for an asset of the page."""
         kind, _, number = what.partition("/")
         routes: Mapping[tuple[str, str], Callable[[int], None]] = {
             ("GET", "cards"): self._card,
@@ -280,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
         with storage_errors("making the archive"):
             descriptor, name = tempfile.mkstemp(suffix=".zip", dir=self.server.folder)
         try:
-            # Photos are compressed already; names and bytes are all that the archive tells, no times.
+            # Stored, because photos are already compressed. The entries hold names and bytes, but no times.
             with (
                 storage_errors("making the archive"),
                 os.fdopen(descriptor, "wb") as out,
@@ -339,7 +338,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the length of the body in bytes, at most `limit`."""
         given = self.headers.get_all("Content-Length") or []
         if self.headers.get("Transfer-Encoding") is not None or len(given) != 1:
-            raise _Answer(411, "A request says how long it is.")
+            raise _Answer(411, "A request must state its length.")
         if not (given[0].isascii() and given[0].isdigit() and len(given[0]) < 16):
             raise _Answer(400, "The length of this request is not a number.")
         size = int(given[0])
@@ -350,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
     # Answers
 
     def _say(self, status: int, said: str) -> None:
-        # What was sent with a refused request was not read, and would be taken for the next one.
+        # The unread body of a refused request would be taken for the next request.
         self.close_connection = True
         with_page = self.command == "GET" and "text/html" in self.headers.get("Accept", "")
         kind = "text/plain" if with_page else "application/json"

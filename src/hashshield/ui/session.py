@@ -1,7 +1,7 @@
-"""The photos on the page: what was dropped, the runs that protect it, and what there is to save.
+"""The photos on the page, the runs that protect them, and the copies to save.
 
-Requests come from the server's threads; `work` belongs to the main thread, which Ctrl-C interrupts and in which the
-pipeline therefore ends cleanly. Stopping from the page is the same interruption.
+Requests come from the server's threads. `work` runs in the main thread, which Ctrl-C interrupts, so that the pipeline
+ends cleanly. The page's Stop button causes the same interruption.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = ["Session"]
 
 @dataclass(slots=True)
 class _Run:
-    """One run over all photos that were waiting."""
+    """One run over the photos that were waiting."""
 
     photos: list[DroppedPhoto]
     settings: Mapping[str, Any]
     folder: Path
-    """Its folder: dropped files below `in`, copies below `out`."""
+    """Folder of the run: dropped files below `in`, copies below `out`."""
     total: int = 0
     done: int = 0
     current: str = ""
@@ -42,7 +42,7 @@ class _Run:
 
 
 class Session:
-    """All that the page shows."""
+    """The state of the page: dropped photos, the run in progress, and messages. Used by several threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -58,15 +58,15 @@ class Session:
         self._error: str | None = None
         self._stopping = False
         self._interrupted = False
-        """True from an interruption by the page until it has arrived, which may be after the end of the run."""
+        """True from an interruption by the page until the main thread gets it, perhaps after the end of the run."""
         self._ending = False
 
     # Requests
 
     def add(self, name: str, size: int, source: UploadBody) -> DroppedPhoto:
-        """Take a dropped file of `size` bytes from a stream.
+        """Receive a dropped file of `size` bytes from a stream.
 
-        Raises FullError if a limit is reached, StorageError, and EOFError for a stream that ends early.
+        Raises FullError if a limit is reached, StorageError, and EOFError if the stream ends early.
         """
         with self._changed:
             there = [photo.size for photo in self._photos.values()]
@@ -90,14 +90,14 @@ class Session:
         return photo
 
     def remove(self, number: int) -> None:
-        """Take a photo off the page, with its copy. Raises KeyError, UsageError while it is being worked on."""
+        """Remove a photo and its copy from the page. Raises KeyError, and UsageError while it is being protected."""
         with self._changed:
             photo = self._idle(number)
             del self._photos[number]
         forget(photo)
 
     def again(self, number: int) -> None:
-        """Let a finished photo wait for the next run. Raises KeyError, UsageError while it is being worked on."""
+        """Put a finished photo back among the waiting. Raises KeyError, and UsageError while it is being protected."""
         with self._changed:
             photo = self._idle(number)
             if photo.copy is not None:
@@ -111,7 +111,10 @@ class Session:
         return photo
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Have all waiting photos protected with these settings of the API. Raises UsageError if none is waiting."""
+        """Order a run over all waiting photos, with these arguments of the API.
+
+        Raises UsageError if none is waiting or a run is in progress.
+        """
         with self._changed:
             if self._running is not None or self._ordered is not None:
                 raise UsageError("Photos are being protected already.")
@@ -126,7 +129,7 @@ class Session:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """End the run in progress; what is finished stays."""
+        """Stop the run in progress; finished photos stay."""
         with self._changed:
             if self._ordered is not None:
                 for photo in self._ordered.photos:
@@ -137,14 +140,14 @@ class Session:
                 _thread.interrupt_main()
 
     def end(self) -> None:
-        """End the session, and with it the command."""
+        """End the session and the command."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
         self.stop()
 
     def photo(self, number: int) -> DroppedPhoto:
-        """Return a photo. Raises KeyError."""
+        """Return the photo with this number. Raises KeyError."""
         with self._changed:
             return self._photos[number]
 
@@ -161,7 +164,7 @@ class Session:
         return fragment(self._named(photo.row, photo), number)
 
     def state(self) -> dict[str, Any]:
-        """Return all that changes on the page, as JSON can hold it; finished photos have a rank, the worst 0."""
+        """Return everything that changes on the page, for JSON; finished photos have a rank, 0 for the worst."""
         with self._changed:
             run = self._last
             busy = self._running is not None or self._ordered is not None
@@ -194,7 +197,7 @@ class Session:
     # The main thread
 
     def work(self) -> None:
-        """Carry out what is ordered until the page ends the session. Raises KeyboardInterrupt on Ctrl-C."""
+        """Carry out ordered runs until the page ends the session. Raises KeyboardInterrupt on Ctrl-C."""
         while True:
             try:
                 run = self._await()
@@ -210,14 +213,14 @@ class Session:
 
     @contextmanager
     def _owned(self) -> Iterator[None]:
-        """Hold the lock in the main thread; an interruption while it is being taken would leave it taken for good."""
+        """Hold the lock in the main thread, without interruptions, one of which could leave it locked for good."""
         with defer_interrupts(), self._changed:
             yield
 
     def _await(self) -> _Run | None:
         with self._changed:
             while self._ordered is None and not self._ending:
-                # Windows wakes nobody up for Ctrl-C who waits without an end.
+                # On Windows, Ctrl-C does not interrupt a wait without a timeout.
                 self._changed.wait(timeout=1)
             if self._ending:
                 return None
@@ -231,7 +234,7 @@ class Session:
                 rows = api.protect_files(
                     run.folder / "in", output=run.folder / "out", progress=_Progress(self, run), **run.settings
                 )
-            # Photos that needed no search have a row, but were not reported.
+            # Photos that needed no search have a row, but were not reported to `progress`.
             for row in rows:
                 self.settle(run, row)
         except HashshieldError as trouble:
@@ -239,7 +242,7 @@ class Session:
         self._finish(error)
 
     def _finish(self, error: str | None) -> None:
-        """Let what the run in progress did not finish wait for the next one."""
+        """End the run in progress; its unfinished photos wait for the next one."""
         with self._owned():
             run, self._running = self._running, None
             left = [] if run is None else [photo for photo in run.photos if photo.state == "working"]
@@ -250,7 +253,7 @@ class Session:
             self._error, self._stopping = error, False
 
     def settle(self, run: _Run, row: Outcome) -> None:
-        """Note the row of one photo, which may come twice; files that are none of the run's photos are passed over."""
+        """Record the row of one photo, which may come twice; rows of other files are ignored."""
         with self._owned():
             for photo in run.photos:
                 if photo.path == Path(row.path) and photo.state == "working":
@@ -258,7 +261,7 @@ class Session:
                     run.done += 1
 
     def tell(self, run: _Run, *, current: str | None = None, notice: str | None = None) -> None:
-        """Note which photo is being worked on, and what the user should know."""
+        """Record the photo that is being protected, and a message for the user."""
         with self._owned():
             if current is not None:
                 run.current = Path(current).name
@@ -267,13 +270,13 @@ class Session:
                 run.notices += [] if said in run.notices else [said]
 
     def _shortened(self, text: str) -> str:
-        """Return a message with dropped files named as the user knows them, without the folders they lie in."""
+        """Return a message with the paths of dropped files replaced by the names that the user knows."""
         for photo in self._photos.values():
             text = text.replace(str(photo.path), photo.name)
         return text
 
     def _named(self, row: Outcome, photo: DroppedPhoto) -> Outcome:
-        """Return the row with messages that name the photo as the user knows it."""
+        """Return the row with the photo's path in its reason replaced by the name that the user knows."""
         return row if row.reason is None else replace(row, reason=row.reason.replace(str(photo.path), photo.name))
 
     def _wait(self, photo: DroppedPhoto) -> None:
@@ -288,20 +291,20 @@ class Session:
 
 
 class _Progress(NullProgress):
-    """What the pipeline reports of one run."""
+    """The `Progress` of one run, which updates the session."""
 
     def __init__(self, session: Session, run: _Run) -> None:
         self._session, self._run = session, run
 
     def photo(self, path: str) -> None:  # type: ignore[override]
-        """Name the photo that is being worked on."""
+        """Record the photo that is being protected."""
         self._session.tell(self._run, current=path)
 
     def done(self, outcome: object) -> None:  # type: ignore[override]
-        """Note one finished photo."""
+        """Record one finished photo."""
         if isinstance(outcome, Outcome):
             self._session.settle(self._run, outcome)
 
     def notice(self, text: str) -> None:  # type: ignore[override]
-        """Note what the user should know."""
+        """Record a message for the user."""
         self._session.tell(self._run, notice=text)

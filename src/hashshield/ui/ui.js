@@ -1,5 +1,5 @@
 "use strict";
-// Shows the session's state and passes on what the user wants; what becomes of a photo is decided by the server's API.
+// Shows the session's state and sends the user's requests; the server does everything else.
 const $ = (id) => document.getElementById(id);
 const MOST_BYTES = Number(document.body.dataset.bytes), MOST = Number(document.body.dataset.most);
 const cards = new Map();
@@ -20,11 +20,11 @@ async function ask(path, options) {
   const answer = await fetch(path, options);
   if (answer.ok) return answer;
   let said = "HashShield refused this (" + answer.status + ").";
-  try { said = (await answer.json()).error; } catch { /* no sentence came with it */ }
+  try { said = (await answer.json()).error; } catch { /* the answer holds no message */ }
   throw new Error(said);
 }
 
-// Runs a request whose failure is shown on the page; returns its answer, or undefined.
+// Runs a request and shows its failure on the page; returns its answer, or undefined.
 async function attempt(work) {
   try {
     return await work();
@@ -58,7 +58,7 @@ async function take(files) {
   if (refused.length) alarm("Not taken: " + refused.slice(0, 5).join("; ") + (refused.length > 5 ? " and " + (refused.length - 5) + " more" : ""));
 }
 
-// A dropped folder stands for the files in it; entries must be asked for before the event is over.
+// Returns the files of a dropped folder; entries must be requested before the event handler returns.
 async function filesOf(entry) {
   if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
   const reader = entry.createReader(), found = [];
@@ -89,7 +89,7 @@ function render() {
   renderWaiting(waiting);
   const button = $("protect");
   button.disabled = state.busy || queue > 0 || !waiting.length;
-  button.textContent = queue ? "Taking " + photos(queue) + " in" : waiting.length ? "Protect " + photos(waiting.length) : "Protect";
+  button.textContent = queue ? "Receiving " + photos(queue) : waiting.length ? "Protect " + photos(waiting.length) : "Protect";
   renderRun();
   $("results").hidden = !done.length;
   $("archive").hidden = !saved.length;
@@ -114,7 +114,7 @@ function renderWaiting(waiting) {
 
 async function removeWaiting(number) {
   const item = document.querySelector('#waiting [data-number="' + number + '"]');
-  // The focus goes to the next photo's button, so that a keyboard does not lose its place.
+  // The focus moves to the next photo's button, so that keyboard users keep their place.
   const next = item && (item.nextElementSibling || item.previousElementSibling);
   await attempt(() => ask("photos/" + number, { method: "DELETE" }));
   (next ? next.querySelector("button") : $("files")).focus();
@@ -149,14 +149,14 @@ async function renderCards() {
     if (cards.has(photo.number)) continue;
     const answer = await attempt(() => ask("cards/" + photo.number));
     if (!answer) continue;
-    // The card is the report's own, with every name escaped; scripts in it would not run, and the policy forbids them.
+    // The card comes from the report's template, with names escaped; DOMParser and the policy keep scripts from running.
     const card = document.adoptNode(new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".card"));
     card.dataset.rank = photo.rank;
     card.append(actions(photo));
     cards.set(photo.number, card);
     card.querySelectorAll(".compare input").forEach(show);
   }
-  // Cards in view stay where they are unless the order says otherwise: moving one would take its focus away.
+  // A card is moved only if the order has changed, because moving it would remove its focus.
   let place = null;
   for (const photo of done) {
     const card = cards.get(photo.number);
