@@ -1,5 +1,4 @@
-"""Entries in the menus of file managers, and what they start.
+"""Menu entries in file managers, and the actions they start.
 
-`menus` has the files that each file manager reads, and writes and removes them; `actions` is what an entry does, and
-how it says so.
+`menus` writes and removes the files that each file manager reads; `actions` carries out an entry and notifies the user.
 """

@@ -1,4 +1,4 @@
-"""What an entry in a file manager's menu does with the photos and folders that are selected, and how it says so."""
+"""The actions of file managers' menu entries on the selected photos and folders, and notifications about them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _APPLE = ("on run argv", 'display notification (item 1 of argv) with title "Hash
 
 
 def notify(text: str) -> None:
-    """Show a text; where nothing can show it, it is on standard error only."""
+    """Show a text as a desktop notification or, on Windows, a message box; do nothing if neither is available."""
     if sys.platform == "win32":
         import ctypes
 
@@ -42,7 +42,7 @@ def notify(text: str) -> None:
 
 
 def notification(text: str) -> list[str] | None:
-    """Return the command that shows a text, in which nothing is code or markup; None where there is none."""
+    """Return a command that shows a text, none of which is taken for code or markup; None if there is none."""
     if found := shutil.which("notify-send"):
         # The body may hold markup (Desktop Notifications Specification, 3).
         return [found, "--app-name=HashShield", "--", "HashShield", html.escape(_short(text), quote=False)]
@@ -62,27 +62,27 @@ COPIES = "protected"
 
 
 class MenuAction(NamedTuple):
-    """One entry."""
+    """One menu entry."""
 
     title: str
-    """Its text in the menu."""
+    """The text in the menu."""
     run: Callable[[Sequence[Path]], str]
-    """Does it, and returns one sentence or two on what became of the files."""
+    """Carries out the action, and returns a sentence or two on the result."""
 
 
 def carry_out(name: str, paths: Sequence[Path]) -> str:
-    """Do what the entry of this name says, and return what to tell the user.
+    """Carry out the action of this name, and return a message for the user.
 
-    Raises UsageError for an unknown name, and what the functions of `hashshield.api` raise for a whole run.
+    Raises UsageError for an unknown name, and the errors of `api.protect_files` and `api.restore`.
     """
     if name not in ACTIONS:
         raise UsageError(f"there is no action {name!r}; choose one of {', '.join(ACTIONS)}")
-    # A file manager may start this in the folder of the photos and name them relative to it.
+    # A file manager may pass paths relative to the folder of the photos.
     return ACTIONS[name].run([Path(os.path.abspath(path)) for path in paths])  # noqa: PTH100 - links stay links
 
 
 def _copies(paths: Sequence[Path]) -> str:
-    """Protect copies into a folder beside what was selected; of a folder, into one of its name there."""
+    """Protect copies into a folder `protected` beside the selected photos; those of a folder into a subfolder."""
     from hashshield import api
 
     together: dict[Path, list[Path]] = {}
@@ -119,7 +119,7 @@ def _protected(rows: Sequence[Outcome]) -> str:
 
 
 def _counted(rows: Sequence[Outcome | Restoration], words: Mapping[str, str]) -> str:
-    """Return how many rows have which status, and the reason of the first that went wrong."""
+    """Return the number of rows per status, and the reason of the first failure."""
     counts = Counter[str](row.status for row in rows)
     said = ", ".join(text.format(counts[status]) for status, text in words.items() if counts[status])
     wrong = next((row.reason for row in rows if row.status in ("failed", "short") and row.reason), None)

@@ -1,7 +1,7 @@
-"""The entries in the menus of file managers: the files that make them, written and removed.
+"""Write and remove the files that add entries to the menus of file managers.
 
-What is not ours is left alone. On Windows an entry is a shell link ([MS-SHLLINK]), as far as starting a program with
-arguments needs it.
+Files of other programs are left alone. On Windows an entry is a shell link ([MS-SHLLINK]) with only the parts needed to
+start a program with arguments.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _TARGET_BLOCK, _TARGET_CHARACTERS = 0xA0000001, 260
 
 
 def shell_link(target: str, arguments: str, comment: str) -> bytes:
-    """Return a link that starts `target`, a path, with `arguments`; what is dropped on it follows as further ones.
+    """Return a link that starts `target`, a path, with `arguments`; Windows appends the selected files to them.
 
-    The target stands in an EnvironmentVariableDataBlock (2.5.4), which needs no list of shell items. Raises ValueError
-    for a path of 260 characters or more.
+    The target is stored in an EnvironmentVariableDataBlock (2.5.4), which needs no list of shell items. Raises
+    ValueError for a path of 260 characters or more.
     """
     if len(target) >= _TARGET_CHARACTERS:
         raise ValueError(f"{target}: {len(target)} characters, and a link holds {_TARGET_CHARACTERS - 1}")
@@ -74,7 +74,7 @@ class MenuFile(NamedTuple):
 
 
 def _nautilus(program: Path) -> list[MenuFile]:
-    """Return the scripts of GNOME's Files, which it starts with the selected files as arguments."""
+    """Return the scripts for GNOME's Files, which starts them with the selected files as arguments."""
     folder = _data_home() / "nautilus" / "scripts" / "HashShield"
     return [
         MenuFile(
@@ -87,7 +87,7 @@ def _nautilus(program: Path) -> list[MenuFile]:
 
 
 def _dolphin(program: Path) -> list[MenuFile]:
-    """Return KDE's service menu, a desktop entry; KDE starts it only if it is executable."""
+    """Return KDE's service menu, a desktop entry, which KDE uses only if it is executable."""
     lines = [
         f"# {_WRITTEN.format('dolphin')}",
         "[Desktop Entry]",
@@ -116,11 +116,11 @@ def _entry_word(word: str) -> str:
 
 
 def _finder(program: Path) -> list[MenuFile]:
-    """Return the Quick Actions of macOS: Automator workflows that run a line of shell with the files as arguments."""
+    """Return macOS Quick Actions: Automator workflows that run a shell command with the files as arguments."""
     files = []
     for name, action in ACTIONS.items():
         title = f"HashShield: {action.title}"
-        # A colon in a name is shown as a slash.
+        # No colon in the file's name, because the Finder shows it as a slash.
         folder = Path.home() / "Library" / "Services" / f"HashShield {action.title}.workflow" / "Contents"
         written = _WRITTEN.format("finder")
         command = f'# {written}\nexec {_started(program, name)} "$@"\n'
@@ -142,7 +142,7 @@ def _service(title: str) -> dict[str, Any]:
 
 
 def _workflow(command: str, name: str) -> dict[str, Any]:
-    """Return an Automator document with one action, Run Shell Script, that gets its input as arguments."""
+    """Return an Automator document with one action, Run Shell Script, which gets its input as arguments."""
     bundle = "/System/Library/Automator/Run Shell Script.action"
     strings = {"Container": "List", "Types": ["com.apple.cocoa.string"]}
 
@@ -192,7 +192,7 @@ def _workflow(command: str, name: str) -> dict[str, Any]:
 def _sendto(program: Path) -> list[MenuFile]:
     """Return the links of Windows' Send To menu.
 
-    A link, and no batch file: what Explorer appends to a batch file is read as code, and `&` may be in a file's name.
+    These are not batch files, because the names that Explorer appends would be parsed as code, and may contain `&`.
     """
     roaming = os.environ.get("APPDATA")
     folder = (Path(roaming) if roaming else Path.home() / "AppData" / "Roaming") / "Microsoft" / "Windows" / "SendTo"
@@ -206,12 +206,12 @@ def _sendto(program: Path) -> list[MenuFile]:
 
 
 def _started(program: Path, name: str) -> str:
-    """Return the words of a shell that start an action; `--` because a file's name may begin with a hyphen."""
+    """Return the shell command that starts an action; it ends in `--`, because file names may begin with a hyphen."""
     return shlex.join([str(program), "integrate", "run", name, "--"])
 
 
 def _data_home() -> Path:
-    """Return $XDG_DATA_HOME, if it is an absolute path as it must be, or its default."""
+    """Return $XDG_DATA_HOME if it is an absolute path, else its default."""
     named = os.environ.get("XDG_DATA_HOME", "")
     return Path(named) if os.path.isabs(named) else Path.home() / ".local" / "share"  # noqa: PTH117
 
@@ -222,14 +222,14 @@ MENUS: Mapping[str, Callable[[Path], list[MenuFile]]] = {
     "finder": _finder,
     "sendto": _sendto,
 }
-"""By file manager, the files of its menu for a program that is started as `hashshield`."""
+"""For each file manager, a function that returns the files of its menu for the path of the program to start."""
 
 
 _MARK = "hashshield integrate"
 
 
 def program() -> Path:
-    """Return the `hashshield` that menus are to start. Raises UsageError where it is not installed as a program."""
+    """Return the path of `hashshield` for menus to start. Raises UsageError if it is not installed as a program."""
     for name in (sys.argv[0] if sys.argv[:1] else "", shutil.which("hashshield") or ""):
         path = Path(os.path.abspath(name)) if name else None  # noqa: PTH100 - pipx's link outlives what it points to
         if path is not None and path.stem == "hashshield" and os.access(path, os.X_OK) and path.is_file():
@@ -238,9 +238,9 @@ def program() -> Path:
 
 
 def install(menu: str, started: Path) -> Iterator[tuple[Path, str]]:
-    """Write the files of a menu that starts this program; yield each with `written` or `unchanged`.
+    """Write the files of a menu that starts the program `started`; yield each with `written` or `unchanged`.
 
-    Raises StorageError, also for a file of that name that is not ours, before anything is written.
+    Raises StorageError, also for an existing file of another program, before anything is written.
     """
     files = MENUS[menu](started)
     for file in files:
@@ -259,9 +259,9 @@ def _write(file: MenuFile) -> str:
 
 
 def remove(menu: str) -> Iterator[tuple[Path, str]]:
-    """Remove the files of a menu, and folders that this leaves empty; yield each with `removed` or `missing`.
+    """Remove the files of a menu and the folders left empty; yield each file with `removed` or `missing`.
 
-    Raises StorageError, also for a file of that name that is not ours.
+    Raises StorageError, also for a file of another program.
     """
     for file in MENUS[menu](Path("hashshield")):
         if not os.path.lexists(file.path):
@@ -275,7 +275,7 @@ def remove(menu: str) -> Iterator[tuple[Path, str]]:
 
 
 def _remove_own_folders(folder: Path) -> None:
-    """Remove folders that bear our name, or lie in one that does, from the inside out, as long as they are empty."""
+    """Remove empty folders with hashshield in their name or their parent's, from the inside out."""
     while any("hashshield" in part.lower() for part in folder.parts[-2:]) and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

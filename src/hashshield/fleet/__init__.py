@@ -1,5 +1,5 @@
-"""Photos protected by many machines with Ray: copies into a folder, never in place.
+"""Protect photos on many machines with Ray: write copies into a folder, never in place.
 
-Start with `run`. `cluster` starts or finds Ray, `worker` protects a batch, and `manifest` makes the batches and is the
-table of receipts from which a run goes on.
+Start with `run`. `cluster` starts or finds Ray, `worker` protects a batch, and `manifest` divides photos into batches
+and reads and writes the table of receipts, from which a run can be continued.
 """

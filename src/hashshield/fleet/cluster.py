@@ -1,4 +1,4 @@
-"""A Ray cluster to work on: one of this machine's own, closed to everybody else, or one that asks for a token."""
+"""Connect to a Ray cluster: a private one on this machine, or an existing one that requires a token."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from hashshield.import_path import trusted
 __all__ = ["cluster", "require_ray"]
 
 _OLDEST = (2, 52)
-"""Ray knows no authentication before."""
+"""The first version of Ray with authentication."""
 _STORE_BYTES = 128 << 20
-"""Of the shared memory for objects: names of photos and rows travel, never photos."""
+"""Size of Ray's object store, which holds only names of photos and rows, never photos."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Nothing is sent to Ray's makers, and nothing said that is not about photos."""
+"""Turns off Ray's usage statistics and log messages."""
 _LONGEST_TEMPORARY = 20
-"""Characters of the system's temporary folder up to which Ray's socket names below it fit into their 104."""
+"""Longest path, in characters, of a temporary folder below which Ray's socket names fit into their 104."""
 
 
 def require_ray() -> None:
-    """Raise FleetError where the extra `ray` is missing or too old."""
+    """Raise FleetError if the extra `ray` is missing or too old."""
     if find_spec("ray") is None or find_spec("pyarrow") is None:
         raise FleetError("--engine ray: Ray Data is not installed; add the extra: pip install 'hashshield[ray]'")
     version = metadata.version("ray")
@@ -42,16 +42,15 @@ def require_ray() -> None:
 
 @contextmanager
 def cluster(address: str | None, cores: int | None) -> Iterator[None]:
-    """Be connected to a Ray cluster: the one at `address`, or one of our own that ends with the block.
+    """Connect to the Ray cluster at `address` for the duration of the block, or to a new local one if it is None.
 
-    `cores` are what our own may use; None: all there are.
-    Our own listens on the loopback address only, has no dashboard, wants a token that nobody else has, and keeps its
-    files in a folder of mode 0700. Another cluster is used only when it wants a token too. Raises FleetError,
-    UsageError.
+    A local cluster uses `cores` cores (None: all), listens only on the loopback address, has no dashboard, requires a
+    secret token, and keeps its files in a folder of mode 0700. An existing cluster is used only if it requires a token
+    too. Raises FleetError, UsageError.
     """
     require_ray()
     with ExitStack() as stack:
-        # Ray tells of workers that ended on standard output, where the report belongs.
+        # Ray prints messages about ended workers to standard output, which is for the report.
         stack.enter_context(redirect_stdout(sys.stderr))
         folder = stack.enter_context(_private_folder())
         if address is None:
@@ -62,7 +61,7 @@ def cluster(address: str | None, cores: int | None) -> Iterator[None]:
             _check(address)
             stack.enter_context(_environment(_QUIET))
             settings = {"address": address}
-        # Ray has its workers import from the folder in which it is started, which may hold anybody's files.
+        # Ray's workers import from the folder in which Ray is started, which may hold anybody's files.
         with _standing_in(folder / "empty"):
             _connect(settings, address)
         try:
@@ -90,7 +89,7 @@ def _connect(settings: dict[str, object], address: str | None) -> None:
 
 
 def _prove(address: str | None) -> None:
-    """Refuse a cluster that is not closed, before anything secret goes there. Raises FleetError."""
+    """Raise FleetError for a cluster that is open to others, before photos or the key are sent to it."""
     import ray
 
     if address is None:
@@ -111,12 +110,12 @@ def _prove(address: str | None) -> None:
 
 
 def _mode() -> str:
-    """How the node that runs this lets people in."""
+    """Return the authentication mode of the node that runs this."""
     return os.environ.get("RAY_AUTH_MODE", "")
 
 
 def _check(address: str) -> None:
-    """Refuse an address of another protocol, and to go without a token. Raises UsageError."""
+    """Raise UsageError for an address with a protocol, or if no token is set."""
     if "://" in address:
         raise UsageError(f"--ray-address {address}: give HOST:PORT of the head node, or auto, and run on a node of it")
     token = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -132,7 +131,7 @@ def _default_token() -> Path:
 
 
 def _settings(folder: Path) -> Mapping[str, str | None]:
-    """The environment of a closed cluster."""
+    """Return the environment variables of a private cluster, and write its token."""
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(_token(), encoding="ascii")
@@ -140,11 +139,11 @@ def _settings(folder: Path) -> Mapping[str, str | None]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_AUTH_TOKEN": None,
-        # Its name is history: off, Ray takes the loopback address for the node's own, and listens nowhere else.
+        # Despite its name: if it is off, Ray uses the loopback address as the node's own and listens nowhere else.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # Workers have the priority the command was given, not a lower one.
+        # Workers get the priority of the command, not a lower one.
         "RAY_worker_niceness": "0",
-        # An empty or relative entry is a folder below wherever a worker stands.
+        # An empty or relative entry would mean a folder below a worker's current one.
         "PYTHONPATH": os.pathsep.join(trusted(os.environ.get("PYTHONPATH", "").split(os.pathsep))) or None,
         "PYTHONSAFEPATH": "1",
         **_QUIET,
@@ -153,13 +152,13 @@ def _settings(folder: Path) -> Mapping[str, str | None]:
 
 @cache
 def _token() -> str:
-    """One token per process, because Ray reads it once."""
+    """Return the token, one per process, because Ray reads it once."""
     return secrets.token_hex(32)
 
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A folder of mode 0700 for Ray's sockets, logs and spilled objects, removed at the end."""
+    """Yield a folder of mode 0700 for Ray's sockets, logs and spilled objects, removed at the end."""
     short = len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY
     folder = Path(tempfile.mkdtemp(prefix="hashshield-", dir=None if short else "/tmp"))
     try:
@@ -171,7 +170,7 @@ def _private_folder() -> Iterator[Path]:
 
 @contextmanager
 def _standing_in(folder: Path) -> Iterator[None]:
-    """Have a new, empty folder for the current one."""
+    """Change to a new, empty folder, and back at the end."""
     folder.mkdir(mode=0o700)
     before = Path.cwd()
     os.chdir(folder)
@@ -183,7 +182,7 @@ def _standing_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Have these variables set (None: unset), and afterwards as they were."""
+    """Set environment variables (None: unset), and restore them at the end."""
     before = {name: os.environ.get(name) for name in changes}
     _set(changes)
     try:

@@ -1,7 +1,7 @@
-"""What a fleet is to do, and what it has done: one Parquet file per batch, with a row for each photo.
+"""The batches of a fleet's run, and its manifest: one Parquet file per batch, with a row for each photo.
 
-A file is written when all outputs of its batch are there. What there is to do is decided without reading a single
-photo: that is the workers' part.
+A part of the manifest is written after all outputs of its batch. Batches are made without reading any photo; only
+workers read photos.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Photos that are done together and have their rows in one part of the manifest."""
+    """Photos that are protected together and have their rows in one part of the manifest."""
 
     part: str
     jobs: tuple[Job, ...]
 
     def as_row(self) -> dict[str, Any]:
-        """As a row of a data set, which knows no classes of ours."""
+        """Return the batch as a row of plain values for a Ray data set."""
         return {
             "part": self.part,
-            # Empty for a photo that was named: a column of nothing but None has no type that others share.
+            # "" instead of None for a photo that was named: a column of only None would have another type.
             "jobs": [[str(job.path), str(job.within or ""), str(job.size), str(job.output)] for job in self.jobs],
         }
 
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> Batch:
-        """What `as_row` was called on."""
+        """Return the batch that `as_row` converted."""
         jobs = (
             Job(Path(path), Path(within) if within else None, int(size), Path(output))
             for path, within, size, output in row["jobs"]
@@ -74,35 +74,35 @@ class Batch:
 
 
 def photo_of(job: Job, output: Path) -> str:
-    """The name a photo has in the manifest: where its copy lies below the output folder, with slashes."""
+    """Return a photo's name in the manifest: the path of its copy below the output folder, with slashes."""
     assert job.output is not None
     return job.output.relative_to(output).as_posix()
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One row: what became of one photo."""
+    """One row of the manifest: the outcome of one photo."""
 
     photo: str
-    """Where its output lies below the output folder, with slashes; no two rows of a manifest share one."""
+    """Path of the output below the output folder, with slashes; unique in a manifest."""
     run: str
-    """Which run wrote the row."""
+    """Id of the run that wrote the row."""
     outcome: Outcome
 
 
 def part_name(photos: Iterable[str]) -> str:
-    """The file of a batch, named after its photos: done twice, a batch has the same file, and a photo one row."""
+    """Return the file name of a batch, derived from its photos, so that repeating a batch replaces its file."""
     return f"part-{digest(chr(0).join(sorted(photos)).encode())[:24]}.parquet"
 
 
 def table_of(entries: Iterable[ManifestRow]) -> pa.Table:
-    """Entries as a table, one column per field of an outcome."""
+    """Return rows as a table: photo, run, and one column per field of an outcome."""
     rows = [{"photo": entry.photo, "run": entry.run, **_plain(entry.outcome)} for entry in entries]
     return pa.Table.from_pylist(rows, schema=_schema())
 
 
 def entries_of(table: pa.Table) -> list[ManifestRow]:
-    """What `table_of` was given."""
+    """Return the rows that `table_of` converted."""
     return [
         ManifestRow(
             row["photo"], row["run"], _restored(Outcome, {field.name: row[field.name] for field in fields(Outcome)})
@@ -112,14 +112,14 @@ def entries_of(table: pa.Table) -> list[ManifestRow]:
 
 
 def write_part(path: Path, entries: Sequence[ManifestRow]) -> None:
-    """Write a part, whole or not at all, for this user only. Raises StorageError."""
+    """Write a part atomically, readable only by its owner. Raises StorageError."""
     buffer = io.BytesIO()
     pq.write_table(table_of(sorted(entries, key=lambda entry: entry.photo)), buffer)
     write_copy(path, buffer.getvalue())
 
 
 def read_part(path: Path) -> list[ManifestRow]:
-    """The rows of a part; none where there is no such file. Raises StorageError for one that is no part."""
+    """Return the rows of a part; [] if there is no such file. Raises StorageError if it is not a part."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -138,7 +138,7 @@ def read_part(path: Path) -> list[ManifestRow]:
 
 
 def read_all(folder: Path) -> dict[str, tuple[str, ManifestRow]]:
-    """Per photo the part it is in and its row. Raises StorageError, also where a photo has two rows."""
+    """Return for each photo the part that holds it and its row. Raises StorageError, also if a photo has two rows."""
     found: dict[str, tuple[str, ManifestRow]] = {}
     for path in walk(folder):
         if path.suffix != ".parquet":
@@ -183,7 +183,7 @@ def _plain(value: Any) -> Any:
 
 
 def _restored(annotation: Any, value: Any) -> Any:
-    """The value of that type which `_plain` took apart."""
+    """Return the value of type `annotation` that `_plain` converted."""
     if value is not None and get_origin(annotation) is tuple:
         return tuple(_restored(get_args(annotation)[0], item) for item in value)
     if value is not None and is_dataclass(annotation) and isinstance(annotation, type):
@@ -193,13 +193,13 @@ def _restored(annotation: Any, value: Any) -> Any:
 
 
 _BATCHES_PER_WORKER = 16
-"""At least, where there are photos enough: the last ones then finish at about the same time."""
+"""Least batches per worker if there are enough photos, so that all workers finish at about the same time."""
 _SMALLEST, _LARGEST = 8, 512
-"""Photos of a batch: fewer leave the search half empty, more are much to do again."""
+"""Limits on the photos of a batch: fewer do not fill the search, more are costly to repeat."""
 
 
 def check_places(paths: Sequence[Path], output: Path) -> None:
-    """Refuse an output folder that overlaps with what is read, or holds what no such run wrote. Raises UsageError."""
+    """Raise UsageError for an output folder that overlaps with the photos, or holds files of no earlier fleet run."""
     check_output(paths, output)
     real = Path(os.path.realpath(output))
     for path in paths:
@@ -215,7 +215,7 @@ def check_places(paths: Sequence[Path], output: Path) -> None:
 
 
 def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[Job], list[Outcome]]:
-    """A job for every file, and a row for what cannot be one; nothing is read but folders."""
+    """Return a job for every file to protect, and rows for the others; reads folders, but no files."""
     assert request.output is not None
     resolved: list[Outcome] = []
     jobs: dict[Path, Job] = {}
@@ -240,7 +240,7 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
 def settled_before(
     jobs: Sequence[Job], known: Mapping[str, tuple[str, ManifestRow]], request: Request
 ) -> dict[Path, Outcome]:
-    """The rows of photos that the manifest has; what failed then is tried again."""
+    """Return the rows of photos in the manifest, without failed ones, which are tried again."""
     assert request.output is not None
     rows = {}
     for job in jobs:
@@ -251,7 +251,7 @@ def settled_before(
 
 
 def _again(row: Outcome, request: Request) -> Outcome:
-    """The row of a photo of which an earlier run has one."""
+    """Return the row to report for a photo that an earlier run has finished."""
     if row.status in ("protected", "partial"):
         details = {"model": row.model, "goal": row.goal, "tau": row.tau, "method": row.method}
         reason = settings_mismatch(details, request, "another output folder starts again")
@@ -263,7 +263,7 @@ def _again(row: Outcome, request: Request) -> Outcome:
 def batches_of(
     jobs: Sequence[Job], known: Mapping[str, tuple[str, ManifestRow]], output: Path, *, workers: int
 ) -> list[Batch]:
-    """Batches for so many workers; photos that have a row already stay in its part."""
+    """Return batches for this number of workers; photos that already have a row stay in its part."""
     new: list[Job] = []
     parts: dict[str, list[Job]] = {}
     for job in jobs:

@@ -1,4 +1,4 @@
-"""`protect --engine ray`: files are listed here, batches go to workers, and rows come back as they are written."""
+"""`protect --engine ray`: list the files, send batches to workers, and report rows as they are written."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["protect"]
 
 _CORES = 4
-"""Of a worker without a GPU; each is a lane of the search."""
+"""Cores of a worker without a GPU, and most cores of one with a GPU."""
 _GPU_PARTS = 10_000
-"""Into which Ray divides a GPU."""
+"""Parts into which Ray divides a GPU."""
 _BLOCKS = 10_000
-"""Pieces that Ray keeps account of, at most; a piece may hold several batches."""
+"""Most blocks of the Ray data set; a block may hold several batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What every worker is told."""
+    """The arguments that every worker gets."""
 
     request: Request
     secret: bytes
@@ -51,12 +51,12 @@ def protect(
     cores: int | None = None,
     progress: Progress,
 ) -> list[Outcome]:
-    """Write protected copies of files and folders below `request.output`; one row per file, sorted by path.
+    """Write protected copies of files and folders below `request.output`; return one row per file, sorted by path.
 
-    `address` is a Ray cluster that asks for a token; None starts one on this machine, for so many of its `cores` (None:
-    all). `workers` processes hold the networks; None: one for each GPU, or for every four cores. What the manifest
-    beside the outputs has is not done again. Raises UsageError, CheckpointError, StorageError, FleetError for what
-    concerns the whole run.
+    `address` is a Ray cluster that requires a token; None starts one on this machine, with `cores` of its cores (None:
+    all). `workers` is the number of processes; None: one for each GPU, or for every four cores. Photos with a row in
+    the manifest beside the outputs are not protected again, unless they failed. Raises UsageError, CheckpointError,
+    StorageError or FleetError for failures that affect the whole run.
     """
     output = _checked(request)
     require_ray()
@@ -92,7 +92,7 @@ def protect(
             signed = False
             for entry in _carry_out(left, known, errand, workers, cluster(address, cores)):
                 if entry.outcome.broken_credentials and not signed:
-                    # Only copies are written, and only workers read photos.
+                    # Told here, because only workers read photos.
                     signed = True
                     progress.notice(CREDENTIALS.format(entry.outcome.path))
                 rows[entry.outcome.path] = entry.outcome
@@ -104,7 +104,7 @@ def protect(
 
 
 def _checked(request: Request) -> Path:
-    """The output folder, when the request is one for a fleet. Raises UsageError, CheckpointError, GoalError."""
+    """Return the output folder of a request that a fleet can do. Raises UsageError, CheckpointError, GoalError."""
     check(request)
     if request.output is None:
         raise UsageError("--engine ray: needs --output DIR, because many machines never work in place")
@@ -122,7 +122,7 @@ def _checked(request: Request) -> Path:
             f"--engine ray: --for {request.place_name} needs the ledger, where many machines record nothing; leave one "
             "of the two out"
         )
-    # Which devices there are is the workers' business.
+    # The device is checked by the workers, which may have others than this machine.
     check_names(replace(request, device="auto"))
     return request.output
 
@@ -134,7 +134,7 @@ def _carry_out(
     workers: int | None,
     connection: AbstractContextManager[None],
 ) -> Iterator[ManifestRow]:
-    """Hand the jobs to workers; their rows, batch by batch. Raises FleetError, and what a worker raised."""
+    """Send the jobs to workers; yield their rows, batch by batch. Raises FleetError, and the errors of workers."""
     with connection:
         import ray
 
@@ -162,7 +162,7 @@ def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any
         Worker,
         batch_size=1,
         batch_format="pyarrow",
-        # Ray starts a worker that was killed again, and gives it what it had been given.
+        # Ray restarts a killed worker and gives it the same batches again.
         compute=ray.data.ActorPoolStrategy(size=share["workers"], max_tasks_in_flight_per_actor=2),
         fn_constructor_kwargs={
             "request": errand.request,
@@ -181,12 +181,12 @@ def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any
 
 
 def _share(resources: dict[str, float], request: Request, workers: int | None) -> dict[str, Any]:
-    """How many workers there are, and what each may use."""
+    """Return the number of workers, and the cores, GPU share and threads of each."""
     cpus = max(resources.get("CPU", 1.0), 1.0)
     gpus = 0 if request.device == "cpu" else int(resources.get("GPU", 0))
     count = workers or gpus or max(int(cpus) // _CORES, 1)
     each = cpus / count
-    # A worker uses one GPU, so what is shared is shared by whole workers: three on two GPUs are two on each.
+    # A worker uses one GPU, so the share is that of the fullest GPU: three workers on two GPUs get a half each.
     on_one = -(-count // gpus) if gpus else 1
     threads = max(int(each) if gpus == 0 else min(int(each), _CORES), 1)
     return {
@@ -198,7 +198,7 @@ def _share(resources: dict[str, float], request: Request, workers: int | None) -
 
 
 def _raise(error: BaseException) -> NoReturn:
-    """Raise what a worker meant to say, if it was an expected failure; a bug is left as Ray tells it."""
+    """Raise the HashshieldError of a worker, else Ray's error for a bug, else a FleetError."""
     from ray.exceptions import RayTaskError
 
     cause: BaseException | None = error

@@ -1,6 +1,6 @@
-"""What each worker of a fleet does: it opens the networks once, and protects one batch of photos after another.
+"""The worker of a fleet: it opens the networks once, and protects one batch of photos after another.
 
-It notes that a batch was begun, so that a photo which ends its worker each time cannot hold up the run for good.
+It records that a batch was begun, so that a photo that kills its worker each time cannot block the run forever.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["CrashCounter", "Worker", "clear"]
 
 _TOGETHER = 3
-"""Times a batch is begun as a whole before its photos go one by one."""
+"""Times that a batch is begun as a whole before its photos are processed one by one."""
 _ALONE = 2
-"""Workers that one photo may end before it is given up."""
+"""Number of workers that one photo may kill before it is given up."""
 
 
 class CrashCounter:
-    """How often this run began a batch without ending it, which is what a worker that dies leaves behind."""
+    """Counts how often a run began a batch without finishing it, because its worker was killed."""
 
     def __init__(self, folder: Path, part: str, run: str) -> None:
-        """Note that a worker begins the batch of that part. Raises StorageError."""
+        """Record that a worker begins the batch of `part`. Raises StorageError."""
         self._path = folder / f"begun-{Path(part).stem}.json"
         self._state: dict[str, Any] = {"run": run, "times": 0, "photo": None, "ended": {}}
         earlier = _read(self._path)
@@ -58,11 +58,11 @@ class CrashCounter:
 
     @property
     def together(self) -> bool:
-        """Whether the photos are to be worked on as a batch still."""
+        """Whether the photos are still processed as a batch."""
         return bool(self._state["times"] <= _TOGETHER)
 
     def given_up(self, photo: str) -> str | None:
-        """Why a photo is not worked on any more, or None after noting that it now is. Raises StorageError."""
+        """Return why a photo is given up, or None after recording that it is now processed. Raises StorageError."""
         ended = self._state["ended"].get(photo, 0)
         if ended >= _ALONE:
             return (
@@ -73,7 +73,7 @@ class CrashCounter:
         return None
 
     def end(self) -> None:
-        """Note that the batch is done. Raises StorageError."""
+        """Record that the batch is finished. Raises StorageError."""
         remove_file(self._path)
 
     def _on(self, photo: str | None) -> None:
@@ -82,7 +82,7 @@ class CrashCounter:
 
 
 def clear(folder: Path) -> None:
-    """Remove the notes of a run that ended. Raises StorageError."""
+    """Remove the counters of a finished run. Raises StorageError."""
     for path in folder.glob("begun-*.json"):
         remove_file(path)
 
@@ -91,16 +91,16 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return {}  # no note, or none of ours: the batch is begun for the first time
+        return {}  # missing or unreadable: the batch is begun for the first time
     return found if isinstance(found, dict) else {}
 
 
 class Worker:
-    """Protects batches; the process that holds it may be killed at any moment.
+    """Protects batches; its process may be killed at any moment.
 
-    An output is there before its row is, and the rows of a batch come at once. So a batch that a killed worker left is
-    done again from the start, or was done and is only read. A photo that ends its worker each time is found out by
-    working on the photos of its batch one by one, and gets a row that says so.
+    Outputs are written before their rows, and the rows of a batch at once. So after a worker is killed, its batch is
+    either repeated from the start or already has its rows. If a batch kills its worker repeatedly, its photos are
+    processed one by one, and the one at fault gets a row with the reason.
     """
 
     def __init__(
@@ -113,26 +113,26 @@ class Worker:
         folder: str,
         memory_share: float = 1.0,
     ) -> None:
-        """Open the networks; `threads` cores are this worker's own, and relative paths begin in `folder`.
+        """Open the networks; the worker uses `threads` cores, and relative paths start at `folder`.
 
-        Of a GPU's memory it takes at most `memory_share`, in (0, 1], because other workers may be on the same GPU.
-        Raises as `make_context` does, StorageError.
+        It uses at most `memory_share`, in (0, 1], of a GPU's memory, because other workers may use the same GPU. Raises
+        StorageError and the errors of `make_context`.
         """
         assert request.output is not None
         with storage_errors(f"entering {folder}"):
             os.chdir(folder)
-        # It may be a folder of photos: whatever Ray put on the path, nothing is imported from there.
+        # The folder may hold photos, so it is removed from the import path in case Ray put it there.
         sys.path[:] = trusted(sys.path)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
         self._tools = make_context(request, secret, results_before=results_before, memory_share=memory_share)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Do the batches of a table, one row each; a row of the manifest for each of their photos."""
+        """Protect the batches of a table, one per row; return the manifest's rows of their photos as a table."""
         return manifest.table_of([entry for row in table.to_pylist() for entry in self.do(Batch.of_row(row))])
 
     def do(self, batch: Batch) -> list[ManifestRow]:
-        """Do what a batch still lacks, and return the rows of its photos. Raises StorageError."""
+        """Protect the photos of a batch that have no final row yet; return all its rows. Raises StorageError."""
         folder = self._output / manifest.FOLDER
         part = folder / batch.part
         done = {entry.photo: entry for entry in manifest.read_part(part) if self._stands(entry)}
@@ -157,7 +157,7 @@ class Worker:
         return {photo: ManifestRow(photo, self._run, outcome) for photo, outcome in rows}
 
     def _stands(self, entry: ManifestRow) -> bool:
-        """Whether a row is final: what failed in an earlier run is tried again."""
+        """Return whether a row is final; photos that failed in an earlier run are tried again."""
         return entry.outcome.status != "failed" or entry.run == self._run
 
     def _protect(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
@@ -182,7 +182,7 @@ class Worker:
             yield Source(str(job.path), snapshot.data, snapshot.sha256, Origin(job, replace(snapshot, data=b"")))
 
     def _store(self, result: Result, origin: Origin) -> Outcome:
-        """Write what passed (or the best, when told so) and report it."""
+        """Write a photo that passed, or the best try with `accept_best`, and return its row."""
         job, snapshot = origin.job, origin.snapshot
         if result.earlier_result is not None and not result.reoriented:
             reason = "is a result of an earlier run of this installation"
