@@ -1,6 +1,6 @@
-"""`audit`: index a folder as a search service would, and see what it finds of a photo before and after protection.
+"""`audit`: index a folder as a search service would, and search it with a photo before and after protection.
 
-The contact sheet shows both searches, one strip each, the photo that was searched with first.
+The contact sheet shows both searches in a row each, with the query first.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _PAPER, _INK, _QUERY, _MATCH = "white", "black", "royalblue", "crimson"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Match:
-    """One photo of a search's result."""
+    """One photo in the result of a search."""
 
     name: str
     distance: int
-    """Bits from the photo that was searched with."""
+    """Bits from the query."""
     image: Image.Image | Path
     is_query: bool = False
-    """Whether it is the other one of original and protected photo: the one that should not be here."""
+    """Whether it is the query's counterpart (protected photo or original), which should not be found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SheetRow:
-    """One search."""
+    """One search on the contact sheet."""
 
     title: str
     query: Image.Image
@@ -60,7 +60,7 @@ class SheetRow:
 
 
 def sheet_kind(path: Path) -> str:
-    """Pillow's name of the format that a sheet's file name asks for. Raises UsageError."""
+    """Return Pillow's name for the format of a sheet's file name. Raises UsageError."""
     kind = _SHEET_KINDS.get(path.suffix.lower())
     if kind is None:
         raise UsageError(f"--sheet {path}: is to be a JPEG or PNG file; let its name end with .jpg or .png")
@@ -68,7 +68,7 @@ def sheet_kind(path: Path) -> str:
 
 
 def contact_sheet(strips: Sequence[SheetRow], *, kind: str) -> bytes:
-    """The strips below each other, encoded. Raises PhotoError for a photo that is gone since it was found."""
+    """Return the encoded sheet, one row per search. Raises PhotoError for a photo that is gone since the search."""
     columns = 1 + max(len(strip.matches) for strip in strips)
     height = _LINE + _TILE + 2 * _LINE + 2 * _GAP
     sheet = Image.new("RGB", (columns * (_TILE + _GAP) + 2 * _GAP, len(strips) * height + _GAP), _PAPER)
@@ -115,7 +115,7 @@ def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> s
 
 
 def _printable(text: str) -> str:
-    """File names may hold line breaks and what no font can draw."""
+    """Return the text with unprintable characters, such as line breaks in file names, as question marks."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -137,7 +137,7 @@ class GallerySearch:
     gallery: Bits
     """(N, K), in the order of `paths`."""
     top: int
-    """How many photos a search shows."""
+    """Number of photos that a search shows."""
 
     @property
     def distance(self) -> int:
@@ -145,16 +145,16 @@ class GallerySearch:
         return int(np.count_nonzero(self.original_bits != self.protected_bits))
 
     def distances(self) -> tuple[Distances, Distances]:
-        """(N,) bits from the original, and from the protected photo."""
+        """Return the gallery's (N,) distances, in bits, from the original and from the protected photo."""
         before, after = hamming(np.stack([self.original_bits, self.protected_bits]), self.gallery)
         return before, after
 
     def nearest(self, distances: Distances) -> list[int]:
-        """Places in the gallery, nearest first, equals in its order."""
+        """Return the indices of the `top` nearest gallery photos, nearest first, ties in gallery order."""
         return [int(place) for place in np.argsort(distances, kind="stable")[: self.top]]
 
     def row(self, path: Path, source: str, threshold: int) -> Audit:
-        """What both searches find; `source` says where the original came from."""
+        """Return what both searches find; `source` says where the original came from, `threshold` is in bits."""
         before, after = self.distances()
         ranks_before, ranks_after = rank_among(before, before), rank_among(after, after)
 
@@ -183,7 +183,7 @@ class GallerySearch:
         )
 
     def sheet_rows(self, row: Audit, displayed: Sequence[Image.Image]) -> list[SheetRow]:
-        """Both searches for the contact sheet, each with the other photo among what may be found."""
+        """Return both searches for the contact sheet, each with the counterpart inserted at its rank."""
         before, after = self.distances()
         original, protected = displayed
         return [
@@ -223,11 +223,11 @@ def audit(
     progress: Progress,
     found: Callable[[Sequence[Audit]], None] = lambda rows: None,
 ) -> list[Audit]:
-    """One row per network on what a search among the photos of `gallery` finds, then one per file that has no code.
+    """Return one row per network with what a search in `gallery` finds, then one per file that could not be hashed.
 
-    `path` is a protected photo; its original is `original`, or what the vault holds of it. `top` photos count as what a
-    search shows, `threshold` bits or fewer as a match (default: an eighth of the code). With `sheet` a picture of both
-    searches is written there, after `found` was told the rows. Raises UsageError, PhotoError for the two photos,
+    `path` is a protected photo; its original is `original`, or the vault's. A search shows `top` photos. At most
+    `threshold` bits count as a match (default: an eighth of the code). With `sheet`, a contact sheet of both searches
+    is written there, after `found` was called with the rows. Raises UsageError, PhotoError for the two photos,
     CheckpointError, StorageError.
     """
     kind = None if sheet is None else sheet_kind(sheet)
@@ -279,7 +279,7 @@ class _Index:
 
 
 def _original(path: Path, after: Snapshot, original: Path | None, store: Store) -> bytes | Audit:
-    """The original's bytes, or the row that says why they cannot be had."""
+    """Return the original's bytes, or a row that says why they are not available."""
     if original is not None:
         return read_photo_file(original, follow=True).data
     record = store.known(after.sha256)
@@ -296,9 +296,9 @@ def _original(path: Path, after: Snapshot, original: Path | None, store: Store) 
 def gallery_photos(
     gallery: Path, root: Path, exclude: Sequence[str], audited: Sequence[bytes], rest: list[Audit]
 ) -> Iterator[Path]:
-    """Yield the photos of the gallery, a folder or one file, but those with `audited` contents.
+    """Yield the photos of the gallery, a folder or a single file, except those whose bytes are in `audited`.
 
-    What is no photo, or cannot be read, goes to `rest`. `root` is the vault's, which holds originals.
+    Files that are not photos or cannot be read get a row in `rest`. `root` is the vault's folder, which is skipped.
     """
 
     def failed(folder: Path, error: OSError) -> None:
@@ -324,7 +324,7 @@ def gallery_photos(
 
 
 def _index(files: Sequence[Path], models: Sequence[OpenModel], rest: list[Audit], progress: Progress) -> _Index:
-    """Hash every file once per way of looking at it that a network has."""
+    """Hash every file with all networks, decoding it once per distinct input of the networks."""
     order = sorted(range(len(models)), key=lambda i: repr(models[i].card.input))
     groups = [list(group) for _, group in groupby(order, key=lambda i: models[i].card.input)]
     progress.start(len(files) * len(groups))
@@ -348,7 +348,7 @@ def _index(files: Sequence[Path], models: Sequence[OpenModel], rest: list[Audit]
         codes |= dict(zip(group, found, strict=True))
         hashed |= {i: [file for file in asked if file not in broken] for i in group}
     rest += [Audit(str(path), "failed", reason=reason) for path, reason in broken.items()]
-    # A file may fail for a later group only: the codes that earlier ones have of it go, and no other takes its place.
+    # A file may fail in a later group only: then drop the codes that earlier groups have of it.
     sound = [[file not in broken for file in hashed[i]] for i in range(len(models))]
     return _Index([file for file in files if file not in broken], [codes[i][kept] for i, kept in enumerate(sound)])
 

@@ -1,4 +1,4 @@
-"""`doctor`: what a run needs, looked at one by one, and what to do where something is amiss. Nothing is mended here."""
+"""`doctor`: check one by one what a run needs, and say what to do about problems. It repairs nothing itself."""
 
 from __future__ import annotations
 
@@ -41,20 +41,21 @@ _SIDE = 256
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What `doctor` found of one thing."""
+    """The result of one check."""
 
     check: str
     status: Literal["ok", "warning", "failed"]
     found: str
     advice: str | None = None
-    """What to do about it, where `found` does not say so itself."""
+    """What to do about it, unless `found` says so itself."""
 
 
 def doctor(vault: Path | None = None, *, thorough: bool = False, progress: Progress) -> list[Finding]:
-    """Look at everything a run needs; one finding each, `failed` where a run would end badly.
+    """Check everything a run needs; return the findings, `failed` for whatever would make a run fail.
 
-    `vault` is as in the other commands: None asks the settings. Originals are read back for ten seconds, with
-    `thorough` all of them. A vault that is not there yet stays so; opening one settles what interrupted runs left.
+    `vault` is as in the other commands: None means the setting. Originals are read and their digests compared for ten
+    seconds, or with `thorough` until all are done. No vault is created. Opening an existing one finishes what
+    interrupted runs left.
     """
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("versions", _versions),
@@ -75,7 +76,7 @@ def doctor(vault: Path | None = None, *, thorough: bool = False, progress: Progr
         try:
             found += list(check())
         except HashshieldError as error:
-            # What went wrong says what to do; the checks after it are still of use.
+            # The error says what to do; the remaining checks are still useful.
             found.append(Finding(name, "failed", str(error)))
         progress.done(None)
     return found
@@ -97,7 +98,7 @@ def _system() -> Iterator[Finding]:
 
 
 def system_finding(system: str, machine: str) -> Finding:
-    """Say whether this runs, and was tested, on a system as `platform` names it."""
+    """Return whether HashShield is supported and tested on a system; both names are those of `platform`."""
     if system == "Linux":
         return Finding("system", "ok", f"Linux on {machine}: supported, and what the tests run on")
     if system == "Darwin" and machine == "x86_64":
@@ -131,7 +132,7 @@ def _processor() -> Iterator[Finding]:
 
 
 def device_findings(card: CudaCard | None, *, mps: bool) -> Iterator[Finding]:
-    """Say what `--device auto` takes, and whether torch's build fits a card that is there."""
+    """Yield which device `auto` means, and whether torch's build fits the CUDA card, if there is one."""
     misfit = None if card is None else card.misfit()
     if card is not None and card.name is not None and misfit is None:
         yield Finding("device", "ok", f"{card.describe()}; cuda is chosen for --device auto")
@@ -144,7 +145,7 @@ def device_findings(card: CudaCard | None, *, mps: bool) -> Iterator[Finding]:
 
 
 def _usable_cores() -> int:
-    """Those this process may run on, which in a container are fewer than the machine has."""
+    """Return the number of cores this process may use; in a container the machine may have more."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -278,7 +279,7 @@ def _originals(root: Path, *, thorough: bool) -> Iterator[Finding]:
 
 
 def _self_test() -> Iterator[Finding]:
-    """Protect a picture in a vault of its own and restore it: steps, files and bytes, end to end."""
+    """Protect a generated image in a temporary vault and restore it, end to end."""
     before = _picture()
     with tempfile.TemporaryDirectory(prefix="hashshield-doctor-") as folder:
         photo, vault = Path(folder) / "photo.png", Path(folder) / "vault"
@@ -311,7 +312,7 @@ def _self_test() -> Iterator[Finding]:
 
 
 def _picture() -> bytes:
-    """PNG of smooth blobs, the same every time."""
+    """Return a PNG of smooth blobs, always the same."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     image = Image.fromarray(noise).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What a run will take, roughly, before byte one: for plans and for the question whether to go on."""
+"""Estimate the duration of a run before it starts: for dry runs, progress, and the question whether to go on."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ __all__ = [
 ]
 
 _STEP_CORE_SECONDS = 0.06
-"""One gradient step of one photo on one processor core (`bench speed`: 0.03 s on two)."""
+"""Seconds of a gradient step of one photo on one core (`bench speed`: 0.03 s on two)."""
 _PHOTO_CORE_SECONDS = 0.4
-"""Hashing a photo before, after and after each transform of the receipt."""
+"""Seconds to hash a photo before and after protection, and after each transform of the receipt."""
 _AGAIN = 1.5
-"""Steps of a photo on average, as a multiple of those of one search: some go on longer, some are tried again (measured:
-1.3 to 1.8)."""
+"""Average steps of a photo, as a multiple of those of one search: some take longer or another try (measured: 1.3 to
+1.8)."""
 _START_SECONDS = 4.0
-"""Loading torch and the networks (measured: 3 to 5 s on two cores)."""
+"""Seconds to load torch and the networks (measured: 3 to 5 s on two cores)."""
 _LOSSLESS = {".png", ".tif", ".tiff", ".bmp", ".ppm"}
 _CORE_SECONDS_PER_MEGABYTE = {True: 0.3, False: 2.0}
-"""Decoding, measuring and encoding, by losslessness: a pixel takes ten times as many bytes there (`bench size`)."""
+"""Lossless? -> seconds to decode, measure and encode; a lossless file has more bytes per pixel (`bench size`)."""
 
 
 def seconds_each(jobs: Sequence[Job], request: Request) -> list[float] | None:
-    """Seconds per photo on this machine's processor; None on a GPU, which no figure here was measured on.
+    """Return the seconds per photo on this machine's CPU; None on a GPU, for which there are no measurements.
 
-    Tries again after a miss are not in it. Raises UsageError for a device that is not there.
+    Further tries after a miss are not included. Raises UsageError for an unavailable device.
     """
     if choose_device(request.device) != "cpu":
         return None
     views = len(request.models) * len(preset_for(request).views)
     steps = _steps_of_one_search(request) * views + _feature_steps(request)
     search = steps * _STEP_CORE_SECONDS + _PHOTO_CORE_SECONDS
-    # A photo is searched on one core: a few photos leave the others idle.
+    # Each photo is searched on one core, so with few photos some cores are idle.
     cores = min(torch.get_num_threads(), max(len(jobs), 1))
     return [(search + _file_seconds(job)) / cores for job in jobs]
 
 
 def total_seconds(each: Iterable[float]) -> float:
-    """Seconds that photos of these lengths take together, with what a run takes before the first."""
+    """Return the seconds of a run: those of its photos, plus the start."""
     return sum(each) + _START_SECONDS
 
 
 def usual_steps(request: Request) -> float:
-    """Gradient steps that a photo takes on average, all its tries together."""
+    """Return the average number of gradient steps of a photo, over all its tries."""
     return _AGAIN * _steps_of_one_search(request) + _feature_steps(request)
 
 
 def _feature_steps(request: Request) -> int:
-    """Steps before the search that move features, each of which looks through one network in one view."""
+    """Return the number of steps that move features; each uses one network in one view."""
     moves = method_of(request).features
     return 0 if moves is None else moves.steps
 
@@ -72,12 +72,12 @@ def _steps_of_one_search(request: Request) -> int:
 
 
 def steps_beside_search(job: Job) -> float:
-    """What a photo costs beside its search, in gradient steps: reading, hashing, measuring and writing."""
+    """Return the cost of reading, hashing, measuring and writing a photo, in gradient steps."""
     return (_PHOTO_CORE_SECONDS + _file_seconds(job)) / _STEP_CORE_SECONDS
 
 
 def cores_in_words() -> str:
-    """What the estimate is for: `2 processor cores`."""
+    """Return the number of cores in words, such as `2 processor cores`."""
     number = torch.get_num_threads()
     return f"{number} processor core{'' if number == 1 else 's'}"
 
@@ -87,7 +87,7 @@ def _file_seconds(job: Job) -> float:
 
 
 def in_words(seconds: Iterable[float]) -> str:
-    """`about 3 minutes`."""
+    """Return a duration in words, such as `about 3 minutes`."""
     total = sum(seconds)
     for unit, length in (("hour", 3600.0), ("minute", 60.0)):
         if total >= 1.5 * length:
@@ -97,7 +97,7 @@ def in_words(seconds: Iterable[float]) -> str:
 
 
 def sampled_evenly(jobs: Sequence[Job], number: int) -> tuple[Job, ...]:
-    """At most `number` of the jobs, evenly over all of them, so that a sample sees every folder."""
+    """Return at most `number` jobs, spread evenly over all, so that a sample includes many folders."""
     if number >= len(jobs):
         return tuple(jobs)
     return tuple(jobs[(2 * i + 1) * len(jobs) // (2 * number)] for i in range(number))

@@ -1,4 +1,4 @@
-"""`evaluate`: two files, or two folders of the same names, compared by eye and by hash."""
+"""`evaluate`: compare two files, or the files of the same name in two folders, by image quality and hash distance."""
 
 from __future__ import annotations
 
@@ -47,14 +47,13 @@ def evaluate(
     device: str = "auto",
     progress: Progress,
 ) -> list[Evaluation]:
-    """PSNR, SSIM, L-infinity and Hamming distance of a pair of files, or of each pair of two folders.
+    """Return visibility, PSNR, SSIM, L-infinity and Hamming distances of two files, or of each pair of two folders.
 
-    Files of folders are paired by relative path. `goal` is a target that the second files were aimed at. A protected
-    photo that the ledger knows, beside its own original, is measured as `protect` measured it: in the same views and
-    against the same goal, unless another is named. Others are measured in the views that `preset` promises. With
-    `survival` the second files are measured after all that services do, else after JPEG q75 only. Raises UsageError
-    when one is a file and the other a folder or no pair is found, GoalError for a target that cannot be aimed at,
-    CheckpointError.
+    Files of folders are paired by relative path. `goal` is the target of the second files. A protected photo in the
+    ledger, compared with its own original, is measured as `protect` measured it: in the same views and against the
+    same goal, unless another is given. Others are measured in the views of `preset`. With `survival` the second files
+    are also hashed after all services, else after JPEG q75 only. Raises UsageError if one path is a file and the other
+    a folder or no pair is found, GoalError for an unusable target, CheckpointError.
     """
     pairs = _pairs(original, protected)
     with _ledger(vault, progress) as store:
@@ -77,7 +76,7 @@ def evaluate(
 
 @contextmanager
 def _ledger(vault: Path | None, progress: Progress) -> Iterator[Store | None]:
-    """Yield the ledger; None where there is none, or where it cannot be read, which is told."""
+    """Yield the store; None if there is none, or, after a notice, if it cannot be read."""
     if not (default_root() if vault is None else vault).exists():
         yield None
         return
@@ -108,7 +107,7 @@ def _pairs(original: Path, protected: Path) -> list[tuple[Path, Path]]:
 
 
 def _is_photo(path: Path) -> bool:
-    """Tell photos from other files by their first bytes; what cannot be read is tried, and fails with a reason."""
+    """Return whether the first bytes are a photo's; True for an unreadable file, which then fails with a reason."""
     try:
         with path.open("rb") as handle:
             return imaging.sniff(handle.read(64)) is not None
@@ -122,15 +121,15 @@ def _unlistable(folder: Path, error: OSError) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """What all pairs have in common."""
+    """The settings that all pairs share."""
 
     models: Sequence[OpenModel]
     views: Sequence[str]
     goal: GoalSpec | None
     shared: Sequence[Bits] | None
-    """Wanted bits per model, of a goal that all photos share."""
+    """(K,) target bits per model, of a goal that is the same for all photos."""
     store: Store | None
-    """What is known of protected photos; None: nothing."""
+    """The ledger of protected photos, if there is one."""
     survival: bool
 
     @torch.inference_mode()
@@ -163,7 +162,7 @@ class _Comparison:
     def _targets(
         self, record: Record | None, images: Sequence[Image.Image]
     ) -> tuple[list[CodeTarget], list[NDArray[np.float32]]]:
-        """What the protected photo is held against, one per network and view, and its relaxed codes (K,) there."""
+        """Return the targets of the protected photo, one per network and view, and its codes (K,) in each."""
         recorded = [] if record is None or self.goal is not None else [read_target(m) for m in record.details["marks"]]
         looks = network_views(self.models, tuple(dict.fromkeys(t.view for t in recorded)) or self.views)
         before, after = (
@@ -191,7 +190,7 @@ class _Comparison:
 
 
 def _with_quality(row: Evaluation, photos: Sequence[imaging.Photo], displayed: Sequence[Pixels]) -> Evaluation:
-    """Add how far the pixels differ, as stored if both are alike in shape, else as they are displayed."""
+    """Add the pixel differences: of stored pixels if both have the same shape and orientation, else as displayed."""
     before, after = photos
     pixels = (before.pixels, after.pixels)
     if before.pixels.shape != after.pixels.shape or before.orientation != after.orientation:

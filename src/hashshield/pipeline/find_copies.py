@@ -1,8 +1,8 @@
-"""`audit --copies`: which photos of a folder are copies of mine, by a network that was trained to find them.
+"""`audit --copies`: find the photos of a folder that are copies of the user's, with a copy detector.
 
-The copy detector decides by the cosine of two embeddings, and PDQ, where it is installed, finds what was blurred or
-partly covered. Networks of semantic codes stand beside them, so that one sees what each kind of service would find.
-Searched among themselves, the photos of one folder say which of my published copies find each other.
+The copy detector compares two embeddings by cosine. PDQ, if installed, also finds blurred or partly covered copies. The
+distances of semantic hash networks are reported as well, to show what each kind of service would find. If photos and
+gallery are the same folder, the result says which published copies find each other.
 """
 
 from __future__ import annotations
@@ -34,27 +34,29 @@ from hashshield.types import Progress
 __all__ = ["COPY_DETECTOR", "PDQ_MATCH", "PDQ_WITHIN", "find_copies"]
 
 COPY_DETECTOR = "copies:256"
-"""The copy detector that is asked where no network of the command is one."""
+"""Default copy detector, if none of the named networks is one."""
 PDQ_MATCH = 31
-"""Of 256 bits: where PDQ's publisher recommends to start."""
+"""Distance, of 256 bits, up to which PDQ's publisher recommends to call a pair a match."""
 PDQ_WITHIN = 92
-"""Of 256 bits: where one pair in two thousand of unrelated photos lies (measured on training photos of Caltech-101), so
-that PDQ adds half of the false pairs that the detector's threshold allows."""
+"""PDQ distance, of 256 bits, up to which a pair is a copy: one unrelated pair in two thousand is as near (measured on
+training photos of Caltech-101), so PDQ adds half as many false pairs as the detector's threshold allows."""
 _MOST_STRIPS = 200
-"""Photos on a sheet; a JPEG has 65,535 lines at most."""
+"""Most photos on a sheet; a JPEG has at most 65,535 lines."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """What all judges say of one photo."""
+    """Embedding and hashes of one photo."""
 
     path: Path
     embedding: NDArray[np.float32]
-    """(D,), of unit length."""
+    """(D,) of the copy detector, of unit length."""
     code: Bits
     """(K,) of the copy detector."""
     semantic: tuple[Bits, ...]
+    """(K,) per semantic network."""
     pdq: NDArray[np.bool_] | None
+    """(256,); None without the package pdqhash."""
 
 
 def find_copies(
@@ -71,13 +73,13 @@ def find_copies(
     progress: Progress,
     found: Callable[[Sequence[CopyPair]], None] = lambda rows: None,
 ) -> list[CopyPair]:
-    """Return one row per copy that `gallery` holds of the photos of `path`, then one per file that was not looked at.
+    """Return one row per copy in `gallery` of the photos of `path`, then one per file that could not be compared.
 
-    `path` is a photo or a folder, and may be the gallery. The nearest `top` copies of each photo are shown. A pair is a
-    copy from the cosine on that the detector's card names, and up to `PDQ_WITHIN` bits of PDQ where that is installed;
-    with `threshold` up to that distance in bits of the detector, and by nothing else. Of the
-    `models`, the first whose card names such a cosine is the detector, otherwise `COPY_DETECTOR`. With `sheet` a
-    picture of all pairs is written there, after `found` was told the rows. Raises UsageError, CheckpointError,
+    `path` is a photo or a folder, and may be the gallery itself. For each photo the `top` most similar copies are
+    returned. A pair is a copy if its cosine reaches that of the detector's card, or its PDQ distance is at most
+    `PDQ_WITHIN`; with `threshold`, if the detector's codes differ in at most that many bits, and only then. The
+    detector is the first of `models` whose card has such a cosine, or else `COPY_DETECTOR`. With `sheet`, a contact
+    sheet of all pairs is written there, after `found` was called with the rows. Raises UsageError, CheckpointError,
     StorageError.
     """
     kind = None if sheet is None else sheet_kind(sheet)
@@ -123,7 +125,7 @@ def _looks(
     rest: list[Audit],
     progress: Progress,
 ) -> dict[Path, _Look]:
-    """Look at every file once; what cannot be read goes to `rest`."""
+    """Hash every file once; files that cannot be read get a row in `rest`."""
     files = list(dict.fromkeys(file.resolve() for file in (*mine, *theirs)))
     progress.start(len(files))
     described: dict[Path, _Look] = {}
@@ -159,7 +161,7 @@ def _pairs_of(
     threshold: int | None,
     top: int,
 ) -> list[CopyPair]:
-    """Return the rows of the copies of one photo, the most alike first; a pair within `mine` counts once."""
+    """Return the rows of one photo's copies, the most similar first; a pair within `mine` is listed once."""
     mine_described = described.get(one.resolve())
     if mine_described is None:
         return []
@@ -195,7 +197,7 @@ def _pair(
     semantic: Sequence[OpenModel],
     threshold: int | None,
 ) -> CopyPair:
-    """Return what all judges say of two photos."""
+    """Return the row of two photos, with all distances."""
     classical = (
         None if mine_described.pdq is None or candidate.pdq is None else _differing(mine_described.pdq, candidate.pdq)
     )
@@ -225,7 +227,7 @@ def _differing(a: NDArray[Any], b: NDArray[Any]) -> int:
 
 
 def _strips(rows: Sequence[CopyPair]) -> Iterator[SheetRow]:
-    """Yield a strip of each photo with its copies, for the sheet. Raises PhotoError for a photo that is gone."""
+    """Yield a sheet row of each photo with its copies. Raises PhotoError for a photo that is gone."""
     photos = list(dict.fromkeys(row.path for row in rows))
     for photo in photos[:_MOST_STRIPS]:
         copies = [row for row in rows if row.path == photo]
@@ -241,5 +243,5 @@ def _lacking(row: Audit) -> Any:
 
 
 def _once(rows: Sequence[Audit]) -> list[Audit]:
-    """Leave out what was met twice because photos and gallery overlap."""
+    """Return one row per path; there may be two if photos and gallery overlap."""
     return list({row.path: row for row in rows}.values())

@@ -1,4 +1,4 @@
-"""Originals in the vault: listed, checked, pruned, repaired, or forgotten for good. Values out, nothing printed."""
+"""Originals in the vault: list, prune, export, repair, or delete them for good."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ _STATES: Mapping[tuple[bool, bool], Literal["kept", "marked", "pruned", "missing
     (False, True): "pruned",
     (False, False): "missing",
 }
-"""By whether it is there, and whether it is marked as deleted."""
+"""(is in the vault, is marked as pruned) -> state."""
 _AT_A_TIME = 32
-"""Originals that are marked as pruned before they are deleted; an interruption waits for so many."""
+"""Originals marked and deleted at once; an interruption waits for the batch to finish."""
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """One file in the vault, or one that was there."""
+    """One original that is or was in the vault."""
 
     id: str
     """SHA-256 of its content."""
     size: int
     """In bytes."""
     state: Literal["kept", "marked", "pruned", "missing", "unrecorded"]
-    """There; marked as deleted at the user's wish, and still there; so deleted; gone for no recorded reason; there, but
-    no row refers to it."""
+    """kept: in the vault. marked: to be deleted, still there. pruned: deleted. missing: gone for no recorded reason.
+    unrecorded: in the vault, but no ledger row refers to it."""
     paths: tuple[str, ...]
     """Every file it was kept for, newest first."""
     created: str | None
-    """When it was last kept, ISO 8601 UTC; of an unrecorded one when its file was written."""
+    """Time it was last kept, ISO 8601 UTC; if unrecorded, the time its file was written."""
     in_use: bool
-    """Whether some file may still be protected and have only this to go back to."""
+    """Whether a file may still be protected and need this original to be restored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was deleted, or would be."""
+    """The originals that were deleted, or would be."""
 
     originals: tuple[Original, ...]
     dry_run: bool
@@ -80,7 +80,7 @@ class Exported:
 
 
 def list_originals(vault: Path | None = None) -> list[Original]:
-    """Return every original, oldest first, those without a row last; raises StorageError."""
+    """Return every original, oldest first, those without a ledger row last. Raises StorageError."""
     with Store.open(vault, reading=True) as store:
         if not store.ledger.read_only:
             store.finish()
@@ -95,11 +95,11 @@ def prune(
     unrecorded: bool = False,
     dry_run: bool = True,
 ) -> Pruned:
-    """Delete originals and mark their rows as not restorable; by default only say which.
+    """Delete originals and mark their rows as not restorable; with `dry_run`, the default, only return them.
 
-    `older_than_days` and `restored_only` (every file that needed it was restored) narrow the choice; `unrecorded`
-    takes files that no row refers to instead. What is recorded stays, attempts that fell short too; `forget` deletes
-    it. It can be interrupted anywhere: what was not reached is kept. Raises StorageError, LedgerError.
+    `older_than_days` and `restored_only` (all files that needed it are restored) narrow the choice. `unrecorded`
+    selects originals without a ledger row instead. Ledger rows and attempts that fell short stay; `forget` deletes
+    them. After an interruption the originals not yet reached are kept. Raises StorageError, LedgerError.
     """
     with Store.open(vault, reading=dry_run) as store, store.lock:
         store.require_sound()
@@ -122,11 +122,11 @@ def prune(
 def export(
     folder: Path, *, vault: Path | None = None, dry_run: bool = False, allow_root: bool = False
 ) -> list[Exported]:
-    """Write all originals into `folder` under their names, equal names numbered, with their mode and time.
+    """Write all originals into `folder` under their names, with mode and time; return one row each.
 
-    Nothing that exists is overwritten; a file that holds the original already counts as exported. What an interrupted
-    prune has left is among them. One row each, failures included. Where the ledger is lost or damaged, names come from
-    the records beside originals. Raises StorageError when the vault cannot be opened.
+    Equal names are numbered. Existing files are not overwritten; one that holds the original already counts as
+    exported. Originals that an interrupted `prune` left are included, and failures have rows. If the ledger is lost or
+    damaged, names come from the record files. Raises StorageError if the vault cannot be opened.
     """
     try:
         with Store.open(vault, reading=True) as store:
@@ -158,7 +158,7 @@ def _export(store: Store, folder: Path, *, dry_run: bool, allow_root: bool) -> l
         with defer_interrupts():
             try:
                 row = newest.get(original.id)
-                # Private where nothing is known of it.
+                # Private if its mode is unknown.
                 mode, mtime_ns = (0o600, None) if row is None else (row.mode, row.mtime_ns)
                 store.export(target, store.vault.get(original.id), mode=mode, mtime_ns=mtime_ns, allow_root=allow_root)
             except LedgerError:
@@ -171,7 +171,7 @@ def _export(store: Store, folder: Path, *, dry_run: bool, allow_root: bool) -> l
 
 
 def _delete(store: Store, names: Sequence[str]) -> None:
-    """Mark originals, then delete them; whoever opens the vault next deletes what is marked and still there."""
+    """Mark originals as pruned, then delete them; after an interruption the next opening of the vault finishes it."""
     store.ledger.mark_pruned(names, datetime.now(timezone.utc).isoformat(timespec="seconds"))
     for name in names:
         store.vault.remove(name)
@@ -207,7 +207,7 @@ def _originals(store: Store) -> list[Original]:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """Return `name`, or `name` with the first free number; equal but for case counts as equal."""
+    """Return `name`, or `name` with the first free number; case is ignored. The result is added to `taken`."""
     stem, suffix = Path(name).stem, Path(name).suffix
     candidate, number = name, 2
     while candidate.casefold() in taken:
@@ -222,22 +222,23 @@ class Forgotten:
 
     path: str
     rows: int
-    """Records of changes, and of attempts that fell short."""
+    """Number of ledger rows and remembered attempts."""
     originals: tuple[str, ...]
+    """Ids of originals that were deleted."""
     shared: tuple[str, ...]
-    """Vault ids that stay because other files need them."""
+    """Ids of originals that stay because other files need them."""
     dry_run: bool
     kept_for: tuple[str, ...] = ()
-    """Other files of the same content, still there or on a volume that is not; what is recorded of them stays."""
+    """Other files with the same content that exist, or whose volume is unplugged; their rows stay."""
 
 
 def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> Forgotten:
-    """Delete for good what is kept and recorded about a path, and about the content there now.
+    """Delete for good the ledger rows and originals of a path, and of the content that is there now.
 
-    The photo itself is not touched and can no longer be restored; a later `protect` takes it for a new photo. What is
-    recorded of the same content under other paths goes too, except where a file is still there, or its volume is not:
-    such a twin keeps its rows and its original, and is named. It can be interrupted anywhere; the next command finishes
-    it. Raises StorageError, LedgerError.
+    The photo itself is not touched; it can no longer be restored, and a later `protect` treats it as new. Rows of the
+    same content under other paths are deleted too, unless such a file exists or its volume is unplugged: then its rows
+    and original stay, and it is listed in `kept_for`. After an interruption the next command finishes the deletion.
+    Raises StorageError, LedgerError.
     """
     with Store.open(vault, reading=dry_run) as store, store.lock:
         sha256 = read_snapshot(path, follow=True).sha256 if path.is_file() else None
@@ -245,7 +246,7 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
         rows, twins, contents = _about(store, real, sha256)
         attempts = store.ledger.attempts.touching(real, contents)
         nothing = not rows and not attempts
-        # Before anything is deleted; it finishes what an earlier call began and did not end.
+        # Before anything is deleted; this also finishes an earlier, interrupted deletion.
         store.require_sound()
         named = tuple(sorted({str(row.path) for row in twins.values()}))
         if nothing:
@@ -268,9 +269,9 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
 
 
 def forget_all(*, vault: Path | None = None, dry_run: bool = False) -> Forgotten:
-    """Delete for good everything the vault keeps and records, all originals included; the key alone stays.
+    """Delete for good all originals and ledger rows of the vault; only the key stays.
 
-    It can be interrupted anywhere; the next command finishes it. Raises StorageError, LedgerError.
+    After an interruption the next command finishes the deletion. Raises StorageError, LedgerError.
     """
     with Store.open(vault, reading=dry_run) as store, store.lock:
         store.require_sound()
@@ -284,7 +285,7 @@ def forget_all(*, vault: Path | None = None, dry_run: bool = False) -> Forgotten
 
 
 def _about(store: Store, path: Path, sha256: str | None) -> tuple[dict[int, Record], dict[int, Record], set[str]]:
-    """Return the rows about a path or its content, those about other files with that content, and the digests met."""
+    """Return the rows about a path or its content, the rows of other files with that content, and all digests."""
     rows = {row.id: row for row in store.ledger.of_path(path)}
     twins: dict[int, Record] = {}
     contents: set[str] = set()
@@ -304,6 +305,6 @@ def _about(store: Store, path: Path, sha256: str | None) -> tuple[dict[int, Reco
 
 
 def _contents(row: Record) -> set[str]:
-    """Return the digests a row names."""
+    """Return all digests in a row."""
     named = (row.sha256_before, row.sha256_replaced, row.sha256_after, row.original, row.kept)
     return {content for content in named if content is not None}

@@ -1,12 +1,12 @@
-"""Copies of photos: where each goes and under which name, and the code of its own that each place gets.
+"""Copies of photos: their paths and names, and a code of its own for each place.
 
-No copy takes the place of a photo of the run or of another copy. What a file's name tells about its owner is found, and
-names that tell nothing are made.
+`CopyPlaces` prevents a copy from overwriting a photo of the run or another copy. `links_in_name` finds dates in file
+names, and `secret_name` makes names that tell nothing.
 
-Copies of one photo for several places do not find each other. A code that `away` draws differs from the original's in
-half of the bits. Two independent draws differ from each other in half of them on average only: of 48 bits, four pairs
-in ten miss the band of 45 to 55%. So the ledger is asked which codes other places were given for the same original, and
-the draw keeps its distance from those too.
+Copies of one photo for different places must not find each other. `away` draws a code that differs from the original's
+in half of the bits, but two independent draws differ in half of them only on average: of 48 bits, four pairs in ten
+miss the band of 45 to 55%. So the draw for a place also keeps its distance from the codes that the ledger has for the
+photo's other places.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ __all__ = [
 
 
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-# Year first, as cameras and phones write it, with what follows of the time; then day or month first, with separators.
+# Year first, as cameras and phones write it, maybe followed by a time; then day or month first, with separators.
 _DATES = (
     re.compile(rf"(?<!\d)(?P<y>{_YEAR})[-_. ]?(?P<m>{_MONTH})[-_. ]?(?P<d>{_DAY})(?!\d(?!\d{{5}}))"),
     re.compile(rf"(?<!\d)(?P<d>{_DAY})[-_. ](?P<m>{_MONTH})[-_. ](?P<y>{_YEAR})(?!\d)"),
     re.compile(rf"(?<!\d)(?P<m>{_MONTH})[-_. ](?P<d>{_DAY})[-_. ](?P<y>{_YEAR})(?!\d)"),
 )
 _MILLISECONDS = re.compile(r"(?<!\d)1\d{12}(?!\d)")
-"""Since 1970, from September 2001 on, as messengers name what they store."""
+"""Unix time in milliseconds, from September 2001 on, as messengers name their files."""
 _FIRST_YEAR = 1990
 _DIGITS = 16
-"""Hexadecimal digits of a name: among a million copies two are alike with a chance of 3 in 100 million."""
+"""Hexadecimal digits of a name: among a million copies, two collide with a probability of 3 in 100 million."""
 
 
 def links_in_name(path: Path) -> tuple[str, ...]:
-    """Return what the name of a file tells that can link the photo to its owner: a date, or nothing."""
+    """Return what in a file's name can link the photo to its owner: a date, or nothing."""
     dates = (found for pattern in _DATES for found in pattern.finditer(path.stem))
     return ("date in the file name",) if any(map(_is_date, dates)) or _MILLISECONDS.search(path.stem) else ()
 
@@ -81,21 +81,21 @@ def _is_date(found: re.Match[str]) -> bool:
 
 
 def secret_name(path: Path, key: bytes) -> str:
-    """Return a name for the copy of a file that tells nothing about it but its format.
+    """Return a name for the copy of a file that reveals only its format.
 
-    It is the same each time for the same path and the same `key`, so that a run that is repeated meets its own copies;
-    without the key nobody can tell which path it stands for.
+    The same path and `key` always give the same name, so that a repeated run finds its own copies. Without the key the
+    path cannot be recovered.
     """
     named = os.fsencode(os.path.abspath(path))  # noqa: PTH100 - as it is named: links stay
     digits = hmac.new(key, b"name of a copy\0" + named, hashlib.sha256).hexdigest()[:_DIGITS]
-    # Capitals in an extension tell which camera or program wrote the file.
+    # A capitalised extension can reveal the camera or program that wrote the file.
     return f"{digits}{path.suffix.lower()}"
 
 
 def copy_place(output: Path, path: Path, within: Path | None, key: bytes | None = None) -> Path:
-    """Return where the copy of a file goes: below `output` as it lies below the folder it was met in.
+    """Return the path of a file's copy in `output`; a file found in the folder `within` keeps its relative path.
 
-    With a `key` it goes right into `output`, under a name that tells nothing; folders have names that tell, too.
+    With a `key` it goes directly into `output` under a `secret_name`, because folder names reveal something too.
     """
     if key is not None:
         return output / secret_name(path, key)
@@ -103,7 +103,7 @@ def copy_place(output: Path, path: Path, within: Path | None, key: bytes | None 
 
 
 def check_output(paths: Sequence[Path], output: Path) -> None:
-    """Refuse an output that is a file, or a folder whose photos are to be copied. Raises UsageError."""
+    """Raise UsageError if `output` is a file, or one of the folders whose photos are to be copied."""
     if os.path.lexists(output) and not output.is_dir():
         raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
     for path in paths:
@@ -115,26 +115,26 @@ def check_output(paths: Sequence[Path], output: Path) -> None:
 
 
 class CopyPlaces:
-    """The photos of a run and the places of their copies, compared by file identity and by name.
+    """The photos of a run and the paths of their copies, to find conflicts.
 
-    Names count as equal when the file system of `output` takes them for one, as those that ignore case do.
+    Photos are compared by device and inode, copies by path; case is ignored if the file system of `output` does.
     """
 
     def __init__(self, paths: Sequence[Path], output: Path) -> None:
-        """Look at the output folder; raises UsageError as `check_output`."""
+        """Check the output folder. Raises UsageError as `check_output` does."""
         check_output(paths, output)
         self._folds = ignores_case(output)
         self._photos: dict[tuple[int, int], Path] = {}
         self._taken: dict[str, Path] = {}
 
     def add(self, path: Path, status: tuple[int, int]) -> None:
-        """Take a photo of the run, with its device and inode number: no copy may replace it."""
+        """Add a photo of the run, with its (device, inode): no copy may replace it."""
         self._photos[status] = path
 
     def refusal(self, path: Path, destination: Path) -> str | None:
-        """Return why the copy of `path` must not be written to `destination`; None where it may, and is expected then.
+        """Return why the copy of `path` must not be written to `destination`; None if it may.
 
-        To be asked when all photos of the run have been added.
+        If it may, `destination` is reserved for it. Call this after all photos of the run were added.
         """
         try:
             there = destination.stat()
@@ -167,19 +167,19 @@ _LONGEST = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaceCodes:
-    """What one place is to be given of a photo: a name, and what the ledger knows of the photo's other copies."""
+    """A place, and the codes of a photo's copies for it and for other places."""
 
     name: str
     given: Mapping[str, Bits] = field(default_factory=dict)
-    """By network, the (K,) code that this place was given before, which it is given again."""
+    """Network -> (K,) target bits of an earlier copy for this place, to be used again."""
     other_codes: Mapping[str, Sequence[Bits]] = field(default_factory=dict)
-    """By network, the (K,) codes of copies for other names, and of the one without a name."""
+    """Network -> (K,) target bits of copies for other places, or for none."""
 
 
 def checked_place(name: str | None) -> str | None:
-    """Return the name of a place in one spelling (NFC, without spaces around it), or None for none.
+    """Return the normalised name of a place (NFC, stripped), or None for None.
 
-    Raises UsageError for one that is empty, longer than 100 characters, or that cannot be printed.
+    Raises UsageError for a name that is empty, longer than 100 characters or not printable.
     """
     if name is None:
         return None
@@ -192,16 +192,17 @@ def checked_place(name: str | None) -> str | None:
 
 
 def place_tolerance(bits: int) -> int:
-    """Return how many bits the copy for a place may be off its code, in each view.
+    """Return how many bits the copy for a place may be off its code, in each view: a quarter of the band's width.
 
-    Codes of two places differ in half of the bits; with so many off on either side their copies are still in the band.
+    Codes of two places differ in half of the bits, so two copies that are each off by that many still differ by a
+    distance in the band.
     """
     low, high = away_band(bits)
     return (high - low) // 4
 
 
 def require_away(request: Request) -> None:
-    """Raise UsageError where a name is given and the goal leaves nothing to draw by it."""
+    """Raise UsageError if a place is named and the goal is not `away`, the only one that draws a code by name."""
     if request.place_name is not None and request.goal != GoalSpec():
         raise UsageError(
             f"--for {request.place_name}: draws a code by name, and the goal {request.goal.label} says which code it "
@@ -210,12 +211,12 @@ def require_away(request: Request) -> None:
 
 
 def original_of(record: Record) -> str:
-    """Return the digest of the photo that a row's result was made from."""
+    """Return the SHA-256 of the original from which a ledger row's result was made."""
     return str(record.details.get("source", record.sha256_before))
 
 
 def protections(store: Store) -> dict[str, list[Record]]:
-    """Return the carried-out protections and copies of the ledger by the original's digest, oldest first.
+    """Return the ledger's completed protections and copies by the original's SHA-256, oldest first.
 
     Raises StorageError.
     """
@@ -227,7 +228,7 @@ def protections(store: Store) -> dict[str, list[Record]]:
 
 
 def other_place(record: Record, request: Request) -> str | None:
-    """Return what to do where a result for one place is to be protected for another; None where that is not so."""
+    """Return what to do if the request's place is not the one that a result was made for; None if it is."""
     was = record.details.get("place_name")
     if request.place_name is None or request.place_name == was:
         return None
@@ -247,10 +248,10 @@ def other_place(record: Record, request: Request) -> str | None:
 
 
 def codes_of_place(name: str, records: Iterable[Record]) -> PlaceCodes:
-    """Return what a place is to be given of the photo that `records` are about.
+    """Return the place codes of the photo that `records`, its ledger rows, are about.
 
-    Of several codes that a place had on a network, of which only another goal or key can be the reason, the newest
-    counts; those that other places have or had all count.
+    If a place had several codes on a network, as after a change of goal or key, the newest counts. Of other places all
+    codes count.
     """
     given: dict[str, Bits] = {}
     other_codes: dict[str, list[Bits]] = {}
@@ -264,7 +265,7 @@ def codes_of_place(name: str, records: Iterable[Record]) -> PlaceCodes:
 
 
 def place_rows(place_codes: PlaceCodes, targets: Sequence[CodeTarget], bits: Sequence[Bits]) -> Iterator[PlaceRow]:
-    """Yield how far each network's (K,) bits of a written photo are from the codes that other places were given."""
+    """Yield, per network view, the distance of a written photo's (K,) bits to the nearest code of another place."""
     for target, now in zip(targets, bits, strict=True):
         other_codes = place_codes.other_codes.get(target.model, ())
         if len(other_codes):
@@ -273,7 +274,7 @@ def place_rows(place_codes: PlaceCodes, targets: Sequence[CodeTarget], bits: Seq
 
 
 def _drawn(record: Record) -> Iterator[tuple[str, Bits]]:
-    """Yield each network with the bits that its result aimed at, which are the same in all views."""
+    """Yield each network of a ledger row with its target bits, which are the same in all views."""
     marks = {str(mark["model"]): mark for mark in record.details.get("marks", ())}
     for model, mark in marks.items():
         yield model, from_hex(mark["wanted"], int(mark["bits"]))

@@ -1,4 +1,4 @@
-"""Bring back originals: files and folders by what they hold, a whole run, or files that were deleted."""
+"""Restore originals: of files and folders, of a whole run, or of files that were deleted."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def restore(
     allow_root: bool = False,
     progress: Progress | None = None,
 ) -> list[Restoration]:
-    """Put originals back, byte for byte, with the mode and modification time they had.
+    """Restore originals byte for byte, with their mode and modification time; return one row per file.
 
-    Folders are walked without following links; a file is recognised by its content wherever it is now, and by its
-    pixels when only its metadata was edited. A named file that was deleted is brought back. `last_run` takes the
-    files of the newest run that protected any (those below `paths` only, if any are given). `force` restores edited
-    files too, with the edit kept in the vault. One row per file, failures included: as named, or of a run
-    by path. Raises StorageError only when the vault itself cannot be used.
+    Folders are walked without following links. A file is recognised by its content wherever it is now, and by its
+    pixels if only its metadata was edited. A named file that was deleted is brought back. `last_run` selects the files
+    of the newest run that protected any, only those below `paths` if there are any. `force` also restores edited files
+    and keeps the edited version in the vault. Failed files have rows too. Rows are in the order of `paths`, those of a
+    run sorted by path. Raises StorageError only if the vault cannot be used.
     """
     with Store.open(vault, reading=True) as store:
         rows: list[Restoration] = []
@@ -51,7 +51,7 @@ def restore(
         results = cache(partial(_results_of, store))
         errors = store.integrity_errors()
         if errors and progress is not None:
-            # What can be restored is; what the damage hides cannot be told from what was never protected.
+            # Restore what the ledger still knows. A lost row looks like a photo that was never protected.
             progress.notice(f"the ledger is damaged, and some photos may not be known: {errors[0]}; {REPAIR}")
         found = list(_of_last_run(store, paths, rows) if last_run else _named(store, paths, rows))
         if progress is not None:
@@ -83,7 +83,7 @@ def restore(
 
 
 def _with_source(row: Restoration, store: Store) -> Restoration:
-    """Return the row of a renamed copy with the photo it was made of, which its name does not tell."""
+    """Return the row, for a renamed copy with the path of its source added to the reason."""
     if row.reason != COPY:
         return row
     record = store.known(read_photo_file(Path(row.path), follow=True).sha256)
@@ -92,12 +92,12 @@ def _with_source(row: Restoration, store: Store) -> Restoration:
 
 
 def _named(store: Store, paths: Sequence[Path], rows: list[Restoration]) -> Iterator[tuple[Path, Path | None]]:
-    """Files as `storage.named` gives them; what cannot be listed becomes a row."""
+    """Yield files as `storage.named` does; folders that cannot be listed get a row in `rows`."""
 
     def failed(folder: Path, error: OSError) -> None:
         rows.append(Restoration(str(folder), "failed", reason=f"cannot be listed: {explain(error)}"))
 
-    # Also where photos are no longer changed: earlier versions did.
+    # Other programs' folders are included, because earlier versions changed photos there.
     return named(paths, skip=store.root, failed=failed, foreign=lambda location: True)
 
 
@@ -107,7 +107,7 @@ def _of_last_run(store: Store, paths: Sequence[Path], rows: list[Restoration]) -
         if wanted and not any(path.is_relative_to(location) for location in wanted):
             continue
         if os.path.lexists(path):
-            # Recorded without links in it: whatever is one by now is not followed.
+            # Recorded paths contain no links, so one that does now is not followed.
             yield path, Path(path.anchor)
         else:
             reason = "is not where it was protected; name it where it is now, or name this path to bring it back here"
@@ -121,9 +121,9 @@ def _results_of(store: Store) -> Results:
 
 
 def _pixel_digest(results: Callable[[], Results], data: bytes, path: Path) -> str | None:
-    """Digest of the decoded pixels, or None for bytes that are no photo; decoders are loaded only when needed.
+    """Return the digest of the decoded pixels, or None for bytes that are not a photo; imports decoders on demand.
 
-    Of a result that was turned, the digest from before.
+    For a result that was rotated since, return the result's own digest.
     """
     from hashshield.imaging import pixel_digest, read
     from hashshield.pipeline.twins import earlier_result

@@ -1,7 +1,7 @@
-"""The rows that users read: of `protect`, with the details that the ledger keeps, and of `audit`.
+"""Rows of results: those of `protect`, with the details that the ledger stores, and those of `audit`.
 
-Those of `audit` say what a search service finds before and after protection, and what becomes of the other copies of a
-photo, which are those that the ledger knows: which of them find each other.
+A row of `audit` says what a search service finds before and after protection, and which other copies of the photo that
+the ledger knows find each other.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ _KEPT = (
     "psnr_db",
     "ssim",
 )
-"""Of the row of a photo that fell short, what is remembered."""
+"""Fields of the row of a photo that fell short which are remembered."""
 
 
 def kept_of(row: Outcome) -> dict[str, Any]:
-    """What is remembered of a photo that fell short."""
+    """Return the fields to remember of a photo that fell short."""
     return {name: getattr(row, name) for name in _KEPT}
 
 
 def method_of(request: Request) -> Method:
-    """Return the method asked for, as preset, stopping rule and number of steps have it. Raises UnknownNameError."""
+    """Return the requested method, with preset, stopping rule and number of steps applied. Raises UnknownNameError."""
     name = request.method
     if name == "rnm":
         name = "rnm-first" if request.stop == "first" else preset(request.preset).search
@@ -86,7 +86,7 @@ def method_of(request: Request) -> Method:
 
 
 def preset_for(request: Request) -> Preset:
-    """Return the preset asked for; a copy for a place meets its goal in both views, or a squashed look would link it.
+    """Return the requested preset. A copy for a place must meet its goal in both views, so it gets both.
 
     Raises UnknownNameError.
     """
@@ -95,12 +95,12 @@ def preset_for(request: Request) -> Preset:
 
 
 def ceiling_for(request: Request) -> float:
-    """Return the highest visibility of a protected photo: the one asked for, else the preset's."""
+    """Return the ceiling: the highest visibility of a protected photo, as requested or else the preset's."""
     return preset(request.preset).max_visible if request.max_visible is None else ceiling_of(request.max_visible)
 
 
 def row_of(result: Result, path: Path, output: Path | None, request: Request) -> Outcome:
-    """The row of a worked-on photo, before it is written."""
+    """Return the row of a processed photo, before it is written."""
     common: dict[str, Any] = {
         **base_fields(path, output, result.source.sha256, request),
         "max_visible": ceiling_for(request),
@@ -136,7 +136,7 @@ def row_of(result: Result, path: Path, output: Path | None, request: Request) ->
         no_witness=receipt.no_witness,
         perceptual=receipt.perceptual,
         places=receipt.places,
-        # A photo from a pipe has no folder.
+        # A photo read from a pipe has no folder to look in.
         unprotected_copies=result.unprotected_copies + (() if path == Path("-") else twins(path)),
         links_to_owner=result.links_to_owner + links_in_name(output or path),
         broken_credentials=status != "short" and has_credentials(result.data),
@@ -147,13 +147,13 @@ def row_of(result: Result, path: Path, output: Path | None, request: Request) ->
 def _why_short(receipt: Receipt, request: Request) -> str:
     if receipt.reached:
         ceiling = ceiling_for(request)
-        # Rounded up, so that what it says is enough.
+        # Rounded up, so that the value named suffices.
         needed = math.ceil(100 * receipt.visibility) / 100
         return (
             f"the goal is met, but at a visibility of {needed:.2f} ({word(receipt.visibility)}), above the ceiling of "
             f"{ceiling:g} ({word(ceiling)}); --max-visible {needed:.2f} would do"
         )
-    # As shares, because a copy detector has more bits than others, and beyond its threshold it has nothing to say.
+    # As shares, because a copy detector has more bits. Far beyond its threshold its distance to the goal is irrelevant.
     beyond = [row for row in receipt.codes if row.cosine is None or row.distance_from_original < row.bits // 4]
     worst = max(beyond or receipt.codes, key=lambda row: row.distance_to_goal / row.bits)
     linked = max(receipt.codes, key=lambda row: (row.cosine or -1.0) - (row.cosine_threshold or 0.0))
@@ -170,9 +170,9 @@ def _why_short(receipt: Receipt, request: Request) -> str:
 
 
 def details_of(result: Result, row: Outcome, request: Request) -> dict[str, Any]:
-    """What the ledger keeps: enough for `verify` to work without the original, and what a renamed copy was made of."""
+    """Return what the ledger stores: enough for `verify` without the original, and the source of a renamed copy."""
     source = {"copy_of": str(Path(row.path).absolute())} if request.rename else {}
-    # Which photo the copy is of: a copy that starts from the vault lies beside another file than its original.
+    # The original's digest, because a copy made from the vault is not made from the file at the row's path.
     named = {} if request.place_name is None else {"place_name": request.place_name, "source": result.source.sha256}
     return {
         **source,
@@ -194,111 +194,111 @@ def details_of(result: Result, row: Outcome, request: Request) -> dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One photo of a gallery, as two searches see it: with the original (before) and with the protected photo."""
+    """One photo of a gallery in two searches: with the original (before) and with the protected photo (after)."""
 
     path: str
     distance_before: int
     rank_before: int
-    """One more than how many photos of the gallery are nearer."""
+    """1 plus the number of gallery photos that are nearer."""
     distance_after: int
     rank_after: int
 
 
 @dataclass(frozen=True, slots=True)
 class OtherCopy:
-    """Another protected copy of the photo that is audited, as a search with the audited one sees it."""
+    """Another protected copy of the audited photo, and where a search with the audited one finds it."""
 
     path: str
     place_name: str | None
-    """Name that it was made for; None without one."""
+    """The place that it was made for, if any."""
     distance: int | None = None
     """Bits between the two copies."""
     rank: int | None = None
-    """Where the search finds it, were it in the gallery; ties count as found first."""
+    """Its rank in the search if it were in the gallery; among ties it counts as first."""
     matches: bool | None = None
-    """Whether the two are within the threshold: then one upload leads to the other."""
+    """Whether the distance is within the threshold, so that one upload leads to the other."""
     reason: str | None = None
-    """Why it was not looked at; the three above are then None."""
+    """Why it was not compared; then distance, rank and matches are None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One row of `audit`: what a search service on one network finds, or a file it has no code of."""
+    """One row of `audit`: what a search service finds with one network, or a file that could not be hashed."""
 
     path: str
-    """The protected photo; of other rows, the file they are about."""
+    """The protected photo, or the file that could not be hashed."""
     status: Literal["audited", "unknown", "skipped", "failed"]
     reason: str | None = None
     original: str | None = None
-    """The file that was given, or `the vault`."""
+    """Path of the original, or `the vault`."""
     model: str | None = None
     bits: int | None = None
     gallery: int | None = None
-    """How many photos are searched among; neither of the two is one of them."""
+    """Number of photos searched; original and protected photo are not among them."""
     threshold: int | None = None
-    """Bits up to which a photo counts as a match."""
+    """Distance in bits up to which a photo counts as a match."""
     distance: int | None = None
     """Bits between original and protected photo."""
     original_rank: int | None = None
-    """Where a search with the protected photo finds the original, were it in the gallery; ties count as found first."""
+    """Rank of the original in a search with the protected photo, if it were in the gallery; first among ties."""
     protected_rank: int | None = None
-    """Where a search with the original finds the protected photo."""
+    """Rank of the protected photo in a search with the original, likewise."""
     within_before: int | None = None
-    """Photos of the gallery that match the original."""
+    """Number of gallery photos that match the original."""
     within_after: int | None = None
-    """Photos of the gallery that match the protected photo."""
+    """Number of gallery photos that match the protected photo."""
     shared: int | None = None
-    """How many of the nearest are the same before and after."""
+    """Number of nearest photos that are the same before and after."""
     nearest_before: tuple[Neighbour, ...] = ()
     nearest_after: tuple[Neighbour, ...] = ()
     copies: tuple[OtherCopy, ...] = ()
-    """Its other copies, as far as the ledger knows them."""
+    """The photo's other copies in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyPair:
-    """One row of `audit --copies`: a copy that was found of a photo, or a file that was not looked at."""
+    """One row of `audit --copies`: a copy found of a photo, or a file that could not be compared."""
 
     path: str
-    """The photo; of other rows, the file they are about."""
+    """The photo, or the file that could not be compared."""
     status: Literal["copy", "skipped", "failed"]
     reason: str | None = None
     copy: str | None = None
-    """The file that is taken for a copy of it."""
+    """The file that counts as a copy of it."""
     model: str | None = None
     """The copy detector."""
     cosine: float | None = None
-    """Of the two embeddings."""
+    """Cosine of the two embeddings, -1 to 1."""
     cosine_threshold: float | None = None
-    """From which on a pair is a copy; None where a distance in bits was given for that."""
+    """Least cosine of a copy; None if a distance in bits was given instead."""
     bits: int | None = None
     distance: int | None = None
     """Bits between the detector's codes."""
     within: int | None = None
-    """Bits up to which its codes count as one photo."""
+    """Distance up to which the detector's codes count as the same photo."""
     semantic: tuple[SemanticMatch, ...] = ()
-    """What networks say that tell what a photo shows."""
+    """The results of networks whose codes describe what a photo shows."""
     pdq_distance: int | None = None
-    """Of 256 bits; None where the package pdqhash is not installed."""
+    """Distance of the PDQ hashes, of 256 bits; None if the package pdqhash is not installed."""
     pdq_match: bool | None = None
-    """Whether PDQ takes them for one, at 31 bits."""
+    """Whether the PDQ distance is at most 31, the publisher's threshold."""
     pdq_within: int | None = None
-    """Bits of PDQ up to which a pair is a copy, whatever the detector says; None where PDQ decides nothing."""
+    """PDQ distance up to which a pair is a copy whatever the detector says; None if PDQ is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class SemanticMatch:
-    """What a network of semantic codes says of a pair."""
+    """A pair's distance on a network of semantic codes."""
 
     model: str
     bits: int
     distance: int
     match: bool
-    """Whether an eighth of the code or less differs."""
+    """Whether at most an eighth of the bits differ."""
 
 
 class HashedCopy(NamedTuple):
-    """Another copy of the audited photo; without codes, and with a reason, where its file is gone or changed."""
+    """Another copy of the audited photo; if its file is gone or changed it has a reason instead of codes."""
 
     path: Path
     place_name: str | None
@@ -308,10 +308,10 @@ class HashedCopy(NamedTuple):
 
 
 def listed_copies(original: str, audited: str, store: Store) -> list[tuple[Path, str | None, str]]:
-    """Return path, place and digest of the other results that the ledger has of an original, oldest first.
+    """Return (path, place, SHA-256) of the ledger's other results of an original, oldest first.
 
-    `original` and `audited` are digests. A path that was written several times counts as what was written last. Raises
-    StorageError.
+    `original` and `audited` are SHA-256 digests. Of a path that was written several times the last result counts.
+    Raises StorageError.
     """
     found: dict[Path, tuple[Path, str | None, str]] = {}
     for record in protections(store).get(original, ()):
@@ -322,7 +322,7 @@ def listed_copies(original: str, audited: str, store: Store) -> list[tuple[Path,
 
 @torch.inference_mode()
 def hashed_copies(copies: Sequence[tuple[Path, str | None, str]], models: Sequence[OpenModel]) -> Iterator[HashedCopy]:
-    """Yield the copies with their codes, one photo in memory at a time."""
+    """Yield the copies with their codes; one photo is in memory at a time."""
     for path, place_name, sha256 in copies:
         try:
             with boundary("decode", str(path)):
@@ -343,7 +343,7 @@ def found_copies(
 ) -> tuple[OtherCopy, ...]:
     """Return where a search with the audited photo's (K,) `bits` on network `number` finds the other copies.
 
-    `gallery` are its (N,) distances from the photos that are searched among.
+    `gallery` holds the (N,) distances of the gallery's photos from these bits.
     """
     rows = []
     for copy in copies:

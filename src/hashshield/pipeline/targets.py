@@ -1,4 +1,4 @@
-"""From the goal a user asked for to wanted bits per photo and network."""
+"""Code targets: turn the requested goal into target bits per photo, network and view, and compare codes with them."""
 
 from __future__ import annotations
 
@@ -44,40 +44,42 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodeTarget:
-    """One network's part in a photo's goal: its own bits, the wanted ones, and what counts as passed."""
+    """What the written photo must meet on one network view: the original's bits, the target bits, and the criterion."""
 
     model: str
     original_bits: Bits
+    """(K,) in {-1, +1}."""
     wanted: Bits
+    """(K,) target bits."""
     nearest: int | None
-    """Class whose anchor the original was nearest to; None without anchors."""
+    """Class whose anchor is nearest to the original; None without anchors."""
     band: bool
-    """`away` asks for a distance from the original; other goals for one to the wanted bits."""
+    """True if the goal is a distance from the original (`away`), False if it is a distance to the target bits."""
     view: str = CARD
-    """How the network sees the photo; see `transforms.framing`."""
+    """The network's view of the photo; see `transforms.framing`."""
     original_features: Tensor | None = None
-    """(D,) of the original, for a network whose features are compared by their cosine; not kept in records."""
+    """(D,) features of the original, for a network that compares features by cosine; not stored in the ledger."""
     for_place: bool = False
-    """Whether it is the code of one place among several, which must be met to `place_tolerance` besides; not kept."""
+    """Whether it is a place's code, which must also be met to `place_tolerance`; not stored in the ledger."""
     within: int | None = None
-    """Of a code that finds copies: the distance up to which two photos count as one, which `away` has to exceed."""
+    """For copy detectors: the distance up to which two photos count as the same, which `away` must exceed."""
 
     @property
     def allowed(self) -> tuple[int, int]:
-        """Fewest and most bits from the original that `away` is content with."""
+        """Least and greatest distance from the original, in bits, that `away` accepts."""
         low, high = away_band(len(self.original_bits))
         return (low if self.within is None else min(low, self.within + 1)), high
 
     def passed(self, row: CodeRow, tolerance: int) -> bool:
-        """Whether a measured row meets the goal; `tolerance` in bits, for goals with a wanted code."""
+        """Return whether a measured row meets the goal; `tolerance`, in bits, is for goals without a band."""
         return not self.is_copy(row) and self.meets(row.distance_from_original, row.distance_to_goal, tolerance)
 
     def is_copy(self, row: CodeRow) -> bool:
-        """Whether a photo that is to leave its original is still a copy of it by the cosine of its features."""
+        """Return whether, for `away`, the features' cosine still makes the photo a copy of its original."""
         return self.band and row.cosine is not None and row.cosine >= (row.cosine_threshold or 0.0)
 
     def meets(self, from_original: int, to_goal: int, tolerance: int) -> bool:
-        """The same for two measured distances, in bits."""
+        """Return whether two distances in bits, from the original and to the target, meet the goal."""
         length = len(self.original_bits)
         if not self.band:
             return to_goal <= tolerance
@@ -85,7 +87,7 @@ class CodeTarget:
         return low <= from_original <= high and (not self.for_place or to_goal <= place_tolerance(length))
 
     def passed_within(self, code: NDArray[np.float32], tolerance: int, doubt: float) -> bool:
-        """Whether a relaxed (K,) code meets the goal whichever bits those are that are nearer to zero than `doubt`."""
+        """Return whether a (K,) code meets the goal whatever the signs of its entries below `doubt` in magnitude."""
         bits, open_bits = bits_of(code), np.abs(code) < doubt
         unsure = int(np.count_nonzero(open_bits))
         from_original = int(np.count_nonzero((bits != self.original_bits) & ~open_bits))
@@ -93,18 +95,18 @@ class CodeTarget:
         return all(self.meets(distance, to_goal, tolerance) for distance in (from_original, from_original + unsure))
 
     def forgives(self, tolerance: int) -> int:
-        """How many bits may be off the wanted ones and the goal is met still; `tolerance` as in `passed`."""
+        """Return how many bits may miss their target while the goal is still met; `tolerance` is as in `passed`."""
         if not self.band:
             return tolerance
         low, high = self.allowed
         wanted = int(np.count_nonzero(self.wanted != self.original_bits))
-        # Of a copy detector's code, bits that stay though they were to turn count; others that turn as well do no harm.
+        # On a copy detector only bits that fail to flip count; further flipped bits do no harm.
         above = high - wanted if self.within is None else wanted
         forgiven = max(0, min(wanted - low, above))
         return min(forgiven, place_tolerance(len(self.wanted))) if self.for_place else forgiven
 
     def as_details(self) -> dict[str, Any]:
-        """What the ledger keeps, so that `verify` works without the original."""
+        """Return what the ledger stores, so that `verify` works without the original."""
         return {
             "model": self.model,
             "view": self.view,
@@ -126,13 +128,13 @@ def read_target(details: Mapping[str, Any]) -> CodeTarget:
         from_hex(details["wanted"], length),
         details["nearest"],
         bool(details["band"]),
-        details.get("view", CARD),  # records of the first releases name none
+        details.get("view", CARD),  # the first releases recorded no view
         within=details.get("within"),
     )
 
 
 def tolerance_for(asked: int | None, bits: int, *, lossless: bool) -> int:
-    """Bits a wanted code may be off: what was asked, else 0 when lossless and a sixteenth of the code in JPEG."""
+    """Return the tolerance in bits: `asked` if given, else 0 for lossless formats and bits // 16 for lossy ones."""
     return asked if asked is not None else 0 if lossless else bits // 16
 
 
@@ -145,9 +147,10 @@ def measure(
     card: Card | None = None,
     features: Tensor | None = None,
 ) -> CodeRow:
-    """Return how a (K,) relaxed code compares with a target; margins are towards its wanted bits, also for `away`.
+    """Return how a (K,) code in `view` compares with a target; margins are towards its target bits, also for `away`.
 
-    With the (D,) `features` that the code came from, those of a network whose `card` names a cosine are compared too.
+    `features`, (D,), are those of the code; their cosine to the original's is included if the target has these. The
+    network's `anchors` give the rank of the original's class, its `card` the cosine threshold and purpose.
     """
     bits = bits_of(code)
     rank = None
@@ -179,9 +182,9 @@ def feature_cosine(one: Tensor, other: Tensor) -> float:
 
 
 def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | None:
-    """The wanted bits per model of a goal that does not depend on the photo; None for those that do.
+    """Return the target bits, one (K,) per model, of a goal that is the same for all photos; None for other goals.
 
-    An image gives its own code (P2P), a folder the component vote over its photos (P2S; a tied bit is -1), a class
+    An image gives its own code (P2P), a folder the bitwise majority over its photos (P2S; a tied bit is -1), a class
     its anchor. Raises GoalError, PhotoError, UnknownNameError.
     """
     refuse_foreign(models, goal.kind)
@@ -205,9 +208,9 @@ def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | Non
 
 
 def refuse_foreign(models: Sequence[OpenModel], asked: str) -> None:
-    """Raise GoalError for a network from elsewhere that was not imported for research, unless `away` is asked.
+    """Raise GoalError for an imported network whose purpose is not research, unless the goal is `away`.
 
-    `asked` is the kind of a goal, or another end of the phrase "serves --goal away only, not".
+    `asked` is the goal's kind, or any text that completes "serves --goal away only, not ...".
     """
     for model in () if asked == GoalSpec().kind else models:
         if model.card.arch == GRAPH_ARCH and model.card.purpose != RESEARCH:
@@ -218,10 +221,10 @@ def refuse_foreign(models: Sequence[OpenModel], asked: str) -> None:
 
 
 def goal_for(spec: GoalSpec, models: Sequence[OpenModel]) -> Goal:
-    """Return the goal a user named, ready for these networks.
+    """Return the requested goal, with its target hashed on these networks.
 
-    Raises GoalError for a target that cannot be hashed and a network without the anchors the goal needs, PhotoError,
-    UnknownNameError.
+    Raises GoalError for a target that cannot be used or a network without the anchors that the goal needs, PhotoError
+    for a damaged photo of a target, UnknownNameError for an unknown class.
     """
     shared = shared_bits(spec, models)
     if shared is None:
@@ -240,10 +243,11 @@ def make_target(
     other_view_bits: Sequence[Bits] = (),
     place_codes: PlaceCodes | None = None,
 ) -> tuple[CodeTarget, Objective]:
-    """Return what one network should answer for a photo that it gives the relaxed (K,) `code` and (D,) `features` now.
+    """Return target and objective of a photo on one network, which gives the original (K,) `code`, (D,) `features`.
 
-    `other_view_bits` are the photo's bits in further views; see `target_for_view`. With `place_codes` the code is the
-    one that the place has, or else drawn by its name and away from those of other places. Raises GoalError.
+    `key` and `sha256` seed the photo's randomness. `other_view_bits` are the original's bits in further views; for
+    their targets see `target_for_view`. With `place_codes` the target is the code that the place already has, else a
+    code drawn by the place's name and away from other places' codes. Raises GoalError.
     """
     anchors = None if model.anchors is None else model.anchors.cpu().numpy()
     photo = HashedPhoto(
@@ -274,9 +278,9 @@ def make_target(
 def target_for_view(
     target: CodeTarget, view: str, code: NDArray[np.float32], features: Tensor
 ) -> tuple[CodeTarget, Objective]:
-    """The same wanted bits in another view, in which the original has that code and those features.
+    """Return target and objective with the same target bits in another view, where the original has that code.
 
-    What the code may tell of how it was made is held against the first view only.
+    Leaked bits are only counted in the first view.
     """
     kept = None if target.original_features is None else features.detach().cpu()
     there = replace(target, view=view, original_bits=bits_of(code), original_features=kept)
@@ -284,7 +288,7 @@ def target_for_view(
 
 
 def _objective(target: CodeTarget, features: Tensor) -> Objective:
-    """Return what the search aims at; where the goal is to be no copy, nothing is hidden in how certain bits are."""
+    """Return the objective of a target. Against a copy detector it does not hide which bits were flipped."""
     hides = target.band and target.within is None
     return Objective(
         torch.from_numpy(target.wanted.astype(np.float32)),

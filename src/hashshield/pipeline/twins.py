@@ -1,9 +1,9 @@
-"""Files that show a photo once more: beside it on the disk, or as the result of an earlier run, even turned since.
+"""Other files that show the same photo: unprotected ones beside it, and results of earlier runs, even rotated since.
 
-A hash network sees a photo as it is shown. A result whose orientation was taken away, or whose pixels were turned,
-shows another picture than the one that was protected; searching it again would put a change on top of a change. When
-pixels and orientation were turned together, the same picture is shown, and it is the result still. Turned pixels are
-recognised where turning is exact: in lossless files. A turned JPEG decodes to slightly other pixels.
+A hash network sees a photo as displayed. A result that lost its orientation tag, or whose pixels were rotated, is
+displayed differently from the photo that was protected, so it is `reoriented`; protecting it again would add a second
+change. If pixels and tag were rotated together, it is displayed the same and still is the result. Rotated pixels are
+recognised in lossless files only, because a rotated JPEG decodes to slightly different pixels.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ _HEIF = re.compile(r"\.(heic|heif|hif|avif)", re.IGNORECASE)
 _FILM = re.compile(r"\.(mov|mp4|m4v|avi|3gp|mp|mts|insv|lrv|thm)", re.IGNORECASE)
 _KINDS = ((_RAW, "raw"), (_HEIF, "HEIF"), (_FILM, "film"))
 _SIZES = ("normal", "large", "x-large", "xx-large")
-"""Folders of the freedesktop scheme."""
+"""Folders of the freedesktop thumbnail specification."""
 _SAFE = "!$&'()*+,-./:=@_~"
-"""Characters that GLib leaves as they are in a file's URI."""
+"""Characters that GLib does not escape in a file's URI."""
 _FEW = 3
-"""Files named of each place; an old version a day would fill a page."""
+"""Most files to name per place; daily versions would fill a page."""
 TURNED = "turned after protection; restore first"
 
 Results = Mapping[str, frozenset[int]]
-"""Pixel digest of a result -> the orientations (1 to 8) it was written with; 0 where that was not recorded."""
+"""Pixel digest of a result -> the orientations (1 to 8) it was written with; 0 if not recorded."""
 
 
 def twins(path: Path) -> tuple[str, ...]:
-    """Return what lies beside a photo and shows it unprotected, in words, each with its file's name.
+    """Return descriptions, with names, of files that show the photo unprotected.
 
-    That is a raw, HEIF or film file of the same stem, thumbnails of network drives and albums that are named after it,
-    those that file managers keep by the freedesktop scheme, and old versions of it. Nothing is opened, and what cannot
-    be listed is passed over.
+    These are raw, HEIF and film files with the same stem beside it, thumbnails named after it by network drives and
+    albums, thumbnails of file managers (freedesktop), and old versions. No file is opened, and folders that cannot be
+    listed are skipped.
     """
     found = [f"{kind} {file.name} beside it" for file, kind in _beside(path)]
     for place, pattern, what in _kept_by_others(path):
@@ -68,12 +68,12 @@ def twins(path: Path) -> tuple[str, ...]:
 
 
 def _caches() -> Iterator[Path]:
-    """Yield where the thumbnails of this user's file managers lie, now and formerly."""
+    """Yield the thumbnail folders of this user's file managers, current and former."""
     home: Path | None = None
     with suppress(RuntimeError):
         home = Path.home()
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # By the specification a relative path is invalid and passed over.
+    # The specification says to ignore a relative path.
     if cache.is_absolute():
         yield cache / "thumbnails"
     elif home is not None:
@@ -83,20 +83,20 @@ def _caches() -> Iterator[Path]:
 
 
 def _addresses(path: Path) -> set[str]:
-    """URIs that file managers may know a photo by: its path as given and without links, quoted in two ways."""
+    """Return the URIs that file managers may use for a photo: with and without links resolved, quoted in two ways."""
     places = {str(path.absolute()), os.path.realpath(path)}
     return {f"file://{quote(os.fsencode(place), safe=safe)}" for place in places for safe in (_SAFE, "/")}
 
 
 def _named_by_digest(root: Path, addresses: set[str]) -> list[str]:
-    """Names below `root`, with their folder, of thumbnails of these addresses: the MD5 of each, in a folder a size."""
+    """Return the thumbnails of these URIs as `size/name`; a thumbnail's name is the MD5 of its URI."""
     names = {f"{md5(address.encode(), usedforsecurity=False).hexdigest()}.png" for address in addresses}
     found = (f"{size}/{name}" for size in _SIZES for name in names if os.path.lexists(root / size / name))
     return sorted(found, key=lambda name: _SIZES.index(name.partition("/")[0]))
 
 
 def _from_home(path: Path) -> str:
-    """A path as users write it."""
+    """Return a path with the home folder as ~."""
     try:
         return f"~/{path.relative_to(Path.home())}"
     except (RuntimeError, ValueError):
@@ -106,20 +106,20 @@ def _from_home(path: Path) -> str:
 def _beside(path: Path) -> Iterator[tuple[Path, str]]:
     for name in sorted(_names(path.parent)):
         other = path.with_name(name)
-        # Some cameras and converters add the suffix to the photo's whole name: IMG_1.JPG.DNG.
+        # Some cameras and converters append a suffix to the photo's full name: IMG_1.JPG.DNG.
         same = {path.stem.casefold(), path.name.casefold()}
         if name != path.name and other.stem.casefold() in same:
             yield from ((other, kind) for pattern, kind in _KINDS if pattern.fullmatch(other.suffix))
 
 
 def _kept_by_others(path: Path) -> Iterator[tuple[Path, str, str]]:
-    """Yield (folder, pattern of names, what it is) for where other programs would keep copies of a photo."""
+    """Yield (folder, pattern of names, description) for each place where other programs keep copies of a photo."""
     name, stem, suffix = escape(path.name), escape(path.stem), escape(path.suffix)
     yield path.parent / "@eaDir" / path.name, "SYNOPHOTO_*", "thumbnails in @eaDir"
     yield path.parent / ".@__thumb", f"*{name}", "thumbnails in .@__thumb"
     yield path.parent / ".thumbnails", f"{name}*", "thumbnails in .thumbnails"
     yield path.parent / ".picasaoriginals", name, "original in .picasaoriginals"
-    # Syncthing keeps old versions at the top of what it synchronises, in the same folders.
+    # Syncthing keeps old versions in a folder at the top of the synchronised tree, under the same relative path.
     for top in path.absolute().parents:
         versions = top / ".stversions"
         if versions.is_dir():
@@ -136,15 +136,16 @@ def _names(folder: Path) -> list[str]:
 
 
 class Earlier(NamedTuple):
-    """The earlier result that a photo's pixels are."""
+    """The earlier result whose pixels a photo has."""
 
     digest: str
+    """Pixel digest of the result."""
     reoriented: bool
-    """Whether the photo shows it turned."""
+    """Whether the photo is displayed rotated or mirrored, compared with the result."""
 
 
 def results_of(store: Store) -> dict[str, frozenset[int]]:
-    """Return every result of the ledger. Raises StorageError."""
+    """Return the pixel digests and orientations of all results in the ledger. Raises StorageError."""
     found: dict[str, frozenset[int]] = {}
     for record in store.ledger.every():
         if record.pixels_after is not None and record.kind != "restore" and record.state != "intent":
@@ -154,7 +155,7 @@ def results_of(store: Store) -> dict[str, frozenset[int]]:
 
 
 def earlier_result(photo: imaging.Photo, results: Results) -> Earlier | None:
-    """Return which of `results` the photo is, in whichever of the eight turns; None for another photo."""
+    """Return which of `results` the photo is, in any of the eight orientations; None if it is none of them."""
     reoriented = None
     if not results:
         return None
@@ -170,9 +171,9 @@ def earlier_result(photo: imaging.Photo, results: Results) -> Earlier | None:
 def earlier_record(
     photo: imaging.Photo, sha256: str, store: Store, results: Results | None = None
 ) -> tuple[Record, bool] | None:
-    """Return the row of which the photo is the result, in any turn, and whether it is shown turned.
+    """Return the ledger row whose result the photo is, in any orientation, and whether it is reoriented; else None.
 
-    Raises StorageError. `sha256` is that of its file; `results` are the ledger's, for those who ask about many photos.
+    `sha256` is the file's digest. `results` saves reading the ledger for each of many photos. Raises StorageError.
     """
     record = store.known(sha256)
     if record is not None:
@@ -183,7 +184,10 @@ def earlier_record(
 
 
 def _shows_the_same(turn: int, written: int, now: int) -> bool:
-    """Whether pixels that become the written ones by `turn` show the same with orientation `now` as those did."""
+    """Whether pixels that `turn` maps to a result's are displayed, with orientation `now`, as the result was.
+
+    `written` is the result's orientation; 0 is unknown, which counts as the same only without a turn.
+    """
     if written == 0:
         return turn == 1
     corners = np.arange(6).reshape(2, 3)

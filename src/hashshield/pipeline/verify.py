@@ -1,4 +1,4 @@
-"""`verify`: hash files as they are now and hold them against the ledger, or against a given original and goal."""
+"""`verify`: hash files as they are now, and compare them with the ledger or with a given original and goal."""
 
 from __future__ import annotations
 
@@ -50,15 +50,14 @@ def verify(
     exclude: Sequence[str] = (),
     progress: Progress,
 ) -> list[Verification]:
-    """One row per file: do its bits, hashed now, still meet what was promised of it?
+    """Return one row per file: whether its bits, hashed now, meet the goal it was protected with.
 
-    Without `original` the ledger says what was promised, and on which networks (`models` picks among them; empty:
-    all); a file it does not know is `unknown`, one that it knows as the photo before protection `original`, both with
-    their codes. With `original`, the distances are to that photo and
-    to `goal` (default: away), in the views that `preset` promises, on `models`, or on those of `otherwise` when none
-    was named. An `original` that is itself protected stands for the photo it was: the ledger knows its code, and
-    the vault its bytes.
-    Raises UsageError, CheckpointError, StorageError for what concerns the whole run.
+    Without `original`, goal and networks are those of the ledger; `models` selects among the networks (empty: all). A
+    file that is not in the ledger is `unknown`, one that is there as the photo before protection is `original`; both
+    rows have the file's codes. With `original`, distances are to that photo and to `goal` (default: away), in the
+    views of `preset`, on `models`, or on `otherwise` if none are named. If `original` is itself protected, the photo
+    before protection is used: its code from the ledger, or its bytes from the vault. `tolerance` overrides the recorded
+    one. Raises UsageError, CheckpointError, StorageError for problems of the whole run.
     """
     rows: list[Verification] = []
     with Store.open(vault, reading=True) as store:
@@ -96,7 +95,7 @@ class _Check:
         self.names = [self._full(name) for name in models or (otherwise if original else []) or [DEFAULT_MODEL]]
         self.goal = goal or GoalSpec()
         self.promised: Record | None = None
-        """The row that speaks for all files: of an original that is itself protected, unless a goal was given."""
+        """The ledger row of an original that is itself protected, unless a goal was given; it applies to all files."""
         self.targets = None if original is None else self._marks_of(original, as_promised=goal is None)
 
     def file(self, path: Path, within: Path | None) -> Verification:
@@ -121,7 +120,7 @@ class _Check:
         tolerance = self.tolerance
         if tolerance is None and record is not None:
             tolerance = record.details.get("tolerance")
-        # Distances are to the photo as it was shown; what a turned one is far from is not what a service has.
+        # Distances are to the photo as it was displayed; those of a reoriented one say nothing about a service.
         passed = not reoriented and all(
             target.passed(row, tolerance_for(tolerance, row.bits, lossless=lossless))
             for target, row in zip(targets, rows, strict=True)
@@ -143,12 +142,12 @@ class _Check:
         return results_of(self.store)
 
     def _full(self, name: str) -> str:
-        """The name the ledger uses; a file named without a length has to be opened for it."""
+        """Return a model's name as the ledger has it; a file without a code length is opened to find it."""
         full = full_name(name)
         return full if resolve(full).bits is not None else self._model(full).name
 
     def row(self, named_file: tuple[Path, Path | None]) -> Verification:
-        """The row of one file and the folder it was met in; files are checked side by side."""
+        """Return the row of a (file, folder it was found in); called from several threads."""
         path, within = named_file
         try:
             with boundary("compare", str(path)):
@@ -163,12 +162,12 @@ class _Check:
             return self.opened[name]
 
     def _recorded(self, record: Record | None) -> list[CodeTarget]:
-        """What the ledger holds of the networks asked for; of all networks when none was named."""
+        """Return a ledger row's targets on the named networks, or on all if none is named."""
         targets = [] if record is None else [read_target(m) for m in record.details["marks"]]
         return [target for target in targets if not self.asked or target.model in self.names]
 
     def _without_promise(self, sha256: str, record: Record | None) -> tuple[Verdict, str]:
-        """Status and reason of a file of which nothing is promised on the networks asked for."""
+        """Return status and reason of a file without a recorded target on the named networks."""
         if record is not None:
             reason = f"protected against {record.details['model']} only; give --original to compare on other networks"
             return "unknown", reason
@@ -191,10 +190,10 @@ class _Check:
         return codes
 
     def _marks_of(self, original: Path, *, as_promised: bool) -> list[CodeTarget]:
-        """What files are held against, of a given original.
+        """Return the targets to compare files with, for a given original.
 
-        In place, the photo a user still has is the protected one, whose own code is not what was left behind. It stands
-        for what it was: with what was promised of it then, or else with the vault's bytes.
+        After protection in place, the photo that the user has is the protected one, whose code is not the original's.
+        Then the recorded targets are used if `as_promised`, else the vault's bytes.
         """
         snapshot = read_photo_file(original, follow=True)
         photo = imaging.read(snapshot.data, name=str(original))
@@ -211,7 +210,7 @@ class _Check:
 
     @torch.inference_mode()
     def _drawn(self, displayed: imaging.Pixels, sha256: str) -> list[CodeTarget]:
-        """Marks of an original; what `away` drew cannot be known here, so only its band is held against it."""
+        """Return targets for an original. The code that `away` drew is unknown, so only the band is checked."""
         models = [self._model(name) for name in self.names]
         goal = goal_for(self.goal, models)
         targets = []

@@ -1,4 +1,4 @@
-"""`watch`: protect photos as they arrive in a folder, until told to stop."""
+"""`watch`: protect photos as they arrive in a folder, until interrupted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from hashshield.types import Outcome, Progress, Request
 __all__ = ["SETTLE_SECONDS", "watch"]
 
 SETTLE_SECONDS = 2.0
-"""How long nothing may have written to a file before it counts as complete."""
+"""Seconds without a write after which a file counts as complete."""
 
 _STEP_MILLISECONDS = 500
-"""How often the watcher looks up; with events gathered by the system, this is all that idling costs."""
+"""Interval at which the watcher collects events from the system; the only cost of idling."""
 _TICK_MILLISECONDS = 1000
+"""Longest wait for events, after which files are checked for completeness anyway."""
 _BLIND_SECONDS = 60.0
-"""How often everything is looked at when the system tells of nothing."""
+"""Interval between scans of the whole folder if the system reports no events."""
 _SWEEP_SECONDS = 300.0
-"""How often everything is looked at: the system forgets events when too many come at once."""
+"""Interval between scans of the whole folder otherwise: the system drops events when too many come at once."""
 
 
 def watch(
@@ -36,13 +37,13 @@ def watch(
     settle: float = SETTLE_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Protect in place what is in the folder and what arrives, and report each row to `progress`; never returns.
+    """Protect in place the photos in a folder and those that arrive; report each row to `progress`; never return.
 
-    Links below the folder are not followed. A photo that is already protected, also by an earlier run, is left alone.
-    One that failed is tried again after a minute, then after longer pauses; when the folder is moved away or the disk
-    is full, this waits. `clock` gives seconds, for all but the pace of looking. Ends by KeyboardInterrupt. Raises
-    UsageError (no folder, or the extra `watch` is not installed), CheckpointError, and StorageError for a vault that
-    cannot be opened at the start.
+    Links below the folder are not followed. Photos that are protected already are left unchanged. One that failed is
+    tried again after a minute, then after longer pauses. If the folder is moved away or the disk is full, wait until
+    that changes. A file is complete after `settle` seconds without a write. `clock` returns seconds; the polling
+    interval does not depend on it. Ends by KeyboardInterrupt. Raises UsageError (no such folder, or the extra `watch`
+    is not installed), CheckpointError, and StorageError if the vault cannot be opened at the start.
     """
     check(request)
     if not folder.is_dir():
@@ -62,7 +63,7 @@ def watch(
     arrivals = Arrivals(folder, skip=root, exclude=request.exclude, settle=settle, clock=clock)
     swept = None
     for changed in _changes(folder, progress):
-        # The first comes when the system is already watching, so nothing falls between the two.
+        # The first item comes when the system is already watching, so no arrival is missed between sweep and watch.
         if changed is None or swept is None or clock() - swept > _SWEEP_SECONDS:
             arrivals.sweep()
             swept = clock()
@@ -73,10 +74,10 @@ def watch(
 
 
 def _changes(folder: Path, progress: Progress) -> Iterator[list[Path] | None]:
-    """Yield what the system tells of, about once a second; None when everything has to be looked at. Never ends.
+    """Yield the paths of the system's events, about once a second; None when the whole folder must be scanned.
 
-    The system watches a folder, not a path: one that is moved away, unplugged or made anew is watched anew once
-    there is a folder of that name again.
+    The system watches a directory, not a path. If the folder is moved, unplugged or recreated, the watch starts again
+    once a folder with that name exists. Never ends.
     """
     from watchfiles import watch as changes
 
@@ -102,14 +103,14 @@ def _changes(folder: Path, progress: Progress) -> Iterator[list[Path] | None]:
                 if _identity(folder) != before:
                     break
         except (OSError, RuntimeError) as error:
-            # Also when the system has no more watches to give (inotify's limit): then looking has to do.
+            # For example at inotify's limit of watches: scan the folder instead.
             progress.notice(f"{folder}: the system does not tell of new files ({error}); looking every minute instead")
             yield None
             time.sleep(_BLIND_SECONDS)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode number of a folder; None where there is none or it cannot be looked at."""
+    """Return (device, inode) of a folder; None if it does not exist or cannot be read."""
     try:
         status = folder.stat()
     except OSError:
@@ -122,7 +123,7 @@ def _protect(ready: list[Path], folder: Path, request: Request, arrivals: Arriva
     try:
         rows = protect(ready, request, progress=told, within=folder)
     except StorageError as error:
-        # The disk is full, the vault out of reach: it may pass, and the photos wait for it.
+        # Disk full or vault out of reach: this may pass, so the photos are tried again later.
         rows = [Outcome(str(path), "failed", reason=str(error)) for path in ready]
     told.rest(rows)
     for path in ready:
@@ -131,15 +132,15 @@ def _protect(ready: list[Path], folder: Path, request: Request, arrivals: Arriva
     if told.worked:
         from hashshield.models.device import return_freed_memory
 
-        # Nothing else may come for days, and the networks' memory would wait for it.
+        # The next photo may arrive in days; release the networks' memory until then.
         gc.collect()
         return_freed_memory()
 
 
 class _Telling:
-    """A `Progress` that passes every row on once, and keeps what was written from being taken for an arrival.
+    """A `Progress` that passes each row on once, and tells `Arrivals` which files this process wrote itself.
 
-    A photo that fails again for the same reason has no second row.
+    A photo that fails again for the same reason gets no second row.
     """
 
     def __init__(self, progress: Progress, arrivals: Arrivals) -> None:
@@ -150,7 +151,7 @@ class _Telling:
         self.start, self.photo, self.notice = progress.start, progress.photo, progress.notice
 
     def done(self, outcome: object) -> None:
-        """Take a row of work."""
+        """Pass on the row of a photo that was processed."""
         self.worked = True
         if not isinstance(outcome, Outcome):
             self._progress.done(outcome)
@@ -160,7 +161,7 @@ class _Telling:
         self._tell(outcome)
 
     def rest(self, rows: Iterable[Outcome]) -> None:
-        """Take the rows that needed no work."""
+        """Pass on the rows of photos that needed no work."""
         for row in rows:
             if row.path not in self._told:
                 self._tell(row)
@@ -178,6 +179,6 @@ class _Telling:
             now = read_snapshot(path, follow=False)
         except HashshieldError:
             return
-        # Somebody may have been quick to put another photo there: then it is an arrival.
+        # If another photo was put there meanwhile, that one is an arrival.
         if now.sha256 == sha256:
             self._arrivals.wrote(path, FileFingerprint(now.dev, now.inode, now.size, now.mtime_ns))
