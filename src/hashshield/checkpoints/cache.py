@@ -1,7 +1,7 @@
-"""The entries of a catalogue, and the cache of what they stand for: downloaded checkpoints, and imported ones.
+"""Catalogue entries, and the cache folder of downloaded and imported checkpoints.
 
-An entry is written in TOML, which is read with distrust and written in one fixed form. Imported checkpoints have one
-beside them.
+Entries are TOML, validated when read. The catalogue of the package has many; each imported checkpoint has a file with
+its own entry beside it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 
 SUFFIX = ".safetensors"
 _LARGEST = 1 << 31
-"""Bytes of a checkpoint; the largest known here has less than a twentieth of it."""
+"""Most bytes of a checkpoint; the largest in the catalogue has less than a twentieth of it."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 _LONGEST_NAME = 64
 
@@ -58,31 +58,31 @@ class CatalogEntry:
 
     name: str
     file: str
-    """A plain file name, the same in the package, in the cache and on every mirror."""
+    """A file name without folders, the same in the package, in the cache and on every mirror."""
     size: int
-    """Bytes; never more are read."""
+    """Bytes of the file; a download stops there."""
     sha256: str
     licence: str
     summary: str
     bits: tuple[int, ...]
     classes: tuple[str, ...] = ()
     map: dict[int, float] = field(default_factory=dict)
-    """Full-database MAP by code length."""
+    """Code length -> MAP over the full database."""
     embedded: bool = False
-    """The file comes with the package."""
+    """True if the file comes with the package."""
     mirrors: tuple[str, ...] = ()
-    """Addresses of the file's folder, asked in this order after the default one."""
+    """Addresses of folders with the file, tried in this order."""
     imported: bool = False
-    """The user's own, known in this cache only."""
+    """True if the user imported it; then its entry is in the cache."""
 
 
 def is_name(name: str) -> bool:
-    """Whether it can be a checkpoint's name: it becomes a file's, and no separator, "..", drive or colon fits."""
+    """Return whether `name` can be a checkpoint's name, which becomes a file name: no separators, "..", or colons."""
     return bool(_NAME.fullmatch(name)) and len(name) <= _LONGEST_NAME and not name.endswith(SUFFIX)
 
 
 def checked_name(name: str, *, source: str) -> str:
-    """The name, when it can be a file's and needs no quotes. Raises CheckpointError naming `source`."""
+    """Return the name if `is_name` allows it. Raises CheckpointError naming `source`."""
     if not is_name(name):
         raise CheckpointError(
             f"{source}: {name!r} cannot be a checkpoint's name; use at most {_LONGEST_NAME} lower-case letters, "
@@ -92,7 +92,7 @@ def checked_name(name: str, *, source: str) -> str:
 
 
 def remote(address: str) -> bool:
-    """Whether it is an address that can be asked: http or https, with a host and without a user's name."""
+    """Return whether `address` is an http or https URL with a host and without a user name."""
     try:
         parts = urlsplit(address)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
@@ -101,7 +101,10 @@ def remote(address: str) -> bool:
 
 
 def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[CatalogEntry, ...]]:
-    """The default address and the checkpoints of a catalogue. Raises CheckpointError naming the first fault."""
+    """Return a catalogue's default address and its checkpoints. Raises CheckpointError naming the first fault.
+
+    `imported` marks the entries as imported, and changes the advice in messages.
+    """
     remedy = "remove it and import the checkpoint again" if imported else "reinstall hashshield"
     try:
         raw = read_toml(path)
@@ -125,7 +128,7 @@ def read_entries(path: Path, *, imported: bool = False) -> tuple[str, tuple[Cata
 
 
 def checked(entry: CatalogEntry, *, source: str) -> CatalogEntry:
-    """The entry, when what is written of it will be read again. Raises CheckpointError naming `source`."""
+    """Return the entry if `read_entries` will accept it once written. Raises CheckpointError naming `source`."""
     checked_name(entry.name, source=source)
     if fault := _fault(parse_toml(write_entry(entry))["checkpoints"][entry.name]):
         raise CheckpointError(f"{source}: cannot be entered into a catalogue: {fault}; mend its card")
@@ -145,7 +148,7 @@ def write_entry(entry: CatalogEntry) -> str:
         "bits": entry.bits,
         "embedded": entry.embedded,
     }
-    # What a catalogue may leave out is left out where it is empty.
+    # Optional keys are omitted if empty.
     table |= {key: values for key in sorted(_OPTIONAL, reverse=True) if (values := getattr(entry, key))}
     table["map"] = {str(bits): value for bits, value in entry.map.items()}
     return tomli_w.dumps({"checkpoints": {entry.name: table}})
@@ -215,7 +218,7 @@ _OPTIONAL = {"mirrors", "classes"}
 
 
 def _fault(table: Any) -> str | None:
-    """What is wrong with a checkpoint's table, in words; None when nothing is."""
+    """Return what is wrong with a checkpoint's table; None if nothing is."""
     if not isinstance(table, dict):
         return "it is no table"
     if unknown := sorted(table.keys() - _KEYS.keys()):
@@ -230,12 +233,12 @@ def _fault(table: Any) -> str | None:
 
 
 DOWNLOAD_SECONDS = 3600.0
-"""How long one process waits for another that downloads the same file."""
+"""Longest time that a process waits for another one that downloads the same file."""
 _IMPORTED = "imported"
 
 
 def folder(*, imported: bool = False) -> Path:
-    """The folder of downloaded or of imported checkpoints; it need not exist."""
+    """Return the folder of downloaded, or of imported, checkpoints; it need not exist."""
     named = resolve()["cache"].value
     if named is None:
         from platformdirs import user_cache_path
@@ -245,7 +248,7 @@ def folder(*, imported: bool = False) -> Path:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, lower-case hexadecimal; raises OSError."""
+    """Return the SHA-256 of a file in lower-case hexadecimal. Raises OSError."""
     found = hashlib.sha256()
     with path.open("rb") as handle:
         while chunk := handle.read(1 << 20):
@@ -254,7 +257,7 @@ def digest_of(path: Path) -> str:
 
 
 def is_here(path: Path) -> bool:
-    """Whether there is such a file; one in a folder that may not be looked into is not."""
+    """Return whether the file exists; False if its folder cannot be read."""
     try:
         return path.is_file()
     except OSError:
@@ -263,9 +266,9 @@ def is_here(path: Path) -> bool:
 
 @contextmanager
 def held(path: Path) -> Iterator[Folder]:
-    """The folder of `path`, made if it is missing, while no other process works on that file.
+    """Lock `path` against other processes, and yield its folder, created if missing.
 
-    What the file system refuses becomes a CheckpointError that names the folder and HASHSHIELD_CACHE.
+    Raises CheckpointError for errors of the file system, naming the folder and HASHSHIELD_CACHE.
     """
     try:
         with Folder.made(path.parent.absolute()) as there:
@@ -285,14 +288,14 @@ def held(path: Path) -> Iterator[Folder]:
 
 
 def imported() -> tuple[CatalogEntry, ...]:
-    """Every imported checkpoint, by name. Raises CheckpointError naming an entry that is damaged."""
+    """Return all imported checkpoints, sorted by name. Raises CheckpointError naming a damaged entry."""
     found = (imported_as(path.stem) for path in sorted(folder(imported=True).glob("*.toml")))
     return tuple(entry for entry in found if entry is not None)
 
 
 def imported_as(name: str) -> CatalogEntry | None:
-    """The imported checkpoint of that name, if there is one. Raises CheckpointError when its entry is damaged."""
-    # A name comes from the command line: what leads out of the folder is nobody's name.
+    """Return the imported checkpoint of that name, or None. Raises CheckpointError if its entry is damaged."""
+    # The name comes from the command line and must not lead out of the folder.
     if not is_name(name) or not is_here(path := folder(imported=True) / f"{name}.toml"):
         return None
     _, entries = read_entries(path, imported=True)
@@ -302,9 +305,9 @@ def imported_as(name: str) -> CatalogEntry | None:
 
 
 def install(source: Path, entry: CatalogEntry) -> Path:
-    """Copy a checkpoint that was looked at into its place; the copy must have the entry's digest.
+    """Copy a tested checkpoint into the cache; return its path. The bytes must have the entry's digest.
 
-    Raises CheckpointError, also when the file changed since its digest was taken.
+    Raises CheckpointError, also if the file changed since its digest was computed.
     """
     try:
         data = source.read_bytes()
@@ -316,13 +319,16 @@ def install(source: Path, entry: CatalogEntry) -> Path:
     with held(target) as there:
         _put(there, entry.file, data, entry)
         if entry.imported:
-            # Last, because it is what makes the checkpoint known.
+            # Last, because the entry makes the checkpoint known.
             _put(there, f"{entry.name}.toml", write_entry(entry).encode(), entry)
     return target
 
 
 def remove(entry: CatalogEntry) -> bool:
-    """Remove a checkpoint's file, what is left of its downloads, and an imported one's entry; whether it was there."""
+    """Remove a checkpoint's file, its partial downloads and, if imported, its entry; return whether the file existed.
+
+    Raises CheckpointError.
+    """
     target = folder(imported=entry.imported) / entry.file
     if not target.parent.is_dir():
         return False
@@ -337,12 +343,12 @@ def remove(entry: CatalogEntry) -> bool:
 
 
 def lock_name(file: str) -> str:
-    """Name of the file whose lock guards the file of that name."""
+    """Return the name of the lock file for the file of that name."""
     return f".{file}.lock"
 
 
 def _put(there: Folder, name: str, data: bytes, entry: CatalogEntry) -> None:
     temporary = f".{entry.file}.new"
-    # What a killed process left; the lock says that none is at work.
+    # Left by a killed process; thanks to the lock no other process is writing it.
     there.remove(temporary)
     put(there, name, data, temporary=temporary)

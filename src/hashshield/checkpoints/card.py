@@ -1,7 +1,7 @@
-"""The card: what a checkpoint says of itself, stored as JSON beside its weights; read without torch.
+"""The card: a checkpoint's description of itself, stored as JSON beside its weights and read without torch.
 
-With it: what a foreign network may be imported for, which its card says too, and which networks are kin: what a network
-learned from its ancestors, others with the same ancestors see as well.
+This module also decides which foreign networks may be imported (`refusal`) and which networks are twins: networks with
+the same trunk or ancestor see much the same.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 RESEARCH = "research"
-"""The purpose with which a foreign network serves every goal and which receipts repeat; without it, only `away`."""
+"""The purpose that lets a foreign network serve every goal, and that receipts repeat; without it only `away`."""
 
 REFUSED_WORDS = (
     "abuse",
@@ -72,13 +72,12 @@ REFUSED_WORDS = (
     "watermark",
     "watermarking",
 )
-"""Words of a card, in its name, attribution or purpose, with which it says that its network tells where pictures come
-from, or is for safety."""
+"""Words in a card's name, attribution or purpose that mark a network for provenance or safety; it is not imported."""
 _REFUSED = re.compile(rf"(?<![a-z0-9])({'|'.join(map(re.escape, REFUSED_WORDS))})(?![a-z0-9])")
 
 
 def refusal(name: str, attribution: str, purpose: str) -> str | None:
-    """Say, in words, why a network so described is not taken; None when nothing speaks against it."""
+    """Return why a foreign network with this description is not imported; None if it may be."""
     for what, text in (("name", name), ("attribution", attribution), ("purpose", purpose)):
         if found := _REFUSED.search(" ".join(text.lower().split())):
             return (
@@ -92,29 +91,30 @@ def refusal(name: str, attribution: str, purpose: str) -> str | None:
 
 FORMAT_VERSION = 1
 REFERENCE = "reference."
-"""Of tensors with packed bits: (N, ceil(K/8)) uint8, the first bit is the highest, +1 is a set bit."""
+"""Name prefix of tensors of packed reference codes: (N, ceil(K/8)) uint8, the first bit highest, +1 as a set bit."""
 _WIDEST = 65_536
 _MOST_LENGTHS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The geometry and normalisation a network expects."""
+    """A network's input: geometry and normalisation."""
 
     resize: int
     """Short side in pixels before the crop."""
     crop: int
     """Side of the centre crop in pixels."""
     interpolation: str
-    """Only "bilinear", with antialiasing, as Pillow does it."""
+    """Always "bilinear": Pillow's antialiased bilinear."""
     mean: tuple[float, float, float]
+    """Per channel, in [0, 1] units."""
     std: tuple[float, float, float]
     """Per channel, in [0, 1] units."""
     squash: bool = False
-    """Whether both sides are resized to `crop`, whatever the aspect, in place of a crop."""
+    """Whether both sides are resized to `crop`, ignoring the aspect, instead of cropping."""
 
     def fault(self) -> str | None:
-        """What is wrong with it, in words; None when nothing is. Raises TypeError for values that are no numbers."""
+        """Return what is wrong with the input; None if nothing is. Raises TypeError for values that are not numbers."""
         whole = not isinstance(self.crop, float) and not isinstance(self.resize, float)
         if not whole or not 16 <= self.crop <= self.resize <= 2048 or self.interpolation != "bilinear":
             return f"input geometry {self} is not supported (bilinear, 16 to 2048 pixels, crop at most resize)"
@@ -129,7 +129,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Everything about a checkpoint but its tensors."""
+    """Everything about a checkpoint except its tensors."""
 
     name: str
     arch: str
@@ -144,30 +144,30 @@ class Card:
     licence: str
     attribution: str
     map: dict[str, float] = field(default_factory=dict)
-    """Full-database MAP by code length, measured on the stored file."""
+    """Code length -> MAP over the full database, measured on the stored file."""
     map_unseen: dict[str, float] = field(default_factory=dict)
-    """MAP against a gallery that was not trained on."""
+    """Code length -> MAP over photos that were not trained on."""
     purpose: str = ""
-    """Of a foreign network, `research` or nothing; see `checkpoints.purpose`."""
+    """`RESEARCH` or empty, for a foreign network; see `refusal`."""
     cosine: float | None = None
-    """Of a network whose features are compared as they are: the cosine from which on they count as the same photo."""
+    """For a network whose features are compared by cosine: the least cosine at which two photos count as the same."""
     lineage: str = ""
-    """Trunk family, where the architecture does not tell; see `checkpoints.lineage`."""
+    """Trunk family, if it does not follow from the architecture; see `lineage_of`."""
     within: int | None = None
-    """Of codes that find copies: the distance in bits up to which two photos count as the same; None for others."""
+    """For a copy detector: the distance in bits up to which two photos count as the same; None for other networks."""
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
-        """One line of JSON, keys in the order of the fields."""
+        """Return one line of JSON, keys in the order of the fields."""
         raw = asdict(self)
         if self.within is None:
-            # Added later: left out where it is empty, so that older cards and their digests stay as they are.
+            # Added later; omitted if None, so that older cards and the digests of their files stay the same.
             del raw["within"]
         return json.dumps(raw, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, *, source: str) -> Card:
-        """Read a card; raises CheckpointError naming `source` and the first thing that is wrong."""
+        """Parse a card. Raises CheckpointError naming `source` and the first fault."""
         try:
             raw = json.loads(text)
             version = raw.get("format_version")
@@ -216,7 +216,7 @@ _LARGEST_HEADER = 16 * 1024 * 1024
 
 
 def read_card(path: Path) -> Card:
-    """Read only the card. Raises CheckpointError."""
+    """Return the card of a checkpoint file; tensors are not read. Raises CheckpointError."""
     _check_header(path)
     try:
         with safe_open(path, framework="numpy") as handle:
@@ -229,7 +229,7 @@ def read_card(path: Path) -> Card:
 
 
 def has_references(path: Path, bits: int) -> bool:
-    """Whether a checkpoint file carries reference codes of that length; only its header is read.
+    """Return whether a checkpoint file has reference codes of that length; only its header is read.
 
     Raises CheckpointError.
     """
@@ -242,7 +242,7 @@ def has_references(path: Path, bits: int) -> bool:
 
 
 def entry_of(path: Path, *, embedded: bool = False, imported: bool = False) -> CatalogEntry:
-    """Return the catalogue entry of a checkpoint file, as its card describes it. Raises CheckpointError."""
+    """Return the catalogue entry of a checkpoint file, made from its card. Raises CheckpointError."""
     card = read_card(path)
     name = checked_name(card.name, source=str(path))
     entry = CatalogEntry(
@@ -261,14 +261,14 @@ def entry_of(path: Path, *, embedded: bool = False, imported: bool = False) -> C
 
 
 def _check_header(path: Path) -> None:
-    """Look at the first bytes before any library does: a pickle or an absurd header is named as such."""
+    """Check the first bytes before safetensors does. Raises CheckpointError for a pickle or an absurd header length."""
     try:
         size = path.stat().st_size
         with path.open("rb") as handle:
             head = handle.read(16)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    # A safetensors header may begin with these bytes too: its length comes first, and then always a brace.
+    # A safetensors file may begin with these bytes too: its header length. A brace always follows the length.
     if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise CheckpointError(f"{path}: this is a pickle, which can run code; only safetensors files are loaded")
     if len(head) < 16:
@@ -279,14 +279,14 @@ def _check_header(path: Path) -> None:
 
 
 _GRAPH = "graph"
-"""The architecture of every network that was imported from ONNX: it says nothing about whose trunk it is."""
+"""The architecture of every network imported from ONNX; it says nothing about its trunk family."""
 _FAMILY = re.compile(r"[a-z_]*[a-z]")
 
 
 def lineage_of(card: Card) -> str:
-    """Return the trunk family: what the card says, else the architecture without its size (`efficientnet_lite`).
+    """Return the trunk family: the card's lineage, else the architecture without its size (`efficientnet_lite`).
 
-    An imported network whose card says nothing is a lineage of its own.
+    An imported network whose card has no lineage is a lineage of its own.
     """
     if card.lineage:
         return card.lineage
@@ -297,10 +297,10 @@ def lineage_of(card: Card) -> str:
 
 
 def are_twins(one: Card, other: Card) -> bool:
-    """Whether two networks have one trunk, or one of them was trained from the other.
+    """Return whether two networks have the same trunk, or one was trained from the other.
 
-    Two of one architecture and lineage start from the same weights or see alike. An imported network is its own twin
-    only, unless its card names a lineage that both have.
+    Networks of the same architecture and lineage count as twins, because they start from the same weights or see much
+    the same. An imported network has no twin, unless its card names a lineage that the other has too.
     """
     if one.name == other.name or other.name in _starts(one) or one.name in _starts(other):
         return True
@@ -315,7 +315,7 @@ def twin_among(card: Card, cards: Iterable[Card]) -> Card | None:
 
 
 def _starts(card: Card) -> tuple[str, ...]:
-    """The name of the checkpoint that training began with, as the recipe has it; a file stands for its stem."""
+    """Return the name of the checkpoint that training started from, in the recipe (a file's stem), if there is one."""
     model = card.recipe.get("model")
     start = str(model.get("start", "")) if isinstance(model, dict) else ""
     stem = start.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors")

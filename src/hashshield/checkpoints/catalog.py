@@ -1,4 +1,4 @@
-"""The catalogue of checkpoints: data, not import side effects. No torch here, so that listing answers at once."""
+"""The catalogue of checkpoints: find a network's file by name. No torch here, so that listing is fast."""
 
 from __future__ import annotations
 
@@ -36,33 +36,35 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model as the user named it: a file, and one of its code lengths (None: the longest)."""
+    """A model named by the user, resolved to a file and a code length."""
 
     name: str
-    """In the catalogue, or the absolute path of a file: it still means the same in another folder or run."""
+    """Name in the catalogue, or the file's absolute path, which stays valid in another working folder."""
     path: Path
     bits: int | None
+    """Code length; None: the longest."""
     entry: CatalogEntry | None
+    """None for a file named by its path."""
 
 
 @cache
 def entries() -> tuple[CatalogEntry, ...]:
-    """All checkpoints of the catalogue, in its order; its default address is the first mirror of each.
+    """Return all checkpoints of the catalogue, in its order; its default address is the first mirror of each.
 
-    Raises CheckpointError for a catalogue that is damaged.
+    Raises CheckpointError for a damaged catalogue.
     """
     address, found = read_entries(_HERE / "catalog.toml")
     return tuple(replace(entry, mirrors=((address,) if address else ()) + entry.mirrors) for entry in found)
 
 
 def known() -> tuple[CatalogEntry, ...]:
-    """The catalogue's checkpoints and the imported ones. Raises CheckpointError for a damaged entry."""
+    """Return the catalogue's checkpoints, then the imported ones. Raises CheckpointError for a damaged entry."""
     names = {entry.name for entry in entries()}
     return entries() + tuple(entry for entry in cached.imported() if entry.name not in names)
 
 
 def find(name: str) -> CatalogEntry:
-    """The entry of that name. Raises UnknownNameError naming the nearest."""
+    """Return the entry of that name. Raises UnknownNameError with a suggestion."""
     for entry in entries():
         if entry.name == name:
             return entry
@@ -74,14 +76,14 @@ def find(name: str) -> CatalogEntry:
 
 
 def file_of(entry: CatalogEntry) -> Path:
-    """Where the entry's file is, or would be."""
+    """Return the path of the entry's file, which need not exist."""
     if entry.embedded:
         return _HERE / "bundled" / entry.file
     return cached.folder(imported=entry.imported) / entry.file
 
 
 def state(entry: CatalogEntry) -> Availability:
-    """Whether the file came with the package, is in the cache, or can be had."""
+    """Return whether the file comes with the package, was imported, is downloaded, or can be downloaded."""
     if entry.embedded:
         return "embedded"
     if entry.imported:
@@ -90,7 +92,7 @@ def state(entry: CatalogEntry) -> Availability:
 
 
 def absent(models: Iterable[str]) -> tuple[CatalogEntry, ...]:
-    """The entries among these models, named as for `resolve`, whose files are yet to be downloaded; each once."""
+    """Return the entries of these models, named as for `resolve`, whose files must be downloaded first; each once."""
     found: dict[str, CatalogEntry] = {}
     for model in models:
         name, _ = _parts(model)
@@ -99,10 +101,10 @@ def absent(models: Iterable[str]) -> tuple[CatalogEntry, ...]:
 
 
 def full_name(model: str) -> str:
-    """`checkpoint:bits` for any way of naming a model, as the ledger knows it; the file need not be downloaded.
+    """Return `checkpoint:bits`, the name in the ledger, for any way of naming a model; the file may be missing.
 
-    A file is named by its absolute path; without a length it stays without, which only its card could tell.
-    Raises UnknownNameError, CheckpointError.
+    A file becomes its absolute path, without a code length if none was given, because only its card has that. Raises
+    UnknownNameError, CheckpointError.
     """
     found = reference(model)
     bits = found.bits or (max(found.entry.bits) if found.entry else None)
@@ -110,7 +112,7 @@ def full_name(model: str) -> str:
 
 
 def resolve(model: str) -> Reference:
-    """Turn `checkpoint`, `checkpoint:bits`, `file.safetensors` or `file.safetensors:bits` into a file.
+    """Resolve `checkpoint`, `checkpoint:bits`, `file.safetensors` or `file.safetensors:bits` to an existing file.
 
     Raises UnknownNameError for a name or length that does not exist, CheckpointError for a missing file.
     """
@@ -125,14 +127,14 @@ def resolve(model: str) -> Reference:
 
 
 def _parts(model: str) -> tuple[str, int | None]:
-    """Name or path, and code length."""
+    """Split a model's name into name or path, and code length or None."""
     name, _, tail = model.rpartition(":")
     bits = int(tail) if name and tail.isascii() and tail.isdigit() else None
     return (model if bits is None else name), bits
 
 
 def reference(model: str) -> Reference:
-    """As `resolve`, for a catalogue's checkpoint whether its file is here or not."""
+    """Resolve a model as `resolve` does, but also a checkpoint of the catalogue that is not downloaded."""
     name, bits = _parts(model)
     if name.endswith(SUFFIX):
         path = Path(name)

@@ -1,4 +1,4 @@
-"""Bring a checkpoint into the cache: the catalogue's size and digest are the only truth, wherever it comes from."""
+"""Download a checkpoint into the cache from any source; only the catalogue's size and digest decide if it is right."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ from hashshield.storage.folder import Folder
 __all__ = ["FetchProgress", "RetryPolicy", "fetch", "sources"]
 
 _CHUNK_BYTES = 1 << 16
-"""Small enough for a bar that moves on a slow line."""
+"""Small enough for a progress bar that moves on a slow line."""
 
 
 class FetchProgress(Protocol):
-    """What hears of a download."""
+    """Receiver of a download's progress."""
 
     def start(self, name: str, total: int) -> None:
-        """`total` bytes of the checkpoint `name` are to come."""
+        """Start the download of checkpoint `name`, of `total` bytes."""
 
     def at(self, done: int) -> None:
-        """So many bytes are here, those of an earlier try included; fewer than before when it starts again."""
+        """Report the bytes received, earlier tries included; they can drop if the download starts again."""
 
     def notice(self, text: str) -> None:
-        """Something the user should know."""
+        """Report a message for the user."""
 
 
 def sources(entry: CatalogEntry) -> tuple[str, ...]:
-    """Where the file is asked for, in order: the mirror of the settings alone, or the catalogue's addresses.
+    """Return the sources to try, in order: only the mirror of the settings, or else the catalogue's addresses.
 
-    Raises UsageError for a mirror that is neither, DownloadError when only the network is left and it is not allowed.
+    Raises UsageError for a mirror that is neither an address nor a folder, DownloadError if HashShield is set to stay
+    offline and every source is on the network.
     """
     settings = resolve()
     mirror = settings["mirror"].value
@@ -63,12 +64,11 @@ def sources(entry: CatalogEntry) -> tuple[str, ...]:
 
 
 def fetch(entry: CatalogEntry, *, progress: FetchProgress, retry_policy: RetryPolicy | None = None) -> bool:
-    """Put the checkpoint's file into the cache; False when it was there already, with the right digest.
+    """Download the checkpoint's file into the cache; return False if it was there already, with the right digest.
 
-    While another process downloads the same file, this one waits and then finds it there. What a cut or killed
-    download left is gone on with. Under its own name there is never anything but the whole, checked file.
-    Raises DownloadError when no source gives the pinned bytes, CheckpointError for a cache that cannot be written,
-    UsageError.
+    If another process downloads the same file, wait for it. An interrupted download is resumed. Only a complete file
+    with the right digest gets the final name. Raises DownloadError if no source has that file, CheckpointError if the
+    cache cannot be written, UsageError.
     """
     target = folder() / entry.file
     with held(target) as there:
@@ -94,18 +94,18 @@ _MIRROR_HINT = "set HASHSHIELD_MIRROR to a mirror's address or to the folder che
 
 
 class _Download:
-    """One file on its way; the caller holds the lock."""
+    """The download of one file; the caller holds the lock."""
 
     def __init__(self, entry: CatalogEntry, there: Folder, progress: FetchProgress, retry_policy: RetryPolicy) -> None:
         self.entry, self.there, self.progress, self.retry_policy = entry, there, progress, retry_policy
-        # With the digest in its name, what is left of one release is never taken for a part of the next.
+        # With the digest in its name, a partial file of one release is never continued with the next.
         self.part = f".{entry.file}.{entry.sha256[:12]}.part"
         for name in there.names():
             if name.startswith(f".{entry.file}.") and name.endswith(".part") and name != self.part:
                 there.remove(name)
 
     def require_space(self) -> None:
-        """Raise DownloadError when the disk has no room for the rest, with a reserve."""
+        """Raise DownloadError if the disk lacks space for the rest of the file and a reserve."""
         volume = Volume(self.there.path, self.entry.size - self._have(), shutil.disk_usage(self.there.path).free)
         if not volume.enough:
             raise DownloadError(
@@ -114,7 +114,7 @@ class _Download:
             )
 
     def ask(self, source: str) -> str | None:
-        """Receive the file from one source; why it was not to be had there, or None when it is here and right."""
+        """Receive the file from one source; return why that failed, or None if the file is complete and right."""
         reason, wait = "", self.retry_policy.first_wait_seconds
         pace = Pace(self.retry_policy, size=self.entry.size)
         self.progress.start(self.entry.name, self.entry.size)
@@ -134,7 +134,7 @@ class _Download:
                     self.there.remove(self.part)
                 continue
             except OSError:
-                # The disk, not the source: leaving the part would leave the disk full.
+                # An error of the disk, perhaps full: remove the partial file to free space.
                 self.there.remove(self.part)
                 raise
             found = digest_of(self.there.path / self.part)
@@ -153,9 +153,9 @@ class _Download:
             return 0
 
     def _receive(self, source: str, pace: Pace) -> bool:
-        """Write what is missing of the file; whether some of it was here before.
+        """Append the missing bytes to the partial file; return whether it had some before.
 
-        Raises SlowSource, UselessSource, InterruptedSource; what came before that stays.
+        Raises SlowSource, SourceRejectedError, SourceInterruptedError; bytes received before that are kept.
         """
         size, have = self.entry.size, self._have()
         if have > size:

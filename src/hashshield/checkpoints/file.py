@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors only, float16 on disk, the card in the metadata."""
+"""Read and write checkpoint files: safetensors only, float16 on disk, with the card in the metadata."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["REFERENCES", "Checkpoint", "read_checkpoint", "with_references", "wr
 
 ANCHOR = "anchor."
 REFERENCES = 1000
-"""Photos whose codes a checkpoint carries: enough to tell how near a stranger's photo comes by chance."""
+"""Number of reference codes in a checkpoint: enough to tell how near an unrelated photo comes by chance."""
 
 
 class Checkpoint:
     """A card with its tensors, float32 in memory.
 
-    `anchors` maps a code length to (C, K) int8 bits, one row per class of the card; `references` to the (N, K) int8
-    bits of photos that have nothing to do with the user's.
+    `anchors` maps a code length K to (C, K) int8 bits in {-1, +1}, one row per class of the card; `references` maps it
+    to (N, K) int8 reference codes.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read card and tensors; every value must be finite. Raises CheckpointError."""
+    """Return card and tensors of a checkpoint file. Raises CheckpointError, also for values that are not finite."""
     card = read_card(path)
     weights: dict[str, Tensor] = {}
     anchors: dict[int, Tensor] = {}
@@ -56,7 +56,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 elif key.startswith(REFERENCE):
                     packed[int(key.removeprefix(REFERENCE))] = tensor
                 else:
-                    # Copied, because kernels round otherwise where the file's header puts tensors at odd places.
+                    # Copied, because kernels round differently if the file's header leaves tensors unaligned.
                     weights[key] = (tensor.float() if tensor.is_floating_point() else tensor).clone()
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
@@ -96,9 +96,10 @@ def write_checkpoint(
     exact: bool = False,
     references: Mapping[int, NDArray[np.int8]] | None = None,
 ) -> None:
-    """Write atomically; floating tensors become float16, or stay as they are where they must be `exact`.
+    """Write a checkpoint atomically; floating tensors become float16, unless `exact` keeps their dtype.
 
-    `references` are (N, K) bits by code length. Raises CheckpointError when a tensor does not fit float16.
+    `anchors` are (C, K) and `references` (N, K) bits by code length K. Raises CheckpointError if a tensor does not fit
+    float16.
     """
     tensors: dict[str, Tensor] = {}
     for key, tensor in weights.items():
@@ -112,10 +113,10 @@ def write_checkpoint(
         tensors[f"{ANCHOR}{bits}"] = anchor.to(torch.int8).contiguous()
     for bits, codes in (references or {}).items():
         tensors[f"{REFERENCE}{bits}"] = torch.from_numpy(np.packbits(np.asarray(codes) > 0, axis=1))
-    # One entry only: safetensors writes several in no fixed order, and equal checkpoints shall be equal files.
+    # A single metadata entry: safetensors writes several in random order, and equal checkpoints must be equal files.
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # Straight from the tensors: bytes in between would be one more copy of a large network.
+    # Written directly from the tensors, because serialising to bytes first would copy a large network.
     save_file(tensors, partial, metadata={"card": card.to_json()})
     with partial.open("rb+") as handle:
         os.fsync(handle.fileno())
@@ -123,7 +124,7 @@ def write_checkpoint(
 
 
 def with_map(path: Path, measured: Mapping[int, float], unseen: Mapping[int, float]) -> None:
-    """Write measured MAPs into the card of a stored file without touching its tensors."""
+    """Write measured MAPs, by code length, into the card of a checkpoint file; its tensors stay the same."""
     card = replace(
         read_card(path),
         map={str(k): round(v, 4) for k, v in measured.items()},
@@ -133,7 +134,7 @@ def with_map(path: Path, measured: Mapping[int, float], unseen: Mapping[int, flo
 
 
 def with_references(path: Path, references: Mapping[int, NDArray[np.int8]]) -> None:
-    """Write (N, K) reference codes into a stored file without touching its card or its other tensors."""
+    """Write (N, K) reference codes, by code length, into a checkpoint file; card and other tensors stay the same."""
     _rewrite(path, read_card(path), references)
 
 
@@ -142,5 +143,5 @@ def _rewrite(path: Path, card: Card, references: Mapping[int, NDArray[np.int8]])
         tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - no mapping
     anchors = {int(k.removeprefix(ANCHOR)): v for k, v in tensors.items() if k.startswith(ANCHOR)}
     weights = {k: v for k, v in tensors.items() if not k.startswith((ANCHOR, REFERENCE))}
-    # As they are: a stored float16 stays what it is, and so does what was written exactly.
+    # `exact` keeps every stored dtype, float16 or not.
     write_checkpoint(path, card, weights, anchors, exact=True, references=references)

@@ -1,6 +1,6 @@
-"""Where bytes come from, a folder on an http or https server or one of this machine, and how long it may take.
+"""Read a checkpoint's bytes from an http or https server or a local folder, within limits on time and size.
 
-None of them is trusted: silence, an answer, its rate and all of it together are bounded.
+Sources are not trusted: `Pace` limits silence, the time to answer, the transfer rate, and total time and bytes.
 """
 
 from __future__ import annotations
@@ -47,40 +47,40 @@ __all__ = [
 ]
 
 _HEADER_BYTES = 1 << 20
-"""Of everything that comes before the file: headers, interim answers, and what redirects carry."""
+"""Most bytes before the file: headers, interim responses and redirects."""
 _LATER = {408, 425, 429}
-"""Answers below 500 that ask to come back."""
+"""Status codes below 500 after which to try again."""
 _LONGEST_NUMBER = 20
-"""Digits of a size; no file has as many bytes."""
+"""Digits of a size that are read; more than any file needs."""
 
 
 class SlowSource(Exception):  # noqa: N818 - a source's answer, not a failure of the download
-    """The source takes longer, or sends more, than it may; another one is asked."""
+    """The source takes longer, or sends more, than allowed; the next source is tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long a source is borne with."""
+    """Retries and time limits of one source."""
 
     tries: int = 4
     first_wait_seconds: float = 0.5
-    """Before the second try; it doubles with each."""
+    """Wait before the second try; it doubles with each further one."""
     timeout_seconds: float = 30.0
-    """Without a byte."""
+    """Longest time without a byte."""
     answer_seconds: float = 60.0
-    """From the request to the first byte of the file, redirects included."""
+    """Longest time from the request to the first byte of the file, redirects included."""
     least_bytes_per_second: float = 4096.0
-    """Of the file, on average over `rate_seconds`."""
+    """Least average rate of the file over `rate_seconds`."""
     rate_seconds: float = 30.0
     longest_seconds: float = 1800.0
-    """For one source, all its tries together; what has come by then is gone on with by the next."""
+    """Longest time for all tries at one source; the next source continues with the bytes received by then."""
 
 
 class Pace:
-    """The clock of one source. Every reader of its connections asks how long it may wait, and tells what came."""
+    """Time and size limits of one source. Readers ask how long to wait for bytes, and report those that came."""
 
     def __init__(self, retry_policy: RetryPolicy, *, size: int) -> None:
-        """Begin now; `size` is the file's, in bytes."""
+        """Start the clock; `size` is the file's, in bytes."""
         self._patience = retry_policy
         self._most = 2 * size + _HEADER_BYTES
         now = time.monotonic()
@@ -88,7 +88,7 @@ class Pace:
         self._answer(now)
 
     def request(self) -> None:
-        """Begin another try. Raises SlowSource when the time for this source is over."""
+        """Start another try. Raises SlowSource if the time for this source is over."""
         now = time.monotonic()
         if now >= self._end:
             raise SlowSource(self._too_long())
@@ -101,12 +101,12 @@ class Pace:
         self._answer_end = now + self._patience.answer_seconds
 
     def body(self) -> None:
-        """Note that what follows is the file."""
+        """Note that the bytes of the file follow."""
         self._in_body = True
         self._window, self._window_bytes = time.monotonic(), 0
 
     def wait(self) -> float:
-        """Return for how many seconds the next byte may be waited for. Raises SlowSource, TimeoutError."""
+        """Return how many seconds to wait for the next byte. Raises SlowSource, TimeoutError."""
         retry_policy, now = self._patience, time.monotonic()
         if now >= self._end:
             raise SlowSource(self._too_long())
@@ -125,7 +125,7 @@ class Pace:
         return max(min(ends) - now, 0.001)
 
     def came(self, size: int) -> None:
-        """Count what was read. Raises SlowSource for more than the file and its headers can be."""
+        """Count `size` bytes read. Raises SlowSource for more bytes than file and headers can have."""
         self._heard = time.monotonic()
         self._bytes += size
         self._window_bytes += size
@@ -142,15 +142,15 @@ class Pace:
 
 
 def handlers(pace: Pace) -> tuple[HTTPHandler, HTTPSHandler]:
-    """Return urllib's handlers of http and https, on connections that keep the pace."""
+    """Return urllib handlers of http and https whose connections keep the limits of `pace`."""
     return _Plain(pace), _Secure(pace)
 
 
 class _PacedFile(io.RawIOBase):
-    """What is read from a connection, each time no longer than the pace allows."""
+    """A connection's bytes; each read waits no longer than the pace allows."""
 
     def __init__(self, sock: socket.socket, pace: Pace) -> None:
-        # Held open for as long as this is: the connection closes its socket when the answer has no end of its own.
+        # Keeps the socket open: the connection closes it early if the response has no Content-Length.
         self._sock, self._pace, self._held = sock, pace, sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -173,7 +173,7 @@ class _PacedFile(io.RawIOBase):
 
 
 class _PacedSocket:
-    """As much of a socket as an answer asks for."""
+    """The part of a socket's interface that HTTPResponse uses."""
 
     def __init__(self, sock: socket.socket, pace: Pace) -> None:
         self._sock, self._pace = sock, pace
@@ -183,7 +183,7 @@ class _PacedSocket:
 
 
 def _answer(pace: Pace) -> Any:
-    """Return what a connection makes its answers with."""
+    """Return the `response_class` of a connection."""
 
     def make(sock: socket.socket, *arguments: Any, **named: Any) -> HTTPResponse:
         paced: Any = _PacedSocket(sock, pace)
@@ -223,43 +223,43 @@ class _Secure(HTTPSHandler):
 
 
 class SourceRejectedError(Exception):
-    """The source does not have the file, or has another one; asking it again is no use."""
+    """The source does not have the right file; do not try it again."""
 
 
 class SourceInterruptedError(Exception):
-    """The source may do better when it is asked again."""
+    """The transfer failed, but another try at the same source may work."""
 
     def __init__(self, reason: str, *, from_start: bool = False) -> None:
         super().__init__(reason)
         self.from_start = from_start
-        """What was received so far is no use to this source."""
+        """True if the source cannot continue from the bytes received so far."""
 
 
 class Stream(NamedTuple):
-    """An answer that is being read."""
+    """The body of a response."""
 
     start: int
-    """The byte of the file its first byte is: the one asked for, or 0 from servers that cannot do that."""
+    """Offset in the file of the first byte: the requested one, or 0 if the server does not support ranges."""
     read: Callable[[int], bytes]
-    """At most so many bytes, none at the end; raises InterruptedSource."""
+    """Read at most that many bytes; b"" at the end. Raises SourceInterruptedError."""
 
 
 def where(source: str, entry: CatalogEntry) -> str:
-    """The address or path of a checkpoint's file at a source."""
+    """Return the address or path of a checkpoint's file at a source."""
     return f"{source.rstrip('/')}/{entry.file}" if remote(source) else str(Path(source).expanduser() / entry.file)
 
 
 @contextmanager
 def opened(source: str, entry: CatalogEntry, *, offset: int, timeout_seconds: float, pace: Pace) -> Iterator[Stream]:
-    """Ask a source for a checkpoint's file from byte `offset` on.
+    """Request a checkpoint's file from a source, from byte `offset` on; yield the stream.
 
-    Raises UselessSource, InterruptedSource, and SlowSource when it does not keep the pace.
+    Raises SourceRejectedError, SourceInterruptedError, and SlowSource if the source exceeds the limits of `pace`.
     """
     if not remote(source):
         with _file(Path(where(source, entry)), entry, offset) as handle:
             yield Stream(offset, _reader(handle.read))
         return
-    # An open range only when there is something to go on with: some servers answer any other in odd ways.
+    # Request a range only to resume: some servers answer a range from 0 oddly.
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     try:
         response = _opener(pace).open(Request(where(source, entry), headers=headers), timeout=timeout_seconds)
@@ -267,7 +267,7 @@ def opened(source: str, entry: CatalogEntry, *, offset: int, timeout_seconds: fl
         error.close()
         raise _refused(error) from error
     except (ValueError, OverflowError, InvalidURL) as error:
-        # A redirect to what is no address: a port that is no number or too high, a host of no such name.
+        # A redirect to an invalid address, such as one with a bad port or host.
         raise SourceRejectedError(f"leads to no address that can be asked ({_words(error)})") from error
     except (OSError, HTTPException) as error:
         raise _failed(error) from error
@@ -278,7 +278,7 @@ def opened(source: str, entry: CatalogEntry, *, offset: int, timeout_seconds: fl
 
 def _file(path: Path, entry: CatalogEntry, offset: int) -> BinaryIO:
     try:
-        # Looked at first, because opening a pipe would wait for its other end.
+        # Checked first, because opening a pipe would block.
         if not path.is_file():
             raise SourceRejectedError("no such file")
         _check_size(path.stat().st_size, entry)
@@ -300,7 +300,10 @@ def _reader(stream: Callable[[int], bytes]) -> Callable[[int], bytes]:
 
 
 def _start(status: int, headers: Mapping[str, str], entry: CatalogEntry, offset: int) -> int:
-    """The byte an answer begins with, when the answer can be the file at all."""
+    """Return the file offset at which a response's body starts.
+
+    Raises SourceRejectedError for a file of another size, SourceInterruptedError for another part than requested.
+    """
     if status == 200:
         length = headers.get("Content-Length", "")
         if length.isascii() and length.isdigit():
@@ -322,7 +325,7 @@ def _check_size(size: int, entry: CatalogEntry) -> None:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows to http and https only: urllib itself would also go to ftp."""
+    """Follow redirects to http and https only; urllib itself would also follow to ftp."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -334,7 +337,7 @@ class _Redirects(HTTPRedirectHandler):
 
 def _opener(pace: Pace) -> OpenerDirector:
     opener = OpenerDirector()
-    # ProxyHandler reads http_proxy, https_proxy and no_proxy. Without handlers for them, no other scheme opens.
+    # ProxyHandler reads http_proxy, https_proxy and no_proxy. Other schemes have no handler here, so they do not open.
     for handler in (
         ProxyHandler(),
         *handlers(pace),
@@ -356,7 +359,7 @@ def _refused(error: HTTPError) -> SourceRejectedError | SourceInterruptedError:
 
 def _failed(error: OSError | HTTPException) -> SourceRejectedError | SourceInterruptedError:
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
-    # A name that is not known or a server that refuses will still do so in a second.
+    # Trying again does not help with an unknown host or a refused connection.
     if isinstance(cause, (TimeoutError, HTTPException)) or (
         isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError)
     ):

@@ -1,9 +1,9 @@
 """Distances between two photos: PSNR, SSIM, L-infinity, and classical perceptual hashes.
 
-The first three are taken strip by strip to stay in the cache. HashShield does not hide photos from the classical
-hashes; they are measured so that nobody has to guess. pHash and dHash are implemented here, because the package
-imagehash, which they agree with bit for bit, would bring in scipy and PyWavelets for these few lines. PDQ comes from
-its publisher's package: any other version would prove nothing.
+The first three are computed strip by strip to stay in the CPU cache. HashShield does not hide photos from the classical
+hashes; their distances are reported for information. pHash and dHash are implemented here and equal those of the
+package imagehash bit for bit, which would bring in scipy and PyWavelets. PDQ comes from its publisher's package, so
+that the distance is the one that services measure.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from hashshield.types import PerceptualRow
 __all__ = ["dhash", "linf_levels", "pdq", "perceptual_rows", "phash", "psnr_db", "ssim"]
 
 _STRIP_VALUES = 400_000
-"""Values per strip. A few such strips of float32 fit a core's cache; from memory, sums take several times as long."""
+"""Values per strip: a few such strips of float32 fit a core's cache. Sums over main memory are several times slower."""
 _STRIP_WIDTH = 20_000
-"""Pixels across; a strip has 20 rows at least, so that of a photo a million pixels wide it would take gigabytes."""
+"""Most pixels across a strip of SSIM: a strip has at least 20 rows, too many for a photo a million pixels wide."""
 _RADIUS, _SIGMA = 5, 1.5
 HashBits = NDArray[np.bool_]
 """(K,) bits of a classical hash."""
@@ -152,12 +152,12 @@ class _Hash(NamedTuple):
     name: str
     bits: int
     threshold: int
-    """Largest distance that is customarily taken for a match."""
+    """Largest distance that customarily counts as a match."""
     of: Callable[[Image.Image], HashBits]
 
 
 _HASHES = (
-    # 10 of 64 is Krawetz's own bound for both; 31 of 256 is where PDQ's publisher recommends to start.
+    # 10 of 64 is Krawetz's own threshold for both; 31 of 256 is the one that PDQ's publisher recommends.
     _Hash("pHash", 64, 10, phash),
     _Hash("dHash", 64, 10, dhash),
     _Hash("PDQ", 256, 31, pdq),

@@ -1,8 +1,8 @@
 """Bits of hash codes, Hamming distances between them, and metrics over rankings of a database by distance.
 
-All on arrays, so that torch is not needed. Many Hamming distances are equal, and a database is often sorted by class,
-whose order would then favour some classes: an average precision is the expected one over all orders of equal distances
-(McSherry and Najork 2008).
+All functions work on numpy arrays and need no torch. Many Hamming distances are equal, and a database is often sorted
+by class, which would favour some classes. So average precision is the expected value over all orders of entries at
+equal distance (McSherry and Najork 2008).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BLOCK = 100
 
 
 def bits_of(code: NDArray[np.floating]) -> Bits:
-    """Return the sign of a relaxed code, -1 or +1, in the same shape; the sign of 0 is -1."""
+    """Return the signs of a code, -1 or +1, in the same shape; the sign of 0 is -1."""
     return np.where(code > 0, 1, -1).astype(np.int8)
 
 
@@ -74,8 +74,8 @@ def relevance(queries: Labels, database: Labels) -> Relevance:
 def average_precision(distances: NDArray[np.generic], relevant: Relevance) -> Scores:
     """Return the (Q,) average precision of (Q, N) distances: sum_k P(k) rel_k / sum_k rel_k over the whole ranking.
 
-    Where distances are equal it is the expected one over all their orders. A query without a relevant entry scores 0,
-    as in the field's code.
+    For equal distances it is the expected value over all their orders. A query without a relevant entry scores 0, as in
+    the field's code.
     """
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, distances.shape[1] + 1))])
     return np.array([_expected_precision(*row, harmonic) for row in zip(distances, relevant, strict=True)])
@@ -104,9 +104,9 @@ def _expected_precision(distances: NDArray[Any], relevant: NDArray[np.bool_], ha
 
 
 def rank_among(values: NDArray[np.integer], distances: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return the (M,) ranks, from 1, of (M,) distances among (N,) others: one more than how many of these are nearer.
+    """Return the (M,) ranks, from 1, of (M,) distances among (N,) others: 1 plus the number of smaller ones.
 
-    Ties count in the service's favour: an entry as near as the nearest is found first.
+    Ties count in the service's favour: an entry as near as the nearest has rank 1.
     """
     ranks: NDArray[np.int64] = np.searchsorted(np.sort(distances), values, side="left") + 1
     return ranks
@@ -150,7 +150,7 @@ def map_floor(relevant: Relevance) -> MapFloor:
 
 
 def floor_within(relevant: Relevance, counted: Relevance) -> MapFloor:
-    """Return `map_floor` for queries whose gallery is only the entries `counted` (Q, N), which include the relevant."""
+    """Return `map_floor` if each query's database is only its `counted` entries, (Q, N), which include the relevant."""
     sizes = np.stack([counted.sum(axis=1), relevant.sum(axis=1)])
     random = lowest = 0.0
     for (n, r), share in zip(*_columns(sizes), strict=True):
@@ -169,7 +169,7 @@ def _columns(sizes: NDArray[np.int64]) -> tuple[list[tuple[int, int]], NDArray[n
 
 
 def class_balanced(scores: Scores, labels: Labels) -> float:
-    """Return the mean over labels of the mean score of the queries with that label; labels of no query do not count."""
+    """Return the mean over labels of the mean score of the queries with that label; ignores labels without queries."""
     having = labels[:, labels.any(axis=0)].astype(np.float64)
     return float((scores @ having / having.sum(axis=0)).mean())
 
@@ -184,9 +184,9 @@ def bootstrap_interval(
 
 
 def unseen_map(bits: Bits, labels: Labels) -> float:
-    """Return the MAP of (Q, K) queries that search each other, each left out of its own gallery, 0 to 1.
+    """Return the MAP, 0 to 1, of (Q, K) queries that search all other queries.
 
-    Queries are never trained on, so this gallery is unseen too. A query without a relevant other one does not count.
+    Queries are never trained on, so this database is unseen too. A query without a relevant other query is ignored.
     """
     relevant = relevance(labels, labels)
     distances = hamming(bits, bits).astype(np.float64)

@@ -1,14 +1,14 @@
-"""How visible a change between two pictures is: one number, which reads like butteraugli's 3-norm.
+"""Visibility of a change between two pictures: one number, on the scale of butteraugli's 3-norm.
 
-The model is one of contrast in bands of frequency (Watson 1993; Daly 1993). Both pictures become logarithms of cone
-responses, because eyes see ratios, and opponent colours: light, red against green, blue against both. Their difference
-is taken apart into octaves. In each, what is seen of it falls with the contrast that the picture itself has nearby:
-grass and hair hide what a clear sky or skin does not. Octaves and colours add up as energies, and the map of what is
-seen is pooled by norms in which the worst places count most.
+The model measures contrast in frequency bands (Watson 1993; Daly 1993). Both pictures are converted to logarithms of
+cone responses, because eyes see ratios, and to opponent colours: luminance, red-green and blue-yellow. Their difference
+is split into octaves. In each octave the picture's own contrast nearby hides a part of the difference: grass and hair
+hide more than sky or skin. Octaves and colours add up as energies, and the resulting map is pooled by norms in which
+the worst places count most.
 
-The numbers of the model are fitted to butteraugli of libjxl 0.7 (80 nits), on photos changed by searches, JPEG, noise
-and blur: `benchmarks/visibility.py` fits them, and measures on other photos how well they do. Nothing here is part
-of a search, and butteraugli is not needed to measure.
+The constants are fitted to butteraugli of libjxl 0.7 (80 nits), on photos changed by searches, JPEG, noise and blur.
+`benchmarks/visibility.py` fits them and measures the error on other photos. No search depends on this module, and
+measuring does not need butteraugli.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from hashshield.arrays import Pixels
 __all__ = ["FITTED", "LEVELS", "Constants", "Features", "features", "pooled", "visibility", "visible_map"]
 
 LEVELS = 5
-"""Octaves, the last of which holds all that is coarser; a pixel, two, four, eight and more across."""
+"""Number of octaves: details of one, two, four and eight pixels, and everything coarser."""
 _HIDING = 3
-"""Octaves of the picture's own contrast that hide changes."""
+"""Number of finest octaves whose contrast hides changes."""
 _TILE, _HALO = 768, 48
-"""Pixels of a tile's side, and around it as far as filters reach; multiples of 2 ** (LEVELS - 1)."""
+"""Side of a tile, and the margin around it that filters need, in pixels; multiples of 2 ** (LEVELS - 1)."""
 _BINOMIAL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 _DARK = 0.06
-"""Light that eyes add to that of the screen, as a share of white: in the dark, ratios are seen less."""
+"""Added to the screen's light, as a share of white, because ratios are less visible in the dark."""
 _CONES = ((0.297, 0.627, 0.076), (0.218, 0.684, 0.098), (0.082, 0.082, 0.836))
-"""Long, middle and short cones from linear sRGB; rows add up to 1. The first two overlap, as those of eyes do."""
+"""Long, middle and short cone responses from linear sRGB; rows add up to 1. The first two overlap, as in the eye."""
 _CUBIC = (0.3053, 0.6822, 0.0125)
-"""Light from a level in [0, 1]: the factors of its cube, its square and itself."""
+"""Coefficients of the cubic from an sRGB level in [0, 1] to light: cube, square, linear."""
 _FLOOR = 1e-9
-"""Added to squares under a root, whose slope at zero is infinite."""
+"""Added under the square root, whose slope at zero is infinite."""
 
 
 class Constants(NamedTuple):
-    """The fitted numbers."""
+    """The fitted constants."""
 
     gain: Tensor
-    """(3, LEVELS): natural logarithm of how strongly each colour and octave is seen on flat ground."""
+    """(3, LEVELS): natural logarithm of the sensitivity to each colour and octave in flat areas."""
     masked: Tensor
-    """(3, LEVELS): natural logarithm of how much contrast nearby takes from that."""
+    """(3, LEVELS): natural logarithm of how strongly contrast nearby reduces it."""
     activity: Tensor
-    """(3,): natural logarithm of what the picture's octaves, from the finest, count as contrast."""
+    """(3,): natural logarithm of the weight of the picture's octaves, from the finest, in the contrast."""
     exponent: Tensor
-    """(): to which the contrast is raised."""
+    """(): exponent of the contrast."""
 
 
 class Features(NamedTuple):
-    """What is taken of two pictures before any fitted number comes in."""
+    """Measurements of two pictures that do not depend on the fitted constants."""
 
     squares: list[Tensor]
-    """Per octave: (3, h, w) squared differences of the pictures; the finest in means over 2 x 2 pixels."""
+    """Per octave: (3, h, w) squared differences of the pictures; the finest as means over 2 x 2 pixels."""
     contrast: Tensor
-    """(3, h, w): the first picture's contrast of light per octave, over a neighbourhood, at half of its size."""
+    """(3, h, w): the first picture's local luminance contrast per octave, at half its size."""
 
 
 FITTED = Constants(
@@ -86,10 +86,10 @@ FITTED = Constants(
 
 
 def visibility(before: Pixels, after: Pixels) -> float:
-    """Return how visible the difference of two (H, W, C) pictures is at 100%, 0 for equal ones; C is 1 or 3, sRGB.
+    """Return the visibility at 100% of the difference of two (H, W, C) sRGB pictures, C = 1 or 3; 0 if equal.
 
-    About 0.35 is the most that nobody notices, and 0.8 what JPEG of quality 90 does to a photo of half a megapixel.
-    Raises ValueError if their shapes differ or are no picture's.
+    Up to about 0.35 nobody notices a change; JPEG of quality 90 changes a photo of half a megapixel by 0.8. Raises
+    ValueError if the shapes differ or are not those of a picture.
     """
     if before.shape != after.shape or before.ndim != 3 or before.shape[2] not in (1, 3) or not before.size:
         raise ValueError(f"two (H, W, 1 or 3) pictures of one size are needed, found {before.shape} and {after.shape}")
@@ -108,7 +108,7 @@ def visibility(before: Pixels, after: Pixels) -> float:
 
 
 def features(before: Pixels, after: Pixels) -> Features:
-    """Return what the model takes of two (H, W, 1 or 3) pictures."""
+    """Return the model's measurements of two (H, W, 1 or 3) pictures."""
     first = _opponent(before)
     difference = _octaves(_opponent(after) - first, LEVELS)
     squares = [octave.square_() for octave in difference]
@@ -117,7 +117,7 @@ def features(before: Pixels, after: Pixels) -> Features:
 
 
 def visible_map(taken: Features, constants: Constants) -> Tensor:
-    """Return the (h, w) map of what is seen, at half of the pictures' size; differentiable in the constants."""
+    """Return the (h, w) map of the visible difference, at half the pictures' size; differentiable in the constants."""
     contrast = torch.einsum("k,khw->hw", constants.activity.exp(), taken.contrast)[None]
     hiding = (contrast + 1e-6) ** constants.exponent
     total: Tensor | None = None
@@ -141,7 +141,7 @@ def pooled(plane: Tensor) -> Tensor:
 
 
 def _norm(sums: Tensor, places: int) -> float:
-    """Return the mean of the 3-, 6- and 12-norm, as butteraugli's `3-norm` has it, from sums of these powers."""
+    """Return the mean of 3-, 6- and 12-norm, as in butteraugli's `3-norm`, from the sums of these powers."""
     powers = torch.tensor([3, 6, 12], dtype=torch.float64)
     return float(((sums / places) ** (1 / powers)).mean())
 
@@ -153,7 +153,7 @@ def _power_sums(plane: Tensor) -> Tensor:
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Yield each tile with its surroundings as rows and columns of the picture, and the tile's place within these."""
+    """Yield (tile with margin, tile within that): rows and columns of the picture, and of the part with margin."""
     for top in range(0, height, _TILE):
         for left in range(0, width, _TILE):
             sides = [
@@ -170,7 +170,7 @@ def _tiles(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple
 
 
 def _opponent(pixels: Pixels) -> Tensor:
-    """Return (3, h, w): light, red against green, blue against both, of responses that are logarithms."""
+    """Return (3, h, w) opponent colours of logarithmic cone responses: luminance, red-green, blue-yellow."""
     red, green, blue = _light(pixels).expand(3, -1, -1)
     long, middle, short = ((red * r).add_(green, alpha=g).add_(blue, alpha=b).add_(_DARK).log_() for r, g, b in _CONES)
     planes = torch.stack([long + middle, long, short])
@@ -183,12 +183,12 @@ def _opponent(pixels: Pixels) -> Tensor:
 def _light(pixels: Pixels) -> Tensor:
     """Return the (C, h, w) light of 8-bit levels as a share of white, within 0.003 of sRGB's (IEC 61966-2-1)."""
     level = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C")).div_(255)
-    # A cubic, because looking each level up takes half of the time of all that follows.
+    # A cubic, because a table lookup would take half as long as all that follows.
     return (level * _CUBIC[0]).add_(_CUBIC[1]).mul_(level).add_(_CUBIC[2]).mul_(level)
 
 
 def _octaves(planes: Tensor, count: int) -> list[Tensor]:
-    """Return the band of each octave, each at half of the size of the one before, and what is left, as the last."""
+    """Return `count` planes: the bands of the octaves, each at half the size of the one before, then the residual."""
     found = []
     for _ in range(count - 1):
         smooth = _smoothed(planes)
@@ -198,7 +198,7 @@ def _octaves(planes: Tensor, count: int) -> list[Tensor]:
 
 
 def _contrast(light: Tensor) -> Tensor:
-    """Return (3, h, w): the contrast of (1, H, W) light per octave, as neighbourhoods have it, at half of the size."""
+    """Return (3, h, w): the local contrast per octave of (1, H, W) luminance, at half the size."""
     found = []
     for level, octave in enumerate(_octaves(light, _HIDING + 1)[:_HIDING]):
         strength = octave.abs_()
@@ -211,7 +211,7 @@ def _contrast(light: Tensor) -> Tensor:
 
 
 def _smoothed(planes: Tensor) -> Tensor:
-    """Return the binomial mean over 5 x 5 pixels of (C, h, w) planes, edges repeated; a Gaussian of one pixel."""
+    """Return (C, h, w) planes smoothed by a 5 x 5 binomial filter, edges repeated; close to a Gaussian of sigma 1."""
     planes = pad(planes[None], (2, 2, 2, 2), mode="replicate")[0]
     for axis in (1, 2):
         size = planes.shape[axis] - 4
@@ -227,7 +227,7 @@ def _halved(planes: Tensor) -> Tensor:
 
 
 def _enlarged(planes: Tensor, size: torch.Size) -> Tensor:
-    """Return (C, h, w) planes at twice their size, cut to `size`; as they are if they have it."""
+    """Return (C, h, w) planes at twice their size, cropped to `size`; unchanged if they have that size."""
     if planes.shape[1:] == size:
         return planes
     twice = interpolate(planes[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
@@ -235,7 +235,7 @@ def _enlarged(planes: Tensor, size: torch.Size) -> Tensor:
 
 
 def _reduced(planes: Tensor, size: torch.Size) -> Tensor:
-    """Return (1, h, w) planes at the size of a coarser octave."""
+    """Return (1, h, w) planes halved until they have `size`, that of a coarser octave."""
     while planes.shape[1:] != size:
         planes = _halved(planes)
     return planes

@@ -1,7 +1,7 @@
-"""What a service does to a photo before hashing it: differentiable on tensors, and as Pillow does it to a file.
+"""Transforms that a service may apply to a photo before hashing it: differentiable on tensors, and with Pillow.
 
-Start with `geometry`, the views of a network. `differentiable` has what a search looks through, `pillow` the table of
-services that `--survival` measures.
+Start with `geometry`, the views of a network. `differentiable` has the transforms that a search prepares for, `pillow`
+the table of services that receipts measure.
 """
 
 from hashshield.transforms.geometry import (

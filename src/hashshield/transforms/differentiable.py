@@ -1,4 +1,7 @@
-"""What happens to a photo before it is hashed, on tensors, with gradients: codecs, noise, blur, light, sizes, crops."""
+"""Differentiable transforms of (N, 3, H, W) images in [0, 1]: codecs, noise, blur, brightness, resizing, crops.
+
+Most functions return a `View`, which maps such a batch to the transformed one.
+"""
 
 from __future__ import annotations
 
@@ -37,28 +40,29 @@ __all__ = [
 ]
 
 _LONGEST = {"JPEG": 65_500, "WEBP": 16_383}
-"""Sides that the encoders take, in pixels; what is longer is not coded, here as little as by a service."""
+"""Longest sides that the encoders accept, in pixels; larger images are returned unencoded."""
 
 
 def jpeg(quality: int) -> View:
-    """Written as JPEG of that quality (1 to 100) with Pillow's other defaults, and read again.
+    """Return the view that encodes as JPEG of that quality (1 to 100) with Pillow's other defaults, and decodes.
 
-    Forwards that is what Pillow does, backwards the identity, which is also what rounding the coefficients of an
-    orthonormal transform straight through comes to.
+    The gradient is the identity. A straight-through gradient through the rounding of an orthonormal transform's
+    coefficients would be the same.
     """
     return _through("JPEG", quality=quality)
 
 
 def webp(quality: int) -> View:
-    """Written as lossy WebP of that quality (0 to 100) and read again; differentiable as `jpeg` is."""
+    """Return the view that encodes as lossy WebP of that quality (0 to 100) and decodes; gradient as in `jpeg`."""
     return _through("WEBP", quality=quality)
 
 
 def soft_jpeg(quality: int) -> View:
-    """What JPEG of that quality (1 to 100) does to blocks of 8 x 8, with a gradient that knows what is dropped.
+    """Return a simulation of JPEG of that quality (1 to 100), whose gradient shows which coefficients are dropped.
 
-    Coefficients are rounded softly, r + (z - r)^3 with r = round(z) (Shin and Song 2017). All planes have the standard
-    table of luma (ITU-T T.81, table K.1) and none is subsampled, which is close enough to move along.
+    Coefficients of 8 x 8 blocks are rounded softly: r + (z - r)^3 with r = round(z) (Shin and Song 2017). Unlike JPEG,
+    all planes use the standard luma table (ITU-T T.81, table K.1) and none is subsampled; that is close enough for a
+    gradient.
     """
     scale = 5000 / quality if quality < 50 else 200 - 2 * quality
     table = ((_LUMA_TABLE * scale + 50) / 100).floor().clamp(1, 255)
@@ -109,7 +113,7 @@ def _through(container: str, **options: int) -> View:
 
 
 class _Coded(torch.autograd.Function):
-    """(N, 3, H, W) in [0, 1] through a codec; the gradient passes as if it were not there."""
+    """Encode and decode (N, 3, H, W) images in [0, 1]; the gradient is the identity."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, container: str, options: dict[str, int]) -> Tensor:
@@ -131,7 +135,10 @@ def _decoded(photo: Image.Image, container: str, options: dict[str, int]) -> Ten
 
 
 def noise(sigma: float, generator: np.random.Generator) -> View:
-    """Gaussian noise of that standard deviation, in [0, 1] units, drawn anew for each call; not clipped."""
+    """Return the view that adds Gaussian noise of standard deviation `sigma`, in [0, 1] units; it does not clip.
+
+    Each call draws new noise from `generator`.
+    """
 
     def view(images: Tensor) -> Tensor:
         sample = generator.standard_normal(tuple(images.shape), dtype=np.float32)
@@ -141,7 +148,7 @@ def noise(sigma: float, generator: np.random.Generator) -> View:
 
 
 def blur(sigma: float) -> View:
-    """Gaussian blur, `sigma` in pixels; edges are repeated. Pillow's own is three box blurs of that sigma together."""
+    """Return a Gaussian blur with `sigma` in pixels; edges are repeated. Pillow's own approximates it by box blurs."""
 
     def view(images: Tensor) -> Tensor:
         weights = _gaussian(sigma).to(images.device, images.dtype, non_blocking=True)
@@ -156,12 +163,12 @@ def blur(sigma: float) -> View:
 
 
 def brightness(factor: float) -> View:
-    """Every value times `factor`, clipped to [0, 1]."""
+    """Return the view that multiplies every value by `factor` and clips to [0, 1]."""
     return lambda images: (images * factor).clamp(0, 1)
 
 
 def contrast(factor: float) -> View:
-    """Every value's distance from the photo's mean grey times `factor`, clipped to [0, 1]."""
+    """Return the view that scales every value's distance from the image's mean grey by `factor`; clips to [0, 1]."""
 
     def view(images: Tensor) -> Tensor:
         grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
@@ -179,7 +186,7 @@ def _gaussian(sigma: float) -> Tensor:
 
 
 def scaled(share: float) -> View:
-    """Resized as Pillow does it, both sides to that share of themselves, cut to whole pixels."""
+    """Return the view that resizes both sides to `share` of their length, rounded down, as Pillow does."""
 
     def view(images: Tensor) -> Tensor:
         return reshaped(images, *(max(1, int(side * share)) for side in images.shape[-2:]))
@@ -188,7 +195,7 @@ def scaled(share: float) -> View:
 
 
 def long_side(pixels: int) -> View:
-    """Resized so that the long side is `pixels`; a smaller photo stays as it is."""
+    """Return the view that resizes the long side to `pixels`; a smaller image is returned unchanged."""
 
     def view(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -201,7 +208,10 @@ def long_side(pixels: int) -> View:
 
 
 def crop(top: float, left: float, share: float) -> View:
-    """A window of `share` of both sides; `top` and `left` are shares of what is cut away, in [0, 1]."""
+    """Return the view that crops to `share` of both sides.
+
+    `top` and `left`, in [0, 1], are the shares of the removed height and width that are removed at the top and left.
+    """
 
     def view(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -213,7 +223,7 @@ def crop(top: float, left: float, share: float) -> View:
 
 
 def pad(share: float, value: float = 0.0) -> View:
-    """Borders of one value, in [0, 1], that add `share` of the sides, half of it on each."""
+    """Return the view that adds a border of `value`, in [0, 1]: `share` of each side's length, half at either end."""
 
     def view(images: Tensor) -> Tensor:
         rows, columns = (round(side * share / 2) for side in images.shape[-2:])
@@ -223,31 +233,31 @@ def pad(share: float, value: float = 0.0) -> View:
 
 
 def flip(images: Tensor) -> Tensor:
-    """Mirrored, left to right."""
+    """Return the images mirrored left to right."""
     return torch.flip(images, (-1,))
 
 
 _COARSE = {1: 6.0, 2: 2.0}
-"""Photo pixels per grid pixel from which on JPEG (1) and half the size (2) average out before they reach the grid."""
+"""Kind of transform (1: JPEG, 2: half size) -> photo pixels per grid pixel from which it averages out on the grid."""
 _SIGMA = 0.003
 _QUALITIES = (80, 92)
-"""Least and most, on the grid, where a block of 8 x 8 covers more of the photo than in its file."""
+"""Least and greatest JPEG quality. Higher than a service's, because on the grid a block covers more of the photo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transforms:
-    """What is done to a photo before each step of a search, kind by kind in turn."""
+    """The transforms that a search prepares for: one kind per step, in turn."""
 
     draw: Callable[[int, np.random.Generator, float], View | None]
-    """From the step's number, a generator, and photo pixels per grid pixel; None: the photo as it is."""
+    """(step number, generator, photo pixels per grid pixel) -> the step's transform; None: no transform."""
     cycle: int
-    """Steps in which each kind has its turn once; the first of them is the photo as it is."""
+    """Number of steps in which each kind has one turn; the first of them has no transform."""
 
 
 def _sharing_transform(step: int, generator: np.random.Generator, scale: float) -> View | None:
-    """What services do to photos they keep: JPEG and half the size, in turn with the photo as it is.
+    """Return what services do to photos they store: in turn nothing, JPEG, and half the size.
 
-    Of a large photo the grid shows too little of either, and noise stands in for them.
+    Neither is visible on the grid of a large photo; noise is used instead.
     """
     kind = step % 3
     if kind == 0:

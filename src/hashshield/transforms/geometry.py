@@ -1,4 +1,7 @@
-"""Resize and centre crop, twice: on tensors for gradients, and by Pillow as a service does it."""
+"""Views of a network: resize and crop, with Pillow as a service does it, and the same on tensors with gradients.
+
+`pillow_view` and `tensor_view` are the two entry points; `framing` computes the geometry for both.
+"""
 
 from __future__ import annotations
 
@@ -40,24 +43,24 @@ __all__ = [
 ]
 
 LONG = 4096
-"""Pixels; an axis longer than this before or after resizing is resized line by line."""
+"""Longest axis, in pixels before or after resizing, that torch resizes; longer ones are resized tap by tap."""
 
 _PRECISION = 22
-"""Bits after the point in Pillow's weights (Resample.c)."""
+"""Fractional bits of Pillow's fixed-point weights (Resample.c)."""
 
 
 class Lines(NamedTuple):
-    """The lines of a resized axis as sums of the source's lines."""
+    """The lines of a resized axis as weighted sums of source lines."""
 
     first: NDArray[np.int64]
-    """(n,): the first source line of each."""
+    """(n,): the first source line of each resized line."""
     weights: NDArray[np.float64]
-    """(n, taps): weights of that line and those that follow; 0 beyond the axis."""
+    """(n, taps): weights of that line and the following ones; 0 beyond the axis."""
 
 
 @lru_cache(maxsize=16)
 def lines(size: int, goal: int, start: int, stop: int) -> Lines:
-    """Return lines `start` to `stop` of an axis of `size` pixels resized to `goal`, antialiased as Pillow does it."""
+    """Return lines `start` to `stop` of an axis of `size` pixels resized to `goal` by Pillow's antialiased bilinear."""
     scale = size / goal
     reach = max(scale, 1.0)
     centres = (np.arange(start, stop) + 0.5) * scale
@@ -80,7 +83,7 @@ def resampled_lines(images: Tensor, found: Lines, dim: int) -> Tensor:
 
 
 def spread_lines(gradients: Tensor, found: Lines, size: int, dim: int) -> Tensor:
-    """Return the transpose of `resampled_lines`: gradients of the resized lines, given to the `size` source lines."""
+    """Return the transpose of `resampled_lines`: the gradients of `size` source lines from those of resized lines."""
     shape = list(gradients.shape)
     shape[dim] = size
     total = gradients.new_zeros(shape)
@@ -90,7 +93,7 @@ def spread_lines(gradients: Tensor, found: Lines, size: int, dim: int) -> Tensor
 
 
 def _steps(like: Tensor, found: Lines, size: int, dim: int) -> list[tuple[Tensor, Tensor]]:
-    """Source lines and weights, shaped to multiply along `dim`, tap by tap."""
+    """Return source lines and weights of each tap, shaped to multiply along `dim`."""
     shape = [1] * like.ndim
     shape[dim] = len(found.first)
     return [
@@ -105,9 +108,10 @@ def _steps(like: Tensor, found: Lines, size: int, dim: int) -> list[tuple[Tensor
 def enlarged(
     pixels: NDArray[np.uint8] | Image.Image, goal: tuple[int, int], crop: tuple[slice, slice]
 ) -> NDArray[np.uint8]:
-    """Return rows and columns `crop` of (H, W, 3) or an RGB image enlarged to `goal`, as Pillow's bilinear makes them.
+    """Return rows and columns `crop` of (H, W, 3) pixels or an RGB image, enlarged to `goal` with bilinear resizing.
 
-    Bit for bit Pillow's: columns first, then rows, rounded to 8 bits after each, with its weights in fixed point.
+    The result equals Pillow's bit for bit: columns first, then rows, rounded to 8 bits after each, with its fixed-point
+    weights.
     """
     height, width = pixels.shape[:2] if isinstance(pixels, np.ndarray) else pixels.size[::-1]
     rows = lines(height, goal[0], crop[0].start, crop[0].stop)
@@ -122,12 +126,12 @@ def enlarged(
 
 
 def _extent(found: Lines, size: int) -> tuple[int, int]:
-    """First source line that is needed, and the one after the last."""
+    """Return the first source line that is needed, and the one after the last."""
     return int(found.first[0]), min(int(found.first[-1]) + found.weights.shape[1], size)
 
 
 def _levels(part: NDArray[np.uint8], found: Lines, offset: int) -> NDArray[np.uint8]:
-    """Resize the first axis of `part`, whose first line is the source's line `offset`."""
+    """Return `part`, which starts at the source's line `offset`, with its first axis resized."""
     fixed_point = np.floor(found.weights * (1 << _PRECISION) + 0.5).astype(np.int64)
     total = np.full((len(found.first), *part.shape[1:]), 1 << (_PRECISION - 1), dtype=np.int64)
     for tap in range(fixed_point.shape[1]):
@@ -138,30 +142,30 @@ def _levels(part: NDArray[np.uint8], found: Lines, offset: int) -> NDArray[np.ui
 
 
 CARD = "card"
-"""Resize the short side and crop the centre, as the network's card says."""
+"""View that resizes the short side and crops the centre, as the network's card says."""
 SQUASH = "squash"
-"""Resize both sides to the network's input, whatever the aspect."""
+"""View that resizes both sides to the network's input and ignores the aspect."""
 
 VIEWS = (CARD, SQUASH)
-"""Every way in which a network is taken to see a whole photo."""
+"""All views."""
 
 _BLOCK = 512
-"""Source lines whose weights are asked for at once."""
+"""Source lines whose resampling weights are computed at once."""
 
 Framing = tuple[tuple[int, int], tuple[slice, slice]]
 
 
 def short_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) after resizing so that the short side is `size`."""
+    """Return (height, width) after resizing the short side to `size`."""
     if height <= width:
         return size, int(size * width / height)
     return int(size * height / width), size
 
 
 def resized(pixels: NDArray[np.uint8] | Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    """(H, W, 3) or RGB image -> (height, width, 3), Pillow's antialiased bilinear, rounded to 8 bits.
+    """Return (H, W, 3) pixels or an RGB image as (height, width, 3), with Pillow's antialiased bilinear resizing.
 
-    That is what a service gets. An image is for those who need several sizes of a large photo: making one is a copy.
+    Pass an image to resize a large photo several times, because making one copies the pixels.
     """
     if isinstance(pixels, np.ndarray):
         if pixels.shape[:2] == (height, width):
@@ -171,20 +175,20 @@ def resized(pixels: NDArray[np.uint8] | Image.Image, height: int, width: int) ->
 
 
 def centre(height: int, width: int, size: int) -> tuple[slice, slice]:
-    """Rows and columns of the centre crop."""
+    """Return rows and columns of the centre crop of `size` pixels."""
     top, left = round((height - size) / 2), round((width - size) / 2)
     return slice(top, top + size), slice(left, left + size)
 
 
 def to_image(pixels: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
+    """Return (H, W, 3) uint8 pixels as a (3, H, W) float tensor in [0, 1]."""
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
 
 
 def framing(view: str, size: InputSpec, height: int, width: int) -> Framing:
-    """What `view` (`CARD` or `SQUASH`) does to a photo of that size: (height, width) to resize to, then the crop.
+    """Return the (height, width) to which `view` resizes a photo of that size, and the rows and columns of its crop.
 
-    A card that squashes has the same in both.
+    If the card itself squashes, both views are the same.
     """
     if view == SQUASH or size.squash:
         return (size.crop, size.crop), (slice(0, size.crop), slice(0, size.crop))
@@ -198,9 +202,10 @@ def framed(
     crop: tuple[slice, slice],
     resize: Callable[[int, int], NDArray[np.uint8]],
 ) -> NDArray[np.uint8]:
-    """Crop (H, W, 3) pixels or an RGB image resized to `goal`, as `framing` gives them, to rows and columns `crop`.
+    """Return (H, W, 3) pixels or an RGB image resized to `goal` and cropped to rows and columns `crop`.
 
-    `resize` makes all of a size; where that would be larger than the photo, only what the crop keeps is made.
+    `goal` and `crop` are those of `framing`. `resize` resizes the whole photo; if the result would be larger than the
+    photo, only the cropped part is computed instead.
     """
     height, width = pixels.shape[:2] if isinstance(pixels, np.ndarray) else pixels.size[::-1]
     if goal[0] * goal[1] > height * width:
@@ -209,25 +214,25 @@ def framed(
 
 
 def pillow_view(pixels: NDArray[np.uint8], size: InputSpec, view: str = CARD) -> Tensor:
-    """Upright (H, W, 3) pixels -> (3, crop, crop) image in [0, 1], by the card's geometry or squashed."""
+    """Return the (3, crop, crop) image in [0, 1] of upright (H, W, 3) pixels in `view`."""
     goal, crop = framing(view, size, pixels.shape[0], pixels.shape[1])
     return to_image(framed(pixels, goal, crop, lambda height, width: resized(pixels, height, width)))
 
 
 def tensor_view(size: InputSpec, view: str = CARD) -> View:
-    """The same on tensors: (N, 3, H, W) in [0, 1] -> (N, 3, crop, crop)."""
+    """Return the differentiable view: (N, 3, H, W) images in [0, 1] -> (N, 3, crop, crop)."""
     return lambda images: tensor_views([images], size, view)
 
 
 def tensor_views(batches: Sequence[Tensor], size: InputSpec, view: str = CARD) -> Tensor:
-    """The same of several (N, 3, H, W) batches, each of another size, as one (sum of N, 3, crop, crop) batch."""
+    """Return several (N, 3, H, W) batches, each of its own size, in `view` as one (sum of N, 3, crop, crop) batch."""
     framings = [framing(view, size, images.shape[-2], images.shape[-1]) for images in batches]
     out: Tensor = _Shrunk.apply(framings, *batches)
     return out
 
 
 def reshaped(images: Tensor, height: int, width: int) -> Tensor:
-    """(N, 3, H, W) -> (N, 3, height, width), resized as Pillow does it, with a gradient."""
+    """Return (N, 3, H, W) images as (N, 3, height, width), resized as Pillow does; differentiable."""
     if images.shape[-2:] == (height, width):
         return images
     shrunk: Tensor = _Shrunk.apply([((height, width), (slice(0, height), slice(0, width)))], images)
@@ -235,23 +240,22 @@ def reshaped(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def card_view(size: InputSpec) -> View:
-    """`tensor_view` by the card's own geometry."""
+    """Return the `tensor_view` of the `card` view."""
     return tensor_view(size, CARD)
 
 
 class _Shrunk(torch.autograd.Function):
-    """Resized as Pillow does it to 8-bit pixels, one axis after the other and rounded after each, then cropped.
+    """Resize as Pillow does (one axis after the other, rounded to 8 bits after each), then crop and concatenate.
 
-    Batches of several sizes are put together once they are cropped to the same one. The gradient goes straight through
-    the rounding. It is a product with the resampling matrices of what the crop keeps: torch's own for antialiased
-    resizing costs three times as much, a tenth of a gradient step.
+    The gradient ignores the rounding. It is a product with the resampling matrices of the cropped lines; torch's own
+    gradient of antialiased resizing takes three times as long, a tenth of a gradient step.
     """
 
     @staticmethod
     def forward(ctx: Any, framings: Sequence[Framing], *batches: Tensor) -> Tensor:
         ctx.framings, ctx.shapes = framings, [images.shape for images in batches]
         shrunk = list(batches)
-        # Columns before rows; what the crop cuts away at the sides is not resized in height.
+        # Columns before rows, so that cropped columns are not resized in height.
         for side in (1, 0):
             shrunk = _resized_axis(shrunk, side - 2, [(goal[side], crop[side]) for goal, crop in framings])
         return shrunk[0].contiguous() if len(shrunk) == 1 else torch.cat(shrunk)
@@ -268,7 +272,7 @@ class _Shrunk(torch.autograd.Function):
 
 
 def _resized_axis(batches: Sequence[Tensor], dim: int, framings: Sequence[tuple[int, slice]]) -> list[Tensor]:
-    """Resize one of the last two axes of each batch to its goal and keep the lines of its crop."""
+    """Return each batch with one of the last two axes resized to its goal and cropped."""
     found, resampled = [], []
     for images, (goal, crop) in zip(batches, framings, strict=True):
         size = images.shape[dim]
@@ -286,7 +290,7 @@ def _resized_axis(batches: Sequence[Tensor], dim: int, framings: Sequence[tuple[
 
 
 def _spread_axis(gradients: Tensor, dim: int, size: int, goal: int, crop: slice) -> Tensor:
-    """Give the (N, 3, h, w) gradients of `_resized_axis` to the `size` lines that were resized."""
+    """Return the gradients of the `size` lines before `_resized_axis`, from the (N, 3, h, w) gradients after it."""
     if size != goal and max(size, goal) > LONG:
         return spread_lines(gradients, lines(size, goal, crop.start, crop.stop), size, dim)
     if size != goal:
@@ -307,9 +311,9 @@ def _spread_axis(gradients: Tensor, dim: int, size: int, goal: int, crop: slice)
 
 @lru_cache(maxsize=64)
 def _resampling(size: int, goal: int, first: int, last: int, device: torch.device) -> Tensor:
-    """(last - first, size): the rows of the matrix that resizes `size` pixels to `goal` which the crop keeps."""
+    """Return rows `first` to `last` of the matrix that resizes `size` pixels to `goal`: (last - first, size)."""
     found = torch.zeros(last - first, size)
-    # Unit vectors of the source lines that the crop sees, some at a time; torch says what becomes of them.
+    # Resize unit vectors of the source lines that the crop depends on, a block at a time.
     reach = max(size / goal, 1.0) + 1
     begin, end = max(0, int(first * size / goal - reach)), min(size, int(last * size / goal + reach) + 1)
     for start in range(begin, end, _BLOCK):
@@ -325,10 +329,10 @@ def _bilinear(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def _to_levels(batches: list[Tensor]) -> None:
-    """Round to 8-bit levels, in place; one operator for all sizes."""
+    """Round to 8-bit levels, in place; each operator runs once for all sizes."""
     if not batches:
         return
-    # Pillow's ties go up; 1e-4 keeps float32's own error from deciding them.
+    # Pillow rounds ties up; 1e-4 keeps float32's error from rounding them down.
     torch._foreach_mul_(batches, 255)
     torch._foreach_add_(batches, 0.5 + 1e-4)
     torch._foreach_floor_(batches)

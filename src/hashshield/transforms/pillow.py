@@ -1,6 +1,6 @@
-"""Changes that services and people make to a photo after it was protected: one table for every receipt.
+"""Changes that services and people make to a photo after it was protected: the table that every receipt measures.
 
-Pillow only, no torch: reports name these transforms even where nothing needs a network.
+This module needs Pillow but not torch, so that reports can name the transforms without importing it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Transform(NamedTuple):
     done: Callable[[Image.Image], Image.Image]
     """RGB image in displayed orientation -> RGB image."""
     above: int = 0
-    """Applies only to photos whose long side exceeds this, in pixels."""
+    """The transform applies only to photos whose long side exceeds this, in pixels."""
     longest: int = 0
     """Longest side that its encoder accepts, in pixels; 0 for no limit."""
     squashed: bool = False
-    """True if the network is then given the whole photo as a square instead of the crop that its card names."""
+    """True if the network then sees the photo in the `squash` view instead of the `card` view."""
 
     def refused(self, width: int, height: int) -> str | None:
-        """Return why it does not apply to a photo of this size, in pixels; None if it does."""
+        """Return why the transform does not apply to a photo of this size, in pixels; None if it does."""
         side = max(width, height)
         if side <= self.above:
             return f"not applicable: the long side is {side} pixels, not more than {self.above}"
@@ -123,4 +123,4 @@ SERVICES: tuple[Transform, ...] = (
     Transform("thumbnail 320", "long side 320 pixels, as JPEG of quality 75", partial(_thumbnail, 320), above=320),
     Transform("thumbnail 150", "long side 150 pixels, as JPEG of quality 75", partial(_thumbnail, 150), above=150),
 )
-"""In the order of reports."""
+"""All transforms, in the order of reports."""
