@@ -1,14 +1,14 @@
-"""Measure how soon photos are protected that arrive one after another: `python benchmarks/arrivals.py FOLDER`.
+"""Measure rate and latency of `hashshield watch` for arriving photos: `python benchmarks/arrivals.py FOLDER`.
 
-The first photos below FOLDER arrive in an empty folder that `hashshield watch` looks after, so many a second. Each is
-moved in whole, as by a camera that writes elsewhere first. The latency of a photo is the time from its arrival until a
-protected file is in its place; it contains the two seconds for which `watch` waits for further writes. The rate is the
-number of photos over the time from the first arrival to the last protected file. Where photos arrive faster than that,
-latency grows with their number, so the last one waits longest.
+The first photos below FOLDER arrive in an empty folder watched by `hashshield watch`, at several fixed rates. Each is
+moved in as a complete file. The latency of a photo is the time from its arrival until a protected file has replaced it;
+it includes the two seconds for which `watch` waits for further writes. The rate is the number of photos divided by the
+time from the first arrival to the last protected file. If photos arrive faster than that, the latency grows with their
+number, and the last one waits longest.
 
-Then the same photos go through a pipe one at a time (`hashshield protect - < IN > OUT`), each in a process of its own.
+Then the same photos go through a pipe one at a time (`hashshield protect - < IN > OUT`), each in its own process.
 
-Results go to `results/arrivals.json` beside this file. Run it on a machine that does nothing else.
+Results go to `results/arrivals.json` beside this file. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ RESULT = Path(__file__).parent / "results" / "arrivals.json"
 RATES = (1.0, 5.0, 25.0)
 PRESETS = ("invisible", "balanced")
 _EVERY = 0.05
-"""Seconds between two looks at the folder."""
+"""Seconds between two checks of the folder."""
 _READY = 60.0
-"""Seconds in which `watch` has to protect the photo that shows it is ready."""
+"""Seconds in which `watch` must protect the first photo, which shows that it is ready."""
 _PATIENCE = 45.0
-"""Seconds without a protected photo after which those that are left are taken to be `short`."""
+"""Seconds without a protected photo after which the remaining ones count as `short`."""
 
 
 def watched(photos: Sequence[Path], rate: float, preset: str) -> dict[str, Any]:
-    """Return what came of photos that arrive at `rate` a second."""
+    """Return the row for photos that arrive at `rate` per second."""
     with tempfile.TemporaryDirectory() as place:
         folder, outside = Path(place, "in"), Path(place, "outside")
         folder.mkdir(mode=0o700)
@@ -50,7 +50,7 @@ def watched(photos: Sequence[Path], rate: float, preset: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "hashshield", "watch", str(folder), "--vault", f"{place}/vault"]
         process = subprocess.Popen([*command, "--preset", preset], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            # The network is open, and the photos to come find nothing to wait for, once one photo is through.
+            # A first photo, which is not measured, makes sure that the network is loaded.
             first = arrive(photos[0], folder / "ready", outside)
             if not wait_for({first: first.stat().st_ino}, {}, time.monotonic() + _READY):
                 raise SystemExit(f"{photos[0]}: hashshield watch did not protect it in {_READY:g} seconds")
@@ -73,7 +73,7 @@ def watched(photos: Sequence[Path], rate: float, preset: str) -> dict[str, Any]:
 
 
 def arrive(photo: Path, stem: Path, outside: Path) -> Path:
-    """Move a copy of a photo into the folder, whole."""
+    """Move a copy of a photo into the folder as a complete file; return its path."""
     path = stem.with_suffix(photo.suffix)
     shutil.copyfile(photo, outside / path.name)
     (outside / path.name).rename(path)
@@ -81,7 +81,10 @@ def arrive(photo: Path, stem: Path, outside: Path) -> Path:
 
 
 def wait_for(before: dict[Path, int], done: dict[Path, float], until: float) -> bool:
-    """Note when photos were replaced, by their inodes, until a time or until all are; return whether all are."""
+    """Record in `done` when photos are replaced, by their inodes; return whether all are when `until` is reached.
+
+    Returns earlier if all are replaced and more than a second is left.
+    """
     while True:
         for path, inode in before.items():
             if path not in done and path.stat().st_ino != inode:
@@ -94,7 +97,7 @@ def wait_for(before: dict[Path, int], done: dict[Path, float], until: float) -> 
 
 
 def piped(photos: Sequence[Path], preset: str) -> dict[str, Any]:
-    """Return what came of photos that go through a pipe one at a time."""
+    """Return the row for photos that go through a pipe one at a time."""
     spent: dict[Path, float] = {}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
@@ -109,7 +112,7 @@ def piped(photos: Sequence[Path], preset: str) -> dict[str, Any]:
 
 
 def row(latencies: dict[Path, float], photos: int, seconds: float) -> dict[str, Any]:
-    """Return the figures of one run."""
+    """Return the figures of one run: counts, rate per second, and latencies in seconds."""
     found = sorted(latencies.values())
     return {
         "photos": photos,
@@ -121,7 +124,7 @@ def row(latencies: dict[Path, float], photos: int, seconds: float) -> dict[str, 
 
 
 def main() -> None:
-    """Run it and write the result."""
+    """Run the benchmark and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--photos", type=int, default=25)

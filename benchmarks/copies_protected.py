@@ -1,9 +1,9 @@
-"""What a protection against `copies` leaves of the likeness: in the file, after JPEG q75, and to a foreign detector.
+"""Measure how similar photos protected against `copies` still are: in the file, after JPEG q75, to a foreign detector.
 
     python benchmarks/copies_protected.py ORIGINALS PROTECTED RECEIPTS.json RESULT.json [DETECTOR.onnx]
 
-ORIGINALS and PROTECTED are folders with the same names, RECEIPTS what `hashshield protect --json` printed. The foreign
-detector is only asked, never searched on.
+ORIGINALS and PROTECTED are folders with the same file names, RECEIPTS the output of `hashshield protect --json`. The
+foreign detector only judges; no search uses it.
 """
 
 from __future__ import annotations

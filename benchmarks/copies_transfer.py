@@ -1,10 +1,10 @@
-"""Whether changes that were searched for on `copies` move a foreign copy detector, at given visibilities.
+"""Measure whether changes searched on `copies` transfer to a foreign copy detector, at given visibilities.
 
     python benchmarks/copies_transfer.py DETECTOR.onnx RESULT.json ORIGINALS NAME=PROTECTED=RECEIPTS.json ...
 
-PROTECTED holds photos of ORIGINALS by the same names (a JPEG may have become a PNG), RECEIPTS is what
-`hashshield protect --json` printed of them. Each change is scaled until butteraugli's 3-norm is 1, 1.5 and 2.2, and
-stands beside uniform noise of the same visibility. The detector is only asked, never searched on.
+PROTECTED holds the protected photos of ORIGINALS under the same names (a JPEG may have become a PNG), RECEIPTS is the
+output of `hashshield protect --json`. Each change is scaled until butteraugli's 3-norm is 1, 1.5 and 2.2, and compared
+with uniform noise of the same visibility. The detector only judges; no search uses it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hashshield.models.load import open_models
 
 NORMS = (1.0, 1.5, 2.2)
 COPY = 0.75
-"""Cosine from which on the authors of SSCD take two photos for copies."""
+"""Cosine at and above which the authors of SSCD count two photos as copies."""
 _BISECTIONS = 7
 _LARGEST = 8.0
 
@@ -40,7 +40,7 @@ def _pixels(path: Path) -> Pixels:
 
 
 def scaled(before: Pixels, after: Pixels, wanted: float) -> tuple[Pixels, float, float]:
-    """Return `before` with its change to `after` scaled to a 3-norm, the factor, and the 3-norm that it has."""
+    """Return `before` with its change to `after` scaled to the 3-norm `wanted`, the factor, and the 3-norm reached."""
     change = after.astype(np.float32) - before
     dither = np.random.default_rng(0).random(change.shape, np.float32)
 
@@ -64,7 +64,7 @@ def _cosines(judge: CopyJudge, before: Pixels, *others: Pixels) -> list[float]:
 
 
 def measured(name: str, before: Pixels, after: Pixels, judges: dict[str, CopyJudge]) -> list[dict[str, Any]]:
-    """Return a row of the photo as written, and one for each 3-norm."""
+    """Return a row for the photo as written, and one for each 3-norm."""
     rows = []
     for wanted in (None, *NORMS):
         pixels, factor, norm = (after, 1.0, butteraugli_norm(before, after)) if wanted is None else (None, 1.0, 0.0)
@@ -80,7 +80,7 @@ def measured(name: str, before: Pixels, after: Pixels, judges: dict[str, CopyJud
 
 
 def summary(rows: list[dict[str, Any]], wanted: float | None) -> dict[str, Any]:
-    """Return what the photos at one 3-norm amount to."""
+    """Return the summary of the photos at one 3-norm; None for the photos as written."""
     some = [row for row in rows if row["asked"] == wanted]
 
     def of(key: str) -> list[float]:

@@ -1,9 +1,9 @@
 """Measure the loss of writing a JPEG again: `python benchmarks/jpeg_fidelity.py FOLDER`, with hashshield installed.
 
-Every JPEG below FOLDER is written twice in memory: with its own pixels, and with a seeded, smooth change. Both results
-are decoded again. Figures and bars go to `results/jpeg-fidelity.json` beside this file; those of the changed files are
-grouped by the quality the photo was saved with. `--protected COPIES`, a copy of FOLDER after `hashshield protect`, adds
-the sizes of the files it wrote.
+Every JPEG below FOLDER is written in memory with its own pixels, and with seeded, smooth changes of two strengths. The
+results are decoded again. Figures and required bounds go to `results/jpeg-fidelity.json` beside this file; those of
+changed files are grouped by the quality that the photo was saved with. `--protected COPIES`, a copy of FOLDER after
+`hashshield protect`, adds the sizes of the files that it wrote.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from hashshield.metrics.image import linf_levels, psnr_db
 
 RESULT = Path(__file__).parent / "results" / "jpeg-fidelity.json"
 TAU = 0.032
-"""8 levels of 255."""
+"""Largest change, 8 levels of 255."""
 SHORT_SIDE = 256
 COARSE = 4
-"""Grid pixels from one independent value of the change to the next."""
+"""Distance, in grid pixels, of independent values of the change."""
 SPREADS = {"typical": 1.0, "strong": 3.0}
-"""Standard deviation of the change in 8-bit levels: as much as a search leaves (48 dB), and most that tau allows. A
-search's change is smaller where it does not help; this one is everywhere."""
+"""Standard deviation of the change in 8-bit levels: that of a typical search (48 dB), and about the most that tau
+allows. Unlike a search's change, it is equally strong everywhere."""
 IDENTICAL_DB = 120.0
-"""What equal pixels count as."""
+"""PSNR recorded for equal pixels, in dB."""
 BARS = {"unchanged_median_psnr_db": 60.0, "size_ratio_median": 1.05, "size_ratio_max": 1.25}
 QUALITIES = ((1, 79), (80, 89), (90, 95), (96, 100))
 
 
 def luminance_tables() -> dict[int, np.ndarray]:
-    """The luminance table of each quality of libjpeg, 64 steps, as Pillow reports them."""
+    """Return libjpeg's luminance table of each quality from 1 to 100: 64 steps, as Pillow reports them."""
     tables = {}
     for quality in range(1, 101):
         out = io.BytesIO()
@@ -57,13 +57,13 @@ def luminance_tables() -> dict[int, np.ndarray]:
 
 
 def estimated_quality(table: Sequence[int], tables: dict[int, np.ndarray]) -> int:
-    """The quality of libjpeg whose luminance table is nearest on average; makers have tables of their own."""
+    """Return libjpeg's quality whose luminance table has the nearest mean, since cameras use their own tables."""
     mean = float(np.mean(table))
     return min(tables, key=lambda quality: abs(float(tables[quality].mean()) - mean))
 
 
 def smooth_change(photo: imaging.Photo, spread: float, generator: torch.Generator) -> torch.Tensor:
-    """A (C, h, w) change on the small grid, displayed orientation, [0, 1] units, within tau."""
+    """Return a smooth random change, (C, h, w) on the small grid in displayed orientation, in [-TAU, TAU]."""
     height, width, channels = imaging.to_display_orientation(photo.pixels, photo.orientation).shape
     scale = min(1.0, SHORT_SIDE / min(height, width))
     size = (round(height * scale), round(width * scale))
@@ -73,7 +73,7 @@ def smooth_change(photo: imaging.Photo, spread: float, generator: torch.Generato
 
 
 def measure(path: Path, tables: dict[int, np.ndarray]) -> dict[str, Any]:
-    """The figures of one photo. Raises PhotoError."""
+    """Return the figures of one photo. Raises PhotoError."""
     data = path.read_bytes()
     photo = imaging.read(data, name=path.name)
     assert isinstance(photo.encoding, JpegEncoding)
@@ -97,7 +97,7 @@ def measure(path: Path, tables: dict[int, np.ndarray]) -> dict[str, Any]:
 
 
 def _written(photo: imaging.Photo, wanted: imaging.Pixels) -> dict[str, Any]:
-    """Write, decode and compare with what was wanted."""
+    """Write the photo with the wanted pixels, decode it and return the differences."""
     written = imaging.write(photo, wanted)
     again = imaging.read(written, name="written").pixels
     return {
@@ -108,7 +108,7 @@ def _written(photo: imaging.Photo, wanted: imaging.Pixels) -> dict[str, Any]:
 
 
 def of_protected(folder: Path, copies: Path) -> dict[str, Any]:
-    """Sizes of protected JPEGs by those of the originals, over the files that differ."""
+    """Return the ratios of protected JPEGs' sizes to those of their originals, for files that differ."""
     ratios = {}
     for original in jpegs(folder):
         copy = copies / original.relative_to(folder)
@@ -122,18 +122,18 @@ def of_protected(folder: Path, copies: Path) -> dict[str, Any]:
 
 
 def jpegs(folder: Path) -> list[Path]:
-    """The files below a folder that begin as JPEGs do."""
+    """Return the JPEG files below a folder, recognised by their first bytes."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in found if imaging.sniff(path.read_bytes()[:64]) == "jpeg"]
 
 
 def spread_of(values: Sequence[float]) -> dict[str, float]:
-    """Median and extremes."""
+    """Return median, minimum and maximum."""
     return {"median": round(statistics.median(values), 4), "min": min(values), "max": max(values)}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The figures over all photos."""
+    """Return the figures over all photos."""
     found: dict[str, Any] = {"photos": len(rows)}
     for kind in ("unchanged", *SPREADS):
         found[kind] = {
@@ -153,7 +153,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def bars_met(figures: dict[str, Any]) -> dict[str, bool]:
-    """Each bar against each kind of file that was measured."""
+    """Return whether each required bound is met, for each kind of file that was measured."""
     met = {"unchanged_median_psnr_db": figures["unchanged"]["psnr_db"]["median"] >= BARS["unchanged_median_psnr_db"]}
     for kind in ("unchanged", *SPREADS, "protected"):
         for bar in ("median", "max"):

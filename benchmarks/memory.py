@@ -1,9 +1,9 @@
 """Measure the memory of a long run: `python benchmarks/memory.py FOLDER`, with hashshield installed, on Linux.
 
 One process protects copies of the first photos below FOLDER in place, as a user would. Another reads its resident set
-twice a second, with the number of photos replaced so far. For each hundred photos the median and the largest reading go
-to `results/memory.json` beside this file, with the difference between the last hundred and the second, the first one
-without start-up.
+size and the number of photos replaced so far twice a second. For each hundred photos the median and the largest reading
+go to `results/memory.json` beside this file, with the ratio of the last hundred to the second, the first without
+start-up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BAR = 0.10
 
 
 def photos_below(folder: Path, count: int) -> list[Path]:
-    """The first `count` photos of a folder that are supported, in order of their paths."""
+    """Return the first `count` supported photos below a folder, sorted by path."""
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb") as handle:
@@ -41,7 +41,7 @@ def photos_below(folder: Path, count: int) -> list[Path]:
 
 
 def resident_mib(process: int) -> float | None:
-    """What a process holds in memory; None when it has ended."""
+    """Return the resident set size of a process in MiB; None if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def resident_mib(process: int) -> float | None:
 
 
 def main() -> None:
-    """Run it and write the result."""
+    """Run the benchmark and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--photos", type=int, default=1000)
@@ -74,7 +74,7 @@ def main() -> None:
             process = subprocess.Popen(command, stdout=rows)
             waiting = set(before)
             while process.poll() is None:
-                # A photo that is replaced is another file; one that falls short stays, and is not counted.
+                # A replaced photo has another inode; one that falls short keeps its own and is not counted.
                 waiting = {path for path in waiting if path.stat().st_ino == before[path]}
                 held = resident_mib(process.pid)
                 if held is not None:

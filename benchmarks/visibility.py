@@ -1,14 +1,14 @@
-"""How well `metrics.visibility` predicts butteraugli, and the fit of its constants.
+"""Measure how well `metrics.visibility` predicts butteraugli, and fit its constants.
 
     python benchmarks/visibility.py fit PHOTOS/ [PROTECTED/ ...] > constants.txt
     python benchmarks/visibility.py judge PHOTOS/ [PROTECTED/ ...] > benchmarks/results/visibility.json
 
-PROTECTED are folders with changed photos of the same file names as in PHOTOS; a photo that one lacks is passed over.
-Each is taken as it is, with half of its change and, for the fit, with 1.6 times as much. JPEG, noise and blur of the
-photos are added; `judge` draws five of these for each photo. `fit` takes a random part of 224 pixels a side of each
-pair, and prints the constants. `judge` takes whole pictures and prints JSON: rank correlation (Spearman), error, and
-how large butteraugli's 3-norm gets where our word is `none`; over all pairs and by kind of change. Photos to judge on
-must not be among those of the fit. Needs `butteraugli_main` of libjxl on the path (Debian: libjxl-devtools) and scipy.
+PROTECTED are folders with changed photos under the same file names as in PHOTOS; missing ones are skipped. Each photo
+is used as it is, with half of its change and, for the fit, with 1.6 times its change. JPEG, noise and blur of the
+photos are added; `judge` draws five of these for each photo. `fit` uses a random part of 224 by 224 pixels of each
+pair, and prints the constants. `judge` uses whole pictures and prints JSON: rank correlation (Spearman), error, and the
+highest 3-norm of butteraugli for which the word is `none`, over all pairs and by kind of change. Do not judge on photos
+used for the fit. Needs `butteraugli_main` of libjxl on the path (Debian: libjxl-devtools) and scipy.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ Picture = NDArray[np.uint8]
 PART = 224
 EPOCHS, BATCH, RATE = 10, 8, 0.05
 COLOURS = ((1.0, -0.5, 0.0), (1.0, -0.3, -0.3), (0.0, 0.0, 1.0), (0.3, 0.2, -1.0), (0.0, 0.0, 0.0))
-"""Red against green and blue against both, as levels of red, green and blue; zeros: a noise of its own for each."""
+"""Colours of smooth noise, as weights of red, green and blue; zeros mean independent noise in each channel."""
 START = Constants(
     gain=torch.tensor([[3.0, 5.0, 5.0, 5.0, 5.0], [4.5, 4.0, 4.0, 4.0, 3.5], [2.0, 1.5, 2.0, 3.0, 3.5]]),
     masked=torch.full((3, 5), 0.5),
     activity=torch.tensor([1.0, 1.0, 0.0]),
     exponent=torch.tensor(0.7),
 )
-"""Where the fit begins."""
+"""Initial constants of the fit."""
 
 
 class Pair(NamedTuple):
-    """A photo, and the same after a change."""
+    """A photo before and after a change."""
 
     name: str
     kind: str
@@ -75,19 +75,19 @@ def opened(path: Path) -> Picture:
 
 
 def clipped(values: NDArray[np.floating]) -> Picture:
-    """Return values as 8-bit levels."""
+    """Return values rounded and clipped to 8-bit levels."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def coded(pixels: Picture, quality: int, subsampling: int) -> Picture:
-    """Return the picture as JPEG leaves it."""
+    """Return the picture after JPEG."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=quality, subsampling=subsampling)
     return np.asarray(Image.open(out).convert("RGB"))
 
 
 def hiding(pixels: Picture) -> NDArray[np.float32]:
-    """Return (h, w, 1): how much noise a place takes, from the standard deviation of its 5 x 5 pixels."""
+    """Return weights for noise, (h, w, 1) in [0.1, 1): larger where the standard deviation of 5 x 5 pixels is."""
     grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     mean = uniform_filter(grey, 5)
     deviation = np.sqrt(np.maximum(uniform_filter(grey * grey, 5) - mean * mean, 0))
@@ -95,7 +95,7 @@ def hiding(pixels: Picture) -> NDArray[np.float32]:
 
 
 def distorted(pixels: Picture, rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
-    """Yield what is no search: JPEG, white and smooth noise, masked and not, in grey and colours, and blur."""
+    """Yield names and pictures of distortions: JPEG; white and smooth noise, masked or not, grey or coloured; blur."""
     exact = pixels.astype(np.float32)
     for quality in (60, 75, 85, 90, 95):
         yield f"jpeg {quality}", coded(pixels, quality, int(rng.choice([0, 2])))
@@ -122,7 +122,10 @@ def pairs(
     *,
     drawn: int | None = None,
 ) -> Iterator[Pair]:
-    """Yield each photo with what was and is done to it; of the latter all, or as many as are to be drawn."""
+    """Yield each photo paired with its distortions, all or `drawn` of them, and with its changes from `folders`.
+
+    Each change is scaled by every factor of `shares`.
+    """
     for path in sorted(photos.iterdir()):
         before = opened(path)
         others = list(distorted(before, rng))
@@ -140,7 +143,7 @@ def pairs(
 
 
 def part(pair: Pair, rng: np.random.Generator) -> Pair:
-    """Return a random part of a pair."""
+    """Return a random part of a pair, at most PART pixels a side."""
     top, left = (int(rng.integers(0, max(1, size - PART + 1))) for size in pair.before.shape[:2])
     place = slice(top, top + PART), slice(left, left + PART)
     before, after = (np.ascontiguousarray(pixels[place]) for pixels in (pair.before, pair.after))
@@ -154,7 +157,7 @@ def scores(found: Sequence[Pair]) -> NDArray[np.float64]:
 
 
 def fitted(taken: Sequence[Features], wanted: NDArray[np.float64]) -> Constants:
-    """Return the constants under which logarithms of the model come nearest to those wanted (Huber loss, Adam)."""
+    """Return the constants that minimise the Huber loss between logarithms of model and butteraugli, with Adam."""
     generator = torch.Generator().manual_seed(0)
     constants = Constants(*(value.clone().requires_grad_() for value in START))
     optimiser = torch.optim.Adam(list(constants), RATE)
@@ -172,7 +175,7 @@ def fitted(taken: Sequence[Features], wanted: NDArray[np.float64]) -> Constants:
 
 
 def summary(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, float]:
-    """Return how well the model's numbers predict butteraugli's."""
+    """Return figures on how well the model's values `found` predict butteraugli's, `wanted`."""
     error = np.log(found / wanted)
     none = [score for value, score in zip(found, wanted, strict=True) if word(float(value)) == "none"]
     return {
@@ -187,7 +190,7 @@ def summary(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str
 
 
 def judge(photos: Path, folders: Sequence[Path]) -> dict[str, object]:
-    """Hold the model against butteraugli over whole pictures."""
+    """Compare the model with butteraugli on whole pictures; return summaries over all pairs and by kind."""
     made = list(pairs(photos, folders, (1.0, 0.5), np.random.default_rng(2), drawn=5))
     wanted = scores(made)
     found = np.array([visibility(pair.before, pair.after) for pair in made])
@@ -201,7 +204,7 @@ def judge(photos: Path, folders: Sequence[Path]) -> dict[str, object]:
 
 
 def fit(photos: Path, folders: Sequence[Path]) -> Constants:
-    """Fit the constants to butteraugli."""
+    """Fit the constants to butteraugli's 3-norm and return them."""
     rng = np.random.default_rng(1)
     made = [part(pair, rng) for pair in pairs(photos, folders, (1.0, 0.5, 1.6), rng)]
     wanted = scores(made)
