@@ -1,8 +1,8 @@
-"""Add reference codes to checkpoints that were trained without: `python -m tools.add_references --data DIR FILE...`.
+"""Add reference codes to checkpoints that lack them: `python -m tools.add_references --data DIR FILE...`.
 
-A checkpoint carries the codes of 1,000 photos of its dataset's database, against which a witness judges how far a photo
-moved. `hashshield train` writes them; this adds them to a stored file and leaves card and weights as they are. Run
-`make catalog` afterwards: size and digest of the file are new.
+A checkpoint carries the codes of 1,000 photos of its dataset's database. A witness compares a photo's distance from its
+original with the nearest of them. `hashshield train` writes them; this adds them to an existing file and keeps card and
+weights. Run `make catalog` afterwards, because size and digest of the file change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["add_references", "main"]
 
 
 def add_references(file: Path, data: Path) -> int:
-    """Write the codes of 1,000 photos below `data` into a checkpoint file and return how many lengths they have.
+    """Write the codes of 1,000 photos below `data` into a checkpoint file; return the number of code lengths.
 
     Raises CheckpointError, UsageError (also for a dataset with a smaller database), PhotoError.
     """

@@ -1,7 +1,7 @@
 """Write the catalogue from the checkpoint files: `python -m tools.build_catalog FILE...`, or `make catalog`.
 
-Sizes, digests, code lengths, licences and MAPs are taken from the files and their cards. The default address, the order
-and each checkpoint's summary, mirrors and classes exist in the catalogue only and are kept; the summary of a new
+Sizes, digests, code lengths, licences and MAPs are taken from the files and their cards. The default address, the
+order, and each checkpoint's summary, mirrors and classes are kept from the current catalogue; the summary of a new
 checkpoint is made from its card.
 """
 
@@ -21,14 +21,14 @@ from hashshield.errors import HashshieldError, UsageError
 __all__ = ["CATALOG", "catalog_text", "main"]
 
 CATALOG = Path(__file__).parents[1] / "src" / "hashshield" / "checkpoints" / "catalog.toml"
-"""The catalogue that is committed and comes with the package."""
+"""The committed catalogue, which is part of the package."""
 
 
 def catalog_text(current: Path, files: Iterable[Path]) -> str:
-    """Return the text of the catalogue `current` with exactly the checkpoints `files`.
+    """Return the text of the catalogue `current`, updated to list exactly the checkpoints `files`.
 
-    Files in a folder named `bundled` are marked as embedded. Raises CheckpointError for a file that is no checkpoint,
-    UsageError for one that is not named as its card says.
+    Files in a folder named `bundled` are marked as embedded. Raises CheckpointError for a file that is not a
+    checkpoint, UsageError for one whose name is not that of its card.
     """
     address, before = read_entries(current)
     old = {entry.name: entry for entry in before}

@@ -1,6 +1,6 @@
-"""Write what follows from the application: `python -m tools.build_pages man/ completions/ docs/`, or `make pages`.
+"""Generate the pages of the application: `python -m tools.build_pages man/ completions/ docs/`, or `make pages`.
 
-Man pages, completion scripts, and the page `cli.md` of the documentation.
+These are the man pages, the completion scripts, and the page `cli.md` of the documentation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> None:
-    """Write pages, scripts and the page of docs into these folders; remove man pages of commands that are no more.
+    """Write man pages, completion scripts and `cli.md` into these folders; remove man pages of removed commands.
 
     The third folder may be left out.
     """

@@ -21,7 +21,7 @@ PHOTO = ROOT / "tests" / "data" / "kangaroo.jpg"
 PLACE = ROOT / "src" / "hashshield" / "ui"
 SIDE = 200
 SEED = 0
-"""So that the pictures can be made again; without a seed every installation draws other codes."""
+"""Makes the pictures reproducible; without a seed every installation draws other codes."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The page `docs/cli.md`: every command with its arguments, options and examples, as the application has them."""
+"""Generate the page `docs/cli.md`: every command with its arguments, options and examples."""
 
 from __future__ import annotations
 
@@ -95,5 +95,5 @@ def _table(heads: tuple[str, str], rows: Iterable[tuple[str, str]]) -> Iterator[
 
 
 def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is."""
+    """Return the text, escaped for a Markdown table."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")

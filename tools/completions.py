@@ -1,6 +1,6 @@
-"""Completion scripts for bash, zsh, fish and PowerShell, as static text: pressing TAB starts no program.
+"""Generate completion scripts for bash, zsh, fish and PowerShell, as static text: TAB does not start the program.
 
-Only the names of networks and of their classes are asked of `hashshield models`, once per shell session.
+The exception are the names of networks and classes, for which `hashshield models` runs once per shell session.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CLASSES = "hashshield models info --classes"
 
 
 def scripts(root: Command) -> dict[str, str]:
-    """Return the name and the text of each script for the application `root` describes."""
+    """Return the text of each script, by file name, for the application that `root` describes."""
     return {
         "hashshield.bash": bash_script(root),
         "_hashshield": zsh_script(root),
@@ -296,7 +296,7 @@ def _fish_quoted(text: str) -> str:
 
 
 def _filled(template: str, **parts: str) -> str:
-    """Return the template with its @WORDS@ replaced; braces and dollars would clash with the shells' own."""
+    """Return the template with its @WORDS@ replaced; Python's own templates would clash with the shells' syntax."""
     parts |= {"header": _HEADER, "models": _MODELS, "classes": _CLASSES}
     for name, text in parts.items():
         template = template.replace(f"@{name.upper()}@", text)

@@ -1,8 +1,8 @@
-"""A description of the command-line application as plain values, for man pages and completion scripts.
+"""Describe the command-line application as plain values, for man pages and completion scripts.
 
-It is read from Typer's own registrations (`registered_commands`, `OptionInfo`, ...), never from the parser that Typer
-builds from them: the parser's classes moved between Typer releases, and generators built on them wrote pages without
-options.
+The description is read from Typer's registrations (`registered_commands`, `OptionInfo`, ...), not from the parser that
+Typer builds from them: the parser's classes moved between Typer releases, and generators based on them wrote pages
+without options.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hashshield.config import SETTINGS
 __all__ = ["Argument", "Command", "Option", "describe", "walk"]
 
 Takes = Literal["nothing", "file", "folder", "model", "class", "word", "other"]
-"""The kind of value an option or argument takes, as far as a shell can complete it."""
+"""The kind of value that an option or argument takes, for completion."""
 
 _TAKES: dict[str, Takes] = {
     "": "nothing",
@@ -41,7 +41,7 @@ _TAKES: dict[str, Takes] = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option, with everything a manual says about it."""
+    """An option, with everything that a manual says about it."""
 
     names: tuple[str, ...]
     metavar: str
@@ -52,7 +52,7 @@ class Option:
     words: tuple[str, ...] = ()
     default: str = ""
     env: str = ""
-    """The environment variable of the setting this option sets; empty if it sets none."""
+    """The environment variable of the option's setting; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Command:
     """A command or a group of commands."""
 
     path: tuple[str, ...]
-    """The words that call it, the program's name first."""
+    """The words of the command, with the program's name first."""
     help: tuple[str, ...]
     """Paragraphs; the first is a summary."""
     examples: tuple[str, ...]
@@ -144,7 +144,7 @@ def _option(name: str, info: OptionInfo, *, required: bool, repeatable: bool, ta
     declared = (info.default, *(info.param_decls or ()))
     names = tuple(sorted((word for word in declared if isinstance(word, str) and word.startswith("-")), key=len))
     setting = SETTINGS.get(name)
-    # `verify --model` shares a setting's name but not its default; only the note in its help tells them apart.
+    # `verify --model` shares a setting's name but not its default; only the note in the help text differs.
     if setting is None or not text.endswith(default_note(name)):
         return Option(names, info.metavar or "", _plain(text), required, repeatable, takes)
     text = text.removesuffix(default_note(name))

@@ -1,4 +1,4 @@
-"""The man page of each command, as roff text."""
+"""Generate the man page of each command, as roff text."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tools.describe import Argument, Command, Option, walk
 __all__ = ["pages"]
 
 REVISED = "2026-11-28"
-"""Date of the last change of substance. Not the build date: equal sources must give equal pages."""
+"""Date of the last substantial change; not the build date, so that equal sources give equal pages."""
 
 _EXIT = {
-    0: "Done. Of photos: all are protected, or were already.",
+    0: "Success. With protect and verify: all photos are protected, or were already.",
     1: "Some failed; the others were done.",
     2: "The command line, an environment variable or the configuration file is not valid.",
     3: "A goal was not reached, or a photo is not protected or not known.",
-    4: "A checkpoint is missing or broken, or could not be fetched.",
-    130: "Interrupted. What was finished stays; the same command goes on from there.",
+    4: "A checkpoint is missing or broken, or could not be downloaded.",
+    130: "Interrupted. What was finished stays; the same command continues from there.",
 }
 _FILES = {
-    "~/.config/hashshield/config.toml": "Settings, as TOML; the only place they are read from. "
+    "~/.config/hashshield/config.toml": "Settings, as TOML; the only configuration file that is read. "
     "On other systems the user's configuration folder; hashshield config show names it.",
     "~/.local/share/hashshield/": "The vault of originals, the ledger of what was done, and the key. "
     "On other systems the user's data folder; --vault and HASHSHIELD_VAULT name another.",
@@ -32,7 +32,7 @@ _FILES = {
 
 
 def pages(root: Command) -> dict[str, str]:
-    """Return the file name and the text of each page for the application `root` describes."""
+    """Return the text of each page, by file name, for the application that `root` describes."""
     return {f"{_name(command)}.1": _page(command, root) for command in walk(root)}
 
 
@@ -41,13 +41,13 @@ def _name(command: Command) -> str:
 
 
 def _text(text: str) -> str:
-    """Escape a word or line for roff: backslashes and hyphens are literal, and no line is taken for a request."""
+    """Escape a word or line for roff: backslashes and hyphens stay literal, and no line becomes a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
 def _wrapped(text: str) -> list[str]:
-    """Return running text as roff lines of fewer than 80 bytes, as linters of man pages demand."""
+    """Return running text as roff lines of fewer than 80 bytes, which linters of man pages require."""
     return [_text(line) for line in textwrap.wrap(text, 72, break_long_words=False, break_on_hyphens=False)]
 
 
@@ -79,7 +79,7 @@ def _page(command: Command, root: Command) -> str:
     lines += [".SH EXIT STATUS"]
     for code, meaning in _EXIT.items():
         lines += [".TP", f".B {code}", *_wrapped(meaning)]
-    lines += [".PP", "When several hold, the first of 130, 4, 2, 1, 3, 0."]
+    lines += [".PP", "If several apply, the first of 130, 4, 2, 1, 3, 0."]
     lines += [".SH ENVIRONMENT", *_environment(command)]
     lines += [".SH FILES"]
     for file, meaning in _FILES.items():
@@ -136,8 +136,9 @@ def _options(options: Iterable[Option]) -> list[str]:
 def _settings() -> list[str]:
     lines = _prose(
         (
-            "A flag goes before the environment, the environment before the configuration file, the file before the "
-            "default. The file is TOML, one line per setting, for example tau = 0.02. An unknown key is an error.",
+            "Options take precedence over the environment, the environment over the configuration file, and the file "
+            "over the default. The file is TOML, one line per setting, for example tau = 0.02. An unknown key is an "
+            "error.",
         )
     )
     for setting in SETTINGS.values():
@@ -158,8 +159,8 @@ def _environment(command: Command) -> list[str]:
     for option in command.options:
         if option.env:
             off = "" if option.metavar else "; 1 for on, 0 for off"
-            lines += [".TP", f".B {option.env}", *_wrapped(f"Stands for {option.names[-1]}{off}.")]
-    return [*lines, ".TP", ".B NO_COLOR", "When set, nothing is coloured."]
+            lines += [".TP", f".B {option.env}", *_wrapped(f"Same as {option.names[-1]}{off}.")]
+    return [*lines, ".TP", ".B NO_COLOR", "If set, output is not coloured."]
 
 
 def _references(others: Iterable[Command]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The completion script of PowerShell, as static tables; pressing TAB asks the program for names of networks only."""
+"""Generate PowerShell's completion script, as static tables; only names of networks and classes run the program."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def powershell_script(root: Command) -> str:
     return re.sub("@([A-Z]+)@", lambda found: "\n".join(parts[found[1]]), _SCRIPT)
 
 
-# `$wordToComplete` is what stands before the cursor; the words before it end before the cursor.
+# `$wordToComplete` is the word at the cursor; the words before it end before the cursor.
 _SCRIPT = r"""# Generated from the application by `make pages`.
 # Add a line to the profile of PowerShell ($PROFILE) that reads this file: . C:\path\to\hashshield.ps1
 
@@ -87,5 +87,5 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return `text` in single quotes, in which PowerShell replaces nothing; it takes curly ones for quotes as well."""
+    """Return `text` in single quotes, in which PowerShell expands nothing; quotes in it, curly too, are doubled."""
     return "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"

@@ -1,14 +1,14 @@
-"""Make every measured result of the documentation again, in order: `make results`, and `make results-check`.
+"""Make every measured result in the documentation again: `make results`, and `make results-check`.
 
     python -m tools.results run [--quick] [--only NAME ...] [--data NAME=DIR ...]
     python -m tools.results check
 
-`run` makes each result of `RESULTS` that is stale, and then the tables. A result is fresh if the command that made it
-is the one listed here and none of its searches has changed since; which command that was stands in
-`benchmarks/results/commands.json`. An interrupted run goes on where it stopped, within a bench too. `--quick` runs
-every command at its smallest on pictures made for it, into a temporary folder: whether all work, not what they find.
-`check` lists what is stale and says so by its exit status. Photos and datasets are looked for in `photos/`, `large/`,
-`caltech101/` and `cifar10/`; `--data` names others.
+`run` makes each stale result of `RESULTS`, and then the tables. A result is fresh if it was made by the command listed
+here, according to `benchmarks/results/commands.json`, and none of its searches has changed since. An interrupted run
+continues where it stopped, even within a bench. `--quick` runs every command with the smallest settings on generated
+pictures, into a temporary folder, to test that the commands work. `check` lists stale results; its exit status is 1 if
+there are any. Photos and datasets are expected in `photos/`, `large/`, `caltech101/` and `cifar10/`; `--data` names
+other folders.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ __all__ = ["KEPT", "RESULTS", "Result", "check", "run", "stale"]
 ROOT = Path(__file__).parents[1]
 COMMANDS = "commands.json"
 DATA = ("photos", "large", "caltech101", "cifar10")
-"""Words in braces that stand for folders."""
+"""Words in braces that are replaced by folders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A file of `benchmarks/results`, and how it is made."""
+    """A file in `benchmarks/results`, and how it is made."""
 
     name: str
     """File name without `.json`."""
     command: str
-    """Arguments of `hashshield`; words in braces stand for folders."""
+    """Arguments of `hashshield`; words in braces are replaced by folders."""
     minutes: float
-    """Estimate for two free cores."""
+    """Estimated duration on two free cores."""
     quick: str = ""
-    """Further arguments that make it as small as it goes."""
+    """Additional arguments for the smallest settings."""
     prints: bool = False
-    """True if its standard output is the result."""
+    """True if the command prints the result to standard output."""
     also: tuple[str, ...] = ()
-    """Further files that the same command writes."""
+    """Other files that the same command writes."""
 
 
 _PAPER = "--queries 5 --limit 3 --anchor 3 --steps 2"
@@ -62,13 +62,13 @@ _FAMILY = "--model lite2-caltech101:48 --model regnet-caltech101:48 --hold-out n
 
 
 def _bench(name: str, bench: str, words: str, minutes: float, quick: str, **more: Any) -> Result:
-    """Return a result of `hashshield bench`, which writes its own file or, if it `prints`, is asked for JSON."""
+    """Return a result of `hashshield bench`, which writes its own file or, with `prints`, JSON to standard output."""
     end = "--json" if more.get("prints") else "--output {output}"
     return Result(name, f"bench {bench} {words} {end}", minutes, quick, **more)
 
 
 RESULTS: tuple[Result, ...] = (
-    # The paper, on CIFAR-10: what is slow comes first, and later benches find its trials.
+    # The paper, on CIFAR-10. The slow benches come first; later ones reuse their cached trials.
     _bench("targeted-vgg11-cifar10", "targeted", f"{_CIFAR} --queries 50", 240, _PAPER),
     _bench("untargeted-vgg11-cifar10", "untargeted", f"{_CIFAR} --queries 50", 60, _PAPER),
     _bench("tau-vgg11-cifar10", "tau", f"{_CIFAR}:24 --queries 50", 110, f"{_PAPER} --tau 0.02"),
@@ -76,14 +76,14 @@ RESULTS: tuple[Result, ...] = (
     _bench("traditional-vgg11-cifar10", "traditional", f"{_CIFAR}:48 --queries 50", 40, f"{_PAPER} --tau 0.02"),
     _bench("retrieval-vgg11-cifar10", "retrieval", f"{_CIFAR} --queries 50", 10, _SEARCH),
     _bench("adaptive-vgg11-cifar10", "adaptive", f"{_CIFAR} --queries 50 --service vgg11-cifar10-robust", 20, _SEARCH),
-    # The same on photos of a usual size.
+    # The same on photos of ordinary size.
     _bench("targeted-lite0-caltech101", "targeted", f"{_CALTECH} {_RIVALS}", 120, _PAPER),
     _bench("untargeted-lite0-caltech101", "untargeted", f"{_CALTECH} {_RIVALS}", 30, _PAPER),
     _bench("convergence-lite0-caltech101", "convergence", f"{_CALTECH} {_RIVALS}", 10, _PAPER),
     _bench("traditional-lite0-caltech101", "traditional", f"{_CALTECH} {_RIVALS}", 60, f"{_PAPER} --tau 0.02"),
     _bench("retrieval-lite0-caltech101", "retrieval", f"{_CALTECH} --queries 50", 5, _SEARCH),
     _bench("heatmap-lite0-caltech101", "heatmap", f"{_CALTECH} --queries 24", 5, _SEARCH),
-    # A RegNet is the residual network that comes with HashShield; another goes in its place as --model FILE.
+    # A RegNet is the residual network that comes with HashShield; --model FILE measures another.
     _bench("heatmap-regnet-caltech101", "heatmap", f"{_CALTECH.replace('lite0', 'regnet')} --queries 24", 5, _SEARCH),
     _bench(
         "adaptive-lite0-caltech101",
@@ -98,7 +98,7 @@ RESULTS: tuple[Result, ...] = (
         *(270, _SEARCH),
         also=("transfer-lite2-caltech101", "transfer-regnet-caltech101"),
     ),
-    # What the paper does not ask.
+    # Not in the paper.
     _bench(
         "methods-lite0-caltech101",
         "methods",
@@ -137,7 +137,7 @@ RESULTS: tuple[Result, ...] = (
     ),
     _bench("speed-lite0-caltech101", "speed", "{photos}", 3, "", prints=True),
 )
-"""In the order in which they are made."""
+"""The results, in the order in which they are made."""
 
 KEPT: Mapping[str, str] = {
     "acceptance-issue-1": "what the first version came to",
@@ -160,11 +160,11 @@ KEPT: Mapping[str, str] = {
     "visible-large-balanced": "before and after a change of the search",
     "visible-small-others": "invisible and strong of visible-small, by the commit it names",
 }
-"""Results that no command here makes, and why; each says in its text of which version it is."""
+"""Results that no command here makes, with the reason; each names the version it was made with."""
 
 
 def stale(result: Result, folder: Path) -> str | None:
-    """Return why a result in `folder` has to be made (again), or None if it is fresh."""
+    """Return why a result in `folder` is stale, or None if it is fresh."""
     path = folder / f"{result.name}.json"
     if path.with_name(f"{path.name}.unfinished").exists():
         return "begun and not finished"
@@ -177,16 +177,16 @@ def stale(result: Result, folder: Path) -> str | None:
 
 
 def check(folder: Path) -> list[str]:
-    """Return a line for each result that is stale, and for each file that no command here makes and no reason keeps."""
+    """Return a line for each stale result, and for each file that is neither in RESULTS nor in KEPT."""
     lines = [f"{r.name}: {reason}" for r in RESULTS if (reason := stale(r, folder)) is not None]
     known = {*KEPT, *(name for result in RESULTS for name in (result.name, *result.also)), Path(COMMANDS).stem}
     return lines + [f"{path.stem}: not in tools/results.py" for path in _files(folder) if path.stem not in known]
 
 
 def run(results: Iterable[Result], output: Path, words: Mapping[str, str], *, quick: bool = False) -> Iterator[str]:
-    """Make each stale result below `output`, and yield a line before and after each. Raise SystemExit where one fails.
+    """Make each stale result below `output`, and yield a line before and after each. Raises SystemExit if one fails.
 
-    `words` stand for what is in braces, and for the networks that they name.
+    `words` maps words in braces, and options with networks, to their replacements in the commands.
     """
     folder = output / "results"
     folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +203,7 @@ def run(results: Iterable[Result], output: Path, words: Mapping[str, str], *, qu
 
 
 def _arguments(result: Result, words: Mapping[str, str], *, quick: bool) -> list[str]:
-    """Return the words of its command line, with folders and networks in their places."""
+    """Return the words of a result's command line, with folders and networks filled in."""
     text = f"{result.command} {result.quick}" if quick else result.command
     for name in sorted(words, key=len, reverse=True):
         text = text.replace(f"{{{name}}}" if not name.startswith("--") else name, words[name])
@@ -242,7 +242,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _stand_ins(folder: Path) -> dict[str, str]:
-    """Make small pictures and networks for `--quick`, by the helpers of the tests; return what they stand for."""
+    """Make small pictures and networks for `--quick`, with helpers of the tests; return the replacements for `run`."""
     sys.path.insert(0, str(ROOT / "tests"))
     from bench_experiment import write_classes  # type: ignore[import-not-found, import-untyped, unused-ignore]
     from tiny_net import encoded, picture, write_tiny  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -266,7 +266,7 @@ def _stand_ins(folder: Path) -> dict[str, str]:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Carry out the command line; return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.results", description="Make measured results again.")
     parser.add_argument("what", choices=("run", "check"))
     parser.add_argument(

@@ -2,9 +2,9 @@
 
     python tools/same_outcome.py BEFORE [--after REF] [--photos DIR] [--presets invisible,balanced] [--count 20]
 
-Both commits run on this machine, with this interpreter, one after the other, with one seed. Without --photos, the
-photos are cut from the fixtures in tests/data and stored as JPEG, grey JPEG, PNG, PNG with alpha and WebP. Only times
-and the program's version may differ. Exits with 1 if anything else does, and names it.
+Both commits run on this machine with this interpreter and the same seed. Without --photos, the photos are cut from the
+fixtures in tests/data and stored as JPEG, grey JPEG, PNG, PNG with alpha and WebP. Only times and the program's version
+may differ; the exit code is 1 if anything else does, and the differences are printed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def checkout(ref: str | None) -> Iterator[Path]:
-    """Yield a folder that holds the commit; the working tree for None."""
+    """Yield a folder with the commit checked out; the working tree for None."""
     if ref is None:
         yield ROOT
         return
@@ -75,7 +75,7 @@ def checkout(ref: str | None) -> Iterator[Path]:
 
 
 def copy_photos(source: Path, folder: Path, count: int) -> int:
-    """Copy the first `count` files of `source`, by name; return how many there were."""
+    """Copy the first `count` files of `source`, by name; return the number of files copied."""
     files = sorted(path for path in source.iterdir() if path.is_file())[:count]
     for path in files:
         shutil.copyfile(path, folder / path.name)
@@ -83,7 +83,7 @@ def copy_photos(source: Path, folder: Path, count: int) -> int:
 
 
 def make_photos(folder: Path, count: int) -> int:
-    """Write `count` different photos in five kinds of file, cut from the fixtures; return how many."""
+    """Write `count` different photos of five file types, cut from the fixtures; return `count`."""
     sources = sorted((ROOT / "tests" / "data").glob("*.jpg"))
     for number in range(count):
         with Image.open(sources[number % len(sources)]) as image:
@@ -157,7 +157,7 @@ def without_ignored(value: Any) -> Any:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any], *, preset: str, count: int, seconds: float) -> int:
-    """Print what is the same and what is not; return the number of differences."""
+    """Print which files and documents are equal and which differ; return the number of differences."""
     differing = [name for name in before["bytes"] if before["bytes"][name] != after["bytes"].get(name)]
     statuses = [row["status"] for row in before["protect"]["document"]["results"]]
     print(f"{preset}: {count} photos, {statuses.count('protected')} protected, {seconds:.0f} s for both")

@@ -1,12 +1,12 @@
-"""Follow `tau` from `hashshield protect` to the projection, and print each place that has it in hand.
+"""Follow `tau` from `hashshield protect` to the projection, and print each function that passes it on.
 
     python -m tools.walk [--tree DIR]
 
-Protects one photo under a profiler, with a number for tau that is known by its identity. A place is on the way if it
-receives tau, alone or in an object, and passes it on; what only looks at it (a check, a message, the plan) is not. Each
-line of the walk is a stop: a function or constructor that is entered, or (^) one that hands tau back to its caller,
-which is a climb. A comprehension is part of its function. The walk ends where a change is first projected inside the
-loop. `--tree` is another checkout to look at.
+Protects one photo under a profiler, with a tau that is recognised by its identity. A function counts if it receives
+tau, alone or in an object, and passes it on, but not if it only reads it (a check, a message, the plan). Each line is a
+stop: a function or constructor that is entered or, marked ^, one that returns tau to its caller, called a climb. A
+comprehension is part of its function. The walk ends where a change is first projected in the search. `--tree` is
+another checkout to examine.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "tests" / "data" / "lotus.jpg"
 _END = ".project"
 _DEPTH = 6
-"""Objects within objects in which tau is looked for."""
+"""Levels of nested objects that are searched for tau."""
 _ELSEWHERE = ("hashshield.storage", "hashshield.models", "hashshield.cli")
-"""Packages whose objects are no carriers of settings, and too large to search."""
+"""Packages whose objects hold no settings, and are too large to search."""
 
 
 class _Tau(float):
-    """A number that is told from an equal one by its identity."""
+    """A number whose identity distinguishes it from equal ones."""
 
 
 @dataclass(eq=False)
@@ -51,7 +51,7 @@ class _Call:
 
 
 class _Recorder:
-    """A profiler that notes each call of the package, and whether it receives tau and hands it back."""
+    """A profiler that records each call in the package, and whether it receives tau and returns it."""
 
     def __init__(self, source: Path, tau: _Tau) -> None:
         self.source = f"{source}{os.sep}"
@@ -122,7 +122,7 @@ class _Recorder:
 
 
 def walk(calls: list[_Call]) -> list[tuple[int, _Call, bool]]:
-    """Return the stops in order: (time, call, whether it hands tau back)."""
+    """Return the stops in order: (time, call, whether it returns tau)."""
     on_the_way = {call for call in calls if call.hands_back or (call.receives and call.end is None)}
 
     def aside(call: _Call) -> bool:
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(shutil.copy(PHOTO, folder))
         options: dict[str, Any] = {"device": "cpu", "preset": "invisible", "witness": "none", "steps": 1, "yes": True}
-        # The command ends with the exit code of a photo that falls short: one step is too few.
+        # One step is too few, so the command ends with the exit code of a photo that fell short.
         with redirect_stdout(StringIO()), suppress(typer.Exit):
             sys.setprofile(recorder)
             try:
