@@ -1,6 +1,6 @@
 """Datasets in their official layouts, as lists of files with label sets.
 
-Start with `registry`, which opens a dataset by name; `base` has what every reader returns, and how it is split.
+Start with `registry`, which opens a dataset by name. `base` has the common form that every reader returns, and splits.
 """
 
 from hashshield.datasets.base import LabelledFiles, Split

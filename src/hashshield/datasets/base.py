@@ -20,9 +20,9 @@ class Scheme:
 
     queries: int
     training: int | None = None
-    """Photos of the database to train on; None for all."""
+    """Number of photos of the database to train on; None for all."""
     labels: int | None = None
-    """Number of labels to keep, the most frequent first; photos with none of them are left out. None for all."""
+    """Number of labels to keep, the most frequent ones; photos with none of them are dropped. None for all."""
     per_label: bool = False
     """True if queries and training photos are drawn in equal numbers for each label."""
 
@@ -38,7 +38,7 @@ class LabelledFiles:
     labels: Labels
     classes: tuple[str, ...]
     official_test: Indices | None = None
-    """The part that the dataset's authors set apart for testing; None where there is none."""
+    """Row indices of the authors' test part; None if there is none."""
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
     """The published splits, by name."""
     scheme: Scheme = Scheme(500)
@@ -67,10 +67,10 @@ class LabelledFiles:
     def split(self, *, seed: int, queries: int | None = None, training: int | None = None) -> Split:
         """Draw queries without replacement; the rest is the database, and the training set unless `training` limits it.
 
-        `queries` and `training` are numbers of photos; None means the scheme's own. Where the dataset has an official
-        test part, queries are drawn from it and the rest of it is left out. A photo without a label is relevant to no
-        query and teaches nothing: it is neither query nor training photo, but stays in the database, as in the field's
-        protocols. The draw depends on names, labels and seed only. Raises UsageError if there are too few files.
+        `queries` and `training` are numbers of photos; None means the scheme's own. If the dataset has an official test
+        part, queries are drawn from it and the rest of it is unused. A photo without a label is relevant to no query
+        and teaches nothing: it is neither query nor training photo, but stays in the database, as in the field's
+        protocols. The draw depends only on names, labels and seed. Raises UsageError if there are too few files.
         """
         wanted = self.scheme.queries if queries is None else queries
         everything = np.arange(len(self.paths))
@@ -99,7 +99,7 @@ class LabelledFiles:
             raise UsageError(f"{self.root}: {count} photos cannot be drawn equally from {len(self.classes)} labels")
         free = np.zeros(len(self.paths), dtype=bool)
         free[pool] = True
-        # Rare labels first: frequent ones can do without the photos these take.
+        # Rare labels first: frequent ones can spare the photos that these take.
         for label in np.argsort(self.labels[pool].sum(0), kind="stable"):
             members = np.flatnonzero(free & self.labels[:, label])
             if len(members) < each:
@@ -137,5 +137,5 @@ class Split:
     """A description of how it was drawn, for the card."""
 
     def sample(self, count: int, *, seed: int) -> Indices:
-        """Return at most `count` queries in random order; the first ones would all be of the first classes."""
+        """Return at most `count` queries in random order, because the first ones are all of the first classes."""
         return np.random.default_rng(seed).permutation(self.queries)[:count]

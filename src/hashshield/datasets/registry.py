@@ -281,14 +281,14 @@ DATASETS: dict[str, Callable[[Path], LabelledFiles]] = {
     "own": _read_own,
     "table": read_table,
 }
-"""The function that reads each dataset from its root. It raises UsageError naming the first thing that is missing."""
+"""Dataset name -> its reader, which raises UsageError naming the first thing that is missing in the root."""
 
 _UNPUBLISHED = ("folder", "own", "table")
-"""Datasets without a known layout. The readers of published ones say themselves where to get them."""
+"""The user's own datasets. The readers of published ones say where to get them if the root is missing."""
 
 
 def open_dataset(name: str, root: Path, *, split: str | None = None) -> LabelledFiles:
-    """Open a dataset by name; `split` names the scheme it is to be split by, None its default.
+    """Open a dataset by name; `split` names the scheme to split it by; None: the dataset's default.
 
     `root` is a folder, or the CSV file of a `table`; for `own` it may be either. Raises UnknownNameError for an unknown
     dataset or scheme, UsageError naming the first thing that is missing.

@@ -1,5 +1,5 @@
 """Training of hash networks: a recipe in, a checkpoint with its card out.
 
-Start with `trainer.train`. `recipe` has what can be set, `learner` the losses and the weights to begin with, and
-`recipes/` those that come with the package.
+Start with `trainer.train`. `recipe` has the settings, `learner` the losses and initial weights, `images` the photos as
+training reads them, and `recipes/` the recipes that come with the package. `copies` trains copy detectors.
 """

@@ -1,6 +1,6 @@
-"""Training of a network that finds copies: seeded, resumable, first on features computed once, then on images.
+"""Training of a copy detector: seeded, resumable, first on features computed once, then on images.
 
-Labels are not looked at. A photo is decoded once; what is learnt from are two edited copies of it at a time.
+Labels are not used. Each photo is decoded once, and the network learns from pairs of edited copies of it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _CACHE_BYTES = 2**30
 _ROTATION_PHOTOS = 2500
 """Most training photos that the rotation to bits is learnt from."""
 _STRENGTHS = (0.4, 1.0)
-"""Of the edits of the two copies: an original is to be found by what was edited a lot."""
+"""Edit strengths of the two copies: a heavily edited copy should find a photo that is nearly the original."""
 
 
 class Copies:
-    """Edited copies of photos, each photo decoded once as long as the cache has room."""
+    """Edited copies of photos; each photo is decoded once, as long as the cache has room."""
 
     def __init__(self, paths: Sequence[Path], side: int, *, cache_bytes: int = _CACHE_BYTES) -> None:
         self._paths, self._side = paths, side
@@ -60,9 +60,9 @@ class Copies:
     def batches(
         self, chunks: Sequence[Tensor], second_photos: Sequence[Tensor], seed: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield two (N, 3, side, side) batches per chunk of indices, one chunk made ahead. Raises PhotoError.
+        """Yield two (N, 3, side, side) batches per chunk of indices, one chunk prepared ahead. Raises PhotoError.
 
-        `second_photos` are the second photos of the edits, chunk by chunk; `seed` is that of the epoch.
+        `second_photos` has, per chunk, the indices of the photos that edits paste or blend in; `seed` is the epoch's.
         """
 
         def load(number: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def train_copies(
 ) -> Card:
     """Train `network` on the training photos of `split` and write the checkpoint to `output`.
 
-    The thresholds on the card are measured with the stored file on the queries, which are not learnt from. Raises
+    The thresholds on the card are measured with the stored file on the queries, which are not trained on. Raises
     PhotoError, CheckpointError, UsageError.
     """
     learner = CopyLearner(network, contrast).to(device)
@@ -160,7 +160,7 @@ class _Stage:
         self.learner, self.copies, self.seed, self.device = learner, copies, seed, device
         self.trunk = _trunk(learner.network)
         self.described: Tensor | None = None
-        """(looks, N, `CopyTrunk.described`) of the training photos; None where images are learnt from."""
+        """(copies, N, `CopyTrunk.described`) of the training photos; None if the stage trains on images."""
         self.blocks = contrast.first_block if stage.train == "tail" else CopyTrunk.middle
         lite = self.trunk.lite
         late: list[nn.Module] = [lite.blocks[self.blocks :], lite.head] if stage.train == "tail" else []
@@ -177,11 +177,11 @@ class _Stage:
             self.optimiser = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=stage.weight_decay)
         else:
             self.optimiser = torch.optim.AdamW(groups, weight_decay=stage.weight_decay)
-        # Batch norms keep the statistics of their pretraining: batches of edited photos are no sample of photos.
+        # Batch norms keep their pretrained statistics, because edited photos are not a sample of photos.
         learner.eval()
 
     def prepare(self, *, whiten: bool) -> None:
-        """Compute what stays the same during the stage; with `whiten` the embedding starts as whitening of it."""
+        """Compute the features of a "heads" stage; with `whiten` the embedding is initialised to whiten them."""
         if self.stage.train == "heads":
             self.described = torch.stack(
                 [self._described_copies(number) for number in range(self.contrast.edited_copies)]
@@ -228,7 +228,7 @@ class _Stage:
             yield embedded[: len(one)], embedded[len(one) :]
 
     def _described(self, images: Tensor) -> Tensor:
-        """Return the (N, `described`) pooled maps of (N, 3, side, side) images; the early blocks learn nothing."""
+        """Return the (N, `described`) pooled maps of (N, 3, side, side) images; the early blocks are frozen."""
         network = self.learner.network
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         half = self.stage.precision == "bfloat16"
@@ -238,9 +238,9 @@ class _Stage:
 
     @torch.no_grad()
     def _described_copies(self, number: int) -> Tensor:
-        """Return the (N, `described`) pooled maps of one edited copy of each training photo; that of number 0 is plain.
+        """Return the (N, `described`) pooled maps of one edited copy of each training photo; number 0 is unedited.
 
-        The whole trunk computes in the stage's precision, as nothing of it is learnt here.
+        The whole trunk computes in the stage's precision, because none of it is trained here.
         """
         random = np.random.default_rng([self.seed, self.index, number])
         second_photos = random.permutation(len(self.photos))
@@ -260,7 +260,7 @@ class _Stage:
 
 
 def _trunk(network: HashNet) -> CopyTrunk:
-    """Return the network's trunk, which a recipe with a contrast makes sure is one of these."""
+    """Return the network's trunk; `recipe` ensures that a network with a contrast has a `CopyTrunk`."""
     assert isinstance(network.trunk, CopyTrunk)
     return network.trunk
 
@@ -277,7 +277,7 @@ def _whiten(trunk: CopyTrunk, described: Tensor) -> None:
 
 
 def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int) -> Card:
-    """Write the checkpoint with its rotation to bits, measure its thresholds as it loads, and return its card."""
+    """Fit the rotation to bits, write the checkpoint, measure thresholds on the stored file, and return its card."""
     every = -(-len(split.training) // _ROTATION_PHOTOS)
     learnt = [files.root / files.paths[i] for i in split.training[::every]]
     batches = view_batches(learnt, lambda pixels: pillow_view(pixels, recipe.input, SQUASH))
@@ -317,7 +317,7 @@ def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split
 
 @torch.inference_mode()
 def _thresholds(output: Path, card: Card, held_out: Sequence[Path]) -> tuple[float, int]:
-    """Return the cosine from which on, and the bits up to which, `FALSE_PAIRS` of the pairs of photos are copies."""
+    """Return the least cosine and the greatest distance in bits at which `FALSE_PAIRS` of all pairs count as copies."""
     model = open_models([str(output)])[0].model
     features = torch.from_numpy(feature_files(model, card.input, held_out))
     embeddings = torch.nn.functional.normalize(features).numpy()
@@ -325,7 +325,7 @@ def _thresholds(output: Path, card: Card, held_out: Sequence[Path]) -> tuple[flo
     pairs = np.triu_indices(len(held_out), 1)
     cosine = float(np.quantile((embeddings @ embeddings.T)[pairs], 1 - FALSE_PAIRS, method="higher"))
     distances = hamming(bits, bits)[pairs]
-    # The greatest distance at which no more pairs than that are found.
+    # The greatest distance with at most that many pairs.
     counts = np.cumsum(np.bincount(distances, minlength=model.bits + 1))
     within = int(np.searchsorted(counts, FALSE_PAIRS * len(distances), side="right")) - 1
     return round(min(cosine, 0.9999), 4), max(within, 0)

@@ -1,9 +1,9 @@
 """Photos as training reads them: features computed once, augmented batches decoded ahead of the network, and edits.
 
-The edits, drawn at random, are those under which a copy of a photo is to be found again. They are those of SSCD (Pizzi
-et al. 2022, section 4.1) and what people do to photos before they publish them again: crops, mirroring, slight
-rotation, filters, blur, text, stickers, frames, screenshots, mixtures and re-encoding. An edit is a function of a
-photo, of another photo for those that need two, and of a generator; it returns RGB of any size.
+A copy detector must find a photo again after these random edits. They are those of SSCD (Pizzi et al. 2022, section
+4.1) and of people who publish a photo again: crops, mirroring, slight rotation, filters, blur, text, stickers, frames,
+screenshots, mixtures and re-encoding. An edit takes a photo, a second photo (used by some) and a generator, and returns
+RGB of any size.
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ Edit = Callable[[Image.Image, Image.Image, np.random.Generator], Image.Image]
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789     !?"))
 _SEPIA = ((0.393, 0.769, 0.189), (0.349, 0.686, 0.168), (0.272, 0.534, 0.131))
 _SMALLEST = 16
-"""Pixels; no edit makes a side shorter."""
+"""Least side, in pixels, that an edit leaves."""
 
 
 def edited(pixels: Pixels, other: Pixels, random: np.random.Generator, *, strength: float) -> Image.Image:
-    """Return a randomly edited copy of (H, W, 3) `pixels`; `other` is the photo that overlays and mixtures take.
+    """Return a randomly edited copy of (H, W, 3) `pixels`; `other` is the photo that overlays and mixtures use.
 
-    Every edit is drawn on its own, with its probability in `EDITS` times `strength`, and applied in that order.
+    Each edit is applied with its probability in `EDITS` times `strength`, independently, in the order of `EDITS`.
     """
     image, second = Image.fromarray(pixels), Image.fromarray(other)
     for edit, probability in EDITS:
@@ -137,7 +137,7 @@ def _rotate(image: Image.Image, _other: Image.Image, random: np.random.Generator
 
 
 def _filter(image: Image.Image, _other: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Change colours: brightness, contrast and saturation, and of every third photo the tint."""
+    """Change brightness, contrast and saturation, and for every third photo the tint."""
     for enhancer, low, high in (
         (ImageEnhance.Brightness, 0.6, 1.5),
         (ImageEnhance.Contrast, 0.6, 1.6),
@@ -216,7 +216,7 @@ def _mix(image: Image.Image, other: Image.Image, random: np.random.Generator) ->
 
 
 def _frame(image: Image.Image, other: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Put the photo on a larger ground: one colour, a gradient, or the other photo, blurred or not."""
+    """Put the photo on a larger background: one colour, a gradient, the other photo or the photo, blurred or not."""
     width = int(image.width * random.uniform(1.05, 1.7))
     height = int(image.height * random.uniform(1.05, 1.7))
     kind = random.random()
@@ -260,7 +260,9 @@ def _jpeg(image: Image.Image, _other: Image.Image, random: np.random.Generator) 
 
 
 def _pasted(ground: Image.Image, image: Image.Image, across: float, down: float) -> Image.Image:
-    """Return `ground` with the image on it; `across` and `down` place it, 0 at the near edge and 1 at the far one."""
+    """Return `ground` with the image pasted on it; `across` and `down`, 0 to 1, place it from left or top to the other
+    edge.
+    """
     room = (ground.width - image.width, ground.height - image.height)
     ground.paste(image, (int(room[0] * across), int(room[1] * down)))
     return ground

@@ -1,10 +1,8 @@
-"""The networks while they are trained: the weights they begin with, their losses, and images made to be hard for them.
+"""Networks in training: initial weights, losses, adversarial images, and the state of an interrupted training.
 
-The weights are pretrained ones, another checkpoint's, or those from before an interruption. The state of an interrupted
-training is a safetensors file: no pickle here either.
-
-The losses of semantic codes are those of DPSH (Li et al. 2016) with the classification of DSDH (Li et al. 2017). A
-network that is to find copies learns by contrast and entropy, as SSCD has them (Pizzi et al. 2022).
+Initial weights are pretrained, another checkpoint's, or those of the saved state, which is a safetensors file and never
+a pickle. The losses of semantic codes are those of DPSH (Li et al. 2016) with the classification of DSDH (Li et al.
+2017). A copy detector learns by the contrast and entropy losses of SSCD (Pizzi et al. 2022).
 """
 
 from __future__ import annotations
@@ -42,13 +40,13 @@ __all__ = [
 ]
 
 _SMALLEST_STD = 1e-2
-"""Least standard deviation that features are divided by, so that constant ones are not blown up."""
+"""Least standard deviation to divide features by, so that constant ones are not amplified."""
 
 
 class Learner(nn.Module):
-    """A `HashNet` that learns all its code lengths together, with what only training needs.
+    """A `HashNet` that learns all code lengths together, with what only training needs.
 
-    That is dropout, standardised features, and a classifier on each code.
+    These are dropout, standardisation of the features, and a classifier on each code.
     """
 
     feature_mean: Tensor
@@ -60,7 +58,7 @@ class Learner(nn.Module):
         self.half_trunk = False
         """True if the trunk computes in bfloat16."""
         self.multilabel = multilabel
-        """True if photos of the dataset have several labels, even when those of a batch happen to have one each."""
+        """True if photos of the dataset have several labels, even if those of a batch have one each."""
         self.dropout = nn.Dropout(0.0)
         self.classifiers = nn.ModuleDict({k: nn.Linear(int(k), classes) for k in network.heads})
         width = self._first_layers()[0].in_features
@@ -98,10 +96,10 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def standardise(self, features: Tensor, *, trained: bool) -> None:
-        """Bring features to zero mean and unit variance from now on, as measured on (N, D) `features`.
+        """Standardise features from now on, with mean and standard deviation of (N, D) `features`.
 
         With `trained`, the layers that read them were trained on raw features and are adjusted, so that codes stay the
-        same; untrained layers expect standardised features as they are.
+        same. Untrained layers are not.
         """
         self.feature_mean.copy_(features.mean(0))
         self.feature_std.copy_(features.std(0).clamp_min(_SMALLEST_STD))
@@ -166,8 +164,8 @@ def adversarial_images(
     for parameter in trainable:
         parameter.requires_grad_(False)
     noise = torch.rand(images.shape, generator=generator).to(images.device)
-    # Clamped here and not in front of the network: a black or white pixel pushed out of range would have no gradient to
-    # bring it back, and would never change.
+    # Clamped here instead of in front of the network: there a black or white pixel pushed out of range would get no
+    # gradient and never change again.
     low, high = (images - tau).clamp(0, 1), (images + tau).clamp(0, 1)
     adversarial = (images + (2 * noise - 1) * tau).clamp(0, 1)
     for _ in range(steps):
@@ -189,8 +187,8 @@ _NEAREST = 1e-4
 def contrast_loss(first: Tensor, second: Tensor, photos: Tensor, memory: Tensor, of: Tensor, *, heat: float) -> Tensor:
     """Return InfoNCE, a scalar, of (N, D) unit embeddings of two copies of N photos (SSCD, equation 2).
 
-    `photos` (N,) are the numbers of the photos. `memory` (M, D) are embeddings of the photos `of` (M,), -1 for a free
-    place; they repel, but those of the same photo. `heat` is the temperature.
+    `photos` (N,) are the ids of the photos. `memory` (M, D) are embeddings of the photos `of` (M,), -1 for a free slot;
+    they repel, except those of the same photo. `heat` is the temperature.
     """
     embeddings = torch.cat([first, second])
     photo_ids = torch.cat([photos, photos])
@@ -205,8 +203,8 @@ def contrast_loss(first: Tensor, second: Tensor, photos: Tensor, memory: Tensor,
 def entropy_loss(embeddings: Tensor, photo_ids: Tensor, memory: Tensor, of: Tensor) -> Tensor:
     """Return the mean negative logarithm of the distance to the nearest embedding of another photo, a scalar.
 
-    That is the estimate of differential entropy of Kozachenko and Leonenko (SSCD, equation 4), which spreads the
-    embeddings over the sphere. `embeddings` (N, D) are unit embeddings of the photos `photo_ids` (N,); the rest as in
+    This is Kozachenko and Leonenko's estimate of differential entropy (SSCD, equation 4), which spreads the embeddings
+    over the sphere. `embeddings` (N, D) are unit embeddings of the photos `photo_ids` (N,); `memory` and `of` are as in
     `contrast_loss`.
     """
     others, whose = torch.cat([embeddings, memory]), torch.cat([photo_ids, of])
@@ -233,7 +231,7 @@ class CopyLearner(nn.Module):
         self.register_buffer("memory_next", torch.zeros((), dtype=torch.long))
 
     def forward(self, first: Tensor, second: Tensor, photos: Tensor) -> Tensor:
-        """Return the scalar loss for (N, D) unit embeddings of two copies of the N `photos`; then remember them."""
+        """Return the scalar loss for (N, D) unit embeddings of two copies of the N `photos`, and add them to memory."""
         contrast = contrast_loss(first, second, photos, self.memory, self.memory_of, heat=self.contrast.temperature)
         embeddings, photo_ids = torch.cat([first, second]), torch.cat([photos, photos])
         loss = contrast + self.contrast.entropy * entropy_loss(embeddings, photo_ids, self.memory, self.memory_of)
@@ -241,13 +239,13 @@ class CopyLearner(nn.Module):
         return loss
 
     def _remember(self, embeddings: Tensor, photo_ids: Tensor) -> None:
-        """Put embeddings in the place of the oldest."""
+        """Replace the oldest embeddings in memory."""
         size = len(self.memory)
         if size == 0:
             return
         embeddings, photo_ids = embeddings[-size:], photo_ids[-size:]
         places = (self.memory_next + torch.arange(len(embeddings), device=embeddings.device)) % size
-        # New tensors, because those that the loss was computed with are still needed for its gradient.
+        # New tensors, because the gradient of the loss still needs the old ones.
         memory, of = self.memory.clone(), self.memory_of.clone()
         memory[places], of[places] = embeddings, photo_ids
         self.memory, self.memory_of = memory, of
@@ -255,11 +253,11 @@ class CopyLearner(nn.Module):
 
 
 def iterative_quantisation(embeddings: Tensor, *, steps: int = 50) -> tuple[Tensor, Tensor]:
-    """Return weight (D, D) and bias (D,) of a layer whose signs keep most of (N, D) embeddings.
+    """Return weight (D, D) and bias (D,) of a linear layer whose signs approximate (N, D) embeddings best.
 
-    This is ITQ (Gong and Lazebnik 2011, section 2.2) with as many bits as dimensions, from the principal axes and the
-    random rotation that torch's generator draws. The rotation is scaled so that codes have a mean magnitude of 1, as
-    those of semantic networks have: the margins of a search are meant for that.
+    This is ITQ (Gong and Lazebnik 2011, section 2.2) with as many bits as dimensions, starting from the principal axes
+    and a random rotation drawn by torch's generator. The rotation is scaled so that codes have a mean magnitude of 1,
+    like those of semantic networks, to suit the margins of a search.
     """
     mean = embeddings.mean(0)
     centred = (embeddings - mean).double()
@@ -324,7 +322,7 @@ class TrainingState:
         self._tensors = tensors
 
     def restore(self, optimiser: torch.optim.Optimizer) -> None:
-        """Give the optimiser the moments it had when the state was saved."""
+        """Restore the optimiser's moments from the saved state."""
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in self._tensors.items():
             index, _, name = key.partition(".")

@@ -1,6 +1,6 @@
 """Recipes: everything a training needs except the data, read from TOML.
 
-Beside them is what every training has in common: what it tells of itself, and how its learning rate goes.
+The module also has what all trainings share: the progress they report and their learning rate.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = [
 _RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
 _OMITTED_IF_EMPTY = {"data": ("queries", "split", "training"), "model": ("trunk",)}
-"""Entries added later, by table: left out where empty, so that older cards and states still match their recipe."""
+"""Entries added later, by table; omitted if empty, so that older cards and states still match their recipe."""
 _STAGE_DEFAULTS_OMITTED = {"optimiser": "adamw", "warmup": 0.0, "precision": "float32"}
-"""Entries of a stage added later, left out where they have these values, for the same reason."""
+"""Entries of a stage added later; omitted if they have these values, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class DataSpec:
 
     dataset: str
     queries: int | None = None
-    """Number of query photos. None: the split's own, or 500 where no split is named."""
+    """Number of query photos. None: the split's own, or 500 if no split is named."""
     split_seed: int = 0
     split: str | None = None
     """One of the dataset's published splits, by name."""
     training: int | None = None
-    """Photos of the database to train on. None: the split's own, or all where no split is named."""
+    """Number of photos of the database to train on. None: the split's own, or all if no split is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weights of the terms of the loss; that of the pairwise likelihood is 1."""
+    """Weights of the loss terms, relative to the pairwise likelihood."""
 
     positive_share: float = 0.5
     """Share of the pairwise likelihood that similar pairs make up, 0 to 1."""
@@ -77,19 +77,19 @@ class LossWeights:
 
 @dataclass(frozen=True, slots=True)
 class ContrastSpec:
-    """How a network learns to find copies: edited copies of one photo attract, those of others repel each other."""
+    """Settings of a copy detector's training: copies of the same photo attract, copies of others repel each other."""
 
     side: int
     """Pixels to which edited photos are squashed for training; the card's input may be larger."""
     temperature: float = 0.05
     entropy: float = 10.0
-    """Weight of the entropy term; that of the contrast is 1."""
+    """Weight of the entropy term, relative to the contrast."""
     memory: int = 2048
-    """Embeddings of earlier batches that repel too; 0 for none."""
+    """Number of embeddings of earlier batches that repel too; 0 for none."""
     edited_copies: int = 5
-    """Edited copies of each photo whose features the stages of "heads" learn from."""
+    """Number of edited copies of each photo whose features a "heads" stage learns from."""
     first_block: int = 8
-    """First block of the trunk that the stages of "tail" train."""
+    """First block of the trunk that a "tail" stage trains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class TrainingStage:
     """A number of epochs with one optimiser and one set of trained layers."""
 
     train: str
-    """"heads" trains neck and code layers on features computed once; "all" trains everything on images; "tail", with a
-    contrast, trains the embedding and the last blocks on edited copies, and "heads" the embedding alone."""
+    """"heads" trains neck and code layers on features computed once; "all" trains everything on images. With a contrast
+    "heads" trains the embedding alone, and "tail" the embedding and the last blocks on edited copies."""
     epochs: int
     batch: int = 128
     learning_rate: float = 1e-3
@@ -110,7 +110,7 @@ class TrainingStage:
     pad: int = 0
     """With `augment`: pixels reflected around the resized photo before the random crop."""
     adversarial_steps: int = 0
-    """With "all": gradient steps of the attack on each batch before it is learnt from; 0 for none."""
+    """With "all": gradient steps of the attack on each batch before training on it; 0 for none."""
     adversarial_tau: float = 0.0
     """Bound of that attack, in [0, 1] units."""
     optimiser: str = "adamw"
@@ -135,10 +135,10 @@ class Recipe:
     stages: tuple[TrainingStage, ...]
     loss: LossWeights = field(default_factory=LossWeights)
     contrast: ContrastSpec | None = None
-    """Of a network that is to find copies, which learns from no labels; None for one of semantic codes."""
+    """For a copy detector, which learns without labels; None for a network of semantic codes."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the recipe as JSON-ready values, for the card; entries added later are left out at their defaults."""
+        """Return the recipe as JSON-ready values, for the card; entries added later are omitted at their defaults."""
         raw = asdict(self)
         if self.contrast is None:
             del raw["contrast"]
@@ -194,7 +194,7 @@ def read_recipe(source: str | Path) -> Recipe:
 
 
 def _fault(recipe: Recipe) -> str | None:
-    """Return the first value that would end the training hours later, in words, or None. Raises TypeError."""
+    """Return the first value that would make the training fail hours later, in words, or None. Raises TypeError."""
     model, data, size = recipe.model, recipe.data, recipe.input
     origins = (model.start, model.trunk, model.pretrained)
     rules = [
@@ -228,7 +228,7 @@ def _fault(recipe: Recipe) -> str | None:
                 stage.precision == "float32" or on_images or recipe.contrast is not None,
             ),
             (f"{where}.adversarial_tau", stage.adversarial_tau, 0 <= stage.adversarial_tau <= 1),
-            # A setting that a stage would ignore is an error: the results would be taken for those of that setting.
+            # A setting that a stage would ignore is an error: its results would be attributed to that setting.
             (f"{where}.pad without augmented images", stage.pad, not stage.pad or (on_images and stage.augment)),
             (f"{where}.adversarial_steps without images", steps, not steps or on_images),
             (
@@ -278,7 +278,7 @@ _PARTS: dict[str, type[Any]] = {
     "loss": LossWeights,
     "contrast": ContrastSpec,
 }
-"""The tables of a recipe beside its stages."""
+"""The tables of a recipe besides its stages."""
 
 
 def _make(kind: type[T], values: Any, where: str, path: Path) -> T:

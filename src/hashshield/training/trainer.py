@@ -70,7 +70,7 @@ def train(
         )
     multilabel = bool((files.labels.sum(1) > 1).any())
     learner = Learner(network, len(files.classes), recipe.loss, multilabel=multilabel).to(device)
-    # Set here and not where it first pays, so that a resumed training uses the same layout from the start.
+    # Set before the first stage, so that a resumed training has the same memory layout.
     network.to(memory_format=torch.channels_last)
     state_file = output.with_name(output.name + ".state")
     resumed = load_state(state_file, learner, recipe, seed) if resume else None
@@ -94,7 +94,7 @@ def train(
                 reporter.epoch(Epoch(index, done, total, loss, quality, time.monotonic() - began))
             resumed = None
         if start <= stage.epochs:
-            # Where it is skipped, the state was saved in a later stage, after this was done.
+            # If this is skipped, the state was saved in a later stage, when it had been done.
             learner.fold_standardisation()
         before += stage.epochs
     reporter.note("anchors and MAP of the stored file")
@@ -140,7 +140,7 @@ class _StageRun:
     images: Images | None = None
 
     def prepare(self, *, trained: bool) -> None:
-        """Compute what stays the same during the stage; `trained` if the heads were trained on raw features before."""
+        """Set up the stage's data; `trained`: the heads were trained on raw features before."""
         self.learner.dropout.p = self.stage.dropout
         self.learner.half_trunk = self.stage.precision == "bfloat16"
         heads_only = self.stage.train == "heads"
@@ -201,7 +201,7 @@ class _StageRun:
 
     @torch.inference_mode()
     def _quality(self, epoch: int) -> float | None:
-        """Return the MAP by the current features, on every fifth epoch and the last one, where they are frozen."""
+        """Return the MAP, on every fifth epoch and the last one of a stage with frozen features; else None."""
         last = epoch == self.stage.epochs - 1
         if self.features is None or not (last or epoch % 5 == 4):
             return None
@@ -215,14 +215,14 @@ def _map(bits: Bits, files: LabelledFiles, split: Split) -> float:
 
 
 def _anchors(bits: Bits, labels: Labels) -> Tensor:
-    """Return the (C, K) anchor codes: a vote on each bit by the members of a class (Bai et al. 2020); a tie is -1."""
+    """Return the (C, K) anchor codes: the bitwise majority over each class (Bai et al. 2020); a tie is -1."""
     return torch.from_numpy(bits_of(labels.T.astype(np.float32) @ bits.astype(np.float32)))
 
 
 def reference_rows(split: Split) -> Indices | None:
-    """Return the rows of 1,000 photos of the database, drawn with seed 0, whose codes a checkpoint carries.
+    """Return the rows of the 1,000 photos whose codes become reference codes, drawn from the database with seed 0.
 
-    None where it has fewer. Queries are left out: benches protect those.
+    None if the database has fewer. Queries are excluded, because benches protect those.
     """
     if len(split.database) < REFERENCES:
         return None
@@ -231,7 +231,7 @@ def reference_rows(split: Split) -> Indices | None:
 
 
 def _check_output(output: Path) -> None:
-    """Refuse to write over a file that is no checkpoint. Raises UsageError."""
+    """Raise UsageError if `output` exists and is not a checkpoint."""
     if not os.path.lexists(output):
         return
     try:
@@ -241,7 +241,7 @@ def _check_output(output: Path) -> None:
 
 
 def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int) -> Card:
-    """Write the checkpoint, measure it as it loads, and return its card with anchors and MAPs."""
+    """Write the checkpoint, measure anchors and MAPs on the stored file, add them, and return its card."""
     card = Card(
         name=recipe.name,
         arch=recipe.model.arch,
