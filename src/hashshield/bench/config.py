@@ -1,6 +1,6 @@
-"""The options of every bench, with their defaults: one dataclass each.
+"""The options of every bench, one dataclass each, with their defaults.
 
-The command line makes its options from these fields and takes their defaults from here. No torch is needed.
+The command line derives its options and their defaults from these fields. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TAU = 0.032
 PAPER_STEPS = 2000
 """Gradient steps that the paper gives every method."""
 ANCHOR_PHOTOS = 9
-"""Photos of one label set whose component vote is an anchor code (paper section 5.2); odd, so that no vote is a tie."""
+"""Photos of one label set whose bitwise majority is an anchor code (paper section 5.2); odd, to avoid ties."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,12 @@ class BenchConfig:
     """Options of the benches that attack queries of a labelled dataset and write a result file."""
 
     models: tuple[str, ...]
-    """One checkpoint, for all its code lengths, or some lengths of it as `checkpoint:bits`. Only `transfer` takes
-    several checkpoints."""
+    """One checkpoint, for all its code lengths, or some of them as `checkpoint:bits`. Only `transfer` takes several
+    checkpoints."""
     data: Path
     """Folder of the dataset in its official layout."""
     output: Path = Path("benchmarks")
-    """Folder that gets `results/`, `plots/`, and `runs/` with the trials, which are never made twice."""
+    """Folder for `results/`, `plots/`, and `runs/` with the cached trials."""
     queries: int = 24
     """Number of queries to attack."""
     tau: float = TAU
@@ -57,7 +57,7 @@ class BenchConfig:
     steps: int | None = None
     """Gradient steps of `rnm` per photo and try; None: the method's own number."""
     seed: int = 0
-    """Seed of everything that is drawn."""
+    """Seed of all random draws."""
     device: str = "auto"
 
     @property
@@ -73,7 +73,7 @@ class LimitConfig(BenchConfig):
     limit: int = PAPER_STEPS
     """Most gradient steps of any method."""
     anchor: int = ANCHOR_PHOTOS
-    """Photos of a label set whose component vote is its anchor code."""
+    """Number of photos of a label set whose bitwise majority is its anchor code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class BaselineConfig(LimitConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TauConfig(LimitConfig):
-    """Options of `bench tau`, which takes several bounds in place of one."""
+    """Options of `bench tau`, which takes several bounds instead of one."""
 
     taus: tuple[float, ...] = (0.01, 0.02, 0.03, 0.04, 0.05)
     """L-infinity bounds in [0, 1] units; the paper's by default."""
@@ -99,7 +99,7 @@ class ConvergenceConfig(LimitConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TraditionalConfig(LimitConfig):
-    """Options of `bench traditional`, which takes several bounds in place of one."""
+    """Options of `bench traditional`, which takes several bounds instead of one."""
 
     taus: tuple[float, ...] = (0.01, 0.02, 0.03, 0.04)
     """L-infinity bounds in [0, 1] units; the paper's by default."""
@@ -118,7 +118,8 @@ class AdaptiveConfig(BenchConfig):
     services: tuple[str, ...] = ()
     """Other networks of the service, of the same dataset and split."""
     psnr: float | None = None
-    """PSNR in dB to which smaller changes are amplified, so that goals are compared at one price; None: as they are."""
+    """PSNR in dB to which smaller changes are amplified, so that goals are compared at equal quality; None: no
+    amplification."""
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -134,7 +135,7 @@ class TransferConfig(BenchConfig):
     """Empty: all presets."""
     goals: tuple[GoalKind, ...] = ("away", "opposite")
     hold_out: str = "lineage"
-    """What is left out of a search at a time: a `lineage`, or a single `network`, whose kin is then searched on."""
+    """What to hold out of each search: a `lineage`, or a single `network`, whose twins may then be searched on."""
     judges: tuple[str, ...] = ()
     """Networks that only judge, as `WORD` or `WORD=FILE`; see `bench.judges`."""
 
@@ -144,17 +145,17 @@ class CopiesConfig:
     """Options of `bench copies`."""
 
     models: tuple[str, ...]
-    """Networks to compare; the first, whose card names dataset and split, finds copies."""
+    """Networks to compare; the first is the copy detector, whose card names dataset and split."""
     data: Path
     """Folder of the dataset in its official layout."""
     detector: Path | None = None
-    """ONNX file of a foreign copy detector, which is measured and nothing else; None for none."""
+    """ONNX file of a foreign copy detector to measure; None for none."""
     output: Path = Path("benchmarks")
-    """Folder that gets `results/`, and `runs/` with what each judge said of the photos."""
+    """Folder for `results/`, and `runs/` with the judges' cached descriptions of the photos."""
     photos: int = 300
-    """Held-out photos to edit."""
+    """Number of held-out photos to edit."""
     distractors: int = 3000
-    """Held-out photos to tell them apart from."""
+    """Number of other held-out photos to tell them apart from."""
     seed: int = 0
     device: str = "auto"
 
@@ -297,7 +298,7 @@ class SizeConfig(_OneNetwork):
     """Options of `bench size`."""
 
     photo: Path
-    """A photo, of which scaled copies are timed."""
+    """The photo whose scaled copies are timed."""
     megapixels: tuple[float, ...] = (0.2, 24.0)
 
 

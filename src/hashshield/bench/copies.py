@@ -1,11 +1,11 @@
 """`bench copies`: which edited copies of a photo a copy detector finds, at one false pair in a thousand.
 
-Photos that the network has not learnt from are edited in ten ways, and each copy is compared with its original and with
-thousands of other photos. PDQ, alone and together with it, semantic codes, and a foreign detector if a file of one is
-named, stand beside it.
+Photos that the network was not trained on are edited in ten ways, and each copy is compared with its original and with
+thousands of other photos. The table also has PDQ, alone and together with the detector, semantic codes, and a foreign
+detector if its file is given.
 
-The edits have fixed strengths: what people do to photos that they publish again. They are written apart from those of
-training, which a network that learnt from its own edits would find too easily.
+The edits are those of people who publish a photo again, with fixed strengths. They are implemented separately from
+those of training, which a network trained on them would recognise too easily.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "copies": ("judge", "edit", "recall", "threshold", "median_true", "median_false", "recall_at_card"),
 }
 FALSE_PAIRS = 1e-3
-"""Share of the pairs of an edited photo with another photo that are taken for copies."""
+"""Share of the pairs of an edited photo and another photo that count as copies."""
 _BATCH = 50
-"""Images that are described, and kept, together."""
+"""Number of images that are described, and cached, together."""
 _SECONDS = 200
-"""Of the others, the first so many are what is pasted, or hung around a photo."""
+"""Number of other photos that are pasted into a photo or put around it."""
 
 
 _SURE = np.float32(2)
-"""Above every cosine."""
+"""A value above every cosine."""
 
 _Likeness = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""(N,) of true pairs and (N, M) of false ones."""
+"""Likeness of true pairs, (N,), and of false ones, (N, M)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Photos:
-    """What is compared."""
+    """The photos to compare."""
 
     names: tuple[str, ...]
-    """Of the originals, then of the others, relative to the dataset."""
+    """Paths of the originals, then of the others, relative to the dataset."""
     originals: int
-    """How many are originals."""
+    """Number of originals."""
     images: tuple[Image.Image, ...]
 
 
@@ -113,7 +113,7 @@ def run_copies(config: CopiesConfig, progress: Progress) -> list[dict[str, Any]]
 
 
 def _either(by_network: _Likeness, by_pdq: _Likeness) -> _Likeness:
-    """Return the cosines of pairs, above all others where PDQ is within its distance, as `audit --copies` decides."""
+    """Return the cosines of pairs, or `_SURE` for pairs within PDQ's distance, as `audit --copies` decides."""
     true, false = (
         np.where(bits >= -PDQ_WITHIN, _SURE, cosines) for cosines, bits in zip(by_network, by_pdq, strict=True)
     )
@@ -121,7 +121,7 @@ def _either(by_network: _Likeness, by_pdq: _Likeness) -> _Likeness:
 
 
 def _pairs(copy_judge: CopyJudge, photos: _Photos, cache: TrialCache, seed: int, progress: Progress) -> list[_Likeness]:
-    """Return for each edit what one judge says of the photos and their copies, and of the copies and other photos."""
+    """Return, for each edit, one judge's likeness of photos and their copies, and of the copies and other photos."""
     plain = _described(copy_judge, photos, "none", photos.images, cache, seed)
     progress.done(None)
     own, others = plain[: photos.originals], plain[photos.originals :]
@@ -172,7 +172,7 @@ def _scores(copy_judge: CopyJudge, true: NDArray[np.float32], false: NDArray[np.
 def _described(
     copy_judge: CopyJudge, photos: _Photos, edit: str, images: Sequence[Image.Image], cache: TrialCache, seed: int
 ) -> NDArray[Any]:
-    """Return the (N, D) descriptions of images that come from `photos` by `edit`; those in the cache are taken."""
+    """Return the (N, D) descriptions of `images`, which are `photos` after `edit`, from the cache if possible."""
     seconds = photos.names[photos.originals :][:_SECONDS] if edit != "none" else ()
     rows = []
     for start in range(0, len(images), _BATCH):
@@ -191,13 +191,13 @@ def _image(path: Path) -> Image.Image:
 
 
 CopyEdit = Callable[[Image.Image, Image.Image, np.random.Generator], Image.Image]
-"""RGB photo, another photo, randomness -> the edited photo, of any size."""
+"""(RGB photo, another photo, generator) -> the edited photo, of any size."""
 
 RE_ENCODED = "jpeg"
-"""The edit that only encodes anew, which classical hashes are made for."""
+"""The edit that only encodes again, which classical hashes are made for."""
 _QUALITY = 30
 _WARM = np.array(((1.10, 0.12, -0.04), (0.02, 0.98, 0.02), (-0.06, 0.10, 0.78)))
-"""Rows give red, green and blue of a warm filter."""
+"""Colour matrix of a warm filter; rows give red, green and blue."""
 _WORDS = ("when you see it", "NOBODY:", "follow for more", "best day ever", "monday mood")
 
 
@@ -304,4 +304,4 @@ COPY_EDITS: dict[str, CopyEdit] = {
     "screenshot": _screenshot,
     RE_ENCODED: _encoded,
 }
-"""By name, in the order of tables."""
+"""Name -> edit, in the order of tables."""

@@ -1,7 +1,7 @@
-"""What `bench copies` compares: our networks by bits and by cosine, PDQ, and a copy detector that is only measured.
+"""Judges of `bench copies`: our networks by bits and by cosine, PDQ, and a foreign copy detector.
 
-The foreign detector is SSCD or one with its interface, as an ONNX file that the user names. It is no part of
-HashShield: nothing is searched on it, and nothing of it is kept but the numbers of the table.
+The foreign detector is SSCD or one with its interface, as an ONNX file that the user names. It is not part of
+HashShield: no search uses it.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CopyJudge:
-    """One way of telling whether two photos are one."""
+    """One way of telling whether two photos are copies of each other."""
 
     name: str
     key: str
-    """What its descriptions are kept under: they change when this does. Judges of one key share them."""
+    """Cache key of its descriptions; judges with the same key share them."""
     bits: bool
     """True for codes, which differ in bits; False for embeddings, which have a cosine."""
     describe: Callable[[Sequence[Image.Image]], NDArray[Any]]
-    """N RGB images -> (N, D), which is kept."""
+    """N RGB images -> (N, D) descriptions, which are cached."""
     derive: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray
-    """(N, D) as kept -> what is compared: int8 bits in {-1, +1}, or float32 of unit length."""
+    """(N, D) cached descriptions -> (N, K) to compare: int8 bits in {-1, +1}, or float32 of unit length."""
     threshold: float | None = None
-    """What its card or its publisher takes for a copy; None where nobody says."""
+    """Threshold of its card or publisher for a copy; None if there is none."""
 
     def likeness(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the (N, M) cosines, or distances in bits with a minus, so that more is always more alike."""
+        """Return the (N, M) cosines, or negative distances in bits: a larger value is always more alike."""
         return -hamming(one, other).astype(np.float32) if self.bits else one @ other.T
 
     def readable(self, likeness: float) -> float:
-        """Return a likeness as people write it: bits, or a cosine."""
+        """Return a likeness for display: as a distance in bits, or a cosine."""
         return -int(likeness) if self.bits else round(likeness, 4)
 
 
 def recall_at(true: NDArray[np.float32], false: NDArray[np.float32], share: float) -> tuple[float, float]:
-    """Return the recall of (N,) true pairs where at most `share` of the false pairs, less than 1, are taken for copies.
+    """Return the recall of (N,) true pairs if at most `share`, below 1, of the false pairs count as copies.
 
-    The second value is the likeness from which on a pair is taken for one. Of equal pairs all or none are taken.
+    The second value is the least likeness of a pair that counts. Pairs of equal likeness all count, or none does.
     """
     values, counts = np.unique(false.astype(np.float32), return_counts=True)
     taken = np.cumsum(counts[::-1])[::-1]
@@ -71,7 +71,7 @@ def recall_at(true: NDArray[np.float32], false: NDArray[np.float32], share: floa
 
 
 def network_judges(opened: OpenModel) -> list[CopyJudge]:
-    """Return the code of a network as a judge, before it its embedding if its card names a cosine."""
+    """Return the judges of a network: its embedding, if its card has a cosine, then its code."""
     size = opened.card.input
 
     @torch.inference_mode()
@@ -102,7 +102,7 @@ def _unit(features: NDArray[Any]) -> NDArray[Any]:
 
 
 def pdq_judge() -> CopyJudge | None:
-    """Return PDQ; None where the package pdqhash is not installed."""
+    """Return PDQ as a judge; None if the package pdqhash is not installed."""
 
     def describe(images: Sequence[Image.Image]) -> NDArray[np.int8]:
         return np.stack([np.where(pdq(image), 1, -1).astype(np.int8) for image in images])
@@ -153,6 +153,6 @@ def foreign_judge(path: Path) -> CopyJudge:
 
 
 def _trunk_digest(opened: OpenModel) -> str:
-    """Return a digest of everything that decides a network's features."""
+    """Return a digest of everything that determines a network's features."""
     parts = [value.detach().cpu().contiguous().numpy().tobytes() for value in opened.model.trunk.state_dict().values()]
     return digest(b"".join(parts) + repr(opened.card.input).encode())

@@ -1,7 +1,7 @@
-"""`bench device`: the check to run where a GPU is. How fast is it, do its codes agree with the processor's, what waits?
+"""`bench device`: check a GPU's speed, whether its codes agree with the CPU's, and how much a step waits.
 
-Rows of kind `steps` time the search alone, in memory, at each batch size; `counts` says what a step asks of the device
-around the network's own passes; `codes` holds codes of photos against those of the processor; `whole` is a run of
+Rows of kind `steps` time the search alone, in memory, at each batch size. `counts` counts the operators and waits of a
+step besides the network's own passes. `codes` compares codes of photos with those of the CPU. `whole` is a run of
 `pipeline.work` from bytes to receipts.
 """
 
@@ -67,15 +67,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 _STEPS = 4
-"""Of each timed search; the first search of a batch size is not timed."""
+"""Steps of each timed search; the first search of a batch size is not timed."""
 _COUNTED = 8
-"""Photos in the step whose operators are counted."""
+"""Number of photos in the step whose operators are counted."""
 _CUT = 8
-"""Pixels by which one photo is smaller than the last, where all have shapes of their own."""
+"""Pixels by which each photo is smaller than the last, if all are to have different shapes."""
 
 
 def run_device(config: DeviceConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return the rows that the module describes. Raise UsageError."""
+    """Return the rows that the module's docstring describes. Raise UsageError."""
     keep_freed_memory()
     files = photos_below(config.photos, " to time")[: config.count]
     (opened,) = open_models([config.model], device=choose_device(config.device))
@@ -103,14 +103,14 @@ def run_device(config: DeviceConfig, progress: Progress) -> list[dict[str, Any]]
 
 
 class _Watched:
-    """A network view that remembers how many photos it was given at once."""
+    """A network view that records the batch sizes it was called with."""
 
     def __init__(self, view: NetworkView) -> None:
         self._view, self.most = view, 0
 
     @property
     def side(self) -> int:
-        """Pixels of the view's short side."""
+        """Short side, in pixels, to which the view resizes a photo."""
         return self._view.side
 
     def __call__(self, images: Sequence[Tensor], /) -> Codes:
@@ -120,7 +120,7 @@ class _Watched:
 
 
 def _speed(opened: OpenModel, photos: Sequence[Pixels], prepared: Preset, batch_size: int) -> dict[str, Any]:
-    """Return how fast the search of one batch is, and the most memory that it took."""
+    """Return the speed and peak memory of the search at one batch size."""
     cuda = opened.device.type == "cuda"
     run = _Search(opened, [photos[i % len(photos)] for i in range(batch_size)], prepared)
     run()
@@ -143,7 +143,7 @@ class _Search:
     """A search of a few steps over photos in memory, to be run several times."""
 
     def __init__(self, opened: OpenModel, photos: Sequence[Pixels], prepared: Preset) -> None:
-        """Aim at the opposite of each photo's code, which takes all steps."""
+        """Set the complement of each photo's code as target, so that the search takes all its steps."""
         self.views = [_Watched(view) for view in network_views([opened], prepared.views)]
         self.method = replace(method(prepared.search), steps=_STEPS)
         self.tasks = [_task(opened, pixels, prepared) for pixels in photos]
@@ -169,9 +169,9 @@ def _task(opened: OpenModel, pixels: Pixels, prepared: Preset) -> SearchTask:
 
 
 def _counts(opened: OpenModel, photos: Sequence[Pixels], prepared: Preset) -> dict[str, Any]:
-    """Return what a step of eight photos asks of the device, and how much of it is not the network's own passes.
+    """Return the operators, launches and waits of a step of eight photos, and how many are not the network's own.
 
-    Eight photos of one shape, and of eight; transforms and writing are left out, as in the timed searches.
+    The photos have one shape, then eight different ones. Transforms and writing are excluded, as in the timed searches.
     """
     side = min(min(pixels.shape[:2]) for pixels in photos)
     batch = [photos[i % len(photos)] for i in range(_COUNTED)]
@@ -205,7 +205,7 @@ def _operators(work: Callable[[], object]) -> int:
 
 
 def _of_network(opened: OpenModel) -> int:
-    """Return the operators of the network's own passes in a search: one look more than steps, and their gradients."""
+    """Return the operators of the network's own passes in a search: one forward pass more than steps, and gradients."""
     side = opened.card.input.crop
     images = torch.zeros(_COUNTED, 3, side, side, device=opened.device, requires_grad=True)
 
@@ -220,7 +220,7 @@ def _of_network(opened: OpenModel) -> int:
 
 
 def _agreement(name: str, opened: OpenModel, photos: Sequence[Pixels]) -> dict[str, Any]:
-    """Return how far codes are from those that the processor gives the same photos."""
+    """Return how far codes are from the CPU's codes of the same photos."""
     (plain,) = open_models([name], device="cpu")
     expected, found = (np.stack([model.hash(pixels).code for pixels in photos]) for model in (plain, opened))
     view = NetworkView(opened)
@@ -246,7 +246,7 @@ def _differing(one: NDArray[np.float32], other: NDArray[np.float32]) -> int:
 
 
 def _whole(config: DeviceConfig, files: Sequence[Path]) -> dict[str, Any]:
-    """Return the rate of a run from bytes to receipts. An evaluation is one look at one photo through all views."""
+    """Return the rate of a run from bytes to receipts. Here an evaluation is one photo in all views."""
     request = Request(
         models=(config.model,),
         preset=config.preset,
@@ -260,7 +260,7 @@ def _whole(config: DeviceConfig, files: Sequence[Path]) -> dict[str, Any]:
     began = time.monotonic()
     results = list(work(sources, context))
     seconds = time.monotonic() - began
-    # Each try looks once more than it has steps, at its last change; how many tries there were is not counted.
+    # A try has one evaluation more than steps, of its last change. Further tries are not counted.
     evaluations = sum(result.steps + 1 for result in results)
     return {
         "photos": len(results),
@@ -287,22 +287,22 @@ _SYNCHRONISATIONS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEven
 
 
 class HostReads(TorchFunctionMode):
-    """Within, count how often values of tensors are read by the program, each of which waits for a GPU."""
+    """Count, inside the context, how often the program reads a tensor's value; each read waits for a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count one call, and carry it out."""
+        """Count one call and run it."""
         self.count += func in _READS
         return func(*args, **(kwargs or {}))
 
 
 class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within, count ATen operators of this thread, backward passes included; views of a tensor are none.
+    """Count, inside the context, this thread's ATen operators, backward passes included, without views of a tensor.
 
-    One that takes a list of tensors is one, as a GPU launches it.
+    An operator on a list of tensors counts once, as a GPU launches it.
     """
 
     def __init__(self) -> None:
@@ -310,14 +310,14 @@ class OperatorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.names: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count one operator, and carry it out."""
+        """Count one operator and run it."""
         if not func.is_view:
             self.names[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
 
 def profiled(work: Callable[[], None], device: torch.device) -> dict[str, float]:
-    """Return how many kernels `work` launches on a CUDA device and how often it waits for it; nothing for others."""
+    """Return how many kernels `work` launches on a CUDA device and how often it waits for it; {} for other devices."""
     if device.type != "cuda":
         return {}
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
@@ -326,6 +326,6 @@ def profiled(work: Callable[[], None], device: torch.device) -> dict[str, float]
     names = Counter(event.name for event in found.events())
     return {
         "launches": sum(count for name, count in names.items() if name.startswith(_LAUNCHES)),
-        # The last one is this function's own.
+        # Minus this function's own.
         "synchronisations": sum(names[name] for name in _SYNCHRONISATIONS) - 1,
     }

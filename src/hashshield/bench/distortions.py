@@ -1,7 +1,7 @@
 """What people and services do to photos.
 
-Changes as strong as a given PSNR: what people did to photos before, noise, and amplified changes. Defences of a service
-that expects protected photos: filters, votes, detection, and learning from pairs.
+Changes of a given PSNR: traditional distortions, noise, and amplified changes. Defences of a service that expects
+protected photos: filters, votes, detection, and learning from pairs.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ __all__ = [
 ]
 
 Distortion = Callable[[Pixels, float, np.random.Generator], Pixels]
-"""Pixels, strength from 0 to 1, randomness -> pixels; a stronger distortion has a lower PSNR."""
+"""(pixels, strength from 0 to 1, generator) -> pixels; a stronger distortion has a lower PSNR."""
 
 _BISECTIONS = 24
 _VISIBILITY_BISECTIONS = 12
-"""A step of the last is a sixteenth of a level."""
+"""The last bisection has a step of a sixteenth of a level."""
 _MAX_FACTOR = 32.0
 """Largest factor by which a change is amplified."""
 
 
 def _mosaic(pixels: Pixels, strength: float, _generator: np.random.Generator) -> Pixels:
-    """Replace square blocks, from one pixel to half of the short side, by their mean."""
+    """Replace square blocks, of one pixel to half the short side, by their mean."""
     height, width = pixels.shape[:2]
     block = 1 + round(strength * (min(height, width) / 2 - 1))
     small = Image.fromarray(pixels).resize(
@@ -85,13 +85,13 @@ DISTORTIONS: dict[str, tuple[Distortion, float]] = {
     "transparency": (_transparency, 18.28),
     "noise": (_noise, 24.53),
 }
-"""By name, each with the PSNR in dB that figure 3 of the paper gives it."""
+"""Name -> (distortion, its PSNR in dB in figure 3 of the paper)."""
 
 
 def distorted(pixels: Pixels, distortion: Distortion, wanted_db: float, *, seed: int) -> tuple[Pixels, float]:
     """Return the (H, W, 3) photo at the strength whose PSNR is nearest to `wanted_db`, and that strength.
 
-    The strength is found by bisection. A photo that cannot be changed so much gets the strongest distortion.
+    The strength is found by bisection. If even the strongest distortion has a higher PSNR, that one is used.
     """
 
     def at(strength: float) -> tuple[float, Pixels]:
@@ -111,14 +111,14 @@ def distorted(pixels: Pixels, distortion: Distortion, wanted_db: float, *, seed:
 
 
 def noise_of_psnr(before: Pixels, after: Pixels, *, seed: int) -> Pixels:
-    """Return `before` under uniform noise of the PSNR that `after` has."""
+    """Return `before` with uniform noise of the PSNR that `after` has."""
     return distorted(before, _noise, psnr_db(after, before), seed=seed)[0]
 
 
 def noise_of_visibility(before: Pixels, after: Pixels, *, seed: int) -> Pixels:
-    """Return `before` under uniform noise that is as visible as `after` is, by `metrics.visibility`.
+    """Return `before` with uniform noise that is as visible as the change to `after`, by `metrics.visibility`.
 
-    The strength is found by bisection. A change that is more visible than the strongest noise gets that.
+    The strength is found by bisection. If the change is more visible than the strongest noise, that one is used.
     """
     wanted = visibility(before, after)
 
@@ -138,7 +138,7 @@ def noise_of_visibility(before: Pixels, after: Pixels, *, seed: int) -> Pixels:
 
 
 def distorted_queries(experiment: Experiment, progress: Progress) -> dict[str, list[Trial]]:
-    """Return the picked queries under each distortion, at the paper's PSNR. They are quick to make, so not cached."""
+    """Return the picked queries with each distortion, at the paper's PSNR. They are fast to compute, so not cached."""
     found: dict[str, list[Trial]] = {}
     for name, (distortion, wanted) in DISTORTIONS.items():
         found[name] = []
@@ -150,16 +150,16 @@ def distorted_queries(experiment: Experiment, progress: Progress) -> dict[str, l
 
 
 def amplified(before: Pixels, after: Pixels, wanted_db: float, *, tau: float, seed: int) -> Pixels:
-    """Return `before` with its change to `after` enlarged until the PSNR is `wanted_db`, as far as tau allows.
+    """Return `before` with its change to `after` amplified until the PSNR is `wanted_db`, within the bound tau.
 
-    Goals that need changes of different size can then be compared at one PSNR. A change that is larger already stays.
+    This allows comparing goals that need changes of different size at one PSNR. A larger change is returned as it is.
     """
     if psnr_db(after, before) <= wanted_db:
         return after
     change, limit = after.astype(np.float32) - before, levels_of(tau)
 
     def enlarged(pixels: Pixels, strength: float, generator: np.random.Generator) -> Pixels:
-        # Rounded up or down at random, in proportion, as small changes are when photos are written.
+        # Rounded up or down at random, as when photos are written.
         levels = np.floor(change * (strength * _MAX_FACTOR) + generator.random(change.shape, np.float32))
         found: Pixels = np.clip(pixels + np.clip(levels, -limit, limit), 0, 255).astype(np.uint8)
         return found
@@ -168,7 +168,7 @@ def amplified(before: Pixels, after: Pixels, wanted_db: float, *, tau: float, se
 
 
 _CROP_SCALE = 1.15
-"""How much larger than the input a photo is made before crops are taken."""
+"""Size of the photo before taking crops, relative to the input."""
 _NOISE_SIGMA, _VOTES = 0.06, 16
 _STEPS, _RATE, _SAMPLE = 200, 1e-3, 256
 
@@ -233,7 +233,7 @@ def _five_crops(opened: OpenModel, pixels: Pixels) -> Tensor:
 
 
 def _noise_vote(opened: OpenModel, pixels: Pixels) -> Tensor:
-    """Return the (K,) mean bits under Gaussian noise at the input (randomised smoothing; Cohen et al. 2019)."""
+    """Return the (K,) mean bits over Gaussian noise on the input (randomised smoothing; Cohen et al. 2019)."""
     image = pillow_view(pixels, opened.card.input)
     noise = torch.randn((_VOTES, *image.shape), generator=torch.Generator().manual_seed(0)) * _NOISE_SIGMA
     images = (image[None] + noise).clamp(0, 1).to(opened.device)
@@ -245,14 +245,14 @@ MODEL_DEFENCES: dict[str, Callable[[OpenModel, Pixels], Tensor]] = {
     "five crops": _five_crops,
     "vote under noise": _noise_vote,
 }
-"""Other ways to get a relaxed code from upright pixels."""
+"""Name -> another way to get a code from upright pixels."""
 
 
 def fine_tuned(model: FrozenHash, protected: Tensor, clean: Tensor, index: Tensor, *, seed: int) -> FrozenHash:
-    """Return a copy whose neck and code layer give (P, D) features of protected photos the codes of the clean ones.
+    """Return a copy whose neck and code layer map (P, D) features of protected photos to the codes of the clean ones.
 
-    The (P, D) features of the clean photos and the (N, D) features `index` hold the codes they have, because a service
-    does not index its database again for this. Without pairs nothing is learnt.
+    Codes of the clean photos, from (P, D) features, and of `index`, (N, D) features, are kept the same, because a
+    service does not index its database again. Without pairs the network is unchanged.
     """
     learner = copy.deepcopy(model).requires_grad_(False)
     if not len(protected):
@@ -278,7 +278,7 @@ def detection_auc(clean: Distances, changed: Distances) -> float:
     """Return how well the (N,) distance to the nearest code of the database tells changed photos from clean ones.
 
     This is the area under the ROC curve: the probability that a changed photo is farther than a clean one, with ties
-    counting half. 0.5 tells nothing.
+    counting half. 0.5 is chance.
     """
     farther = (changed[:, None] > clean[None]).mean()
     return float(farther + (changed[:, None] == clean[None]).mean() / 2)

@@ -1,4 +1,4 @@
-"""Retrieval scores of codes, whether originals are still found, and the image quality of changed photos."""
+"""Scores of changed photos: retrieval by their codes, whether their originals are still found, and image quality."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 _BATCH = 32
 _INDEX_QUERIES = 300
 _LAST = np.iinfo(np.int16).max
-"""Distance of an entry that is left out of a query's gallery."""
+"""Distance given to an entry that is excluded from a query's database."""
 
 QueryMode = Callable[[RelaxedCodes, Bits], NDArray[Any]]
 """Relaxed (Q, K) codes and (N, K) database bits -> (Q, N) distances, smallest first."""
@@ -68,7 +68,7 @@ def _predicted_flip(codes: RelaxedCodes, database: Bits) -> NDArray[Any]:
 
 
 def _real_valued(codes: RelaxedCodes, database: Bits) -> NDArray[Any]:
-    """Weigh each bit by how certain the query is of it."""
+    """Return distances in which each bit is weighted by the query's certainty."""
     found: NDArray[Any] = -(codes @ database.astype(np.float32).T)
     return found
 
@@ -84,7 +84,7 @@ bits with the less certain half flipped, and by the query's real-valued code."""
 
 
 class RetrievalEvaluator:
-    """Scores (n, K) codes of the first n picked queries by the database photos they find.
+    """Score (n, K) codes of the first n picked queries by the database photos they find.
 
     `labels` (n, L) say which photos are relevant: the queries' own labels for MAP, those of their targets for t-MAP.
     """
@@ -110,14 +110,14 @@ class RetrievalEvaluator:
         return self.map(bits.astype(np.float32))
 
     def modes(self, codes: RelaxedCodes) -> dict[str, float]:
-        """Return the MAP in every query mode but the symmetric one, as `map_<mode>`."""
+        """Return the MAP in every query mode except the symmetric one, as `map_<mode>`."""
         return {f"map_{mode}": self.map(codes, mode=mode) for mode in QUERY_MODES if mode != "symmetric"}
 
     def scores(self, codes: RelaxedCodes) -> dict[str, Any]:
-        """Return every MAP of these codes, each beside that of a random ranking and the lowest possible one.
+        """Return every MAP of these codes, each with that of a random ranking and the lowest possible one.
 
-        `map` is over the database, `map_unseen` over the other queries, and `map_index` that of unchanged queries
-        which look for the changed photos in the database.
+        `map` is over the database, `map_unseen` over the other queries, and `map_index` that of unchanged queries that
+        search a database with the changed photos.
         """
         scores = average_precision(hamming(bits_of(codes), self.database), self.relevant)
         floor = map_floor(self.relevant)
@@ -137,7 +137,9 @@ class RetrievalEvaluator:
         return self._within("unseen", hamming(bits_of(codes), self.queries), relevant & counted, counted)
 
     def _index(self, codes: RelaxedCodes) -> dict[str, Any]:
-        """Score a service that holds the changed photos: unchanged queries look for their kind, and for the photo."""
+        """Score a service whose database has the changed photos: unchanged queries search for relevant ones, and for
+        the photo itself.
+        """
         rows, counted = self._index_queries
         bits = bits_of(codes)
         relevant = relevance(self.experiment.queries.labels[rows], self.labels)
@@ -155,18 +157,18 @@ class RetrievalEvaluator:
 
     @cached_property
     def _index_queries(self) -> tuple[Indices, Relevance]:
-        """Rows of queries that share a label with a changed photo, and for each the database photos that share none."""
+        """Return rows of queries that share a label with a changed photo, and, for each, database photos with none."""
         rows = np.flatnonzero(relevance(self.experiment.queries.labels, self.labels).any(axis=1))
         rows = np.sort(np.random.default_rng(self.experiment.seed).permutation(rows)[:_INDEX_QUERIES])
         return rows, ~relevance(self.experiment.queries.labels[rows], self.experiment.database.labels)
 
     @staticmethod
     def _within(name: str, distances: Distances, relevant: Relevance, counted: Relevance) -> dict[str, Any]:
-        """Return the MAP within each query's counted entries; None where no query has a relevant one."""
+        """Return the MAP within each query's counted entries; None if no query has a relevant one."""
         rows = relevant.any(axis=1)
         if not rows.any():
             return {f"map_{name}": None, f"map_{name}_random": None, f"map_{name}_lowest": None}
-        # Entries behind every relevant one do not count, so those left out are put last. Small integers sort fastest.
+        # Excluded entries are put last, where they do not count. Small integers sort fastest.
         ranked = np.where(counted, distances, _LAST).astype(np.int16)[rows]
         floor = floor_within(relevant[rows], counted[rows])
         return {
@@ -191,7 +193,7 @@ def with_interval(name: str, values: Scores, *, seed: int) -> dict[str, float]:
 def codes_of(
     opened: OpenModel, photos: Sequence[Pixels], change: Callable[[Pixels], Pixels] | None = None
 ) -> RelaxedCodes:
-    """Return the relaxed (n, K) codes of upright pixels, after `change` where one is given."""
+    """Return the (n, K) codes of upright pixels, after `change` if given."""
     return _batched(opened, photos, change, lambda images: opened.model(images).code)
 
 
@@ -243,7 +245,7 @@ def image_quality(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, 
 
 
 def target_distances(codes: RelaxedCodes, wanted: Bits) -> dict[str, Any]:
-    """Return how near (n, K) codes came to their wanted bits."""
+    """Return figures of the distance of (n, K) codes to their target bits."""
     distances = (bits_of(codes) != wanted).sum(axis=1)
     return {
         "mean_distance_to_target": round(float(distances.mean()), 3),
@@ -252,14 +254,14 @@ def target_distances(codes: RelaxedCodes, wanted: Bits) -> dict[str, Any]:
 
 
 _UNRELATED = 0.001
-"""Share of unrelated pairs that a threshold lets pass."""
+"""Share of unrelated pairs within a threshold."""
 
 
 def unrelated_threshold(distances: NDArray[np.float64], relevant: Relevance) -> float:
-    """Return the largest distance up to which at most 0.1% of unrelated pairs lie.
+    """Return the largest distance within which at most 0.1% of unrelated pairs are.
 
-    Minus infinity where more pairs than that have the smallest. `distances` are (n, N) from originals to the database,
-    `relevant` says which pairs share a label.
+    Minus infinity if more pairs than that have the smallest distance. `distances` are (n, N) from originals to the
+    database, `relevant` says which pairs share a label.
     """
     values, counts = np.unique(distances[~relevant], return_counts=True)
     passed = np.cumsum(counts) <= _UNRELATED * counts.sum()
@@ -276,9 +278,9 @@ def found_scores(
 ) -> dict[str, Any]:
     """Return what searches with n changed photos find, with 95% intervals by bootstrap over the photos.
 
-    `distances` are (n, N) to the database, `to_original` (n,) to their originals. `map` is over the database; `first`
-    the share of photos whose original, were it there, would be found first, ties counted so; `above_threshold` the
-    share of pairs of changed photo and original that `unrelated_threshold` takes for one.
+    `distances` are (n, N) to the database, `to_original` (n,) to their originals. `map` is over the database. `first`
+    is the share of photos whose original, if it were in the database, would be found first, ties included.
+    `above_threshold` is the share of changed photos at most `threshold` away from their original.
     """
     scores = {
         "map": average_precision(distances, relevant),

@@ -1,4 +1,4 @@
-"""An experiment: networks of one checkpoint, its hashed dataset, the queries to attack, and their targets."""
+"""An experiment: the networks of one checkpoint, its dataset's codes, the queries to attack, and their targets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 GIVEN_CODES = "searches for given codes"
-"""Asks more of a network than `away`, which is all that most networks from elsewhere may serve."""
+"""What an imported network without research purpose is refused for, in words; it may only serve `away`."""
 _BATCH = 32
 
 
@@ -62,7 +62,7 @@ class CodeSet:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Everything that the benches on a labelled dataset have in common."""
+    """What the benches on a labelled dataset share."""
 
     models: tuple[OpenModel, ...]
     """Code lengths of one checkpoint, ascending."""
@@ -79,7 +79,7 @@ class Experiment:
 
     @property
     def seed(self) -> int:
-        """Seed of everything that is drawn."""
+        """Seed of all random draws."""
         return self.config.seed
 
     @property
@@ -117,7 +117,7 @@ class Experiment:
     def recording(
         self, bench: str, *, searches: Iterable[str] = (), **settings: Any
     ) -> AbstractContextManager[BenchResult]:
-        """Write the result file of a bench once the block has ended; see `results.recording` and `environment`."""
+        """Write the result file of a bench at the end of the context; see `results.recording` and `environment`."""
         return recording(bench, self.name, self.config.output, self._environment(searches=searches, **settings))
 
     def _environment(self, **settings: Any) -> dict[str, Any]:
@@ -143,10 +143,10 @@ class Experiment:
 
 
 def open_experiment(config: BenchConfig, progress: Progress, *, goals: Sequence[str] = ()) -> Experiment:
-    """Open the networks and the dataset and hash all of it, unless an earlier bench has.
+    """Open networks and dataset, and hash the dataset unless its codes are cached.
 
-    `goals` are those that will be searched for, by kind or as `GIVEN_CODES`. Raise UsageError, CheckpointError, and
-    GoalError for a network that may not serve one.
+    `goals` are those of the searches to come, by kind or as `GIVEN_CODES`. Raise UsageError, CheckpointError, and
+    GoalError for a network that may not serve one of them.
     """
     keep_freed_memory()
     names = lengths_of(config.models)
@@ -169,7 +169,7 @@ def open_protocol(model: OpenModel, data: Path) -> tuple[LabelledFiles, Split]:
 
 
 def lengths_of(names: Sequence[str]) -> list[str]:
-    """Return names of networks: `checkpoint` becomes one name per code length, `checkpoint:bits` stays.
+    """Return names of networks: `checkpoint` becomes one name per code length, `checkpoint:bits` is kept.
 
     Raise UsageError for several checkpoints, UnknownNameError, CheckpointError.
     """
@@ -213,7 +213,7 @@ def database_features(experiment: Experiment, progress: Progress) -> Features:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
-    """One target of the paper for each of n picked queries: photos that share no label with the query."""
+    """The paper's target for each of n picked queries: photos that share no label with the query."""
 
     labels: Labels
     """(n, L) label set of the target."""
@@ -225,15 +225,15 @@ class Targets:
         return database.bits(length)[self.members[:, 0]]
 
     def anchor(self, database: CodeSet, length: int) -> Bits:
-        """Return the (n, K) component votes over the members (P2S; DHTA, Bai et al. 2020)."""
+        """Return the (n, K) bitwise majorities over the members (P2S; DHTA, Bai et al. 2020)."""
         return bits_of(database.bits(length)[self.members].astype(np.float32).sum(axis=1))
 
 
 def draw_targets(experiment: Experiment, *, anchor: int = ANCHOR_PHOTOS) -> Targets:
-    """Draw a random label set that shares no label with the photo, and `anchor` of its members without replacement.
+    """Draw, for each picked query, a label set without labels of the query, and `anchor` of its members.
 
-    Where every photo has a single label, every class must have `anchor` photos; of label sets, those that have them
-    take part. Raise UsageError where that fails.
+    Members are drawn without replacement. If every photo has a single label, every class must have `anchor` photos;
+    otherwise only label sets with that many take part. Raise UsageError if there are too few.
     """
     sets, which = np.unique(experiment.database.labels, axis=0, return_inverse=True)
     which = which.reshape(-1)
@@ -263,9 +263,9 @@ def draw_targets(experiment: Experiment, *, anchor: int = ANCHOR_PHOTOS) -> Targ
 
 
 def anchor_codes(experiment: Experiment, length: int) -> Bits:
-    """Return the (n, K) votes over all database photos with the label set of each picked query.
+    """Return the (n, K) bitwise majorities over all database photos with the label set of each picked query.
 
-    Where no database photo has exactly that label set, those that share a label vote.
+    If no database photo has exactly that label set, those that share a label are used.
     """
     bits, votes = experiment.database.bits(length).astype(np.float32), []
     for labels in experiment.labels:
@@ -276,7 +276,7 @@ def anchor_codes(experiment: Experiment, length: int) -> Bits:
 
 
 def mainstay_codes(experiment: Experiment, length: int) -> Bits:
-    """Return the (n, K) mainstay codes of the picked queries (SAAT, Yuan et al. 2023), whose opposite SAAT aims at.
+    """Return the (n, K) mainstay codes of the picked queries (Yuan et al. 2023); SAAT's targets are their complements.
 
     A mainstay code is the sign of the mean code of the photos that share a label minus that of those that do not.
     """
@@ -295,7 +295,7 @@ def _code_set(
     cache: TrialCache,
     progress: Progress,
 ) -> CodeSet:
-    """Hash these rows at every length that was not hashed before; each length has a table of its own."""
+    """Return the codes of these rows at every length, from the cache or hashed now; each length has its own table."""
     paths = [files.root / files.paths[i] for i in rows]
     listed = [[files.paths[i], _size(path)] for i, path in zip(rows, paths, strict=True)]
     common = {"codes": sha256, "files": listed, "device": str(models[0].device.type)}
@@ -320,7 +320,7 @@ def _code_set(
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file, which stand for its content: reading a database takes as long as hashing it."""
+    """Return a file's size, which stands for its content in the cache: reading files takes as long as hashing them."""
     try:
         return path.stat().st_size
     except OSError as error:

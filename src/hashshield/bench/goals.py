@@ -1,12 +1,12 @@
-"""What a goal is worth, judged by retrieval instead of by flipped bits.
+"""Goals, measured by retrieval instead of flipped bits.
 
-`bench goals` protects photos as PNG, writes them, reads and hashes them again. Then a service is played: it ranks its
-database for the protected photo in every query mode, and by the features of the network's trunk.
+`bench goals` protects photos as PNG, then decodes and hashes them as a service would: the service ranks its database
+for the protected photo in every query mode, and by the features of the network's trunk.
 
-`bench adaptive` holds goals against a service that knows of them, and that adapts after photos were protected. Photos
-are protected once, as PNG, for one network. Then the service queries its database in other ways, filters pictures
-before it hashes them, uses another network or both, looks at how far the nearest code is, or fine-tunes its code layer
-on pairs of protected and clean photos and is tested on the others.
+`bench adaptive` tests goals against a service that knows of them and adapts after photos were protected. Photos are
+protected once, as PNG, for one network. The service then queries its database in other ways, filters photos before
+hashing, uses another network or both, detects photos far from the nearest code, or fine-tunes its code layer on pairs
+of protected and clean photos and is tested on the others.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 _BATCH = 32
 SHARES = (0.0, 0.01, 0.1, 0.5)
-"""Shares of the protected photos that the service has as pairs; it is tested on the half that is never among them."""
+"""Shares of the protected photos of which the service has pairs; it is tested on the half of which it never has."""
 _INDEX_PHOTOS = 2000
-"""Photos of the database whose codes must not move when the service fine-tunes."""
+"""Number of database photos whose codes must not change when the service fine-tunes."""
 
 
 def run_goals(config: GoalsConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row per goal over random queries of the card's split, and one for the photos before.
+    """Return a row per goal over random queries of the card's split, and one for the unprotected photos.
 
     Raise UsageError, CheckpointError, and GoalError for a network that may not serve a goal.
     """
@@ -155,7 +155,7 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _nearest_pair(results: Sequence[Result]) -> dict[str, Any]:
-    """Return how near the wanted codes of two photos come to each other, as a share of the code length."""
+    """Return the smallest distance between the target bits of two photos, as a share of the code length."""
     wanted = np.stack([r.targets[0].wanted for r in results])
     distances = hamming(wanted, wanted)[~np.eye(len(wanted), dtype=bool)]
     return {"nearest_pair_share": round(float(distances.min()) / wanted.shape[1], 3)} if len(results) > 1 else {}
@@ -203,7 +203,7 @@ def _amplified(experiment: Experiment, trials: Sequence[Trial], psnr: float) -> 
 
 
 def _other_network(experiment: Experiment, config: BenchConfig, name: str, progress: Progress) -> Experiment:
-    """Open another network over the same split. Raise UsageError where its card names another."""
+    """Open another network on the same split. Raise UsageError if its card names another one."""
     found = open_experiment(replace(config, models=(name,)), progress)
     same = found.files.paths == experiment.files.paths and np.array_equal(found.split.queries, experiment.split.queries)
     if not same or not np.array_equal(found.split.database, experiment.split.database):
@@ -215,7 +215,7 @@ def _other_network(experiment: Experiment, config: BenchConfig, name: str, progr
 
 
 class _Service:
-    """A service with one code length, and everything it may do."""
+    """A service with one code length, and all its defences."""
 
     def __init__(
         self, experiment: Experiment, length: int, other_networks: Sequence[Experiment], features: Features
@@ -235,7 +235,7 @@ class _Service:
         self.clean_nearest = self._nearest(codes_of(self.opened, experiment.photos))
 
     def base(self, goal: str, count: int) -> dict[str, Any]:
-        """Return the entries with which all rows of a goal begin."""
+        """Return the entries that all rows of a goal share."""
         return {"bits": self.length, "goal": goal, "photos": count, **self.bounds}
 
     def rows(self, photos: Sequence[Pixels]) -> Iterator[dict[str, Any]]:
@@ -257,7 +257,7 @@ class _Service:
         yield from self._fine_tuned_rows(features)
 
     def _other_network_rows(self, photos: Sequence[Pixels], codes: RelaxedCodes) -> Iterator[dict[str, Any]]:
-        """Hash with another network alone, and with both, whose distances are added as shares of their code length."""
+        """Yield rows of another network alone, and of both together: distances, as shares of the code length, added."""
         distances = hamming(bits_of(codes), self.evaluator.database) / self.length
         for other in self.other_networks:
             length = other.lengths[-1]
@@ -269,7 +269,7 @@ class _Service:
             yield {"against": f"with {other.name}", **with_interval("map", scores, seed=self.experiment.seed)}
 
     def _fine_tuned_rows(self, features: Features) -> Iterator[dict[str, Any]]:
-        """Test one half of the photos with a code layer that learnt from a share of all, taken from the other half."""
+        """Yield rows of code layers fine-tuned on a share of all photos from one half, tested on the other half."""
         half = len(features) // 2
         evaluator = RetrievalEvaluator(self.experiment, self.length, self.labels[:half])
         device, seed = self.opened.device, self.experiment.seed

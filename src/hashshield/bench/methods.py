@@ -1,10 +1,10 @@
 """`bench methods`: every method on the same photos, targets and network.
 
-Each runs by its own published rule, with the network's true gradients (steps until every bit is right, censored at its
-limit), and its loss once more under the step rule, the gradients and the minimum-norm search of `rnm`, so that a better
-loss is not confused with a better search. All see the pixels rounded at every step, as they will be written. Targets
-are the codes of random photos of other classes. Distances, PSNR and SSIM are of the 8-bit pixels as written: of the
-smallest change that reached the target, and of the change at the last step.
+Each method runs by its own published rule with the network's true gradients; its steps until every bit is right are
+counted, up to its limit. Its loss runs once more with the step rule, gradients and minimum-norm search of `rnm`, to
+separate a better loss from a better search. All see pixels rounded at every step, as they will be written. Targets are
+the codes of random photos of other classes. Distances, PSNR and SSIM are of the written 8-bit pixels: for the smallest
+change that reached the target, and for the change at the last step.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _pairs(files: LabelledFiles, queries: Indices, photos: Indices, seed: int) -
 
 
 class _WrittenFigures(NamedTuple):
-    """A written photo against its target and its original."""
+    """Measurements of a written photo, compared with its target and its original."""
 
     distance: int
     """Bits from the target."""
@@ -126,7 +126,7 @@ class _WrittenFigures(NamedTuple):
 
 
 class _MethodTrials:
-    """The photos and the codes they should get."""
+    """The photos and their target bits."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _MethodTrials:
         }
 
     def _search(self, variant: _Variant) -> tuple[list[SearchResult], float]:
-        """Search every photo; return the results and the seconds of all. Raise InternalError where one photo fails."""
+        """Search every photo; return the results and the total seconds. Raise InternalError if one photo fails."""
         tasks = (
             SearchTask(
                 self._grid(i),
@@ -212,6 +212,6 @@ class _MethodTrials:
 
 
 def _percentile(steps: NDArray[np.float64], share: float, limit: int) -> float | str:
-    """Return the steps after which that share of the photos had reached the goal; a text if the limit came first."""
+    """Return the steps after which that share of the photos had reached the target; a text if the limit came first."""
     value = float(np.percentile(steps, share, method="higher"))
     return f"> {limit}" if value > limit else value

@@ -1,4 +1,4 @@
-"""Photos protected in memory, as `protect` does it: lossless copies in, written pixels out."""
+"""Protect lossless copies of photos in memory, as `protect` does, and return the written pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SECRET = b"bench"
 def photos_below(folder: Path, purpose: str = "") -> list[Path]:
     """Return the photos of supported formats in a folder, in the order of `storage.walk`.
 
-    Raise UsageError where there are none; `purpose` ends the phrase "holds no photos".
+    Raise UsageError if there are none; `purpose` continues the phrase "holds no photos".
     """
 
     def head(path: Path) -> bytes:
@@ -62,7 +62,7 @@ def as_png(path: Path) -> bytes:
 
 
 def protect_copies(paths: Iterable[Path], context: ProtectContext, progress: Progress) -> Iterator[tuple[int, Result]]:
-    """Protect PNG copies of `paths`; yield each one's place in them and its result, in the order they finish."""
+    """Protect PNG copies of `paths`; yield each path's index and its result, in the order they finish."""
     sources = (
         Source(str(path), data, digest(data), key=index) for index, path in enumerate(paths) if (data := as_png(path))
     )
@@ -83,12 +83,12 @@ def protect_queries(
     wanted: Bits | None = None,
     progress: Progress,
 ) -> list[Trial]:
-    """Protect each picked query as a PNG file, receipts and later tries included; return a trial for each.
+    """Protect each picked query as a PNG file, with receipts and later tries; return a trial for each.
 
-    The search uses `search_models`, or the experiment's own network of that length. With (times * n, K) `wanted` bits
-    the photos are protected that often, each towards its row of them, as `--target` and `--target-set` do; `goal`
-    is then "image". Cached trials are not made again. Raise UsageError for a photo that cannot be
-    protected, GoalError for a network that may not serve the goal.
+    The search uses `search_models`, or the experiment's own network of that length. With (times * n, K) target bits
+    `wanted` the photos are protected `times` over, each towards its row, as with `--target` and `--target-set`; `goal`
+    is then "image". Cached trials are reused. Raise UsageError for a photo that cannot be protected, GoalError for a
+    network that may not serve the goal.
     """
     models = tuple(search_models) or (experiment.model(length),)
     refuse_foreign(models, goal)
@@ -131,7 +131,7 @@ def protect_queries(
 
 
 def _already_there(experiment: Experiment, length: int, wanted: Bits) -> dict[int, Trial]:
-    """Return trials of the photos that have their (times * n, K) `wanted` code as they are, and need no change."""
+    """Return trials, by row of (times * n, K) `wanted`, of photos that already have their target bits."""
     count = len(experiment.picked)
     same = (np.tile(experiment.original_bits(length), (len(wanted) // count, 1)) == wanted).all(axis=1)
     return {int(i): Trial(experiment.photos[i % count], {"steps": 0, "passed": True}) for i in np.flatnonzero(same)}
@@ -140,7 +140,7 @@ def _already_there(experiment: Experiment, length: int, wanted: Bits) -> dict[in
 def _protected(
     paths: Sequence[Path], context: ProtectContext, progress: Progress, wanted: Bits | None, rows: Sequence[int]
 ) -> Iterator[tuple[int, Result]]:
-    """Protect copies of photos together or, where each has a code of its own to get (its row of `wanted`), singly."""
+    """Protect copies of photos: together, or one by one if each has its own target bits in `wanted`."""
     if wanted is None:
         yield from protect_copies(paths, context, progress)
         return
@@ -151,7 +151,7 @@ def _protected(
 
 
 def _settings(experiment: Experiment, request: Request, path: Path, goal: str) -> dict[str, Any]:
-    """Return everything but the networks that decides the trial of a photo."""
+    """Return all settings that determine the trial of a photo, except the networks."""
     files = experiment.files
     return {
         "photo": [files.name, path.relative_to(files.root).as_posix(), path.stat().st_size],

@@ -1,10 +1,10 @@
-"""Trials and code tables, which are never made twice, and result files with the facts of their measurement and plots.
+"""Cached trials and code tables, result files with the environment they were measured in, and plots.
 
-A trial is one photo changed by one method: a PNG file whose text says how it came about. Its name is a digest of
-everything that decides the result, the version of its search included, so that an old trial never stands for a new one.
-An interrupted bench takes up its trials again, and benches share the trials they have in common.
+A trial is one photo changed by one method, stored as a PNG file with its record as text. Its name is a digest of
+everything that determines the result, including the version of its search, so an outdated trial is never reused. An
+interrupted bench continues with its cached trials, and benches share them.
 
-Plots are line charts in panels, drawn by matplotlib, and sheets of photos with captions, by Pillow.
+Plots are line charts in panels, drawn with matplotlib, and sheets of photos with captions, drawn with Pillow.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _NOTE = ".unfinished"
 def environment(*, searches: Iterable[str] = (), **settings: Any) -> dict[str, Any]:
     """Return versions, processor, threads, the commit of a checkout, and the settings of the run.
 
-    `searches` are the presets and methods that took part; each is recorded with the version of its search, by which
-    `make results-check` tells stale results.
+    `searches` are the presets and methods used; each is recorded with the version of its search, so that `make
+    results-check` finds stale results.
     """
     return {
         "hashshield": _version("hashshield"),
@@ -94,14 +94,14 @@ def peak_mib() -> float:
 
 
 class Stopwatch:
-    """Wall-clock seconds of named blocks, one entry per run of a block."""
+    """Wall-clock seconds of named blocks, one entry each time a block runs."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Add the time until the end of the block; a block that raises is not counted."""
+        """Time the context under `name`; one that raises is not counted."""
         began = time.monotonic()
         yield
         self.seconds[name].append(time.monotonic() - began)
@@ -115,7 +115,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout this module lies in, or None for an installed package."""
+    """Return the commit of the checkout that holds this module, or None for an installed package."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
@@ -134,22 +134,22 @@ class Trial:
     """A changed photo as it was written."""
 
     pixels: Pixels
-    """Upright (H, W, 3), read again from the file."""
+    """Upright (H, W, 3), decoded from the file."""
     record: dict[str, Any]
-    """Facts noted while it was made: steps, seconds, distances on the way."""
+    """Measurements of its search: steps, seconds, distances by step."""
 
 
 class TrialCache:
-    """A folder of trials and code tables, found by the settings under which they were made.
+    """A folder of trials and code tables, keyed by the settings that determine them.
 
-    Settings of a trial name the version of its search as `search`.
+    The settings of a trial include the version of its search, as `search`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def trial(self, settings: dict[str, Any]) -> Trial | None:
-        """Return the trial made under these settings, or None. Raise UsageError for a damaged one."""
+        """Return the trial with these settings, or None. Raise UsageError if it is damaged."""
         path = self._path(settings, "png")
         if not path.exists():
             return None
@@ -161,7 +161,7 @@ class TrialCache:
             raise UsageError(f"{path}: no readable trial ({error}); remove it, and it is made again") from error
 
     def keep(self, settings: dict[str, Any], pixels: Pixels, record: dict[str, Any]) -> Trial:
-        """Write a trial and return it as it is read again."""
+        """Write a trial and return it as read back."""
         text = PngImagePlugin.PngInfo()
         text.add_text(_TEXT, json.dumps(record), zip=True)
         with replacing(self._path(settings, "png")) as partial:
@@ -171,7 +171,7 @@ class TrialCache:
         return found
 
     def table(self, settings: dict[str, Any]) -> dict[str, NDArray[Any]] | None:
-        """Return the arrays kept under these settings by name, or None. Raise UsageError for damaged ones."""
+        """Return the arrays stored with these settings, by name, or None. Raise UsageError if they are damaged."""
         path = self._path(settings, "safetensors")
         if not path.exists():
             return None
@@ -182,7 +182,7 @@ class TrialCache:
         return found
 
     def keep_table(self, settings: dict[str, Any], **arrays: NDArray[Any]) -> None:
-        """Write arrays under their names."""
+        """Store arrays, by name, with these settings."""
         with replacing(self._path(settings, "safetensors")) as partial:
             save_file(arrays, partial)
 
@@ -193,21 +193,21 @@ class TrialCache:
 
 @dataclass(slots=True)
 class BenchResult:
-    """The content of a result file while it is put together."""
+    """The content of a result file before it is written."""
 
     path: Path
     plot: Path
-    """Path of the plot that belongs to it."""
+    """Path of the result's plot."""
     environment: dict[str, Any]
     """Versions, machine and settings of the run."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
-    """Top-level entries of the file beside the rows: curves, lists."""
+    """Further top-level entries of the file: curves, lists."""
 
 
 @contextmanager
 def recording(bench: str, checkpoint: str, output: Path, environment: dict[str, Any]) -> Iterator[BenchResult]:
-    """Note that a bench has begun; write its result file once the block has ended without an exception."""
+    """Note that a bench has begun; write its result file at the end of the context, unless it raises."""
     path = output / "results" / f"{bench}-{checkpoint}.json"
     result = BenchResult(path, output / "plots" / f"{bench}-{checkpoint}.png", environment)
     note = path.with_name(path.name + _NOTE)
@@ -218,9 +218,9 @@ def recording(bench: str, checkpoint: str, output: Path, environment: dict[str, 
 
 
 def stale_searches(document: dict[str, Any]) -> list[str]:
-    """Return the presets and methods of a result whose search has changed since it was made; [] if it is fresh.
+    """Return the presets and methods of a result whose search has changed since; [] if it is up to date.
 
-    One that names no versions, from before they were recorded, is stale as a whole: ["all"].
+    Return ["all"] for a result from before versions were recorded.
     """
     made = environments_of(document)
     if not made or not all("search_versions" in each for each in made):
@@ -229,7 +229,7 @@ def stale_searches(document: dict[str, Any]) -> list[str]:
 
 
 def environments_of(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what a result says of how it was made: once for all of it, or with some of its rows."""
+    """Return the environments in a result: one for all of it, or one for each of some rows."""
     rows = [row for key in ("rows", "results") for row in document.get(key, ()) if isinstance(row, dict)]
     found = [document.get("environment"), *(row.get("environment") for row in rows)]
     return [each for each in found if isinstance(each, dict)]
@@ -271,12 +271,12 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 
 _PANEL_INCHES, _DPI = (3.8, 2.8), 100
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#567828", "#7850c8", "#5a5a5a")
-"""After Okabe and Ito, so that colour-blind readers tell them apart too."""
+"""Mostly Okabe and Ito's, which colour-blind readers can tell apart."""
 _STYLES = ("-", "--", ":")
-"""Of the first lines in all colours, of the next, and so on."""
+"""Style of the first lines, one in each colour, of the next ones, and so on."""
 _INK = (40, 40, 40)
 _CAPTION_LINE, _CAPTION_SIZE, _GAP = 16, 12, 4
-"""Pixels of a caption's line, of its letters, and around each photo of a sheet."""
+"""Pixels: height of a caption's line, size of its letters, gap around each photo of a sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,7 @@ class Panel:
 
 
 def require_matplotlib() -> None:
-    """Raise UsageError unless matplotlib can be imported; benches call this before they begin to compute."""
+    """Raise UsageError unless matplotlib can be imported; benches call this before they compute anything."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -308,9 +308,9 @@ def require_matplotlib() -> None:
 
 
 def line_chart(panels: Sequence[Panel], path: Path, *, x_label: str, y_label: str, log_x: bool = False) -> None:
-    """Write panels side by side, two in a row, with one legend below them, as a PNG.
+    """Write panels, two in a row, with one legend below them, as a PNG.
 
-    A logarithmic axis begins at 1: points before it are left out. Raise UsageError without matplotlib.
+    A logarithmic x axis begins at 1; points below are dropped. Raise UsageError without matplotlib.
     """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -357,7 +357,7 @@ def photo_sheet(photos: Sequence[tuple[Pixels, str]], path: Path, *, across: int
         left, top = index % across * (side + 2 * _GAP) + _GAP, index // across * height + _GAP
         image = Image.fromarray(pixels)
         scale = side / max(image.size)
-        # Tiny photos are enlarged to whole pixels, so that the sheet shows what was written.
+        # Tiny photos are enlarged without smoothing, so that the sheet shows the written pixels.
         resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
         image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), resample)
         canvas.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))

@@ -1,11 +1,10 @@
 """The MAP of a checkpoint, and the three queries of the paper's figure 1.
 
-`bench map` measures the MAP of a checkpoint from its file, by the protocol of its card.
+`bench map` measures the MAP of a checkpoint file, by the protocol of its card.
 
-`bench retrieval` asks with a private photo; with the same photo protected; and with a carrier, a photo of another kind
-that was given the private photo's code, so that its kind is found without the photo being uploaded. It judges them by
-MAP, by retrieval of everything within a threshold (section 3 of the paper), by precision within radius 2, and shows
-what comes first.
+`bench retrieval` queries with a private photo, with the same photo protected, and with a carrier: a photo of another
+class that was given the private photo's code, so that similar photos are found without uploading it. It reports MAP,
+retrieval of everything within a threshold (section 3 of the paper), precision within radius 2, and the first results.
 """
 
 from __future__ import annotations
@@ -52,12 +51,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 _BATCH = 32
 _RADIUS = 2
 _LISTED = 8
-"""Entries of each list in the picture."""
+"""Number of entries of each list in the picture."""
 _QUERIES = ("original", "protected, away", "carrier")
 
 
 def run_map(config: MapConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row per network: the MAP over the whole database, and over the other queries, which were not trained on.
+    """Return a row per network: the MAP over the whole database, and over the other queries, which are not trained on.
 
     Raise UsageError, CheckpointError.
     """
@@ -144,7 +143,7 @@ class _QueryTable:
         self.lines: list[Curve] = []
 
     def add(self, name: str, rows: Indices, photos: Sequence[Pixels], ceiling: Bits) -> None:
-        """Add a query: photos that should find the kind of the queries `rows`, and the codes that find it best."""
+        """Add rows for photos that should find what the queries `rows` find; `ceiling` has the best codes for that."""
         codes = codes_of(self.experiment.model(self.length), photos)
         evaluator = RetrievalEvaluator(self.experiment, self.length, self.experiment.queries.labels[rows])
         distances = hamming(bits_of(codes), evaluator.database)
@@ -164,9 +163,9 @@ class _QueryTable:
 
 
 def carried_rows(experiment: Experiment) -> Indices:
-    """Return, for each picked query as a carrier, the row of a picked query of another kind whose code it gets.
+    """Return, for each picked query as a carrier, the row of a picked query of another class whose code it gets.
 
-    Each gets its turn. Raise UsageError where all picked queries are of one kind.
+    All picked queries take turns. Raise UsageError if all are of the same class.
     """
     labels = experiment.labels
     found = []
@@ -183,7 +182,7 @@ def carried_rows(experiment: Experiment) -> Indices:
 
 
 def _carrier_of_first(experiment: Experiment, carried: Indices, carriers: Sequence[Trial]) -> Trial:
-    """Return a carrier of the first picked photo, or the first carrier where it has none."""
+    """Return a carrier of the first picked photo, or the first carrier if it has none."""
     places = np.flatnonzero(carried == experiment.picked[0])
     return carriers[int(places[0]) if len(places) else 0]
 
@@ -205,7 +204,7 @@ def _curve(name: str, table: Sequence[dict[str, float | None]]) -> Curve:
 
 
 def _lists(experiment: Experiment, length: int, queries: Sequence[Pixels]) -> list[tuple[Pixels, str]]:
-    """Return each query and the first entries it finds, with their kind and distance as captions."""
+    """Return each query and the first entries it finds, with their labels and distances as captions."""
     database, cells = experiment.database.bits(length), []
     for name, pixels in zip(_QUERIES, queries, strict=True):
         (distances,) = hamming(bits_of(codes_of(experiment.model(length), [pixels])), database)

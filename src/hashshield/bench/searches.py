@@ -1,7 +1,7 @@
-"""Trials of methods: the picked queries of an experiment, searched towards given bits, each once.
+"""Trials of methods: the picked queries of an experiment, searched towards given target bits.
 
-Published methods run by their own rules and with the network's true gradients; `rnm` runs as `protect` runs it. All see
-pixels rounded as they will be written. Cached trials are not made again.
+Published methods run by their own rules with the network's true gradients, and `rnm` as `protect` runs it. All see
+pixels rounded as they will be written. Each trial is cached and made only once.
 """
 
 from __future__ import annotations
@@ -45,20 +45,21 @@ __all__ = [
 ]
 
 LEAKY = ", leaky"
-"""Ends the name of a published method that gets the gradients of `rnm`."""
+"""Suffix of a published method's name if it runs with the gradients of `rnm`."""
 _OWN_METHODS = ("rnm", "rnm-first")
 _BATCH, _SMALL_SIDE, _SMALL_BATCH = 8, 64, 16
-"""Networks of small pictures spend their time between operations: 16 at once take a third of the time of two (measured:
-3.5 in place of 10.3 ms a step and photo, VGG-11 at 32 pixels on two cores)."""
+"""Batch size; input side up to which a network counts as small; its batch size. Small networks are bound by overhead:
+16 photos at once take a third of the time of two (measured: 3.5 instead of 10.3 ms per step and photo, VGG-11 at 32
+pixels on two cores)."""
 _UNIT = 40
-"""Gradient steps that count as one unit of progress."""
+"""Gradient steps per unit of progress."""
 
 _Made = tuple[int, Pixels, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """A method and the rule it runs by."""
+    """A method and how it runs."""
 
     name: str
     method: Method
@@ -67,11 +68,11 @@ class Attack:
     leaks: bool = False
     """True if gradients pass through dead units, as they do in `protect` (`models.hashing`); False for true ones."""
     returns_last: bool = True
-    """True if the change at the last step counts, as published rules return it; False for the smallest that reached."""
+    """True to use the change at the last step, as published rules do; False for the smallest that reached the goal."""
 
     @property
     def units(self) -> int:
-        """Units of progress that one photo takes."""
+        """Units of progress per photo."""
         return max(1, -(-self.steps // _UNIT))
 
 
@@ -95,7 +96,7 @@ def _attack(name: str, steps: int | None, limit: int) -> Attack:
 
 
 def progress_units(attacks: Sequence[Attack], photos: int) -> int:
-    """Return the units of progress that these attacks on so many photos take."""
+    """Return the units of progress of these attacks on that many photos."""
     return photos * sum(attack.units for attack in attacks)
 
 
@@ -109,10 +110,10 @@ def run_searches(
     times: int = 1,
     progress: Progress,
 ) -> list[Trial]:
-    """Return one trial for each row of (times * n, K) `wanted`, which go to the first n picked queries, `times` over.
+    """Return one trial for each row of (times * n, K) target bits `wanted`; row i is for picked query i modulo n.
 
-    Several targets for the same photos are searched together, because larger batches take less time per photo. Raise
-    GoalError for a network that may not serve more than `away`.
+    All targets are searched together, because larger batches take less time per photo. Raise GoalError for a network
+    that may only serve `away`.
     """
     if not attack.method.noise:
         refuse_foreign([experiment.model(length)], GIVEN_CODES)
@@ -132,19 +133,19 @@ def run_searches(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """One attack on some photos; it yields (row of `wanted`, pixels, record)."""
+    """One attack on some photos; its methods yield (row of `wanted`, pixels, record)."""
 
     experiment: Experiment
     opened: OpenModel
     attack: Attack
     wanted: Bits
     count: int
-    """Photos; row i of `wanted` belongs to photo i modulo `count`."""
+    """Number of photos; row i of `wanted` belongs to photo i modulo `count`."""
     tau: float
     progress: Progress
 
     def settings(self, i: int) -> dict[str, Any]:
-        """Return everything that decides the trial of row i."""
+        """Return the settings that determine the trial of row i."""
         path, files, attack = self.experiment.query_path(self._row(i)), self.experiment.files, self.attack
         return {
             "checkpoint": self.experiment.digest,
@@ -159,14 +160,14 @@ class _Run:
         }
 
     def noise(self, missing: Sequence[int]) -> Iterator[_Made]:
-        """Add uniform noise in place of a search."""
+        """Yield photos with uniform noise instead of a searched change."""
         for i in missing:
             pixels = uniform_noise(self._pixels(i), tau=self.tau, generator=self._generator(i))
             yield i, pixels, {"steps": 0, "first_reached": None, "distances": []}
             self.progress.done(None)
 
     def search(self, missing: Sequence[int]) -> Iterator[_Made]:
-        """Search all photos together. Raise InternalError where one photo fails."""
+        """Search all missing rows together and yield their trials. Raise InternalError if one photo fails."""
         lock = Lock()
 
         def tick(count: int) -> None:
@@ -210,12 +211,12 @@ class _Run:
 
 
 def seeded_generator(seed: int, row: int) -> torch.Generator:
-    """Return the generator of one photo's rounding and noise."""
+    """Return the generator for one photo's rounding and noise."""
     return torch.Generator().manual_seed(seed * 100_003 + row)
 
 
 def execution_for(opened: OpenModel) -> Execution:
-    """Return batch size and threads that suit the size of the network's input."""
+    """Return batch size and threads for the size of the network's input."""
     cpu_workers = torch.get_num_threads() if opened.device.type == "cpu" else 1
     if opened.card.input.crop > _SMALL_SIDE:
         return Execution(_BATCH, cpu_workers=cpu_workers)
@@ -223,7 +224,7 @@ def execution_for(opened: OpenModel) -> Execution:
 
 
 class _Watcher:
-    """Receives the code of one photo at every step, in any thread; records distances and reports progress."""
+    """Receive the code of one photo at every step, in any thread; record distances and report progress."""
 
     def __init__(self, wanted: Bits, tick: Callable[[int], None]) -> None:
         self.wanted = torch.from_numpy(wanted) > 0
@@ -241,7 +242,7 @@ class _Watcher:
             self.tick(1)
 
     def finish(self, count: int) -> None:
-        """Report the units that a search which ended early left out."""
+        """Report the remaining units of progress of a search that ended early."""
         self.tick(count - self.ticked)
 
 
@@ -265,5 +266,5 @@ def written_pixels(
     generator: torch.Generator,
     noise_cache: dict[int, Tensor] | None = None,
 ) -> Pixels:
-    """Return upright `pixels` with a change of their grid, as a lossless file will hold them."""
+    """Return upright `pixels` after a change `delta` on their grid, rounded as a lossless file will hold them."""
     return apply_perturbation(pixels, delta, tau=tau, orientation=1, generator=generator, noise_cache=noise_cache)

@@ -1,18 +1,17 @@
-"""Time and memory: of a run, against the size of a photo, and against the number of workers.
+"""Time and memory: of a run, by photo size, and by number of workers.
 
-`bench speed` measures what the search costs over the bare gradient step, and where the time of a whole run goes. The
-bare step is one forward pass of the same network on the same batch of ready inputs and the gradient back to them,
-shared over the cores as the search shares it: no method can do with less. Both are measured in turn, in one run,
-because machines are noisy.
+`bench speed` measures the overhead of the search over the bare gradient step, and how the time of a whole run is spent.
+The bare step is one forward and backward pass of the same network on the same batch of prepared inputs, shared over the
+cores as in the search: the minimum for any method. Both are measured alternately in one run, because machines are
+noisy.
 
-`bench size` measures what a photo's size costs beside the search, which runs on a small grid whatever the size. One
-photo is scaled to several sizes, and each is measured in a process of its own, because the peak memory of a process is
-known only for its whole life. The parts are timed as the pipeline runs them, SSIM apart; then the photo is protected
-as a user would.
+`bench size` measures what a photo's size costs besides the search, which runs on a small grid whatever the size. One
+photo is scaled to several sizes. Each is measured in its own process, because peak memory is known only per process.
+The parts are timed as the pipeline runs them, SSIM separately; then the photo is protected as a user would.
 
-`bench scale` measures what a second worker of a fleet brings. Each number of workers protects the same photos in a
-cluster of its own on this machine, with the same number of cores for each worker. The clock begins when each worker
-has done a batch, so that starting Ray and opening networks do not count: over many photos they do not matter.
+`bench scale` measures the benefit of further workers of a fleet. Each number of workers protects the same photos in its
+own cluster on this machine, with the same number of cores per worker. The clock starts when each worker has finished a
+batch, so that starting Ray and opening networks, which hardly matter for many photos, do not count.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ def run_speed(config: SpeedConfig, progress: Progress) -> list[dict[str, Any]]:
     step = _step_times(opened, batch, config.rounds, progress)
     whole = _whole_run(config, files, progress)
     stages = _stage_times(config, files)
-    # A search hashes once more than it has steps, because it judges the change at the last step too.
+    # A search hashes once more than it has steps, because it evaluates the last change too.
     attack = (whole["steps"] + whole["photos"]) * step["loop_seconds_per_photo"]
     needed = whole["steps"] * step["floor_seconds_per_photo"] + stages["decode"] + stages["encode"]
     return [
@@ -105,7 +104,7 @@ def run_speed(config: SpeedConfig, progress: Progress) -> list[dict[str, Any]]:
 
 
 def _step_times(opened: OpenModel, batch: Sequence[Path], rounds: int, progress: Progress) -> dict[str, float]:
-    """Return the median seconds that a photo takes per bare step and per step of the search."""
+    """Return the median seconds per photo of a bare step and of a step of the search."""
     photos = [displayed_rgb(imaging.read(path.read_bytes(), name=str(path))) for path in batch]
     inputs = torch.stack([pillow_view(pixels, opened.card.input) for pixels in photos]).to(opened.device)
     objectives = [Objective(-torch.sign(code)) for code in opened.model(inputs).code]
@@ -177,7 +176,7 @@ def _whole_run(config: SpeedConfig, files: Sequence[Path], progress: Progress) -
 
 
 def _stage_times(config: SpeedConfig, files: Sequence[Path]) -> dict[str, float]:
-    """Return the seconds in one thread that all photos take on each stage around the search."""
+    """Return the seconds of all photos, on one thread, in each stage around the search."""
     request = Request(models=(config.model,), preset="invisible", seed=0, device=config.device, witness="none")
     context = make_context(request, SECRET)
     (opened,) = context.models
@@ -221,7 +220,7 @@ def _timed(work: Callable[[], None]) -> float:
 
 
 def run_size(config: SizeConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row per size, with the seconds it takes more than the first. Raise UsageError for an unusable photo."""
+    """Return a row per size, with its extra seconds over the first. Raise UsageError for an unusable photo."""
     photo = config.photo
     try:
         original = Image.fromarray(displayed_rgb(imaging.read(photo.read_bytes(), name=str(photo))))
@@ -259,7 +258,7 @@ def _in_new_process(
 
 
 def _part_times(path: Path, model: str, device: str) -> dict[str, Any]:
-    """Return the median seconds of each part on one thread. There is no search: the change is noise on the grid."""
+    """Return the median seconds of each part on one thread; the change is noise on the grid instead of a search."""
     request = Request(models=(model,), preset="invisible", device=device, witness="none")
     context = make_context(request, SECRET)
     torch.set_num_threads(1)
@@ -269,7 +268,7 @@ def _part_times(path: Path, model: str, device: str) -> dict[str, Any]:
     for _ in range(_ROUNDS):
         with watch.timing("decode"):
             task = prepare(source, context)
-            # Large photos are not kept decoded while they are searched.
+            # Large photos are decoded again after the search.
             photo = task.decoded()
         change = torch.randn(task.grid.start().shape, generator=torch.Generator().manual_seed(0)) * 0.003
         with watch.timing("finish"):
@@ -349,7 +348,7 @@ def run_scale(config: ScaleConfig, progress: Progress) -> list[dict[str, Any]]:
 
 
 def _pace(output: Path, workers: int) -> dict[str, Any]:
-    """Return photos and seconds since each worker had done a batch, by when parts of the manifest were written."""
+    """Return photos and seconds since every worker had finished a batch, from the times of the manifest's parts."""
     from hashshield.fleet import manifest
 
     parts = sorted((output / manifest.FOLDER).glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)

@@ -1,7 +1,8 @@
-"""`bench survival`: what is left of a protection after what services do, and what it cost, preset by preset.
+"""`bench survival`: how often a protection survives the transforms of services, and how visible it is, by preset.
 
-The same photos are protected in memory under every preset, in their own format or as PNG. Receipts are made with Pillow
-from the written bytes. Beside each stands uniform noise of the photo's own PSNR, written and transformed alike.
+The same photos are protected in memory under every preset, in their own format or as PNG. Receipts are measured on the
+written bytes, with Pillow. For comparison, the originals with uniform noise of the same PSNR are written and
+transformed in the same way.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 _NEAR = 2
-"""Bits from the wanted code that count as still there; `away` asks for its band in place of a code."""
+"""Greatest distance from the target, in bits, at which a protection counts as kept; for `away` the band decides."""
 _FLAT_LUMA = 2.0
-"""Standard deviation of luma, in 8-bit levels over 5 x 5 pixels, below which a place is flat."""
+"""A place is flat if the standard deviation of luma over 5 x 5 pixels is below this, in 8-bit levels."""
 _FILE = "the file"
 
 
@@ -79,14 +80,14 @@ def run_survival(config: SurvivalConfig, progress: Progress) -> list[dict[str, A
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ProtectedPhoto:
-    """One protected photo, and the original under noise of the same PSNR."""
+    """One protected photo, and the original with noise of the same PSNR."""
 
     receipt: Receipt
     noise_receipt: Receipt
     target: CodeTarget
     """Target of the first network."""
     flat_change: float | None
-    """Mean change of flat pixels in 8-bit levels; None where none is flat."""
+    """Mean change of flat pixels in 8-bit levels; None if none is flat."""
 
 
 class _PresetTrials:
@@ -100,7 +101,7 @@ class _PresetTrials:
             sources.append(Source(str(path), data, digest(data), key=data))
         began = time.process_time()
         results = []
-        # The survival table is made afterwards, so that only the protection is timed.
+        # The survival table is measured afterwards, so that only the protection is timed.
         for result in work(sources, self.context):
             results.append(result)
             progress.done(None)
@@ -155,7 +156,7 @@ class _PresetTrials:
 def _summary(
     rows: Sequence[CodeRow | SurvivalRow], noise_rows: Sequence[CodeRow | SurvivalRow], targets: Sequence[CodeTarget]
 ) -> tuple[dict[str, Any], set[int]]:
-    """Sum up one transform and view over the photos it applies to; return the places of those that met the goal too."""
+    """Summarise one transform and view over the photos it applies to; also return the indices of those at the goal."""
     to_goal, from_original = _distances(rows)
     met = {
         number
@@ -178,7 +179,7 @@ def _summary(
 
 
 def _distances(rows: Sequence[CodeRow | SurvivalRow]) -> tuple[list[int], list[int]]:
-    """Return the distances to the goal and those from the original, of the rows that were measured."""
+    """Return the distances to the goal and from the original of all measured rows."""
     return (
         [row.distance_to_goal for row in rows if row.distance_to_goal is not None],
         [row.distance_from_original for row in rows if row.distance_from_original is not None],
@@ -211,7 +212,7 @@ def _measured(result: Result, context: ProtectContext, seed: int) -> _ProtectedP
 def flat_change(before: Pixels, after: Pixels) -> float | None:
     """Return the mean absolute change, in 8-bit levels, of pixels of (H, W, 3) `before` around which luma is flat.
 
-    None where no place is flat.
+    None if no place is flat.
     """
     luma = (to_image(before) * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0)[None, None] * 255
     mean, square = (avg_pool2d(plane, 5, stride=1) for plane in (luma, luma.square()))

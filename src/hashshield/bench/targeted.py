@@ -1,10 +1,11 @@
 """Targeted methods: tables 1 and 2 and figure 2 of the paper.
 
-Every method aims at the same target for a photo: the code of one photo of another kind (P2P), or the component vote
-over nine of them (P2S), and all run on the same photos. Published methods get the network's true gradients; at one code
-length Tanh runs once more with those of `rnm`. The rows of presets are of what `protect` does. `bench targeted` gives
-the t-MAP at every code length, `bench tau` that of P2P against the bound on the change, `bench convergence` the mean
-distance to the anchor code against the step.
+All methods run on the same photos, with the same target for each: the code of one photo of another class (P2P), or the
+bitwise majority over nine of them (P2S). Published methods use the network's true gradients; at one code length Tanh
+runs once more with those of `rnm`. Rows of presets measure what `protect` does.
+
+`bench targeted` gives the t-MAP at every code length, `bench tau` the t-MAP of P2P by the bound on the change, `bench
+convergence` the mean distance to the anchor code by step.
 """
 
 from __future__ import annotations
@@ -60,15 +61,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 METHODS = ("noise", "tanh", "tanh-dhta", "rnm-paper", "rnm-greedyhash", "rnm")
 TAU_METHODS = ("noise", "tanh", "rnm-paper", "rnm-greedyhash", "rnm")
-"""Those whose bound is tau; that of `tanh-dhta` is given."""
+"""Methods that are bounded by tau; `tanh-dhta` has a bound of its own."""
 CONVERGENCE_METHODS = ("tanh", "rnm-paper", "rnm-greedyhash", "rnm-first", "rnm")
 LEAKY_BITS = 48
-"""Code length at which Tanh runs with the gradients of `rnm` as well."""
+"""Code length at which Tanh also runs with the gradients of `rnm`."""
 
 _NEAR = 0.1
-"""Mean distance in bits that counts as arrived."""
+"""Mean distance in bits at which a method counts as converged."""
 _TABLE_STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
-"""Steps whose distances stand in the rows of `bench convergence`."""
+"""Steps whose distances are in the rows of `bench convergence`."""
 
 _BOTH, _ANCHOR = ("P2P", "P2S"), ("P2S",)
 """Kinds of targets: the code of one photo, and the anchor."""
@@ -81,10 +82,10 @@ class TargetedResult:
     experiment: Experiment
     length: int
     name: str
-    """Of the method and the kind of target."""
+    """Name of the method and the kind of target."""
     targets: Targets
     wanted: Bits
-    """(n, K) codes that the photos should get."""
+    """(n, K) target bits."""
     trials: Sequence[Trial]
 
     def row(self) -> dict[str, Any]:
@@ -153,8 +154,8 @@ def run_tau(config: TauConfig, progress: Progress) -> list[dict[str, Any]]:
 def run_convergence(config: ConvergenceConfig, progress: Progress) -> list[dict[str, Any]]:
     """Return a row per code length and method; the curves go into the result file.
 
-    A search that has ended keeps its last distance. The curve of `rnm` goes on after its goal is reached, while the
-    change gets smaller. Raise UsageError, CheckpointError.
+    A finished search keeps its last distance. The curve of `rnm` continues after the goal is reached, because its
+    change still shrinks. Raise UsageError, CheckpointError.
     """
     require_matplotlib()
     experiment = open_experiment(config, progress, goals=(GIVEN_CODES,))
@@ -202,7 +203,7 @@ def _aimed(
 def _protected(
     experiment: Experiment, length: int, preset: str, targets: Targets, tau: float, progress: Progress
 ) -> list[TargetedResult]:
-    """Protect the picked queries towards both kinds of targets, with all that `protect` does."""
+    """Protect the picked queries towards both kinds of targets, as `protect` does."""
     wanted = [_wanted(experiment, length, targets, kind) for kind in _BOTH]
     together = np.concatenate(wanted)
     trials = protect_queries(experiment, length, "image", tau=tau, preset=preset, wanted=together, progress=progress)
@@ -222,7 +223,7 @@ def _results(
     wanted: Sequence[Bits],
     trials: Sequence[Trial],
 ) -> list[TargetedResult]:
-    """Return a result for each kind of target; `trials` hold those of one kind after those of the other."""
+    """Return a result for each kind of target; `trials` has all trials of one kind, then all of the next."""
     count = len(experiment.picked)
     return [
         TargetedResult(experiment, length, name, targets, bits, trials[count * place : count * (place + 1)])
@@ -267,6 +268,6 @@ def _last_distances(trials: Sequence[Trial]) -> NDArray[np.float64]:
 
 
 def _plotted_steps(limit: int) -> list[int]:
-    """Return every step at first, then steps that are even on a logarithmic axis."""
+    """Return every step at first, then steps evenly spaced on a logarithmic axis."""
     even = np.geomspace(1, limit, 200).round().astype(int)
     return sorted({*range(min(limit, 50) + 1), *even.tolist()})

@@ -1,8 +1,8 @@
-"""`bench transfer`: what a network that the search never used still finds.
+"""`bench transfer`: what a network that the search did not use still finds.
 
-Each lineage is left out in turn, or each network: photos are protected on all the others together, and those left out
-are asked, in every query mode and after every input defence, and so are the networks that only network. Beside each
-stands uniform noise of the same visibility, which is what a change that does not transfer amounts to.
+Each lineage, or each network, is held out in turn. Photos are protected on all other networks together. The held-out
+networks then search for them, in every query mode and after every input defence, and so do networks that only judge.
+Each row is followed by one for uniform noise of the same visibility, which a change that does not transfer equals.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 class _Part(NamedTuple):
-    """One search of the bench: who is left out and judges, and who is searched on."""
+    """One search of the bench: which networks are held out, and which are searched on."""
 
     held_out: tuple[OpenModel, ...]
     search_models: tuple[OpenModel, ...]
 
 
 def run_transfer(config: TransferConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row per network left out or judge, preset and goal; write a result file for each network left out.
+    """Return a row per held-out network or judge, preset and goal; write a result file for each held-out network.
 
-    A checkpoint without a code length takes its longest. Where all networks are of one lineage and there are judges,
-    all are searched on and the judges alone are asked; their rows are in the file of the first network. Raise
-    UsageError for networks among which none can be left out, for those of different datasets, and for a judge that is
-    not here; CheckpointError; GoalError for a network that may not serve a goal.
+    A checkpoint without a code length uses its longest. If all networks are of one lineage and there are judges, all
+    networks are searched on and only the judges measure; their rows are in the file of the first network. Raise
+    UsageError if no network can be held out, if datasets differ, and for a missing judge; CheckpointError; GoalError
+    for a network that may not serve a goal.
     """
     family = open_models(config.models, device=choose_device(config.device))
     _check(family, config)
@@ -98,7 +98,7 @@ def _check(family: Sequence[OpenModel], config: TransferConfig) -> None:
 
 
 def _parts(family: Sequence[OpenModel], config: TransferConfig) -> list[_Part]:
-    """Return who is left out of which search. Raise UsageError where all are kin and nobody else is asked."""
+    """Return the searches. Raise UsageError if all networks are of one lineage and there are no judges."""
     if config.hold_out == "network":
         groups = [[opened] for opened in family]
     else:
@@ -122,7 +122,7 @@ def _rows(
     config: TransferConfig,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Return the rows of one result file; `asks_network`: whether the experiment's network is left out and asked."""
+    """Return the rows of one result file; `asks_network`: whether the experiment's network is held out and measured."""
     presets = config.presets or tuple(PRESETS)
     tables: list[_HeldOutTable | _JudgeTable] = [_HeldOutTable(experiment)] if asks_network else []
     tables += [_JudgeTable(experiment, judge, progress) for judge in judges]
@@ -153,7 +153,7 @@ def _changed_rows(
     goal: str,
     trials: Sequence[Trial],
 ) -> Iterator[dict[str, Any]]:
-    """Yield for each table the row of the protected photos, and that of uniform noise that is as visible."""
+    """Yield, for each table, the row of the protected photos and that of uniform noise with the same visibility."""
     reached = sum(trial.record["passed"] for trial in trials) / len(trials)
     noisy = [
         Trial(noise_of_visibility(before, trial.pixels, seed=experiment.seed + i), trial.record)
@@ -173,7 +173,7 @@ def _visible(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, float
 
 
 class _HeldOutTable:
-    """The rows of the network that the search does not use."""
+    """The rows of the held-out network."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment, (self.length,) = experiment, experiment.lengths
@@ -228,7 +228,7 @@ class _JudgeTable:
         }
 
     def row(self, photos: Sequence[Pixels]) -> dict[str, Any]:
-        """Return what it finds with these photos, and with them after JPEG q75."""
+        """Return what the judge finds with these photos, as they are and after JPEG q75."""
         plain, own = self._found(photos)
         squeezed, own_squeezed = self._found([INPUT_DEFENCES[_JPEG](pixels) for pixels in photos])
         row = {**plain, **_besides(plain, squeezed)}
@@ -254,13 +254,13 @@ class _JudgeTable:
 
 
 def _besides(plain: dict[str, Any], squeezed: dict[str, Any]) -> dict[str, Any]:
-    """Return what is found beside the MAP, and all of it after JPEG q75, by keys of its own."""
+    """Return the entries of `plain` besides the MAP, and all of `squeezed`, measured after JPEG q75, under own keys."""
     first = {key: value for key, value in plain.items() if not key.startswith("map")}
     return {**first, **{_after_jpeg(key): value for key, value in squeezed.items()}}
 
 
 def _after_jpeg(key: str) -> str:
-    """`first_low` -> `first_jpeg_q75_low`."""
+    """Return the key for the value after JPEG q75, such as `first_jpeg_q75_low` for `first_low`."""
     for end in ("_low", "_high"):
         if key.endswith(end):
             return f"{key.removesuffix(end)}_jpeg_q75{end}"

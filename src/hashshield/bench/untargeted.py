@@ -1,17 +1,17 @@
 """Untargeted changes: table 3 and figures 3 and 4 of the paper.
 
-`bench untargeted` gives the MAP after a change, and after what a service might do against it. The paper's Tanh and RNM
-aim at the code of a photo of another kind, HAG at the opposite of the photo's own code. SAAT's goal is the opposite of
-its mainstay code, searched for here as `rnm` searches.
+`bench untargeted` gives the MAP after a change, and after defences of a service against it. The paper's Tanh and RNM
+aim at the code of a photo of another class, HAG at the complement of the photo's own code. SAAT's goal is the
+complement of its mainstay code, searched here by `rnm`.
 
-`bench traditional` compares what people did to photos before with adversarial changes. Mosaic, brightness, transparency
-and noise get, photo by photo, the strength at which their PSNR is the one the paper states. The adversarial photos are
-those of the paper's method, aimed as in table 3, and those of `protect`, at several bounds.
+`bench traditional` compares traditional distortions with adversarial changes. Mosaic, brightness, transparency and
+noise get, photo by photo, the strength that gives the PSNR stated in the paper. The adversarial photos are those of the
+paper's method, with the targets of table 3, and those of `protect`, at several bounds.
 
-`bench heatmap` is Grad-CAM (Selvaraju et al. 2017) of a hash code. It shows where codes come from: in the originals,
-after what people did to photos before, and after `away`. Two figures go with the picture: how the heat of a changed
-photo correlates with that of the original, and how evenly it is spread, because the paper says that adversarial changes
-disperse what a network attends to.
+`bench heatmap` is Grad-CAM (Selvaraju et al. 2017) of a hash code. It shows which places of a photo determine its code:
+in the originals, after traditional distortions, and after `away`. Two numbers accompany the picture: the correlation of
+a changed photo's heat with the original's, and how evenly it is spread, because the paper says that adversarial changes
+disperse a network's attention.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 _PAPER_METHOD = "rnm-paper"
 _GOALS: tuple[GoalKind, ...] = ("away", "opposite", "decoy")
 _POINT_METHODS = ("tanh", "tanh-dhta", "rnm-paper", "rnm-greedyhash")
-"""Published methods that aim at the code of one photo of another kind."""
+"""Published methods that aim at the code of one photo of another class."""
 
 _PLOTTED = 3
-"""Photos in the picture."""
+"""Number of photos in the picture."""
 _WARM = np.array([(0, 0, 128), (0, 96, 255), (64, 255, 191), (255, 191, 0), (128, 0, 0)], np.float32)
 """RGB colours from cold to warm."""
 
@@ -137,7 +137,7 @@ class _UntargetedTable:
         }
 
     def changed_row(self, name: str, trials: Sequence[Trial]) -> dict[str, Any]:
-        """Return a row with image quality."""
+        """Return the row of these trials, with image quality."""
         return {**self.row(name, pixels_of(trials)), **image_quality(self.experiment, trials)}
 
 
@@ -214,22 +214,22 @@ def run_heatmap(config: HeatmapConfig, progress: Progress) -> list[dict[str, Any
                     }
                 )
                 columns.append(_column(opened, [trial.pixels for trial in trials], heats, name))
-        # Of the last length only; one photo per row.
+        # Only for the last code length; one photo per row.
         cells = [cell for row in zip(*columns, strict=True) for cell in row]
         photo_sheet(cells, result.plot, across=len(columns))
     return result.rows
 
 
 def _column(opened: OpenModel, photos: Sequence[Pixels], heats: Sequence[Heat], name: str) -> list[tuple[Pixels, str]]:
-    """Return the first photos under their heat."""
+    """Return the first photos overlaid with their heat, with captions."""
     return [(overlaid(opened, p, h), name) for p, h in zip(photos[:_PLOTTED], heats, strict=False)]
 
 
 def heat(opened: OpenModel, pixels: Pixels) -> Heat:
-    """Return the heat of upright pixels under the card's view: where each bit's sign comes from.
+    """Return the heat of upright pixels in the `card` view: how much each place contributes to the signs of the code.
 
-    It is the last activation with more than one place, weighted by the mean gradient of <code, sign(code)>. Raise
-    UsageError for a network that has none.
+    It is the last activation with more than one position, weighted by the mean gradient of <code, sign(code)>. Raise
+    UsageError for a network without such an activation.
     """
     image = pillow_view(pixels, opened.card.input)[None].to(opened.device).requires_grad_()
     with _LastActivation(opened.model.trunk) as last, true_gradients(opened.model):
@@ -239,13 +239,13 @@ def heat(opened: OpenModel, pixels: Pixels) -> Heat:
     (gradient,) = torch.autograd.grad((code * code.detach().sign()).sum(), last.output)
     weights = gradient.mean((2, 3), keepdim=True)
     positive = torch.relu((weights * last.output).sum(1))[0]
-    # A map without any heat stays cold.
+    # The lower bound avoids dividing by 0 if nothing is positive.
     found: Heat = (positive / positive.amax().clamp_min(1e-12)).detach().float().cpu().numpy()
     return found
 
 
 def overlaid(opened: OpenModel, pixels: Pixels, warmth: Heat) -> Pixels:
-    """Return the (crop, crop, 3) view of a photo under its heat."""
+    """Return the (crop, crop, 3) view of a photo, overlaid with its heat."""
     view = pillow_view(pixels, opened.card.input).permute(1, 2, 0).numpy() * 255
     size = view.shape[:2]
     wide = torch.nn.functional.interpolate(torch.from_numpy(warmth)[None, None], size, mode="bilinear")[0, 0].numpy()
@@ -258,7 +258,7 @@ def overlaid(opened: OpenModel, pixels: Pixels, warmth: Heat) -> Pixels:
 
 
 def evenness(warmth: Heat) -> float:
-    """Return the entropy of the heat as a share of the largest possible: 0 if all is in one place, 1 if it is even."""
+    """Return the entropy of the heat as a share of the maximum: 0 if all heat is at one place, 1 if it is uniform."""
     total = float(warmth.sum())
     if total == 0:
         return 1.0
@@ -268,14 +268,14 @@ def evenness(warmth: Heat) -> float:
 
 
 def _correlation(a: Heat, b: Heat) -> float:
-    """Return Pearson's correlation of two heats of one shape; 0 where one is constant."""
+    """Return Pearson's correlation of two heats of the same shape; 0 if one is constant."""
     one, other = a.ravel() - a.mean(), b.ravel() - b.mean()
     length = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other) / length if length else 0.0
 
 
 class _LastActivation:
-    """Hooks all modules of a network and keeps the last output of several places."""
+    """Hook all modules of a network, and keep the last output with more than one position."""
 
     def __init__(self, network: nn.Module) -> None:
         self.output: Tensor | None = None

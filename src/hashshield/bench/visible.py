@@ -1,8 +1,8 @@
-"""`bench visible`: how visible presets are and what services leave, beside JPEG and masked noise of the same photos.
+"""`bench visible`: how visible presets are and how much survives services, compared with JPEG and masked noise.
 
-Photos are protected in memory, in their own format or as PNG. Of a photo above four megapixels the middle is judged.
-butteraugli and SSIMULACRA2 are asked where they are installed; no search knows of them. The table is written as JSON
-and as Markdown, the frontier as a chart: what share of the photos keeps its goal at no more than that visibility.
+Photos are protected in memory, in their own format or as PNG. Of a photo above four megapixels the middle is measured.
+butteraugli and SSIMULACRA2 are used if installed; no search uses them. The table is written as JSON and as Markdown,
+and the frontier as a chart: the share of photos that keep their goal, by visibility.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 _QUALITIES = (95, 90, 85, 75, 60)
 _NOISES = (2, 4, 8)
-"""Standard deviations of noise amid full texture, in 8-bit levels."""
+"""Standard deviations of noise in full texture, in 8-bit levels."""
 _SERVICES = tuple(
     service for service in SERVICES if service.name in ("jpeg q90", "jpeg q75", "half size", "half + jpeg q75")
 )
 _JUDGED_SIDE = 2000
-"""Pixels a side of the part that is judged of a photo with more than its square."""
+"""Side, in pixels, of the middle part that is measured of a larger photo."""
 _MISSING = "not available"
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What became of one photo under one change."""
+    """The measurements of one photo after one change."""
 
     photo: str
     change: str
@@ -81,9 +81,9 @@ class _Judged:
     butteraugli: float | None
     ssimulacra2: float | None
     protected: bool | None = None
-    """None for a change that protects nothing."""
+    """None for a change that is not a protection."""
     survived: dict[str, bool] | None = None
-    """By service; without those that do not apply to the photo."""
+    """Service -> whether the goal is kept; without services that do not apply to the photo."""
     evaluations: int | None = None
 
 
@@ -119,7 +119,7 @@ def run_visible(config: VisibleConfig, progress: Progress) -> list[dict[str, Any
 
 
 def _chosen(config: VisibleConfig) -> list[Path]:
-    """Return the photos to take. Raise UsageError for names that are not there."""
+    """Return the photos to measure. Raise UsageError for names that do not exist."""
     files = photos_below(config.photos)
     if config.names is not None:
         try:
@@ -161,7 +161,7 @@ def _request(config: VisibleConfig, preset: str) -> Request:
 
 
 def _protected(sources: Sequence[Source], request: Request, progress: Progress) -> tuple[list[_Judged], float]:
-    """Protect all photos, then judge them; only the former counts in the processor seconds."""
+    """Protect all photos, then measure them; return measurements and the CPU seconds of protecting alone."""
     context = make_context(request, SECRET)
     began = time.process_time()
     results = []
@@ -216,7 +216,7 @@ def _judged(
 
 
 def _middle(height: int, width: int) -> tuple[slice, slice]:
-    """Return the rows and columns that are judged: all, or the middle of a photo above four megapixels."""
+    """Return the rows and columns to measure: all, or the middle of a photo above four megapixels."""
     if height * width <= _JUDGED_SIDE**2:
         return slice(None), slice(None)
     tops = [max(0, (size - _JUDGED_SIDE) // 2) for size in (height, width)]
@@ -224,7 +224,7 @@ def _middle(height: int, width: int) -> tuple[slice, slice]:
 
 
 def _plain_changes(seed: int) -> Iterator[tuple[str, Callable[[Pixels], Pixels]]]:
-    """Yield what else happens to photos: JPEG, and noise where texture hides it."""
+    """Yield name and function of the changes to compare with: JPEG, and noise masked by texture."""
     for quality in _QUALITIES:
         yield f"jpeg q{quality}", lambda pixels, quality=quality: _coded(pixels, quality)  # type: ignore[misc]
     for size in _NOISES:
@@ -247,7 +247,7 @@ def _coded(pixels: Pixels, quality: int) -> Pixels:
 
 
 def _masked_noise(pixels: Pixels, size: float, seed: int) -> Pixels:
-    """Add Gaussian noise, a tenth as strong on flat ground as amid texture (standard deviation of 5 x 5 luma)."""
+    """Return pixels with Gaussian noise, a tenth as strong in flat areas as in texture (5 x 5 deviation of luma)."""
     luma = torch.from_numpy(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[None, None].float()
     mean, square = (
         avg_pool2d(pad(plane, (2, 2, 2, 2), mode="replicate"), 5, stride=1) for plane in (luma, luma.square())
@@ -260,7 +260,7 @@ def _masked_noise(pixels: Pixels, size: float, seed: int) -> Pixels:
 
 
 def _row(change: str, found: Sequence[_Judged], photos: int) -> dict[str, Any]:
-    """Sum up one change: medians, and the photo that came out worst."""
+    """Summarise one change: medians, and the worst photo."""
     protects = any(row.protected is not None for row in found)
     return {
         "change": change,
