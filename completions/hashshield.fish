@@ -34,7 +34,7 @@ complete -c hashshield -n '__hashshield_at' -f -a restore -d 'Bring originals ba
 complete -c hashshield -n '__hashshield_at' -f -a train -d 'Train a hash network from a recipe and write it with its card.'
 complete -c hashshield -n '__hashshield_at' -f -a doctor -d 'Check what a run needs: versions, processor, settings, networks, cache, vault; and protect a small test picture.'
 complete -c hashshield -n '__hashshield_at' -f -a originals -d 'Look after the originals in the vault.'
-complete -c hashshield -n '__hashshield_at' -f -a models -d 'List, download and check the networks that are known.'
+complete -c hashshield -n '__hashshield_at' -f -a models -d 'List, download, check and import networks.'
 complete -c hashshield -n '__hashshield_at' -f -a bench -d 'Measure again what the documentation claims.'
 complete -c hashshield -n '__hashshield_at' -f -a config -d 'Settings, and where each value comes from.'
 complete -c hashshield -n '__hashshield_at' -f -a integrate -d 'Put HashShield into the menu of a file manager.'
@@ -224,7 +224,7 @@ complete -c hashshield -n '__hashshield_at originals export' -s q -l quiet -d 'P
 complete -c hashshield -n '__hashshield_at originals export' -s v -l verbose -d 'Show every file, however many.'
 complete -c hashshield -n '__hashshield_at originals export' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at originals forget' -F
-complete -c hashshield -n '__hashshield_at originals forget' -l all -d 'All that is kept and recorded.'
+complete -c hashshield -n '__hashshield_at originals forget' -l all -d 'Everything that is kept and recorded.'
 complete -c hashshield -n '__hashshield_at originals forget' -s n -l dry-run -d 'Show what would be done, and do nothing.'
 complete -c hashshield -n '__hashshield_at originals forget' -l vault -x -a '(__fish_complete_directories)' -d 'Folder of the originals and the ledger.'
 complete -c hashshield -n '__hashshield_at originals forget' -l json -d 'Print one JSON document.'
@@ -554,23 +554,23 @@ complete -c hashshield -n '__hashshield_at config show' -s h -l help -d 'Show a 
 complete -c hashshield -n '__hashshield_at integrate' -f -a nautilus -d 'Add scripts to GNOME\'s Files (Nautilus): right click, Scripts, HashShield.'
 complete -c hashshield -n '__hashshield_at integrate' -f -a dolphin -d 'Add a service menu to KDE\'s Dolphin: right click, HashShield.'
 complete -c hashshield -n '__hashshield_at integrate' -f -a finder -d 'Add Quick Actions to the Finder of macOS: right click, Quick Actions.'
-complete -c hashshield -n '__hashshield_at integrate' -f -a sendto -d 'Add links to Windows\' menu Send To.'
+complete -c hashshield -n '__hashshield_at integrate' -f -a sendto -d 'Add links to the Send To menu of Windows.'
 complete -c hashshield -n '__hashshield_at integrate' -f -a run -d 'Do what a menu entry does, and show a notification: this is what file managers start.'
 complete -c hashshield -n '__hashshield_at integrate' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at integrate nautilus' -f
-complete -c hashshield -n '__hashshield_at integrate nautilus' -l remove -d 'Take the entries away.'
+complete -c hashshield -n '__hashshield_at integrate nautilus' -l remove -d 'Remove the entries.'
 complete -c hashshield -n '__hashshield_at integrate nautilus' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at integrate nautilus' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at integrate dolphin' -f
-complete -c hashshield -n '__hashshield_at integrate dolphin' -l remove -d 'Take the entries away.'
+complete -c hashshield -n '__hashshield_at integrate dolphin' -l remove -d 'Remove the entries.'
 complete -c hashshield -n '__hashshield_at integrate dolphin' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at integrate dolphin' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at integrate finder' -f
-complete -c hashshield -n '__hashshield_at integrate finder' -l remove -d 'Take the entries away.'
+complete -c hashshield -n '__hashshield_at integrate finder' -l remove -d 'Remove the entries.'
 complete -c hashshield -n '__hashshield_at integrate finder' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at integrate finder' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at integrate sendto' -f
-complete -c hashshield -n '__hashshield_at integrate sendto' -l remove -d 'Take the entries away.'
+complete -c hashshield -n '__hashshield_at integrate sendto' -l remove -d 'Remove the entries.'
 complete -c hashshield -n '__hashshield_at integrate sendto' -l json -d 'Print one JSON document.'
 complete -c hashshield -n '__hashshield_at integrate sendto' -s h -l help -d 'Show a summary and exit.'
 complete -c hashshield -n '__hashshield_at integrate run' -f

@@ -19,9 +19,9 @@ Run = Callable[..., Any]
         ("--workers 2", "are for --engine ray"),
         ("--ray-address 127.0.0.1:6379", "are for --engine ray"),
         ("--engine ray", "needs --output DIR, because many machines never work in place"),
-        ("--engine ray --output OUT --no-backup", "--no-backup only mean something in place"),
-        ("--engine ray --output OUT --force --break-links", "--force and --break-links only mean something in place"),
-        ("--engine ray --output OUT --allow-root", "--allow-root only mean something in place"),
+        ("--engine ray --output OUT --no-backup", "leave out --no-backup, meant for"),
+        ("--engine ray --output OUT --force --break-links", "leave out --force and --break-links, meant for"),
+        ("--engine ray --output OUT --allow-root", "leave out --allow-root, meant for"),
         ("--engine ray --output OUT -", "- stands for one photo through a pipe"),
     ],
 )

@@ -122,11 +122,11 @@ def _copies_footer(rows: Sequence[CopyPair]) -> list[str]:
     if first.pdq_within is not None:
         by_pdq = sum((row.cosine or 0.0) < (row.cosine_threshold or 0.0) for row in pairs)
         rule += f", or by PDQ within {first.pdq_within} of 256 bits ({by_pdq} by PDQ alone)"
-    lines = [f"{count(len(pairs), 'pair')} of copies by {first.model}, {rule}: look at each before you believe it."]
+    lines = [f"{count(len(pairs), 'pair')} of copies by {first.model}, {rule}: check each by eye."]
     if all(row.pdq_distance is None for row in pairs):
-        lines.append("PDQ was not asked: `pipx inject hashshield pdqhash` adds it.")
+        lines.append("PDQ was not measured: `pipx inject hashshield pdqhash` adds it.")
     else:
-        lines.append(f"PDQ takes {known} of them for copies at 31 bits, where its publisher recommends to start.")
+        lines.append(f"PDQ counts {known} of them as copies at 31 bits, the first threshold its publisher recommends.")
     for place, each in enumerate(first.semantic):
         taken = sum(row.semantic[place].match for row in pairs)
         lines.append(f"{each.model}, a semantic code, takes {taken} of them for the same, and look-alikes too.")

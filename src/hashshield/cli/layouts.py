@@ -99,7 +99,7 @@ def _measured(name: str, codes: Iterable[CodeRow], survival: Iterable[SurvivalRo
 def _found(said: WitnessRow) -> str:
     if said.finds is None:
         return f"{'unlinked' if said.unlinked else 'still linked'}; no verdict, its checkpoint has no reference codes"
-    verdict = "still found" if said.finds else "found no more"
+    verdict = "still found" if said.finds else "no longer found"
     return f"{verdict}: the nearest of its reference codes is {said.nearest_reference} bits away"
 
 

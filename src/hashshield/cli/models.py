@@ -25,7 +25,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     cls=PlainGroup,
-    help="List, download and check the networks that are known.",
+    help="List, download, check and import networks.",
     epilog=o.examples("hashshield models list", "hashshield models download lite2-caltech101"),
     no_args_is_help=True,
 )
@@ -91,7 +91,7 @@ def _recipe(row: dict[str, Any]) -> str:
 
 def _page_footer(rows: Sequence[dict[str, Any]]) -> list[str]:
     known = [row for row in rows if row.get("map")]
-    return [f"MAP: {_MAP_LEGEND}. --json has everything that is known."] if known else ["--json has all that is known."]
+    return [f"MAP: {_MAP_LEGEND}. --json has all details."] if known else ["--json has all details."]
 
 
 _INFO = Layout(
@@ -293,7 +293,7 @@ def remove(
 
 
 def path(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A network that is here.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="An installed network.")] = None,
     as_json: o.Json = False,
 ) -> None:
     """Print the path of a network's file; without a name, the folder of the cache."""

@@ -227,7 +227,7 @@ def forget(
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="PATH", help="Protected photos; the files stay as they are.")
     ] = None,
-    everything: Annotated[bool, o.switch("--all", text="All that is kept and recorded.", panel=o.FILES)] = False,
+    everything: Annotated[bool, o.switch("--all", text="Everything that is kept and recorded.", panel=o.FILES)] = False,
     dry_run: o.DryRun = False,
     vault: o.Vault = None,
     as_json: o.Json = False,

@@ -83,11 +83,11 @@ _TEXTS = {
     "nautilus": "Add scripts to GNOME's Files (Nautilus): right click, Scripts, HashShield.",
     "dolphin": "Add a service menu to KDE's Dolphin: right click, HashShield.",
     "finder": "Add Quick Actions to the Finder of macOS: right click, Quick Actions.",
-    "sendto": "Add links to Windows' menu Send To.",
+    "sendto": "Add links to the Send To menu of Windows.",
 }
 _MENU = keyed("path", "status")
 
-Remove = Annotated[bool, o.switch("--remove", text="Take the entries away.", panel=o.FILES)]
+Remove = Annotated[bool, o.switch("--remove", text="Remove the entries.", panel=o.FILES)]
 
 
 def _write(menu: str, *, remove: bool, as_json: bool) -> None:

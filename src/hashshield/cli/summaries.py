@@ -242,7 +242,7 @@ def _features(written: Sequence[Outcome]) -> str:
     if not moved:
         return ""
     said = ", ".join(f"{model} {median:.2f}" for model, median in moved.items())
-    return f"Cosine of the features to the original's, for networks that nobody named: {said}. "
+    return f"Features, moved to affect networks not named: cosine to the original's {said}. "
 
 
 def _strangers(written: Sequence[Outcome]) -> str:

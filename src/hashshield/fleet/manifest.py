@@ -125,7 +125,7 @@ def read_part(path: Path) -> list[ManifestRow]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror}); mend its permissions and run again") from error
+        raise StorageError(f"{path}: cannot be read ({error.strerror}); fix its permissions and run again") from error
     try:
         table = pq.read_table(io.BytesIO(data))
         if table.schema.names != _schema().names:

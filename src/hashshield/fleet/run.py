@@ -116,7 +116,7 @@ def _checked(request: Request) -> Path:
     }
     given = [name for name, is_given in in_place.items() if is_given]
     if given:
-        raise UsageError(f"--engine ray: {' and '.join(given)} only mean something in place; leave out what is not")
+        raise UsageError(f"--engine ray: leave out {' and '.join(given)}, meant for photos changed in place")
     if request.place_name is not None:
         raise UsageError(
             f"--engine ray: --for {request.place_name} needs the ledger, where many machines record nothing; leave one "

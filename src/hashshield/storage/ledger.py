@@ -340,7 +340,7 @@ class Ledger:
         for *columns, own in rows:
             if own != seal(*columns):
                 raise LedgerError(
-                    f"{self.path}: damaged: what it says of original {columns[0]} is not as it was written; {REPAIR}"
+                    f"{self.path}: damaged: its entry of original {columns[0]} is not as it was written; {REPAIR}"
                 )
         return {name: (size, pruned) for name, size, pruned, _ in rows}
 
@@ -374,7 +374,7 @@ class Ledger:
     def _transaction(self, name: str) -> Iterator[None]:
         if self.read_only:
             raise StorageError(
-                f"{self.path}: cannot be written; mount it for writing or mend the permissions of the vault folder"
+                f"{self.path}: cannot be written; mount it for writing or fix the permissions of the vault folder"
             )
         with self._errors():
             calls.step(f"ledger.{name}", self.path)

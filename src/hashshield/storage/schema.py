@@ -231,7 +231,7 @@ def check_seals(row: tuple[Any, ...]) -> None:
         raise LedgerError(f"the ledger is damaged: row {columns[0]} is not as it was written; {REPAIR}")
     if columns[8] is not None and original[3] != seal(*original[:3]):
         raise LedgerError(
-            f"the ledger is damaged: what it says of original {columns[8]} is not as it was written; {REPAIR}"
+            f"the ledger is damaged: its entry of original {columns[8]} is not as it was written; {REPAIR}"
         )
 
 

@@ -187,7 +187,7 @@ def require_replaceable(
             "give --break-links to do so, or copy the photo first"
         )
     if not status.st_mode & _WRITE_BITS:
-        raise StorageError(f"{path}: is read-only, which is respected; make it writable to have it changed")
+        raise StorageError(f"{path}: is read-only, so it is left as it is; make it writable to have it changed")
     if not folder.may_write(name):
         raise StorageError(f"{path}: may not be written by this user; run as its owner")
     if not folder.may_add():
@@ -283,7 +283,7 @@ def _held(source: Snapshot, root: Path) -> Iterator[Folder]:
         with folder:
             held = folder.status()
             if (held.st_dev, held.st_ino) != (source.folder_dev, source.folder_inode):
-                raise ChangedError(f"{path}: its folder is another one now than when it was read")
+                raise ChangedError(f"{path}: its folder was replaced since it was read")
             yield folder
 
 

@@ -333,7 +333,7 @@ class Store:
             else:
                 self._writer.restore(source, record, data, allowed=allowed)
             if self.ledger.read_only:
-                reason = "the vault cannot be written, so its ledger does not know"
+                reason = "the vault cannot be written, so this is not recorded in its ledger"
             return Restoration(str(path), "restored", sha256=sha256, reason=reason)
 
     def _way_back(self, record: Record) -> bytes:

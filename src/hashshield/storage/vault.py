@@ -103,9 +103,9 @@ def _make_private(folder: Folder) -> list[str]:
     if _others_may(folder):
         mode = stat.S_IMODE(folder.status().st_mode)
         return [
-            f"{folder.path}: other users can look into the vault folder (mode {mode:04o}), originals and key included, "
-            "and its file system keeps no modes; choose a folder on another with --vault, or mount this one for "
-            "yourself only (options uid and umask=077)"
+            f"{folder.path}: other users can read the vault folder (mode {mode:04o}), originals and key included, "
+            "and its file system stores no permissions; choose a folder on another one with --vault, or mount this one "
+            "for yourself only (options uid and umask=077)"
         ]
     return [f"{folder.path}: other users could look into the vault folder; its mode is 0700 now"]
 
