@@ -139,7 +139,7 @@ def protect(
     if in_place and output is not None:
         raise UsageError("in_place and output exclude each other; a photo is written to one place")
     if writes and not isinstance(photo, str | os.PathLike):
-        raise UsageError(f"output and in_place write files; {type(photo).__name__} is not a path, so take .data instead")
+        raise UsageError(f"output and in_place write files; {type(photo).__name__} is not a path; take .data instead")
     request = request_of(
         _settings(model=model, goal=goal, **settings),
         goal_of(_path(target), _path(target_set), target_class, goal),
