@@ -241,7 +241,7 @@ complete -c hashshield -n '__hashshield_at models' -f -a list -d 'List the netwo
 complete -c hashshield -n '__hashshield_at models' -f -a info -d 'Describe a network: how it was trained, MAP, classes, licence.'
 complete -c hashshield -n '__hashshield_at models' -f -a download -d 'Download networks of the catalogue into the cache.'
 complete -c hashshield -n '__hashshield_at models' -f -a verify -d 'Check networks on this machine: the digest, and that every code length loads, is finite and reacts to images.'
-complete -c hashshield -n '__hashshield_at models' -f -a remove -d 'Remove downloaded and imported networks, and what is left of interrupted downloads.'
+complete -c hashshield -n '__hashshield_at models' -f -a remove -d 'Remove downloaded and imported networks, and partial files of interrupted downloads.'
 complete -c hashshield -n '__hashshield_at models' -f -a path -d 'Print the path of a network\'s file; without a name, the folder of the cache.'
 complete -c hashshield -n '__hashshield_at models' -f -a import -d 'Import a checkpoint of your own into the cache, so that commands accept the name in its card.'
 complete -c hashshield -n '__hashshield_at models' -s h -l help -d 'Show a summary and exit.'

@@ -93,9 +93,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback(
     help="Keep photos out of image-hash search (experimental).\n\n"
-    "Photos are changed a little, in place, so that searches by deep image-hash codes no longer link them with what "
-    "they were. The result is measured on the written file, for the named networks; it is no promise about others. It "
-    "does not hide faces, nor a photo from a search that starts with the published file itself.",
+    "Photos are changed a little, in place, so that searches by deep image-hash codes no longer link them with their "
+    "originals. The result is measured on the written file, for the named networks; others may still match. This does "
+    "not hide faces, nor a photo from a search that starts with the published file itself.",
     epilog=options.examples(
         "hashshield protect photos/",
         "hashshield verify photos/",

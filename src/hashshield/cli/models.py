@@ -277,7 +277,7 @@ def remove(
     quiet: o.Quiet = False,
     yes: o.Yes = False,
 ) -> None:
-    """Remove downloaded and imported networks, and what is left of interrupted downloads."""
+    """Remove downloaded and imported networks, and partial files of interrupted downloads."""
     with Report("models remove", _STATUS, as_json=as_json, quiet=quiet) as report:
         from hashshield.checkpoints import cache
 
