@@ -249,9 +249,9 @@ def test_several_witnesses_none_and_one_without_a_verdict(outcome: Make) -> None
     assert cell(without) == ""
     assert "w:48, never searched on, has no reference codes to judge by (24 of 48 bits" in PROTECT.footer([without])[1]
     assert any("unlinked; no verdict" in text for text in PROTECT.details(without))
-    nobody = [outcome(no_witness="the search used every network that is here"), outcome("s.jpg", "short")]
+    nobody = [outcome(no_witness="the search used every installed network"), outcome("s.jpg", "short")]
     assert [cell(row) for row in nobody] == ["no witness", ""]
-    assert PROTECT.footer(nobody)[1].endswith(" No witness: the search used every network that is here.")
+    assert PROTECT.footer(nobody)[1].endswith(" No witness: the search used every installed network.")
     assert any("no witness: the search used" in text for text in PROTECT.details(nobody[0]))
 
 

@@ -180,7 +180,7 @@ def test_a_run_that_cannot_begin_says_why(tmp_path: Path) -> None:
         timeout=_WAIT_SECONDS,
     )
     assert process.returncode == 2
-    assert "is no folder" in process.stderr
+    assert "is not a folder" in process.stderr
     assert not (tmp_path / "vault").exists()
 
 

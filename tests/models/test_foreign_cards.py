@@ -83,7 +83,7 @@ def test_one_of_several_outputs_and_one_vector_of_its_tokens(pooling: str, tmp_p
     [
         (
             "",
-            r"2 inputs and 2 outputs; .*name the one that is meant as `output` in the card.*images, words, code, text",
+            r"2 inputs and 2 outputs; .*name the one to use as `output` in the card.*images, words, code, text",
         ),
         ('output = "logits"\n', "has no output 'logits'; the card may name one of code, text"),
         ('output = "text"\n', r"reads \['\?', 8\] of type 1; the card says float32"),
@@ -118,7 +118,7 @@ def test_a_projection_of_features_less_their_mean(tmp_path: Path) -> None:
         ('pooling = "last"\n', "pooling is 'last'; leave it out, or say first or mean"),
         ("cosine = 2.0\n", "cosine is 2.0; it is a threshold between -1 and 1"),
         ('cosine = "much"\n', "cosine is 'much'"),
-        ("output = 3\n", "output must be a text"),
+        ("output = 3\n", "output must be a string"),
         ('purpose = "fun"\n', "its purpose is 'fun'; leave it out, or say 'research'"),
         ('purpose = "provenance"\n', "its purpose says 'provenance'"),
     ],

@@ -186,7 +186,7 @@ def test_a_misspelt_variable_is_a_warning(told: Any, tmp_path: Path, monkeypatch
     (finding,) = [found for found in doctor(tmp_path / "none", progress=told) if found.check == "configuration"][1:]
     assert finding.status == "warning"
     assert finding.found == "HASHSHIELD_VUALT: there is no setting 'vualt'"
-    assert finding.advice == "mend or unset it: did you mean 'vault'?"
+    assert finding.advice == "correct or unset it: did you mean 'vault'?"
 
 
 @pytest.mark.parametrize(

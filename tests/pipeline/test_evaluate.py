@@ -118,7 +118,7 @@ def test_what_cannot_be_compared(tmp_path: Path, tiny: Path, told: Any) -> None:
         compare(one, tmp_path, tiny, told)
     file(tmp_path / "x" / "b.png", encoded(BEFORE))
     (tmp_path / "y").mkdir()
-    with pytest.raises(UsageError, match="hold no photos of the same names"):
+    with pytest.raises(UsageError, match="hold no photos with the same names"):
         compare(tmp_path / "x", tmp_path / "y", tiny, told)
     with pytest.raises(UnknownNameError):
         evaluate(one, one, models=["lite9"], progress=told)

@@ -149,7 +149,7 @@ def test_the_sheet_shows_the_photo_and_its_copies(
         ({"path": "nowhere"}, "PATH .*nowhere: no such file or folder"),
         ({"gallery": "nowhere"}, "--gallery .*nowhere: no such file or folder"),
         ({"gallery": "empty"}, "--gallery .*empty: holds no photo"),
-        ({"sheet": "pairs.gif"}, "--sheet .*: is to be a JPEG or PNG file"),
+        ({"sheet": "pairs.gif"}, "--sheet .*: a contact sheet is a JPEG or PNG file"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

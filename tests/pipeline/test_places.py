@@ -137,7 +137,7 @@ def test_no_original_is_said(photo: Path, protect_now: Protect) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 101, "\x1b[31m"])
 def test_what_is_no_name(name: str) -> None:
-    with pytest.raises(UsageError, match="is no name for a place"):
+    with pytest.raises(UsageError, match="is not a valid name for a place"):
         checked_place(name)
 
 

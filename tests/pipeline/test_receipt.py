@@ -145,6 +145,6 @@ def test_a_picture_that_is_not_the_meant_one_is_our_bug_and_is_not_written(
     monkeypatch.setattr(imaging, "write", sheared)
     (row,) = protect_now(path, accept_best=accept_best, steps=4)
     assert row.status == "failed"
-    assert "internal error: the written picture is not the meant one" in row.reason
+    assert "internal error: the written picture differs from the intended one" in row.reason
     assert row.reason.endswith("please report it")
     assert path.read_bytes() == data

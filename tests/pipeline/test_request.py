@@ -75,7 +75,7 @@ def written(path: Path, *, references: bool = True, seed: int = 9, **changes: An
 def test_which_ones(tiny: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HASHSHIELD_CACHE", str(tmp_path))  # whoever runs this may have downloaded some
     alone = witnesses(Request())
-    assert (alone.names, alone.none_because) == ((), "the search used every network that is here")
+    assert (alone.names, alone.none_because) == ((), "the search used every installed network")
     assert witnesses(Request(models=(str(tiny),))).names == ("lite0-caltech101:48",)
     for models in (Request().models, (str(tiny),)):
         asked = witnesses(Request(models=models, witness="none"))
@@ -142,7 +142,7 @@ def test_the_receipt_says_that_there_is_no_witness(
     path.write_bytes(encoded(picture(48, 60, seed=3)))
     fast: dict[str, Any] = {"models": ("lite0-caltech101:48",), "steps": 1, "accept_best": True, "device": "cpu"}
     (row,) = protect_now(path, output=tmp_path / "out", witness="auto", **fast)
-    assert (row.witness, row.no_witness) == ((), "the search used every network that is here")
+    assert (row.witness, row.no_witness) == ((), "the search used every installed network")
     (row,) = protect_now(path, output=tmp_path / "two", witness="none", **fast)
     assert (row.witness, row.no_witness) == ((), None)
 

@@ -85,7 +85,7 @@ def test_a_target_of_the_photos_own_code(model: OpenModel) -> None:
 @pytest.mark.parametrize("kind", ["decoy", "center", "class"])
 def test_goals_that_need_anchors_say_so_before_any_photo(kind: Any, model: OpenModel, bare: OpenModel) -> None:
     assert kind == "class" or shared_bits(GoalSpec(kind), [model]) is None
-    with pytest.raises((GoalError, UnknownNameError), match=r"has no class anchors|knows no class"):
+    with pytest.raises((GoalError, UnknownNameError), match="has no class"):
         shared_bits(GoalSpec(kind, "cat"), [model, bare])
 
 
@@ -134,7 +134,7 @@ def test_bad_targets_are_named(model: OpenModel, tmp_path: Path) -> None:
             shared_bits(goal, [model])
     cut = put(tmp_path / "cut.png", 0)
     cut.write_bytes(cut.read_bytes()[:200])
-    with pytest.raises(GoalError, match=r"the target is no usable photo: .*cut\.png"):
+    with pytest.raises(GoalError, match=r"the target is not a usable photo: .*cut\.png"):
         shared_bits(GoalSpec("image", str(cut)), [model])
 
 

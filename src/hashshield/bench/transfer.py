@@ -109,8 +109,8 @@ def _parts(family: Sequence[OpenModel], config: TransferConfig) -> list[_Part]:
     if config.judges:
         return [_Part((), tuple(family))]
     raise UsageError(
-        f"these networks are all of one lineage ({lineage_of(family[0].card)}), and a search on kin tells nothing of "
-        "strangers; name one of another lineage, a --judge, or say --hold-out network"
+        f"these networks are all of one lineage ({lineage_of(family[0].card)}), and a search on related "
+        "networks says nothing about unrelated ones; name one of another lineage, a --judge, or say --hold-out network"
     )
 
 

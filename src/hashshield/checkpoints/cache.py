@@ -131,7 +131,7 @@ def checked(entry: CatalogEntry, *, source: str) -> CatalogEntry:
     """Return the entry if `read_entries` will accept it once written. Raises CheckpointError naming `source`."""
     checked_name(entry.name, source=source)
     if fault := _fault(parse_toml(write_entry(entry))["checkpoints"][entry.name]):
-        raise CheckpointError(f"{source}: cannot be entered into a catalogue: {fault}; mend its card")
+        raise CheckpointError(f"{source}: cannot be entered into a catalogue: {fault}; correct its card")
     return entry
 
 

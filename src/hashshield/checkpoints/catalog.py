@@ -119,7 +119,7 @@ def resolve(model: str) -> Reference:
     found = reference(model)
     if found.entry is not None and state(found.entry) == "available":
         raise CheckpointError(
-            f"{found.name} is known but not here; fetch it with `hashshield models download {found.name}` "
+            f"{found.name} is known but not downloaded; fetch it with `hashshield models download {found.name}` "
             f"({found.entry.size / 1e6:.1f} MB). Where that reaches no server, HASHSHIELD_MIRROR names a "
             "mirror, or the folder checkpoints/ of a clone of the repository"
         )

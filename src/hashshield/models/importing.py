@@ -143,9 +143,9 @@ def read_foreign_card(path: Path) -> ForeignCard:
     except KeyError as error:
         raise UsageError(f"{path}: the card lacks {error}") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UsageError(f"{path}: the card cannot be meant so ({error})") from error
+        raise UsageError(f"{path}: the card is invalid ({error})") from error
     if fault or words or not card.name:
-        raise UsageError(f"{path}: {fault or (words or ['name'])[0] + ' must be a text'}")
+        raise UsageError(f"{path}: {fault or (words or ['name'])[0] + ' must be a string'}")
     if fault := refusal(card.name, card.attribution, card.purpose) or _fault(card):
         raise UsageError(f"{path}: {fault}")
     return card
@@ -261,7 +261,7 @@ def _compare(file: OnnxFile, checkpoint: Path, pictures: Tensor, expected: NDArr
     if not apart <= most:
         raise CheckpointError(
             f"{file.path}: its codes differ from onnxruntime's by {apart:.2g} of the largest, more than {most}; "
-            "an operator in it means something else here, and what is built on it would be wrong. Nothing was written"
+            "an operator in it is computed differently, so searches on it would be wrong. Nothing was written"
         )
 
 

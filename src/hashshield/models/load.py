@@ -114,7 +114,7 @@ class OpenModel:
         if name in self.card.classes and self.anchors is not None:
             return self.card.classes.index(name)
         suggestion = did_you_mean(name, self.card.classes, cutoff=0.4) or "`hashshield models info` lists them"
-        raise UnknownNameError(f"{self.name} knows no class {name!r}; {suggestion}")
+        raise UnknownNameError(f"{self.name} has no class {name!r}; {suggestion}")
 
 
 def open_models(names: Sequence[str], *, device: str = "cpu") -> list[OpenModel]:
@@ -267,7 +267,7 @@ def _look_at(model: FrozenHash, source: str, size: int) -> None:
     # Two at a time, because a network may need much memory per image.
     code = torch.cat([model(pair).code for pair in torch.split(images, 2)])
     if not bool(torch.isfinite(code).all()):
-        raise CheckpointError(f"{source}: the network answers with NaN or infinite codes; fetch or train it again")
+        raise CheckpointError(f"{source}: the network returns NaN or infinite codes; fetch or train it again")
     deviation = code.std(0)
     if bool((deviation <= 1e-6 * code.abs().amax().clamp_min(1e-6)).any()):
         dead = int((deviation <= 1e-6 * code.abs().amax().clamp_min(1e-6)).sum())

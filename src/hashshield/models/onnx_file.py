@@ -144,7 +144,7 @@ def _mapped(path: Path, largest: int, *, beside: Path | None = None) -> mmap.mma
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise CheckpointError(f"{named}: is no plain file; copy the network again, with all its files")
+                raise CheckpointError(f"{named}: is not a regular file; copy the network again, with all its files")
             if found.st_size > largest:
                 raise CheckpointError(
                     f"{named}: {found.st_size} bytes; networks of up to {LARGEST_FILE} are imported, all data counted"

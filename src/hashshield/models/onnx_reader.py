@@ -222,7 +222,7 @@ def _input(onnx: ModuleType, message: Any, path: Path, side: int, constants: dic
         names = ", ".join([value.name for value in inputs] + outputs)
         raise CheckpointError(
             f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; a hash network has one of each: name the one "
-            f"that is meant as `output` in the card, or export it alone ({names})"
+            f"to use as `output` in the card, or export it alone ({names})"
         )
     tensor_type = inputs[0].type.tensor_type
     shape = [dim.dim_value for dim in tensor_type.shape.dim]
@@ -277,10 +277,11 @@ def _nodes(onnx: ModuleType, node: Any, path: Path, opset: int) -> list[Node]:
     """Return an ONNX node as nodes with one output each: one per output of Split, else one for the first output."""
     if node.domain not in ("", "ai.onnx"):
         raise CheckpointError(
-            f"{path}: the operator {node.domain}.{node.op_type} is no standard one; export without it"
+            f"{path}: the operator {node.domain}.{node.op_type} is not a standard ONNX operator; export the network "
+            "without it"
         )
     if not node.output:
-        raise CheckpointError(f"{path}: {node.op_type} gives nothing; export the network again")
+        raise CheckpointError(f"{path}: {node.op_type} has no output; export the network again")
     attributes = _attributes(onnx, node, path)
     if node.op_type == "BatchNormalization" and attributes.get("training_mode"):
         raise CheckpointError(f"{path}: its batch norms are in training mode; export the network for inference")
@@ -303,7 +304,7 @@ def _attributes(onnx: ModuleType, node: Any, path: Path) -> dict[str, Any]:
         try:
             value = onnx.helper.get_attribute_value(entry)
         except ValueError as error:
-            raise CheckpointError(f"{path}: {node.op_type} has an attribute {entry.name} of no known kind") from error
+            raise CheckpointError(f"{path}: {node.op_type} has an attribute {entry.name} of an unknown type") from error
         if entry.type in (kinds.INT, kinds.FLOAT):
             attributes[entry.name] = value
         elif entry.type in (kinds.INTS, kinds.FLOATS):
@@ -316,7 +317,7 @@ def _attributes(onnx: ModuleType, node: Any, path: Path) -> dict[str, Any]:
                 raise CheckpointError(f"{path}: ConstantOfShape of {filling.numel()} values; export it again")
             attributes |= {"value": filling.reshape(()).item(), "type": entry.t.data_type}
         elif node.op_type != "Constant":
-            raise CheckpointError(f"{path}: {node.op_type} has an attribute {entry.name} of a kind not known here")
+            raise CheckpointError(f"{path}: {node.op_type} has an attribute {entry.name} of an unsupported type")
     return attributes
 
 
@@ -332,4 +333,4 @@ def _constant(onnx: ModuleType, node: Any, path: Path) -> Tensor:
             return torch.tensor(onnx.helper.get_attribute_value(entry), dtype=dtype)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise CheckpointError(f"{path}: a constant's {entry.name} holds something else ({error})") from error
-    raise CheckpointError(f"{path}: a constant of kind {entry.name} is not known here")
+    raise CheckpointError(f"{path}: a constant of kind {entry.name} is not supported")

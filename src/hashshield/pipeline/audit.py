@@ -63,7 +63,7 @@ def sheet_kind(path: Path) -> str:
     """Return Pillow's name for the format of a sheet's file name. Raises UsageError."""
     kind = _SHEET_KINDS.get(path.suffix.lower())
     if kind is None:
-        raise UsageError(f"--sheet {path}: is to be a JPEG or PNG file; let its name end with .jpg or .png")
+        raise UsageError(f"--sheet {path}: a contact sheet is a JPEG or PNG file; end its name with .jpg or .png")
     return kind
 
 

@@ -141,7 +141,7 @@ def device_findings(card: CudaCard | None, *, mps: bool) -> Iterator[Finding]:
     else:
         yield Finding("device", "ok", "cpu, chosen for --device auto")
     if mps:
-        yield Finding("mps", "ok", "Apple's GPU is there; --device mps is experimental, and auto does not take it")
+        yield Finding("mps", "ok", "Apple's GPU is available; --device mps is experimental, and auto does not take it")
 
 
 def _usable_cores() -> int:
@@ -156,7 +156,7 @@ def _configuration() -> Iterator[Finding]:
     yield Finding("configuration", "ok", f"{path}{'' if path.exists() else ' (not there)'}: {said}")
     for text in unknown_variables():
         found, _, advice = text.partition("; ")
-        yield Finding("configuration", "warning", found, f"mend or unset it: {advice}")
+        yield Finding("configuration", "warning", found, f"correct or unset it: {advice}")
 
 
 def _networks() -> Iterator[Finding]:
@@ -184,7 +184,7 @@ def _room(name: str, folder: Path, holds: str, option: str) -> Finding:
     free = shutil.disk_usage(folder).free
     text = f"{folder}: {holds}, {free / 1e9:.1f} GB free"
     if not os.access(folder, os.W_OK):
-        return Finding(name, "failed", f"{text}; cannot be written", f"mend its permissions, or name another: {option}")
+        return Finding(name, "failed", f"{text}; cannot be written", f"fix its permissions, or name another: {option}")
     if free < _LITTLE_BYTES:
         return Finding(name, "warning", text, f"free some space, or name a folder on another disk: {option}")
     return Finding(name, "ok", text)
@@ -208,7 +208,7 @@ def _vault(root: Path) -> Iterator[Finding]:
             "vault",
             "warning",
             f"{root}: {holds}; it can be read but not written, so nothing can be protected with it",
-            "mount it for writing or mend its permissions, or name another: --vault",
+            "mount it for writing or fix its permissions, or name another: --vault",
         )
     else:
         yield _room("vault", root, holds, "--vault")
@@ -227,8 +227,8 @@ def _vault(root: Path) -> Iterator[Finding]:
             "backup",
             "warning",
             f"{root}: the newest backup of the ledger lacks what later runs recorded",
-            "the next run that changes something makes a new one; see that the disk has space and the folder can be "
-            "written",
+            "the next run that changes something makes a new one; make sure that the disk has space and the folder "
+            "can be written",
         )
 
 
@@ -245,8 +245,8 @@ def _encryption(root: Path) -> Iterator[Finding]:
             "encryption",
             "warning",
             f"{root}: its volume is not encrypted by this system ({found.how})",
-            "who gets at the disk can read the originals: turn disk encryption on, or name a folder on such a disk: "
-            "--vault",
+            "anyone with access to the disk can read the originals: turn disk encryption on, or name a folder on such "
+            "a disk: --vault",
         )
 
 

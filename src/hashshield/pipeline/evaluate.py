@@ -102,7 +102,7 @@ def _pairs(original: Path, protected: Path) -> list[tuple[Path, Path]]:
     pairs = [(original / name, protected / name) for name in ours if (protected / name).is_file()]
     photos = [(one, other) for one, other in pairs if _is_photo(one)]
     if not photos:
-        raise UsageError(f"{original} and {protected}: hold no photos of the same names")
+        raise UsageError(f"{original} and {protected}: hold no photos with the same names")
     return photos
 
 

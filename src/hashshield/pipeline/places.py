@@ -147,7 +147,7 @@ class CopyPlaces:
             return f"{path}: its copy would take the place of {whose}; name another folder with --output"
         claimant = self._taken.setdefault(self._key(destination), path)
         if claimant != path:
-            return f"{path}: its copy would be {destination}, as that of {claimant}; give the two an output folder each"
+            return f"{path}: its copy would be {destination}, like that of {claimant}; give each its own output folder"
         return None
 
     def _key(self, destination: Path) -> str:
@@ -186,7 +186,7 @@ def checked_place(name: str | None) -> str | None:
     found = unicodedata.normalize("NFC", name).strip()
     if not 0 < len(found) <= _LONGEST or not found.isprintable():
         raise UsageError(
-            f"--for {name[:_LONGEST]!r}: is no name for a place; give 1 to {_LONGEST} printable characters"
+            f"--for {name[:_LONGEST]!r}: is not a valid name for a place; give 1 to {_LONGEST} printable characters"
         )
     return found
 

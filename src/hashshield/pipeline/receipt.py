@@ -192,8 +192,8 @@ def read_written(data: bytes, original: imaging.Photo, intended: Pixels | None =
     wrong = None if intended is None else imaging.departure(original, intended, photo)
     if wrong is not None:
         raise EncodingError(
-            f"{name}: internal error: the written picture is not the meant one: {wrong}; the file was left alone, "
-            "please report it"
+            f"{name}: internal error: the written picture differs from the intended one: {wrong}; the file was left "
+            "alone, please report it"
         )
     return photo
 

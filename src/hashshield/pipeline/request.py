@@ -124,7 +124,7 @@ def witnesses(request: Request) -> Witnesses:
             left_out.append(f"{entry.name} {fault}")
     if found:
         return Witnesses(tuple(found))
-    return Witnesses((), "; ".join(left_out) or "the search used every network that is here")
+    return Witnesses((), "; ".join(left_out) or "the search used every installed network")
 
 
 def _cards(models: Iterable[str]) -> list[Card]:

@@ -311,13 +311,13 @@ def _codes_of(paths: Sequence[Path], models: Sequence[OpenModel]) -> list[NDArra
         try:
             data = read_photo_file(path, follow=True).data
         except NotAPhotoError as error:
-            raise GoalError(f"the target is no usable photo: {error}") from error
+            raise GoalError(f"the target is not a usable photo: {error}") from error
         except HashshieldError as error:
             raise GoalError(f"{path}: the target cannot be read; name a photo: {error}") from error
         try:
             pixels = displayed_rgb(imaging.read(data, name=str(path)))
         except PhotoError as error:
-            raise GoalError(f"the target is no usable photo: {error}") from error
+            raise GoalError(f"the target is not a usable photo: {error}") from error
         for codes, model in zip(rows, models, strict=True):
             codes.append(model.hash(pixels).code)
     return [np.stack(codes) for codes in rows]

@@ -47,7 +47,7 @@ def watch(
     """
     check(request)
     if not folder.is_dir():
-        raise UsageError(f"{folder}: is no folder; name the one photos arrive in")
+        raise UsageError(f"{folder}: is not a folder; name the folder where photos arrive")
     if find_spec("watchfiles") is None:
         raise UsageError(
             "watching needs the package watchfiles; add it with `pipx inject hashshield watchfiles`, or install "
