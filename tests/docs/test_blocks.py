@@ -41,7 +41,7 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (work / name).mkdir(parents=True)
     copies = {
         "lotus.jpg": ("a.jpg", "photos/a.jpg", "other.jpg", "DCIM/100_PANA/P1000001.JPG"),
-        "sunflower.jpg": ("b.jpg", "photos/b.jpg", "private.jpg"),
+        "platypus.jpg": ("b.jpg", "photos/b.jpg", "private.jpg"),
         "../../docs/images/original.jpg": ("mine.jpg", "export/kangaroo.jpg", "original.jpg", "originals/kangaroo.jpg"),
         "../../docs/images/protected.jpg": ("online.jpg", "protected.jpg", "protected/kangaroo.jpg"),
     }
