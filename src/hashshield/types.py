@@ -157,7 +157,7 @@ class CodeRow:
     cosine_threshold: float | None = None
     """The cosine at and above which the network counts two photos as the same; None without one."""
     purpose: str | None = None
-    """The purpose on an imported network's card (see `checkpoints.purpose`); None without one."""
+    """The purpose on an imported network's card (see `checkpoints.card`); None without one."""
 
 
 @dataclass(frozen=True, slots=True)
