@@ -158,7 +158,6 @@ KEPT: Mapping[str, str] = {
     "visibility": "judges a formula, no search: benchmarks/visibility.py",
     "visible-invisible": "before and after a change of the search",
     "visible-large-balanced": "before and after a change of the search",
-    "visible-small-others": "invisible and strong of visible-small, by the commit it names",
 }
 """Results that no command here makes, with the reason; each names the version it was made with."""
 
