@@ -184,7 +184,7 @@ def test_a_picture_of_both_searches(
 def test_what_is_refused_before_any_work(
     pair: tuple[Path, Path], gallery: Path, tiny: Path, tmp_path: Path, told: Any
 ) -> None:
-    with pytest.raises(UsageError, match=r"end with \.jpg or \.png"):
+    with pytest.raises(UsageError, match=r"end its name with \.jpg or \.png"):
         search(pair, gallery, tiny, tmp_path, told, sheet=tmp_path / "sheet.gif")
     with pytest.raises(UsageError, match=r"its folder .*none does not exist"):
         search(pair, gallery, tiny, tmp_path, told, sheet=tmp_path / "none" / "sheet.jpg")

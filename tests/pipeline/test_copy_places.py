@@ -84,7 +84,7 @@ def test_two_photos_of_one_name_get_no_common_place(photos: Path, tmp_path: Path
     assert [job.path for job in found.jobs] == [photos / "a.png"]
     (row,) = found.resolved
     assert row.status == "failed"
-    assert f"as that of {photos / 'a.png'}" in str(row.reason)
+    assert f"like that of {photos / 'a.png'}" in str(row.reason)
 
 
 @pytest.mark.parametrize("folds", [True, False])
