@@ -120,6 +120,13 @@ RESULTS: tuple[Result, ...] = (
     ),
     _bench("visible-small", "visible", "{photos} --names benchmarks/small.txt", 15, "--photos 2 --steps 2"),
     _bench(
+        "visible-caltech-png",
+        "visible",
+        "{caltech101} --names benchmarks/caltech.txt --png --preset invisible --preset balanced",
+        10,
+        "--photos 2 --steps 2",
+    ),
+    _bench(
         "survival-small-away",
         "survival",
         "{photos} --preset invisible --preset balanced",
@@ -252,8 +259,10 @@ def _stand_ins(folder: Path) -> dict[str, str]:
     for seed, name in enumerate(names):
         (photos / name).write_bytes(encoded(picture(96, 128, seed=seed), "JPEG"))
     (folder / "small.txt").write_text("\n".join(names), encoding="utf-8")
+    (folder / "caltech.txt").write_text("cat/00.png\ndog/00.png", encoding="utf-8")
     words = {"cifar10": str(classes), "caltech101": str(classes), "photos": str(photos), "large": str(photos)}
-    words["--names benchmarks/small.txt"] = f"--names {folder / 'small.txt'}"
+    for name in ("small.txt", "caltech.txt"):
+        words[f"--names benchmarks/{name}"] = f"--names {folder / name}"
     split = {"queries": 8, "seed": 0}
     networks = ("vgg11-cifar10-robust", "vgg11-cifar10", "lite0-caltech101", "lite2-caltech101", "regnet-caltech101")
     for seed, name in enumerate(networks):

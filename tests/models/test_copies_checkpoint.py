@@ -24,7 +24,7 @@ def opened() -> OpenModel:
 
 
 def photos(data: Path) -> list[Image.Image]:
-    return [Image.open(path).convert("RGB") for path in sorted(data.glob("*.jpg"))]
+    return [Image.open(data / f"{name}.jpg").convert("RGB") for name in ("kangaroo", "lotus", "sunflower")]
 
 
 def embedding(opened: OpenModel, image: Image.Image) -> torch.Tensor:
@@ -47,7 +47,6 @@ def test_it_comes_from_the_recipe_of_the_package() -> None:
 def test_edited_photos_are_found_and_others_are_not(opened: OpenModel, data: Path) -> None:
     assert opened.card.cosine is not None
     originals = photos(data)
-    assert len(originals) >= 3
     plain = [embedding(opened, image) for image in originals]
     found = 0
     for place, image in enumerate(originals):
