@@ -120,6 +120,13 @@ RESULTS: tuple[Result, ...] = (
     ),
     _bench("visible-small", "visible", "{photos} --names benchmarks/small.txt", 15, "--photos 2 --steps 2"),
     _bench(
+        "visible-small-png",
+        "visible",
+        "{photos} --names benchmarks/small.txt --png --preset invisible",
+        10,
+        "--photos 2 --steps 2",
+    ),
+    _bench(
         "visible-caltech-png",
         "visible",
         "{caltech101} --names benchmarks/caltech.txt --png --preset invisible --preset balanced",
