@@ -59,17 +59,17 @@ def fitting(free: int, each: int) -> int:
 def step_bytes(network: nn.Module, side: int, device: torch.device) -> int:
     """Return the bytes, without weights, that a forward pass of one (1, 3, side, side) input keeps for its gradient."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
-    min_margin: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         # Hold each tensor until all are counted: the address of a freed one could be reused by the next.
-        min_margin[tensor.untyped_storage().data_ptr()] = tensor
+        saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
     image = torch.zeros(1, 3, side, side, device=device, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(image)
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in min_margin.items() if place not in weights)
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in weights)
 
 
 @contextmanager

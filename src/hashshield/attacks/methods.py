@@ -176,18 +176,15 @@ _CONSTANT_ONE = _AlphaSchedule(alphas=(1.0,))
 _MOMENTUM_RESTART = steps.MomentumRule(size=5.0, decay=0.9, rate=0.93, least=0.15)
 """Long steps along accumulated directions, which carry a search through regions where the gradient vanishes."""
 
+_VISIBLE_BALL = balls.BallRule(
+    radius=6.9, first=0.5, rate=0.75, least=0.1, growth=balls.Growth(near=1.05, far=1.1), decay=0.7, keeps=True
+)
+"""As large at first as visibility allows; it grows only if no change inside it meets the goal."""
+
 _ROBUST = Method(
     "rnm-robust",
     _Margin(),
-    balls.BallRule(
-        radius=6.9,
-        first=0.5,
-        rate=0.75,
-        least=0.1,
-        growth=balls.Growth(near=1.05, far=1.1),
-        decay=0.7,
-        keeps=True,
-    ),
+    _VISIBLE_BALL,
     steps=30,
     shrink=0.93,
     stop="budget",
@@ -201,15 +198,7 @@ _ROBUST = Method(
 _TRANSFER = Method(
     "rnm-transfer",
     _Margin(),
-    balls.BallRule(
-        radius=6.9,
-        first=0.06,
-        rate=0.9,
-        least=0.02,
-        growth=balls.Growth(near=1.05, far=1.1),
-        decay=0.7,
-        keeps=True,
-    ),
+    replace(_VISIBLE_BALL, first=0.06, rate=0.9, least=0.02),
     steps=30,
     feature_weight=1.0,
     certainty_weight=0.3,
@@ -247,33 +236,17 @@ METHODS: dict[str, Method] = {
             certainty_weight=1.0,
             enough=20,
         ),
-        # The first ball is as large as visibility allows; it grows only if no change inside it meets the goal.
         _ROBUST,
         # An earlier try missed the goal: prepare in few steps, settle in many.
         replace(_ROBUST, name="rnm-later", prepares=0.3),
         # The feature move takes the change most of the way, through one network and view per step. The few steps after
         # it are short, since long ones would undo it (ADR 015).
-        Method(
-            "rnm-features",
-            _Margin(),
-            balls.BallRule(
-                radius=6.9,
-                first=0.1,
-                rate=0.75,
-                least=0.03,
-                growth=balls.Growth(near=1.05, far=1.1),
-                decay=0.7,
-                keeps=True,
-            ),
+        replace(
+            _ROBUST,
+            name="rnm-features",
+            step=replace(_VISIBLE_BALL, first=0.1, least=0.03),
             steps=18,
-            shrink=0.93,
-            stop="budget",
-            feature_weight=0.5,
-            certainty_weight=0.3,
-            margin_slack=0.15,
-            prepares=0.7,
             features=FeatureMoves(steps=30, budget=8 / 255, size=1 / 8, code_weight=4.0),
-            enlarged="rnm-enlarged",
             plain="rnm-robust",
             later="rnm-later",
         ),
