@@ -155,10 +155,11 @@ def details(document: Row, name: str, keys: Sequence[str], *, across: str = "bit
 
 
 def convergence(document: Row) -> str:
-    """Distances along the way, by length and method."""
+    """Distances along the way, with t-MAP and PSNR at the end, by length and method."""
     keys = [k for k in document["rows"][0] if k.startswith(("steps_to", "distance_at")) and not k.endswith(BOUNDS)]
+    keys = ["map", *keys, "median_psnr_db"]
     return table(
-        ["bits", "method", "photos", *(key.replace("_", " ") for key in keys)],
+        ["bits", "method", "photos", *(CODED.get(key, key.replace("_", " ")) for key in keys)],
         [
             [
                 *(str(row["bits"]), row["method"], str(row["photos"])),

@@ -47,10 +47,10 @@ __all__ = [
 LEAKY = ", leaky"
 """Suffix of a published method's name if it runs with the gradients of `rnm`."""
 _OWN_METHODS = ("rnm", "rnm-first")
-_BATCH, _SMALL_SIDE, _SMALL_BATCH = 8, 64, 16
-"""Batch size; input side up to which a network counts as small; its batch size. Small networks are bound by overhead:
-16 photos at once take a third of the time of two (measured: 3.5 instead of 10.3 ms per step and photo, VGG-11 at 32
-pixels on two cores)."""
+_BATCH, _SMALL_SIDE, _SMALL_BATCH = 8, 64, 50
+"""Batch size; input side up to which a network counts as small; its batch size. Small networks are bound by overhead
+and by reading their weights: 50 photos at once take 11.3 ms per step and photo, 16 take 16.4 (measured in one run,
+VGG-11 at 32 pixels on one of two busy cores)."""
 _UNIT = 40
 """Gradient steps per unit of progress."""
 

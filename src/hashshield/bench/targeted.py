@@ -54,8 +54,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("bits", "method", "tau", "photos", "map", "map_random", "map_reference", "share_at_target", "median_psnr_db"),
     ),
     "convergence": (
-        *("bits", "method", "photos", "steps_to_0.1", "distance_at_10", "distance_at_20", "distance_at_100"),
-        "distance_at_end",
+        *("bits", "method", "photos", "map", "map_low", "map_high", "steps_to_0.1", "distance_at_10"),
+        *("distance_at_20", "distance_at_100", "distance_at_end", "median_psnr_db"),
     ),
 }
 
@@ -152,16 +152,16 @@ def run_tau(config: TauConfig, progress: Progress) -> list[dict[str, Any]]:
 
 
 def run_convergence(config: ConvergenceConfig, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row per code length and method; the curves go into the result file.
+    """Return a row per code length and method, with t-MAP after the last step; the curves go into the result file.
 
     A finished search keeps its last distance. The curve of `rnm` continues after the goal is reached, because its
     change still shrinks. Raise UsageError, CheckpointError.
     """
     require_matplotlib()
     experiment = open_experiment(config, progress, goals=(GIVEN_CODES,))
-    targets, count = draw_targets(experiment, anchor=config.anchor), len(experiment.picked)
+    targets = draw_targets(experiment, anchor=config.anchor)
     attacks = attacks_of(CONVERGENCE_METHODS, config.steps, config.limit)
-    progress.start(progress_units(attacks, count) * len(experiment.lengths))
+    progress.start(progress_units(attacks, len(experiment.picked)) * len(experiment.lengths))
     panels = []
     settings = {"tau": config.tau, "limit": config.limit, "anchor": config.anchor}
     with experiment.recording("convergence", searches=CONVERGENCE_METHODS, **settings) as result:
@@ -173,7 +173,7 @@ def run_convergence(config: ConvergenceConfig, progress: Progress) -> list[dict[
                 curve, steps = mean_curve(found.trials, config.limit), _plotted_steps(config.limit)
                 key = {"bits": length, "method": found.name}
                 ends = with_interval("distance_at_end", _last_distances(found.trials), seed=experiment.seed)
-                result.rows.append({**key, "photos": count, **_curve_figures(curve, config.limit), **ends})
+                result.rows.append({**found.row(), **_curve_figures(curve, config.limit), **ends})
                 curves.append({**key, "step": steps, "mean": curve[steps].tolist()})
                 lines.append(Curve(found.name, steps, curves[-1]["mean"]))
             panels.append(Panel(f"{length} bits", lines))
