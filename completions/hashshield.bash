@@ -426,7 +426,7 @@ __hashshield_case() {
         esac
         ;;
     'hashshield bench transfer')
-        options='--data -o --output --model --queries --preset --goal --hold-out --judge --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
+        options='--data -o --output --model --queries --preset --goal --hold-out --surrogate --judge --tau --steps --seed --device --json -q --quiet -y --yes -h --help'
         case $previous in
             --data) takes=folder ;;
             -o|--output) takes=folder ;;
@@ -435,6 +435,7 @@ __hashshield_case() {
             --preset) takes=word ;;
             --goal) takes=word ;;
             --hold-out) takes=word ;;
+            --surrogate) takes=model ;;
             --judge) takes=other ;;
             --tau) takes=other ;;
             --steps) takes=other ;;

@@ -16,6 +16,8 @@ from hashshield.errors import UsageError
 from judge_nets import detector_file, residual_file
 from tiny_net import write_tiny
 
+LITE = "lite0-caltech101:48"
+
 
 def test_transfer_holds_each_network_out_once(folder: Path) -> None:
     write_tiny(folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0})
@@ -75,6 +77,36 @@ def test_a_whole_lineage_is_left_out(folder: Path) -> None:
         run_transfer(replace(config, models=models[:2]), Silent())
     with pytest.raises(UsageError, match="neither lineage nor network"):
         run_transfer(replace(config, hold_out="both"), Silent())
+
+
+def test_a_surrogate_is_moved_by_strong_alone(folder: Path, tmp_path: Path) -> None:
+    config = config_for(folder, kind=TransferConfig, queries=2, steps=2)
+    config = replace(
+        config,
+        presets=("invisible", "strong"),
+        goals=("opposite",),
+        judges=(f"residual={residual_file(tmp_path)}",),
+    )
+    alone = {row["preset"]: row for row in run_transfer(config, Silent())}
+    together = {row["preset"]: row for row in run_transfer(replace(config, surrogates=(LITE,)), Silent())}
+    document = read_result(config.output / "results" / "transfer-tiny.json")
+    assert document["environment"]["surrogates"] == [LITE]
+    assert [Path(name).stem for name in document["environment"]["searched"]] == ["tiny"]
+    assert together["invisible"] == alone["invisible"]
+    assert together["strong"]["median_visibility"] > 1.2 * alone["strong"]["median_visibility"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("{tiny}:16", "is also a --model; name it once"), ("{other}:24", "surrogates are EfficientNet-Lites")],
+)
+def test_what_cannot_be_a_surrogate(folder: Path, tmp_path: Path, name: str, fault: str) -> None:
+    other = write_tiny(tmp_path / "other.safetensors", seed=4, name="other", dataset="folder")
+    config = config_for(folder, kind=TransferConfig)
+    config = replace(config, judges=(f"residual={residual_file(tmp_path)}",))
+    named = name.format(tiny=config.models[0].removesuffix(":24"), other=other)
+    with pytest.raises(UsageError, match=fault):
+        run_transfer(replace(config, surrogates=(named,)), Silent())
 
 
 def test_networks_that_only_judge(folder: Path, tmp_path: Path) -> None:

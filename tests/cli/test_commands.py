@@ -532,13 +532,22 @@ def test_bench_map(run: Run, stand_in_bench: StandIn) -> None:
             "transfer",
             "transfer",
             ("--preset", "strong"),
-            {"presets": ("strong",), "goals": ("away", "opposite"), "hold_out": "lineage", "judges": ()},
+            {
+                "presets": ("strong",),
+                "goals": ("away", "opposite"),
+                "hold_out": "lineage",
+                "surrogates": (),
+                "judges": (),
+            },
         ),
         (
             "transfer",
             "transfer",
-            ("--hold-out", "network", "--goal", "away", "--judge", "residual=a.onnx", "--judge", "sscd"),
-            {"presets": (), "goals": ("away",), "hold_out": "network", "judges": ("residual=a.onnx", "sscd")},
+            ("--hold-out", "network", "--surrogate", "a", "--judge", "residual=a.onnx", "--judge", "sscd"),
+            {
+                **{"presets": (), "goals": ("away", "opposite"), "hold_out": "network", "surrogates": ("a",)},
+                "judges": ("residual=a.onnx", "sscd"),
+            },
         ),
     ],
 )

@@ -136,8 +136,15 @@ class TransferConfig(BenchConfig):
     goals: tuple[GoalKind, ...] = ("away", "opposite")
     hold_out: str = "lineage"
     """What to hold out of each search: a `lineage`, or a single `network`, whose twins may then be searched on."""
+    surrogates: tuple[str, ...] = ()
+    """Further EfficientNet-Lites whose features presets with surrogates move, as `protect` does with installed ones."""
     judges: tuple[str, ...] = ()
     """Networks that only judge, as `WORD` or `WORD=FILE`; see `bench.judges`."""
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of all networks that must be on this machine."""
+        return (*self.models, *self.surrogates)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from hashshield.metrics.retrieval import to_hex
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel
 from hashshield.pipeline.execute import make_context
+from hashshield.pipeline.request import MOVE_FEATURES
 from hashshield.pipeline.targets import refuse_foreign
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest, walk
@@ -79,21 +80,25 @@ def protect_queries(
     *,
     tau: float,
     search_models: Sequence[OpenModel] = (),
+    surrogates: Sequence[OpenModel] = (),
     preset: str = "invisible",
     wanted: Bits | None = None,
     progress: Progress,
 ) -> list[Trial]:
     """Protect each picked query as a PNG file, with receipts and later tries; return a trial for each.
 
-    The search uses `search_models`, or the experiment's own network of that length. With (times * n, K) target bits
+    The search uses `search_models`, or the experiment's own network of that length; a preset that moves features of
+    surrogates moves those of `surrogates` as well. With (times * n, K) target bits
     `wanted` the photos are protected `times` over, each towards its row, as with `--target` and `--target-set`; `goal`
     is then "image". Cached trials are reused. Raise UsageError for a photo that cannot be protected, GoalError for a
     network that may not serve the goal.
     """
     models = tuple(search_models) or (experiment.model(length),)
     refuse_foreign(models, goal)
+    moved = tuple(surrogates) if preset in MOVE_FEATURES else ()
     request = Request(
         models=tuple(opened.name for opened in models),
+        surrogates=tuple(opened.name for opened in moved),
         goal=GoalSpec(goal if wanted is None else "away"),
         preset=preset,
         steps=experiment.config.steps,
@@ -107,6 +112,9 @@ def protect_queries(
         paths = paths * (len(wanted) // len(paths))
     digests = [[digest_of(resolve(opened.name).path), opened.bits] for opened in models]
     settings = [{"searched": digests, **_settings(experiment, request, path, goal)} for path in paths]
+    if moved:
+        others = [digest_of(resolve(opened.name).path) for opened in moved]
+        settings = [{**each, "surrogates": others} for each in settings]
     if wanted is not None:
         settings = [{**each, "wanted": to_hex(bits)} for each, bits in zip(settings, wanted, strict=True)]
     trials = {i: trial for i, s in enumerate(settings) if (trial := experiment.cache.trial(s)) is not None}
@@ -118,8 +126,8 @@ def protect_queries(
     if missing:
         progress.photo(f"{goal}, {preset}, {', '.join(request.models)}")
         context = make_context(request, SECRET)
-        surrogates = surrogates_among(models) if context.surrogates else ()
-        context = replace(context, models=models, surrogates=surrogates, execution=execution_for(models[0]))
+        among = surrogates_among((*models, *moved)) if context.surrogates else ()
+        context = replace(context, models=models, surrogates=among, execution=execution_for(models[0]))
         for place, result in _protected([paths[i] for i in missing], context, progress, wanted, missing):
             i = missing[place]
             if result.data is None or result.receipt is None:

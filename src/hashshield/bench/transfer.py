@@ -1,7 +1,8 @@
 """`bench transfer`: what a network that the search did not use still finds.
 
-Each lineage, or each network, is held out in turn. Photos are protected on all other networks together. The held-out
-networks then search for them, in every query mode and after every input defence, and so do networks that only judge.
+Each lineage, or each network, is held out in turn. Photos are protected on all other networks together; presets with
+surrogates also move the features of the surrogates named, as `protect` does with installed ones. The held-out networks
+then search for them, in every query mode and after every input defence, and so do networks that only judge.
 Each row is followed by one for uniform noise of the same visibility, which a change that does not transfer equals.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hashshield.arrays import Pixels
+from hashshield.attacks.features import surrogates_among
 from hashshield.attacks.presets import PRESETS
 from hashshield.bench.config import TransferConfig
 from hashshield.bench.distortions import INPUT_DEFENCES, noise_of_visibility
@@ -63,20 +65,21 @@ def run_transfer(config: TransferConfig, progress: Progress) -> list[dict[str, A
 
     A checkpoint without a code length uses its longest. If all networks are of one lineage and there are judges, all
     networks are searched on and only the judges measure; their rows are in the file of the first network. Raise
-    UsageError if no network can be held out, if datasets differ, and for a missing judge; CheckpointError; GoalError
-    for a network that may not serve a goal.
+    UsageError if no network can be held out, if datasets differ, for a network that cannot be a surrogate, and for a
+    missing judge; CheckpointError; GoalError for a network that may not serve a goal.
     """
     family = open_models(config.models, device=choose_device(config.device))
     _check(family, config)
     for goal in config.goals:
         refuse_foreign(family, goal)
+    surrogates = _surrogates(config, family)
     judges = [open_judge(asked) for asked in config.judges]
     rows: list[dict[str, Any]] = []
     for part in _parts(family, config):
         asked = [(name.name, judges if i == 0 else []) for i, name in enumerate(part.held_out)]
         for name, present in asked or [(part.search_models[0].name, judges)]:
             experiment = open_experiment(replace(config, models=(name,)), progress)
-            rows += _rows(experiment, part, bool(part.held_out), present, config, progress)
+            rows += _rows(experiment, part, surrogates, bool(part.held_out), present, config, progress)
     return rows
 
 
@@ -95,6 +98,18 @@ def _check(family: Sequence[OpenModel], config: TransferConfig) -> None:
         raise UsageError(
             f"these networks are for different datasets ({', '.join(sorted(datasets))}); name those of one"
         )
+
+
+def _surrogates(config: TransferConfig, family: Sequence[OpenModel]) -> list[OpenModel]:
+    """Open the surrogates. Raise UsageError for one that is also a model, or is no EfficientNet-Lite."""
+    found = list(open_models(config.surrogates, device=choose_device(config.device)))
+    used = {opened.name.rpartition(":")[0] for opened in family}
+    for opened in found:
+        if opened.name.rpartition(":")[0] in used:
+            raise UsageError(f"--surrogate {opened.name}: is also a --model; name it once")
+        if not surrogates_among([opened]):
+            raise UsageError(f"--surrogate {opened.name}: is a {opened.card.arch}; surrogates are EfficientNet-Lites")
+    return found
 
 
 def _parts(family: Sequence[OpenModel], config: TransferConfig) -> list[_Part]:
@@ -117,6 +132,7 @@ def _parts(family: Sequence[OpenModel], config: TransferConfig) -> list[_Part]:
 def _rows(
     experiment: Experiment,
     part: _Part,
+    surrogates: Sequence[OpenModel],
     asks_network: bool,
     judges: Sequence[JudgeNetwork],
     config: TransferConfig,
@@ -127,7 +143,11 @@ def _rows(
     tables: list[_HeldOutTable | _JudgeTable] = [_HeldOutTable(experiment)] if asks_network else []
     tables += [_JudgeTable(experiment, judge, progress) for judge in judges]
     progress.start(len(experiment.picked) * len(presets) * len(config.goals))
-    settings = {"searched": [opened.name for opened in part.search_models], "presets": list(presets)}
+    settings = {
+        "searched": [opened.name for opened in part.search_models],
+        "surrogates": [opened.name for opened in surrogates],
+        "presets": list(presets),
+    }
     with experiment.recording("transfer", searches=presets, tau=config.tau, **settings) as result:
         for table in tables:
             result.rows.append({**table.base, "preset": "none", "goal": "none", **table.row(experiment.photos)})
@@ -139,6 +159,7 @@ def _rows(
                     goal,
                     tau=config.tau,
                     search_models=part.search_models,
+                    surrogates=surrogates,
                     preset=preset,
                     progress=progress,
                 )

@@ -278,14 +278,17 @@ _COMMANDS = (
             "presets": PRESETS,
             "goals": options(str, "--goal", "WORD", "A goal to try; repeatable. Default: away and opposite."),
             "hold_out": option(str, "--hold-out", "WORD", "What a search leaves out: a lineage, or one network."),
+            "surrogates": options(
+                str, "--surrogate", "NAME", "An EfficientNet-Lite of which strong moves the features only."
+            ),
             "judges": options(
                 str, "--judge", "WORD=FILE", "A network that only judges: residual or sscd, with its ONNX file."
             ),
             **SEARCH,
         },
         (
-            "hashshield bench transfer --data caltech101/ --model lite0-caltech101 --preset strong "
-            "--judge residual=open-nsfw.onnx --queries 100",
+            "hashshield bench transfer --data caltech101/ --model lite0-caltech101 --surrogate lite2-caltech101 "
+            "--preset strong --judge residual=open-nsfw.onnx --queries 100",
             "hashshield bench transfer --data caltech101/ --model lite0-caltech101 --model lite2-caltech101 "
             "--model regnet-caltech101",
         ),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hashshield.models.load import OpenModel
 
 __all__ = [
+    "MOVE_FEATURES",
     "Witnesses",
     "goal_of",
     "installed_models",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-_MOVE_FEATURES = ("strong",)
+MOVE_FEATURES = ("strong",)
 """Presets that need surrogates besides the searched networks. A copy, because `attacks.presets` imports torch."""
 _SURROGATES = ("efficientnet_lite0", "efficientnet_lite2")
 _LEAST = 64
@@ -65,7 +66,7 @@ def surrogate_names(settings: Settings) -> tuple[str, ...]:
     They are the installed EfficientNet-Lites that are not imported, without the named models and witness. Raises
     UnknownNameError, CheckpointError.
     """
-    if settings["preset"].value not in _MOVE_FEATURES:
+    if settings["preset"].value not in MOVE_FEATURES:
         return ()
     witness = settings["witness"].value
     left = {catalog.reference(model).name for model in settings["model"].value}
