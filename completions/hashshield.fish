@@ -495,7 +495,7 @@ complete -c hashshield -n '__hashshield_at bench transfer' -l model -x -a '(__ha
 complete -c hashshield -n '__hashshield_at bench transfer' -l queries -x -d 'Queries to attack, drawn at random.'
 complete -c hashshield -n '__hashshield_at bench transfer' -l preset -x -a '' -d 'A preset to try; repeatable. Default: all.'
 complete -c hashshield -n '__hashshield_at bench transfer' -l goal -x -a '' -d 'A goal to try; repeatable. Default: away and opposite.'
-complete -c hashshield -n '__hashshield_at bench transfer' -l hold-out -x -a '' -d 'What a search leaves out: a lineage, or one network.'
+complete -c hashshield -n '__hashshield_at bench transfer' -l hold-out -x -a '' -d 'What searches leave out: each lineage, each network, or one --model.'
 complete -c hashshield -n '__hashshield_at bench transfer' -l surrogate -x -a '(__hashshield_models)' -d 'An EfficientNet-Lite of which strong moves the features only.'
 complete -c hashshield -n '__hashshield_at bench transfer' -l judge -x -d 'A network that only judges: residual or sscd, with its ONNX file.'
 complete -c hashshield -n '__hashshield_at bench transfer' -l tau -x -d 'Largest change of any pixel, 1/255 to 1.'

@@ -75,8 +75,19 @@ def test_a_whole_lineage_is_left_out(folder: Path) -> None:
         assert {row["lineage"] for row in document["rows"]} == {"elsewhere" if held == "far" else "shufflenet_v"}
     with pytest.raises(UsageError, match=r"all of one lineage \(shufflenet_v\)"):
         run_transfer(replace(config, models=models[:2]), Silent())
-    with pytest.raises(UsageError, match="neither lineage nor network"):
+    with pytest.raises(UsageError, match=r"neither lineage nor network, nor one of .*tiny"):
         run_transfer(replace(config, hold_out="both"), Silent())
+
+
+def test_a_named_network_alone_is_left_out(folder: Path, tmp_path: Path) -> None:
+    other = write_tiny(
+        folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0}
+    )
+    config = config_for(folder, kind=TransferConfig, queries=2, steps=2)
+    config = replace(config, models=(*config.models, f"{other}:24"), presets=("invisible",), goals=("opposite",))
+    rows = run_transfer(replace(config, hold_out=str(other), output=tmp_path), Silent())
+    assert {Path(row["held_out"]).stem for row in rows} == {"other"}
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["transfer-other.json"]
 
 
 def test_a_surrogate_is_moved_by_strong_alone(folder: Path, tmp_path: Path) -> None:

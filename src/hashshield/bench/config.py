@@ -135,7 +135,8 @@ class TransferConfig(BenchConfig):
     """Empty: all presets."""
     goals: tuple[GoalKind, ...] = ("away", "opposite")
     hold_out: str = "lineage"
-    """What to hold out of each search: a `lineage`, or a single `network`, whose twins may then be searched on."""
+    """What to hold out: each `lineage` in turn, each `network` in turn, so that its twins are searched on, or only the
+    model of that name."""
     surrogates: tuple[str, ...] = ()
     """Further EfficientNet-Lites whose features presets with surrogates move, as `protect` does with installed ones."""
     judges: tuple[str, ...] = ()

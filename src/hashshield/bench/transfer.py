@@ -1,9 +1,10 @@
 """`bench transfer`: what a network that the search did not use still finds.
 
-Each lineage, or each network, is held out in turn. Photos are protected on all other networks together; presets with
-surrogates also move the features of the surrogates named, as `protect` does with installed ones. The held-out networks
-then search for them, in every query mode and after every input defence, and so do networks that only judge.
-Each row is followed by one for uniform noise of the same visibility, which a change that does not transfer equals.
+Each lineage, or each network, is held out in turn, or a single one. Photos are protected on all other networks
+together; presets with surrogates also move the features of the surrogates named, as `protect` does with installed ones.
+The held-out networks then search for them, in every query mode and after every input defence, and so do networks that
+only judge. Each row is followed by one for uniform noise of the same visibility, which a change that does not transfer
+equals.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def run_transfer(config: TransferConfig, progress: Progress) -> list[dict[str, A
 
 def _check(family: Sequence[OpenModel], config: TransferConfig) -> None:
     names = [opened.name for opened in family]
-    if config.hold_out not in ("lineage", "network"):
-        raise UsageError(f"--hold-out {config.hold_out}: is neither lineage nor network")
+    if config.hold_out not in ("lineage", "network") and not _named(family, config.hold_out):
+        raise UsageError(f"--hold-out {config.hold_out}: is neither lineage nor network, nor one of {', '.join(names)}")
     least = 1 if config.judges and config.hold_out == "lineage" else 2
     if len({name.rpartition(":")[0] for name in names}) < max(least, len(names)):
         raise UsageError(
@@ -98,6 +99,11 @@ def _check(family: Sequence[OpenModel], config: TransferConfig) -> None:
         raise UsageError(
             f"these networks are for different datasets ({', '.join(sorted(datasets))}); name those of one"
         )
+
+
+def _named(family: Sequence[OpenModel], name: str) -> list[OpenModel]:
+    """Return the networks that `name` means, with or without a code length."""
+    return [opened for opened in family if name in (opened.name, opened.name.rpartition(":")[0])]
 
 
 def _surrogates(config: TransferConfig, family: Sequence[OpenModel]) -> list[OpenModel]:
@@ -116,6 +122,8 @@ def _parts(family: Sequence[OpenModel], config: TransferConfig) -> list[_Part]:
     """Return the searches. Raise UsageError if all networks are of one lineage and there are no judges."""
     if config.hold_out == "network":
         groups = [[opened] for opened in family]
+    elif held := _named(family, config.hold_out):
+        return [_Part(tuple(held), tuple(each for each in family if each not in held))]
     else:
         lineages = dict.fromkeys(lineage_of(opened.card) for opened in family)
         groups = [[opened for opened in family if lineage_of(opened.card) == name] for name in lineages]

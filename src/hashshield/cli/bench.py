@@ -277,7 +277,9 @@ _COMMANDS = (
             **PAPER,
             "presets": PRESETS,
             "goals": options(str, "--goal", "WORD", "A goal to try; repeatable. Default: away and opposite."),
-            "hold_out": option(str, "--hold-out", "WORD", "What a search leaves out: a lineage, or one network."),
+            "hold_out": option(
+                str, "--hold-out", "WORD", "What searches leave out: each lineage, each network, or one --model."
+            ),
             "surrogates": options(
                 str, "--surrogate", "NAME", "An EfficientNet-Lite of which strong moves the features only."
             ),
