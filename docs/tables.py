@@ -49,6 +49,10 @@ CODED = {
     "map_jpeg_q75": "JPEG q75",
     "map_blur": "blur",
     "map_median": "median filter",
+    "first": "original first",
+    "above_threshold": "within the threshold",
+    "first_jpeg_q75": "first after q75",
+    "median_visibility": "visibility",
     "mean_distance_from_original": "bits from the original",
     "share_reached_where_searched": "reached where searched",
     "median_psnr_db": "PSNR",
@@ -80,7 +84,7 @@ def shown(value: Any, key: str = "map") -> str:
 
 def in_percent(key: str) -> bool:
     """Whether a figure of that name is a share."""
-    return "map" in key or key.startswith(("share", "precision", "recall"))
+    return "map" in key or key.startswith(("share", "precision", "recall", "first", "above_threshold"))
 
 
 def interval(row: Row, key: str = "map") -> str:
@@ -188,10 +192,27 @@ def adaptive(document: Row) -> str:
 
 
 def transfer(document: Row) -> str:
-    """MAP of the network held out, by preset and goal, in every way of asking and after every filter."""
-    keys = ("map", "map_random", *COUNTERED, "map_median", "mean_distance_from_original")
-    keys = (*keys, "share_reached_where_searched", "median_psnr_db", "median_ssim")
-    searched = ", ".join(f"`{name}`" for name in document["environment"]["searched"])
+    """What the network held out and the judges find, by preset and goal, in the file and after JPEG q75."""
+    keys = ("map", "first", "above_threshold", "map_jpeg_q75", "first_jpeg_q75")
+    keys = (*keys, "mean_distance_from_original", "median_visibility", "median_psnr_db")
+    told = document["environment"]
+    searched = f"Searched on {_list(told['searched'])}"
+    if told.get("surrogates"):
+        searched += f"; `strong` also moved the features of {_list(told['surrogates'])}"
+    rows = [
+        [
+            *(f"`{row['held_out']}`", f"{row['preset']}, {row['goal']}", str(row["photos"])),
+            *([interval(row, key) for key in keys] if enough(row) else not_run(row, len(keys))),
+        ]
+        for row in document["rows"]
+    ]
+    head = ["network", "preset, goal", "photos", *(CODED[key] for key in keys)]
+    return f"{searched}.\n\n" + table(head, rows)
+
+
+def ways(document: Row) -> str:
+    """MAP of the network held out, in every other way of asking and after every filter."""
+    keys = ("map", "map_random", *COUNTERED, "map_median", "share_reached_where_searched", "median_ssim")
     rows = [
         [
             *(f"{row['preset']}, {row['goal']}", str(row["photos"])),
@@ -200,7 +221,11 @@ def transfer(document: Row) -> str:
         for row in document["rows"]
         if "judge_sha256" not in row
     ]
-    return f"Searched on {searched}.\n\n" + table(["preset, goal", "photos", *(CODED[key] for key in keys)], rows)
+    return table(["preset, goal", "photos", *(CODED[key] for key in keys)], rows)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def seeds(bench: str, checkpoint: str, results: Path) -> str:
@@ -257,6 +282,7 @@ FURTHER: dict[str, Callable[[Row], str]] = {
     "untargeted": lambda d: details(d, "method", (*COUNTERED, *BOTH, *QUALITY[1:])),
     "traditional": lambda d: details(d, "change", (*QUALITY[1:], *BOTH)),
     "retrieval": lambda d: details(d, "query", FOUND),
+    "transfer": ways,
 }
 """What the raw tables show besides."""
 

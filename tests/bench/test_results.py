@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,11 +17,13 @@ from PIL import Image
 
 from bench_experiment import Silent, config_for, trials
 from hashshield.attacks import version_of
+from hashshield.bench import results
 from hashshield.bench.config import BaselineConfig
 from hashshield.bench.results import (
     Curve,
     Panel,
     TrialCache,
+    environment,
     line_chart,
     peak_mib,
     photo_sheet,
@@ -163,3 +166,20 @@ def test_without_matplotlib_the_command_that_installs_it_is_named(monkeypatch: p
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match="needs matplotlib; install it with `pipx inject hashshield matplotlib`"):
         require_matplotlib()
+
+
+def test_only_changes_of_the_package_make_its_commit_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "src" / "package" / "bench" / "results.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("one")
+    monkeypatch.setattr(results, "__file__", str(module))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert environment()["commit"] is None
+    person = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("init", "-q"), ("add", "."), (*person, "commit", "-qm", "first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    clean = environment()["commit"]
+    (tmp_path / "result.json").write_text("{}")
+    assert environment()["commit"] == clean
+    module.write_text("two")
+    assert environment()["commit"] == f"{clean}-dirty"

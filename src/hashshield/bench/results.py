@@ -115,18 +115,20 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that holds this module, or None for an installed package."""
+    """Return the commit of the checkout that holds this package, or None for an installed one.
+
+    "-dirty" is appended if a file of the package differs from the commit; new results do not count.
+    """
+    package = Path(__file__).parents[1]
+
+    def asked(*words: str) -> str:
+        found = subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return asked("describe", "--always") + ("-dirty" if asked("status", "--porcelain", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
