@@ -33,7 +33,7 @@ pages: $(STAMP)  ## write man pages, completions and docs/cli.md anew from the a
 catalog: $(STAMP)  ## write catalog.toml anew from the checkpoint files
 	$(BIN)/python -m tools.build_catalog $(sort $(wildcard src/hashshield/checkpoints/bundled/*.safetensors checkpoints/*.safetensors))
 
-results: $(STAMP)  ## make every measured result and the tables again; a day. QUICK=1: all commands, tiny, in minutes
+results: $(STAMP)  ## make every measured result and the tables again; 16 hours. QUICK=1: all commands, tiny, in minutes
 	$(BIN)/python -m tools.results run $(if $(QUICK),--quick) $(foreach pair,$(DATA),--data $(pair))
 
 results-check: $(STAMP)  ## list the results that are older than the search, or made by another command
