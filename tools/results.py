@@ -163,6 +163,7 @@ RESULTS: tuple[Result, ...] = (
 KEPT: Mapping[str, str] = {
     "acceptance-issue-1": "what the first version came to",
     "blind-balanced": "verdicts of an observer",
+    "cleaner-balanced": "trains a network on pairs of photos: benchmarks/cleaner.py",
     "copies-copies": "makes no search; `hashshield bench copies`",
     "copies-protected": "needs protected copies and receipts: benchmarks/copies_protected.py",
     "copies-transfer": "needs SSCD, protected copies and receipts: benchmarks/copies_transfer.py",

@@ -93,6 +93,15 @@ def test_what_the_readme_says_is_reached_is_what_was_measured() -> None:
         assert said in " ".join(README.split())
 
 
+def test_what_the_readme_says_of_cleaning_is_what_was_measured() -> None:
+    document = json.loads((ROOT / "benchmarks" / "results" / "cleaner-balanced.json").read_text())
+    (row,) = [row for row in document["rows"] if row["photos"] == "protected, cleaned"]
+    first = round(row["first"] * row["count"])
+    text = " ".join(README.split())
+    assert f"that learnt from {document['environment']['pairs']} pairs" in text
+    assert f"{first} of {row['count']} originals were found first again" in text
+
+
 def test_what_the_readme_says_of_strangers_is_what_was_measured() -> None:
     path = ROOT / "benchmarks" / "results" / "transfer-regnet-caltech101.json"
     rows_of = [row for row in json.loads(path.read_text())["rows"] if row["preset"] == "strong"]

@@ -82,10 +82,10 @@ def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path
     run_transfer(replace(family, models=(f"{tmp_path / 'tiny.safetensors'}:24", f"{other}:24")), Silent())
     results = baselines.output / "results"
     for bench in tables.TABLES:
-        page = tables.filled(f"before\n<!-- table {bench} tiny -->\nold\n<!-- end -->\nafter\n", results)
+        page = tables.filled(f"before\n<!-- table {bench} tiny -->\nformer\n<!-- end -->\nafter\n", results)
         assert page.startswith(f"before\n<!-- table {bench} tiny -->\nCommit ")
         assert page.endswith("<!-- end -->\nafter\n")
-        assert "old" not in page
+        assert "former" not in page
         lines = [line for line in page.splitlines() if line.startswith("|")]
         rows = json.loads((results / f"{bench}-tiny.json").read_text())["rows"]
         names = {
