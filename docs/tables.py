@@ -199,13 +199,7 @@ def transfer(document: Row) -> str:
     searched = f"Searched on {_list(told['searched'])}"
     if told.get("surrogates"):
         searched += f"; `strong` also moved the features of {_list(told['surrogates'])}"
-    rows = [
-        [
-            *(f"`{row['held_out']}`", f"{row['preset']}, {row['goal']}", str(row["photos"])),
-            *([interval(row, key) for key in keys] if enough(row) else not_run(row, len(keys))),
-        ]
-        for row in document["rows"]
-    ]
+    rows = [[f"`{row['held_out']}`", *_cells(row, keys)] for row in document["rows"]]
     head = ["network", "preset, goal", "photos", *(CODED[key] for key in keys)]
     return f"{searched}.\n\n" + table(head, rows)
 
@@ -213,15 +207,13 @@ def transfer(document: Row) -> str:
 def ways(document: Row) -> str:
     """MAP of the network held out, in every other way of asking and after every filter."""
     keys = ("map", "map_random", *COUNTERED, "map_median", "share_reached_where_searched", "median_ssim")
-    rows = [
-        [
-            *(f"{row['preset']}, {row['goal']}", str(row["photos"])),
-            *([interval(row, key) for key in keys] if enough(row) else not_run(row, len(keys))),
-        ]
-        for row in document["rows"]
-        if "judge_sha256" not in row
-    ]
+    rows = [_cells(row, keys) for row in document["rows"] if "judge_sha256" not in row]
     return table(["preset, goal", "photos", *(CODED[key] for key in keys)], rows)
+
+
+def _cells(row: Row, keys: Sequence[str]) -> list[str]:
+    figures = [interval(row, key) for key in keys] if enough(row) else not_run(row, len(keys))
+    return [f"{row['preset']}, {row['goal']}", str(row["photos"]), *figures]
 
 
 def _list(names: Sequence[str]) -> str:

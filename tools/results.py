@@ -49,8 +49,6 @@ class Result:
     """Additional arguments for the smallest settings."""
     prints: bool = False
     """True if the command prints the result to standard output."""
-    also: tuple[str, ...] = ()
-    """Other files that the same command writes."""
 
 
 _PAPER = "--queries 5 --limit 3 --anchor 3 --steps 2"
@@ -73,7 +71,7 @@ def _bench(name: str, bench: str, words: str, minutes: float, quick: str, **more
 
 RESULTS: tuple[Result, ...] = (
     # The paper, on CIFAR-10. The slow benches come first; later ones reuse their cached trials. All published steps are
-    # taken at one length, in convergence: at four lengths they would take two days.
+    # taken at one length, in convergence: at four they would take ten hours more.
     _bench("targeted-vgg11-cifar10", "targeted", f"{_CIFAR} {_PUBLISHED}", 60, _PAPER),
     _bench("untargeted-vgg11-cifar10", "untargeted", f"{_CIFAR} {_PUBLISHED}", 30, _PAPER),
     _bench("tau-vgg11-cifar10", "tau", f"{_CIFAR}:24 {_PUBLISHED}", 20, f"{_PAPER} --tau 0.02"),
@@ -200,7 +198,7 @@ def stale(result: Result, folder: Path) -> str | None:
 def check(folder: Path) -> list[str]:
     """Return a line for each stale result, and for each file that is neither in RESULTS nor in KEPT."""
     lines = [f"{r.name}: {reason}" for r in RESULTS if (reason := stale(r, folder)) is not None]
-    known = {*KEPT, *(name for result in RESULTS for name in (result.name, *result.also)), Path(COMMANDS).stem}
+    known = {*KEPT, *(result.name for result in RESULTS), Path(COMMANDS).stem}
     return lines + [f"{path.stem}: not in tools/results.py" for path in _files(folder) if path.stem not in known]
 
 
