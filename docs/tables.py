@@ -31,8 +31,6 @@ LEAST_PHOTOS = 20
 """Rows of fewer photos are not shown."""
 SHORT = "short-"
 """Before a bench: t-MAP or MAP at the largest length, and PSNR, only."""
-SEEDS = "seeds-"
-"""Before a bench: its MAPs on code layers of several seeds, `BENCH-<first part of CHECKPOINT>-seed<N>.json`."""
 DATA = {"vgg11-cifar10": "cifar10/", "lite0-caltech101": "caltech101/"}
 CODED = {
     "map": "MAP",
@@ -220,28 +218,6 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def seeds(bench: str, checkpoint: str, results: Path) -> str:
-    """MAP of each method on code layers trained from different seeds, over the same trunk and split."""
-    others = sorted(results.glob(f"{bench}-{checkpoint.split('-')[0]}-seed*.json"))
-    documents = [read_result(path) for path in (results / f"{bench}-{checkpoint}.json", *others)]
-    last = [[row for row in d["rows"] if row["bits"] == d["rows"][-1]["bits"]] for d in documents]
-    named = [{row["method"]: row for row in rows} for rows in last]
-    lines = []
-    for method in (name for name in named[0] if all(name in each for each in named)):
-        rows = [each[method] for each in named]
-        if not all(map(enough, rows)):
-            lines.append([method, *not_run(rows[0], len(rows) + 4)])
-            continue
-        found = [100 * row["map"] for row in rows]
-        spread = [f"{value:.2f}" for value in (sum(found) / len(found), max(found) - min(found))]
-        decibels = [row["median_psnr_db"] for row in rows if row.get("median_psnr_db") is not None]
-        quality = f"{min(decibels):.1f} to {max(decibels):.1f}" if decibels else ""
-        lines.append([method, str(rows[0]["photos"]), *map(interval, rows), *spread, quality])
-    names = [f"`{d['environment']['checkpoint']}`" for d in documents]
-    head = [f"MAP, {last[0][0]['bits']} bits", "photos", *names, "mean", "spread", "PSNR"]
-    return earlier(documents[0]) + table(head, lines)
-
-
 def short(document: Row) -> str:
     """Each method's MAP and PSNR at the largest length, without the paper's figures and the bounds."""
     rows = [row for row in document["rows"] if row["bits"] == document["rows"][-1]["bits"] and enough(row)]
@@ -249,7 +225,6 @@ def short(document: Row) -> str:
     return table(heading, [[r["method"], interval(r), shown(r.get("median_psnr_db"), "psnr")] for r in rows])
 
 
-SEED_TABLES = (("untargeted", "lite0-caltech101"), ("targeted", "lite0-caltech101"))
 BOUNDS = ("_low", "_high")
 QUALITY = ("share_at_target", "median_psnr_db", "median_ssim")
 BOTH = ("map_unseen", "map_index", "map_index_random", "map_balanced", "rank_by_original")
@@ -305,8 +280,6 @@ def filled(page: str, results: Path = RESULTS) -> str:
 
     def fill(match: re.Match[str]) -> str:
         bench, checkpoint = match[2], match[3]
-        if bench.startswith(SEEDS):
-            return f"{match[1]}{seeds(bench.removeprefix(SEEDS), checkpoint, results)}{match[4]}"
         make = short if bench.startswith(SHORT) else TABLES[bench]
         bench = bench.removeprefix(SHORT)
         path = results / f"{bench}-{checkpoint}.json"
@@ -328,9 +301,6 @@ def raw_pages(results: Path = RESULTS) -> dict[str, str]:
             document = read_result(path)
             parts = [f"# {path.stem}\n", measured(document), TABLES[bench](document)]
             pages[f"{path.stem}.md"] = "\n".join([*parts, *(FURTHER[b](document) for b in [bench] if b in FURTHER)])
-    for bench, checkpoint in SEED_TABLES:
-        made = seeds(bench, checkpoint, results) if (results / f"{bench}-{checkpoint}.json").exists() else ""
-        pages |= {f"{SEEDS}{bench}-{checkpoint}.md": f"# {SEEDS}{bench}-{checkpoint}\n\n{made}"} if made else {}
     return pages
 
 

@@ -159,7 +159,6 @@ RESULTS: tuple[Result, ...] = (
 """The results, in the order in which they are made."""
 
 KEPT: Mapping[str, str] = {
-    "acceptance-issue-1": "what the first version came to",
     "blind-balanced": "verdicts of an observer",
     "cleaner-balanced": "trains a network on pairs of photos: benchmarks/cleaner.py",
     "copies-copies": "makes no search; `hashshield bench copies`",
@@ -169,12 +168,6 @@ KEPT: Mapping[str, str] = {
     "jpeg-fidelity": "needs protected copies: benchmarks/jpeg_fidelity.py",
     "memory": "needs thousands of photos: benchmarks/memory.py",
     "size-lite0-caltech101": "speeds of one machine; `hashshield bench size`",
-    "survival-caltech-away": "of the version it names; `hashshield bench survival`",
-    "survival-large-class": "of the version it names; `hashshield bench survival`",
-    "survival-small-class": "of the version it names; `hashshield bench survival`",
-    "targeted-lite0-seed1": "needs a network trained with another seed",
-    "untargeted-lite0-seed1": "needs a network trained with another seed",
-    "untargeted-lite0-seed2": "needs a network trained with another seed",
     "visibility": "judges a formula, no search: benchmarks/visibility.py",
     "visible-invisible": "before and after a change of the search",
     "visible-large-balanced": "before and after a change of the search",

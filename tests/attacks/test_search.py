@@ -16,7 +16,7 @@ from torch import Tensor
 from hashshield.attacks import balls, steps
 from hashshield.attacks.grid import make_grid
 from hashshield.attacks.masking import PerceptualMask
-from hashshield.attacks.methods import METHODS, Method, method
+from hashshield.attacks.methods import METHODS, Further, Method, method
 from hashshield.attacks.objectives import MIN_MARGIN, Objective
 from hashshield.attacks.search import Execution, search
 from hashshield.attacks.state import SearchResult, SearchTask
@@ -67,7 +67,7 @@ def run(
     return {f.key: f for f in search(photos, viewed, replace(chosen, steps=steps_), tau, Execution(batch))}
 
 
-RNM, MASKED, ROBUST = (method(name) for name in ("rnm", "rnm-masked", "rnm-robust"))
+RNM, MASKED, ROBUST = (replace(method(name), further=None) for name in ("rnm", "rnm-masked", "rnm-robust"))
 
 
 def test_the_smallest_change_is_found() -> None:
@@ -254,6 +254,19 @@ def test_a_slow_walk_that_gets_on_is_let_alone() -> None:
     assert torch.equal(found.delta, run([photo], replace(slow, restart_step=None))["a"].delta)
 
 
+def test_only_a_search_that_missed_its_goal_takes_further_steps() -> None:
+    more = Further(RNM.step, 60)
+    stuck = replace(RNM, step=lambda _total, _scale: steps.raw(0.0), restart_step=None)
+    missed = run([toy_photo("a")], replace(stuck, further=None))["a"]
+    assert (missed.reached, missed.steps) == (False, 40)
+    found = run([toy_photo("a")], replace(stuck, further=more))["a"]
+    assert found.first_reached is not None
+    assert (found.first_reached > 40, found.steps) == (True, 100)
+    assert run([toy_photo("a")], replace(RNM, further=more))["a"].steps == 40
+    # Not even further steps are taken twice.
+    assert run([toy_photo("a")], replace(stuck, further=replace(more, step=stuck.step)))["a"].steps == 100
+
+
 def test_a_walk_that_began_again_goes_on_with_its_own_steps() -> None:
     sizes: list[int] = []
 
@@ -373,7 +386,7 @@ def test_a_network_that_sees_less_is_searched_with_longer_steps(model: OpenModel
     lengths = []
     for side in (64, 16):
         viewed = [Through(model.model, card_view(model.card.input), side)]
-        (found,) = search([photo], viewed, replace(method("rnm"), steps=1), 1.0)
+        (found,) = search([photo], viewed, replace(RNM, steps=1), 1.0)
         lengths.append(float(found.last.norm()))
     assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.05)
 
@@ -430,7 +443,8 @@ def test_every_method_stays_in_bounds_and_tells_the_truth(name: str, model: Open
             code = model.model(view(photo.grid.changed(found.delta))).code
         margins = code * photo.objectives[0].wanted
         assert bool((margins >= MIN_MARGIN - 1e-4).all()) == found.reached
-        assert found.steps <= 10
+        further = method(name).further
+        assert found.steps <= 10 + (0 if further is None or found.reached else further.steps)
         assert (found.first_reached is not None) == found.reached
         if method(name).stop == "first" and found.reached:
             assert found.steps == found.first_reached

@@ -102,6 +102,8 @@ def test_rnm_takes_the_steps_it_is_told_and_none_takes_more_than_the_limit(folde
     assert [row["steps"] for row in rows] == [0, 7, 7, 7, 4]
     rows = targeted.run_tau(replace(config, steps=None, limit=3), Silent())
     assert [row["steps"] for row in rows] == [0, 3, 3, 3, 3]
+    rows = targeted.run_tau(replace(config, steps=None, limit=45, taus=(0.0,)), Silent())
+    assert [row["steps"] for row in rows] == [0, 45, 45, 45, 45], "40 steps of rnm, and 5 because it missed"
 
 
 def test_tau_bounds_the_change(folder: Path) -> None:

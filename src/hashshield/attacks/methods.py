@@ -13,7 +13,7 @@ from hashshield.attacks import balls, objectives, steps
 from hashshield.attacks.objectives import MARGIN_SLACK, MIN_MARGIN, LossTerm
 from hashshield.errors import UnknownNameError
 
-__all__ = ["METHODS", "FeatureMoves", "Method", "method", "shortened"]
+__all__ = ["METHODS", "FeatureMoves", "Further", "Method", "method", "shortened"]
 
 StepRule = Callable[[int, float], steps.Step]
 """(number of steps a search may take, scale of the photo) -> a new step for that photo. The scale is 1 if its grid and
@@ -43,6 +43,18 @@ class FeatureMoves:
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """Steps that only searches take which missed their goal; they go on from the last change."""
+
+    step: StepRule
+    steps: int
+
+    def at_most(self, limit: int) -> Further | None:
+        """Return the same with at most `limit` steps, or None if that leaves none."""
+        return replace(self, steps=min(self.steps, limit)) if limit > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """One way to search."""
 
@@ -53,6 +65,8 @@ class Method:
     """Default number of gradient steps."""
     restart_step: StepRule | None = None
     """Step rule of a stalled search from its restart until the goal is met; None: it never restarts."""
+    further: Further | None = None
+    """Steps of a search that has not met its goal after all its steps; None: it ends."""
     shrink: float | None = None
     """Factor applied to the change while the goal is met (minimum-norm search); None: the change never shrinks."""
     stop: Literal["budget", "first"] = "first"
@@ -217,6 +231,7 @@ METHODS: dict[str, Method] = {
             steps.NormalisedRule(size=0.5, scaled=True, cosine=True),
             steps=40,
             restart_step=_MOMENTUM_RESTART,
+            further=Further(steps.NormalisedRule(size=2.8, scaled=True, cosine=True), 60),
             shrink=0.85,
             stop="budget",
             feature_weight=2.0,

@@ -37,8 +37,6 @@ _PATIENCE = 3
 """Cycles of transforms without a better change after which a search ends, once it took `Method.enough` steps."""
 _PATIENT_LOOKS = 2
 """First steps of settling, during which the change may not grow."""
-_MAX_ROUNDS = 2
-"""Times that a search may take all its steps, if its best change still leaks bits."""
 
 STALL_CHECKS = ((0.35, 1.0), (0.65, 0.25))
 """When a search that has not met its goal restarts: (share of the steps taken, least residual that counts as stalled).
@@ -139,8 +137,8 @@ class SearchState:
     """True if the last observation has a larger residual than the previous one of its kind."""
     length: float | None = None
     """Euclidean length of `delta`, weighted by the mask; None: not read from the device yet."""
-    rounds: int = 1
-    """Number of times that it may take all its steps."""
+    allowed_steps: int
+    """Steps that it may take: those of its method, and more after `_end_round`."""
     restarting: bool = False
     """True from a restart until the goal is met."""
     error: InternalError | None = None
@@ -153,6 +151,7 @@ class SearchState:
     def __init__(self, task: SearchTask, method: Method, tau: float, side: int) -> None:
         self.task, self.method, self.tau, self.side = task, method, tau, side
         self.by_kind = {}
+        self.allowed_steps = method.steps
         self.delta = self.best = self._start()
         self._step = self._new_step()
 
@@ -175,7 +174,7 @@ class SearchState:
         self.last_observation, self.by_kind = observation, {**self.by_kind, kind: observation}
         if observation.as_it_is:
             self._judge(observation)
-        if not self.finished and self.steps_taken >= self.rounds * self.method.steps:
+        if not self.finished and self.steps_taken >= self.allowed_steps:
             self._end_round()
 
     def become(self, other: SearchState) -> None:
@@ -293,17 +292,23 @@ class SearchState:
         return self.steps_taken >= self.method.enough and self.steps_taken - self.improved >= patience
 
     def _end_round(self) -> None:
-        """Finish, or allow all steps once more if the best change misses its goal or leaks bits.
+        """Finish after all steps, or allow more, once: if no change met the goal, or the best one leaks bits.
 
-        Only for objectives with `original_bits` on a grid that encodes at every step.
+        The first needs a method with `further` steps. The second takes all steps again; only for objectives with
+        `original_bits` on a grid that encodes at every step.
         """
+        further = self.method.further
         hides = any(objective.original_bits is not None for objective in self.task.objectives)
-        unfinished = hides and self.best_rank[:2] > (0, 0) and self.task.grid.written is not None
-        if self.rounds == _MAX_ROUNDS or not unfinished:
+        if self.allowed_steps > self.method.steps:
             self.finished = True
-            return
-        self.rounds += 1
-        self._step = self._step.next_round(self._new_step())
+        elif hides and self.best_rank[:2] > (0, 0) and self.task.grid.written is not None:
+            self.allowed_steps += self.method.steps
+            self._step = self._step.next_round(self._new_step())
+        elif further is not None and self.first_reached is None:
+            self.allowed_steps += further.steps
+            self._step, self.restarting = further.step(further.steps, self._scale()), False
+        else:
+            self.finished = True
 
     def _stalled(self) -> bool:
         if self.method.restart_step is None or self.first_reached is not None or self.restarting:

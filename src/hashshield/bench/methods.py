@@ -94,7 +94,7 @@ class _Variant:
 
 
 def _variants(photos: int, baseline_photos: int, limit: int) -> Iterator[_Variant]:
-    rnm, first = METHODS["rnm"], METHODS["rnm-first"]
+    rnm, first = replace(METHODS["rnm"], further=None), METHODS["rnm-first"]
     yield _Variant("rnm, stop first", first, photos, first.steps, first.min_margin)
     yield _Variant("rnm, 40 steps", rnm, photos, 40, rnm.min_margin)
     yield _Variant("rnm, 80 steps", rnm, photos, 80, rnm.min_margin)

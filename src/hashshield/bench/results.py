@@ -216,7 +216,7 @@ def recording(bench: str, checkpoint: str, output: Path, environment: dict[str, 
     _write(note, {"bench": bench, "environment": environment})
     yield result
     _write(path, {"bench": bench, "environment": environment, "rows": result.rows, **result.extra})
-    note.unlink()
+    note.unlink(missing_ok=True)
 
 
 def stale_searches(document: dict[str, Any]) -> list[str]:

@@ -64,6 +64,7 @@ class Attack:
     name: str
     method: Method
     steps: int
+    """Steps of the method, without `Method.further`."""
     min_margin: float = 0.0
     leaks: bool = False
     """True if gradients pass through dead units, as they do in `protect` (`models.hashing`); False for true ones."""
@@ -73,15 +74,17 @@ class Attack:
     @property
     def units(self) -> int:
         """Units of progress per photo."""
-        return max(1, -(-self.steps // _UNIT))
+        further = self.method.further
+        most = self.steps + (0 if further is None else further.steps)
+        return max(1, -(-most // _UNIT))
 
 
 def attacks_of(names: Iterable[str], steps: int | None, limit: int = PAPER_STEPS) -> list[Attack]:
     """Return attacks by name of their methods; none takes more than `limit` steps.
 
-    `steps` is for `rnm` and `rnm-first`, which run as `protect` runs them (None: their own number). The others run by
-    their published rules; with fewer steps than published, schedules are compressed. "tanh, leaky" is Tanh with the
-    gradients that `rnm` gets.
+    `steps` is for `rnm` and `rnm-first`; None: their own number, and further steps for photos that miss their target.
+    The others run by their published rules; with fewer steps than published, schedules are compressed. "tanh, leaky" is
+    Tanh with the gradients that `rnm` gets.
     """
     return [_attack(name, steps, limit) for name in names]
 
@@ -90,6 +93,8 @@ def _attack(name: str, steps: int | None, limit: int) -> Attack:
     method = METHODS[name.removesuffix(LEAKY)]
     if method.name in _OWN_METHODS:
         most = min(limit, method.steps if steps is None else steps)
+        further = None if steps is not None or method.further is None else method.further.at_most(limit - most)
+        method = replace(method, steps=most, further=further)
         return Attack(name, method, most, method.min_margin, leaks=True, returns_last=False)
     method = shortened(method, limit)
     return Attack(name, method, method.steps, leaks=name.endswith(LEAKY))
@@ -147,11 +152,13 @@ class _Run:
     def settings(self, i: int) -> dict[str, Any]:
         """Return the settings that determine the trial of row i."""
         path, files, attack = self.experiment.query_path(self._row(i)), self.experiment.files, self.attack
+        further = attack.method.further
         return {
             "checkpoint": self.experiment.digest,
             "bits": self.opened.bits,
             "photo": [files.name, path.relative_to(files.root).as_posix(), path.stat().st_size],
             "method": [attack.method.name, attack.steps, attack.min_margin, attack.leaks, attack.returns_last],
+            **({} if further is None else {"further": further.steps}),
             "search": version_of(attack.method.name),
             "wanted": "" if attack.method.noise else to_hex(self.wanted[i]),
             "tau": self.tau,

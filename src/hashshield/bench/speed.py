@@ -126,7 +126,7 @@ def _step_times(opened: OpenModel, batch: Sequence[Path], rounds: int, progress:
                 batcher.map(list(inputs), gradients)
 
     def whole_search() -> None:
-        method = replace(METHODS["rnm"], steps=_STEPS)
+        method = replace(METHODS["rnm"], steps=_STEPS, further=None)
         for _ in search(iter(tasks), [network], method, TAU, Execution(len(batch), count)):
             pass
 
