@@ -35,11 +35,11 @@ from torch.nn.functional import avg_pool2d, interpolate, l1_loss, pixel_shuffle,
 from hashshield.arrays import Pixels, RelaxedCodes
 from hashshield.bench.config import BenchConfig
 from hashshield.bench.distortions import detection_auc
-from hashshield.bench.evaluation import RetrievalEvaluator, found_scores, pixels_of, unrelated_threshold
+from hashshield.bench.evaluation import RetrievalEvaluator, pixels_of
 from hashshield.bench.experiment import Experiment, open_experiment
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import environment, replacing
-from hashshield.metrics.retrieval import bits_of, hamming
+from hashshield.metrics.retrieval import bits_of
 from hashshield.models.hashing import true_gradients
 from hashshield.models.load import OpenModel
 from hashshield.transforms import pillow_view
@@ -165,28 +165,19 @@ def _apart(opened: OpenModel, found: Tensor, wanted: Tensor) -> Tensor:
         return l1_loss(opened.model.features(found), target) / target.abs().mean()
 
 
-class _Test:
-    """Scores of views of the test photos."""
+def scores(experiment: Experiment, name: str, views: Tensor) -> dict[str, Any]:
+    """Return the row for views of the experiment's photos: MAP, share found first, and bits changed."""
+    (length,) = experiment.lengths
+    codes = codes_of_views(experiment.model(length), views)
+    changed = (bits_of(codes) != experiment.original_bits(length)).sum(1)
+    found = RetrievalEvaluator(experiment, length, experiment.labels).found(codes)
+    return {"photos": name, "count": len(views), **found, "mean_bits_changed": round(float(changed.mean()), 2)}
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment, (length,) = experiment, experiment.lengths
-        self.opened = experiment.model(length)
-        self.original_bits = experiment.original_bits(length)
-        self.evaluator = RetrievalEvaluator(experiment, length, experiment.labels)
-        clean = hamming(self.original_bits, self.evaluator.database).astype(np.float64)
-        self.threshold = unrelated_threshold(clean, self.evaluator.relevant)
 
-    def row(self, name: str, views: Tensor) -> dict[str, Any]:
-        """Return MAP, share found first, and bits changed, with intervals."""
-        codes = self._codes(views)
-        own = (bits_of(codes) != self.original_bits).sum(1).astype(np.float64)
-        distances = hamming(bits_of(codes), self.evaluator.database).astype(np.float64)
-        found = found_scores(distances, own, self.evaluator.relevant, self.threshold, seed=self.experiment.seed)
-        return {"photos": name, "count": len(views), **found, "mean_bits_changed": round(float(own.mean()), 2)}
-
-    @torch.inference_mode()
-    def _codes(self, views: Tensor) -> RelaxedCodes:
-        return np.concatenate([self.opened.model(part).code.numpy() for part in torch.split(views, _BATCH)])
+@torch.inference_mode()
+def codes_of_views(opened: OpenModel, views: Tensor) -> RelaxedCodes:
+    """Return the (n, K) codes of (n, 3, h, w) views."""
+    return np.concatenate([opened.model(part).code.numpy() for part in torch.split(views, _BATCH)])
 
 
 def views_of(opened: OpenModel, photos: Sequence[Pixels]) -> Tensor:
@@ -224,14 +215,13 @@ def measured(config: BenchConfig, preset: str, pairs: int, steps: int, feature_s
         seed=config.seed,
     )
     seconds = time.monotonic() - began
-    test = _Test(tests)
     before, after = views_of(opened, tests.photos), views_of(opened, pixels_of(changed))
     before_cleaned, after_cleaned = cleaned(cleaner, before), cleaned(cleaner, after)
     rows = [
-        test.row("original", before),
-        test.row("original, cleaned", before_cleaned),
-        test.row("protected", after),
-        test.row("protected, cleaned", after_cleaned),
+        scores(tests, "original", before),
+        scores(tests, "original, cleaned", before_cleaned),
+        scores(tests, "protected", after),
+        scores(tests, "protected, cleaned", after_cleaned),
     ]
     auc = detection_auc(_moved(before, before_cleaned), _moved(after, after_cleaned))
     settings = {"preset": preset, "tau": config.tau, "seed": config.seed, "pairs": len(learnt)}

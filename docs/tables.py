@@ -228,7 +228,8 @@ def short(document: Row) -> str:
 BOUNDS = ("_low", "_high")
 QUALITY = ("share_at_target", "median_psnr_db", "median_ssim")
 BOTH = ("map_unseen", "map_index", "map_index_random", "map_balanced", "rank_by_original")
-COUNTERED = ("map_complement", "map_predicted_flip", "map_real_valued", "map_jpeg_q75", "map_blur")
+QUERIED = ("map", "map_complement", "map_predicted_flip", "map_real_valued")
+COUNTERED = (*QUERIED[1:], "map_jpeg_q75", "map_blur")
 HEAT = ("correlation_with_original", "spread", "median_psnr_db")
 FOUND = ("map_unseen", "map_index", "precision_radius_2", "recall_radius_2", "median_psnr_db")
 TABLES: dict[str, Callable[[Row], str]] = {
@@ -247,7 +248,7 @@ FURTHER: dict[str, Callable[[Row], str]] = {
     "targeted": lambda d: details(d, "method", (*BOTH, *QUALITY)),
     "tau": lambda d: details(d, "method", QUALITY, across="tau"),
     "untargeted": lambda d: details(d, "method", (*COUNTERED, *BOTH, *QUALITY[1:])),
-    "traditional": lambda d: details(d, "change", (*QUALITY[1:], *BOTH)),
+    "traditional": lambda d: details(d, "change", (*QUERIED, *QUALITY[1:], *BOTH)),
     "retrieval": lambda d: details(d, "query", FOUND),
     "transfer": ways,
 }

@@ -130,6 +130,19 @@ class RetrievalEvaluator:
             **self._index(codes),
         }
 
+    def found(self, codes: RelaxedCodes) -> dict[str, Any]:
+        """Return what searches with (n, K) codes find, and how often the original; see `found_scores`."""
+        bits = bits_of(codes)
+        to_original = (bits != self.queries[self.rows]).sum(axis=1).astype(np.float64)
+        distances = hamming(bits, self.database).astype(np.float64)
+        return found_scores(distances, to_original, self.relevant, self._threshold, seed=self.experiment.seed)
+
+    @cached_property
+    def _threshold(self) -> float:
+        """Distance within which 0.1% of unrelated pairs of unchanged photos are."""
+        clean = hamming(self.queries[self.rows], self.database).astype(np.float64)
+        return unrelated_threshold(clean, self.relevant)
+
     def _unseen(self, codes: RelaxedCodes) -> dict[str, Any]:
         relevant = relevance(self.labels, self.experiment.queries.labels)
         counted = np.ones_like(relevant)

@@ -34,7 +34,7 @@ from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial
 from hashshield.checkpoints.card import lineage_of
 from hashshield.errors import UsageError
-from hashshield.metrics.retrieval import bits_of, hamming
+from hashshield.metrics.retrieval import bits_of
 from hashshield.metrics.visibility import visibility
 from hashshield.models.device import choose_device
 from hashshield.models.load import OpenModel, open_models
@@ -209,8 +209,6 @@ class _HeldOutTable:
         self.opened = experiment.model(self.length)
         self.evaluator = RetrievalEvaluator(experiment, self.length, experiment.labels)
         self.original_bits = experiment.original_bits(self.length)
-        clean = hamming(self.original_bits, self.evaluator.database).astype(np.float64)
-        self.threshold = unrelated_threshold(clean, self.evaluator.relevant)
         self.base = {
             "held_out": self.opened.name,
             "lineage": lineage_of(self.opened.card),
@@ -229,16 +227,11 @@ class _HeldOutTable:
             **self.evaluator.scores(codes),
             **self.evaluator.modes(codes),
             **{f"map_{name.replace(' ', '_')}": self.evaluator.map(found) for name, found in after.items()},
-            **_besides(self._found(bits_of(codes), distances), self._found(bits_of(after[_JPEG]), squeezed)),
+            **_besides(self.evaluator.found(codes), self.evaluator.found(after[_JPEG])),
             "mean_distance_from_original": round(float(distances.mean()), 2),
             "least_distance_from_original": int(distances.min()),
             "mean_distance_jpeg_q75": round(float(squeezed.mean()), 2),
         }
-
-    def _found(self, bits: Any, to_original: Any) -> dict[str, Any]:
-        distances = hamming(bits, self.evaluator.database).astype(np.float64)
-        relevant, seed = self.evaluator.relevant, self.experiment.seed
-        return found_scores(distances, to_original.astype(np.float64), relevant, self.threshold, seed=seed)
 
 
 class _JudgeTable:

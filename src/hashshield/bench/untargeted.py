@@ -164,7 +164,8 @@ def run_traditional(config: TraditionalConfig, progress: Progress) -> list[dict[
             opened = experiment.model(length)
             evaluator = RetrievalEvaluator(experiment, length, experiment.labels)
             ceiling = {"map_reference": evaluator.map_of_bits(anchor_codes(experiment, length))}
-            scores = evaluator.scores(codes_of(opened, photos))
+            codes = codes_of(opened, photos)
+            scores = {**evaluator.scores(codes), **evaluator.modes(codes)}
             result.rows.append({"bits": length, "change": "original", "photos": len(photos), **scores, **ceiling})
             changes = dict(distortions)
             wanted = targets.point(experiment.database, length)
@@ -174,7 +175,8 @@ def run_traditional(config: TraditionalConfig, progress: Progress) -> list[dict[
             for tau in config.taus:
                 changes[f"away, tau {tau}"] = protect_queries(experiment, length, "away", tau=tau, progress=progress)
             for name, trials in changes.items():
-                scores = evaluator.scores(codes_of(opened, pixels_of(trials)))
+                codes = codes_of(opened, pixels_of(trials))
+                scores = {**evaluator.scores(codes), **evaluator.modes(codes)}
                 quality = image_quality(experiment, trials)
                 result.rows.append({"bits": length, "change": name, **scores, **ceiling, **quality})
         cells = [(photos[0], "original")]
