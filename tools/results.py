@@ -113,7 +113,12 @@ RESULTS: tuple[Result, ...] = (
         prints=True,
     ),
     _bench(
-        "goals-balanced-lite0-caltech101", "goals", f"{_CALTECH} --photos 24", 5, "--photos 2 --steps 2", prints=True
+        "goals-balanced-lite0-caltech101",
+        "goals",
+        f"{_CALTECH} --photos 24 --preset balanced",
+        10,
+        "--photos 2 --steps 2",
+        prints=True,
     ),
     _bench(
         "goals-invisible-lite0-caltech101",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hashshield.attacks import version_of
+from hashshield.attacks.presets import PRESETS
 from tools import results
 from tools.results import KEPT, RESULTS, Result, check, run, stale
 
@@ -79,6 +80,12 @@ def test_every_result_file_has_a_command_or_a_reason() -> None:
     names = [result.name for result in RESULTS]
     assert len(names) == len(set(names))
     assert not set(names) & set(KEPT)
+
+
+def test_a_result_named_after_a_preset_is_measured_with_it() -> None:
+    named = [(result, name) for result in RESULTS for name in PRESETS if name in result.name.split("-")]
+    assert named
+    assert all(f"--preset {name}" in result.command for result, name in named)
 
 
 def test_every_command_is_one_that_the_application_parses() -> None:
