@@ -53,6 +53,8 @@ class HashedPhoto:
     """The photo's (K,) bits in the other views."""
     apart_from: Sequence[Bits] = ()
     """Target bits of the photo's copies for other places."""
+    sha256: str = ""
+    """Digest of the photo's file."""
 
     @property
     def nearest(self) -> int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hashshield import imaging
 from hashshield.arrays import Bits
 from hashshield.attacks import version_of
 from hashshield.attacks.features import surrogates_among
-from hashshield.attacks.goals import FixedCode
+from hashshield.attacks.goals import HashedPhoto
 from hashshield.bench.experiment import Experiment
 from hashshield.bench.results import Trial
 from hashshield.bench.searches import execution_for
@@ -128,7 +128,8 @@ def protect_queries(
         context = make_context(request, SECRET)
         among = surrogates_among((*models, *moved)) if context.surrogates else ()
         context = replace(context, models=models, surrogates=among, execution=execution_for(models[0]))
-        for place, result in _protected([paths[i] for i in missing], context, progress, wanted, missing):
+        rows = None if wanted is None else wanted[missing]
+        for place, result in _protected([paths[i] for i in missing], context, progress, rows):
             i = missing[place]
             if result.data is None or result.receipt is None:
                 raise UsageError(f"{paths[i]}: cannot be protected ({result.reason}); leave the goal {goal} out")
@@ -145,17 +146,43 @@ def _already_there(experiment: Experiment, length: int, wanted: Bits) -> dict[in
     return {int(i): Trial(experiment.photos[i % count], {"steps": 0, "passed": True}) for i in np.flatnonzero(same)}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _OwnTargets:
+    """A goal with target bits for each photo, by the SHA-256 of its file."""
+
+    bits_of_photo: Mapping[str, Bits]
+    label: str = "image"
+    needs_anchors: bool = False
+    is_band: bool = False
+
+    def target_bits(self, photo: HashedPhoto) -> Bits:
+        """Return the photo's target bits."""
+        return self.bits_of_photo[photo.sha256]
+
+
 def _protected(
-    paths: Sequence[Path], context: ProtectContext, progress: Progress, wanted: Bits | None, rows: Sequence[int]
+    paths: Sequence[Path], context: ProtectContext, progress: Progress, wanted: Bits | None
 ) -> Iterator[tuple[int, Result]]:
-    """Protect copies of photos: together, or one by one if each has its own target bits in `wanted`."""
+    """Protect copies of photos, towards their rows of `wanted` if given; yield each path's index and its result."""
     if wanted is None:
         yield from protect_copies(paths, context, progress)
         return
-    for place, (path, row) in enumerate(zip(paths, rows, strict=True)):
-        goal = FixedCode("image", {opened.name: wanted[row] for opened in context.models})
-        for _, result in protect_copies([path], replace(context, goal=goal), progress):
-            yield place, result
+    for places in _rounds([digest(as_png(path)) for path in paths]):
+        goal = _OwnTargets({sha256: wanted[place] for sha256, place in places.items()})
+        order = list(places.values())
+        for index, result in protect_copies([paths[i] for i in order], replace(context, goal=goal), progress):
+            yield order[index], result
+
+
+def _rounds(digests: Iterable[str]) -> list[dict[str, int]]:
+    """Share out digests, each with its index, over rounds in which none comes twice."""
+    rounds: list[dict[str, int]] = []
+    for index, sha256 in enumerate(digests):
+        free = next((each for each in rounds if sha256 not in each), None)
+        if free is None:
+            rounds.append(free := {})
+        free[sha256] = index
+    return rounds
 
 
 def _settings(experiment: Experiment, request: Request, path: Path, goal: str) -> dict[str, Any]:

@@ -257,6 +257,7 @@ def make_target(
         photo_generator(key, sha256, model.name, None if place_codes is None else place_codes.name),
         other_view_bits,
         () if place_codes is None else place_codes.other_codes.get(model.name, ()),
+        sha256,
     )
     kept = features.detach().cpu() if model.card.cosine is not None else None
     wanted = None if place_codes is None else place_codes.given.get(model.name)
