@@ -107,8 +107,8 @@ RESULTS: tuple[Result, ...] = (
     _bench(
         "methods-lite0-caltech101",
         "methods",
-        f"{_CALTECH} --photos 100 --rival-photos 24 --limit 500",
-        150,
+        f"{_CALTECH} --photos 24 --rival-photos 24 --limit 500",
+        60,
         "--photos 2 --rival-photos 2 --limit 3",
         prints=True,
     ),
