@@ -93,6 +93,13 @@ def test_what_the_readme_says_is_reached_is_what_was_measured() -> None:
         assert said in " ".join(README.split())
 
 
+def test_what_the_readme_says_of_features_is_what_was_measured() -> None:
+    document = json.loads((ROOT / "benchmarks" / "results" / "goals-balanced-lite0-caltech101.json").read_text())
+    (row,) = [row for row in document["results"] if row.get("preset") == "balanced"]
+    said = f"at rank {row['rank_features']} in the median of {row['photos']} photos"
+    assert said in " ".join(README.split())
+
+
 def test_what_the_readme_says_of_cleaning_is_what_was_measured() -> None:
     document = json.loads((ROOT / "benchmarks" / "results" / "cleaner-balanced.json").read_text())
     (row,) = [row for row in document["rows"] if row["photos"] == "protected, cleaned"]
