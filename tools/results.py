@@ -73,18 +73,18 @@ RESULTS: tuple[Result, ...] = (
     # The paper, on CIFAR-10. The slow benches come first; later ones reuse their cached trials. All published steps are
     # taken at one length, in convergence: at four they would take ten hours more.
     _bench("targeted-vgg11-cifar10", "targeted", f"{_CIFAR} {_PUBLISHED}", 60, _PAPER),
-    _bench("untargeted-vgg11-cifar10", "untargeted", f"{_CIFAR} {_PUBLISHED}", 30, _PAPER),
+    _bench("untargeted-vgg11-cifar10", "untargeted", f"{_CIFAR} {_PUBLISHED}", 60, _PAPER),
     _bench("tau-vgg11-cifar10", "tau", f"{_CIFAR}:24 {_PUBLISHED}", 20, f"{_PAPER} --tau 0.02"),
-    _bench("traditional-vgg11-cifar10", "traditional", f"{_CIFAR}:48 {_PUBLISHED}", 15, f"{_PAPER} --tau 0.02"),
+    _bench("traditional-vgg11-cifar10", "traditional", f"{_CIFAR}:48 {_PUBLISHED}", 25, f"{_PAPER} --tau 0.02"),
     _bench("retrieval-vgg11-cifar10", "retrieval", f"{_CIFAR} --queries 50", 10, _SEARCH),
     _bench("adaptive-vgg11-cifar10", "adaptive", f"{_CIFAR} --queries 50 --service vgg11-cifar10-robust", 20, _SEARCH),
-    _bench("convergence-vgg11-cifar10", "convergence", f"{_CIFAR}:48 --queries 50", 70, _PAPER),
+    _bench("convergence-vgg11-cifar10", "convergence", f"{_CIFAR}:48 --queries 50", 110, _PAPER),
     # The same on photos of ordinary size.
     _bench("targeted-lite0-caltech101", "targeted", f"{_CALTECH} {_RIVALS}", 120, _PAPER),
     _bench("untargeted-lite0-caltech101", "untargeted", f"{_CALTECH} {_RIVALS}", 30, _PAPER),
     _bench("convergence-lite0-caltech101", "convergence", f"{_CALTECH} {_RIVALS}", 10, _PAPER),
     _bench("traditional-lite0-caltech101", "traditional", f"{_CALTECH} {_RIVALS}", 60, f"{_PAPER} --tau 0.02"),
-    _bench("retrieval-lite0-caltech101", "retrieval", f"{_CALTECH} --queries 50", 5, _SEARCH),
+    _bench("retrieval-lite0-caltech101", "retrieval", f"{_CALTECH} --queries 50", 15, _SEARCH),
     _bench("heatmap-lite0-caltech101", "heatmap", f"{_CALTECH} --queries 24", 5, _SEARCH),
     # A RegNet is the residual network that comes with HashShield; --model FILE measures another.
     _bench("heatmap-regnet-caltech101", "heatmap", f"{_CALTECH.replace('lite0', 'regnet')} --queries 24", 5, _SEARCH),
@@ -124,7 +124,7 @@ RESULTS: tuple[Result, ...] = (
         "goals-invisible-lite0-caltech101",
         "goals",
         f"{_CALTECH} --photos 24 --preset invisible",
-        5,
+        10,
         "--photos 2 --steps 2",
         prints=True,
     ),
