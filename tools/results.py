@@ -164,6 +164,7 @@ RESULTS: tuple[Result, ...] = (
 """The results, in the order in which they are made."""
 
 KEPT: Mapping[str, str] = {
+    "arrivals": "speeds of one machine, otherwise idle: benchmarks/arrivals.py",
     "blind-balanced": "verdicts of an observer",
     "cleaner-balanced": "trains a network on pairs of photos: benchmarks/cleaner.py",
     "copies-copies": "makes no search; `hashshield bench copies`",
