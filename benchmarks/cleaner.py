@@ -36,7 +36,7 @@ from hashshield.arrays import Pixels, RelaxedCodes
 from hashshield.bench.config import BenchConfig
 from hashshield.bench.distortions import detection_auc
 from hashshield.bench.evaluation import RetrievalEvaluator, pixels_of
-from hashshield.bench.experiment import Experiment, open_experiment
+from hashshield.bench.experiment import open_experiment
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import environment, replacing
 from hashshield.metrics.retrieval import bits_of
@@ -165,13 +165,18 @@ def _apart(opened: OpenModel, found: Tensor, wanted: Tensor) -> Tensor:
         return l1_loss(opened.model.features(found), target) / target.abs().mean()
 
 
-def scores(experiment: Experiment, name: str, views: Tensor) -> dict[str, Any]:
-    """Return the row for views of the experiment's photos: MAP, share found first, and bits changed."""
+def scores(evaluator: RetrievalEvaluator, name: str, views: Tensor) -> dict[str, Any]:
+    """Return the row for views of the evaluator's photos: MAP, share found first, and bits changed."""
+    experiment = evaluator.experiment
     (length,) = experiment.lengths
     codes = codes_of_views(experiment.model(length), views)
     changed = (bits_of(codes) != experiment.original_bits(length)).sum(1)
-    found = RetrievalEvaluator(experiment, length, experiment.labels).found(codes)
-    return {"photos": name, "count": len(views), **found, "mean_bits_changed": round(float(changed.mean()), 2)}
+    return {
+        "photos": name,
+        "count": len(views),
+        **evaluator.found(codes),
+        "mean_bits_changed": round(float(changed.mean()), 2),
+    }
 
 
 @torch.inference_mode()
@@ -217,11 +222,12 @@ def measured(config: BenchConfig, preset: str, pairs: int, steps: int, feature_s
     seconds = time.monotonic() - began
     before, after = views_of(opened, tests.photos), views_of(opened, pixels_of(changed))
     before_cleaned, after_cleaned = cleaned(cleaner, before), cleaned(cleaner, after)
+    evaluator = RetrievalEvaluator(tests, length, tests.labels)
     rows = [
-        scores(tests, "original", before),
-        scores(tests, "original, cleaned", before_cleaned),
-        scores(tests, "protected", after),
-        scores(tests, "protected, cleaned", after_cleaned),
+        scores(evaluator, "original", before),
+        scores(evaluator, "original, cleaned", before_cleaned),
+        scores(evaluator, "protected", after),
+        scores(evaluator, "protected, cleaned", after_cleaned),
     ]
     auc = detection_auc(_moved(before, before_cleaned), _moved(after, after_cleaned))
     settings = {"preset": preset, "tau": config.tau, "seed": config.seed, "pairs": len(learnt)}

@@ -63,8 +63,6 @@ class Attack:
 
     name: str
     method: Method
-    steps: int
-    """Steps of the method, without `Method.further`."""
     min_margin: float = 0.0
     leaks: bool = False
     """True if gradients pass through dead units, as they do in `protect` (`models.hashing`); False for true ones."""
@@ -75,7 +73,7 @@ class Attack:
     def units(self) -> int:
         """Units of progress per photo."""
         further = self.method.further
-        most = self.steps + (0 if further is None else further.steps)
+        most = self.method.steps + (0 if further is None else further.steps)
         return max(1, -(-most // _UNIT))
 
 
@@ -95,9 +93,8 @@ def _attack(name: str, steps: int | None, limit: int) -> Attack:
         most = min(limit, method.steps if steps is None else steps)
         further = None if steps is not None or method.further is None else method.further.at_most(limit - most)
         method = replace(method, steps=most, further=further)
-        return Attack(name, method, most, method.min_margin, leaks=True, returns_last=False)
-    method = shortened(method, limit)
-    return Attack(name, method, method.steps, leaks=name.endswith(LEAKY))
+        return Attack(name, method, method.min_margin, leaks=True, returns_last=False)
+    return Attack(name, shortened(method, limit), leaks=name.endswith(LEAKY))
 
 
 def progress_units(attacks: Sequence[Attack], photos: int) -> int:
@@ -157,7 +154,7 @@ class _Run:
             "checkpoint": self.experiment.digest,
             "bits": self.opened.bits,
             "photo": [files.name, path.relative_to(files.root).as_posix(), path.stat().st_size],
-            "method": [attack.method.name, attack.steps, attack.min_margin, attack.leaks, attack.returns_last],
+            "method": [attack.method.name, attack.method.steps, attack.min_margin, attack.leaks, attack.returns_last],
             **({} if further is None else {"further": further.steps}),
             "search": version_of(attack.method.name),
             "wanted": "" if attack.method.noise else to_hex(self.wanted[i]),
@@ -183,7 +180,7 @@ class _Run:
                     self.progress.done(None)
 
         watchers = {i: _Watcher(self.wanted[i], tick) for i in missing}
-        method, execution = replace(self.attack.method, steps=self.attack.steps), execution_for(self.opened)
+        method, execution = self.attack.method, execution_for(self.opened)
         tasks = (self._task(i, watchers[i]) for i in missing)
         gradients = nullcontext() if self.attack.leaks else true_gradients(self.opened.model)
         with gradients:
