@@ -10,7 +10,7 @@ that returns rows, and an entry of `COLUMNS` in the same module: the keys of a r
 - `speed`, `device`: time and memory.
 
 They share `experiment` (networks, dataset and attacked queries), `searches` (trials: photos changed by a method),
-`protecting` (photos protected in memory), `evaluation` (retrieval scores), `distortions` (what people and services do
-to photos), `results` (cached trials, result files and plots), and `judges` and `copy_judges` (networks and measures
-that take no part in a search).
+`hashstash` (a published method whose loss depends on the database), `protecting` (photos protected in memory),
+`evaluation` (retrieval scores), `distortions` (what people and services do to photos), `results` (cached trials, result
+files and plots), and `judges` and `copy_judges` (networks and measures that take no part in a search).
 """

@@ -2,7 +2,8 @@
 
 `bench untargeted` gives the MAP after a change, and after defences of a service against it. The paper's Tanh and RNM
 aim at the code of a photo of another class, HAG at the complement of the photo's own code. SAAT's goal is the
-complement of its mainstay code, searched here by `rnm`.
+complement of its mainstay code, searched here by `rnm`. HashStash has no bound on the change as published; it runs like
+that, and within the bound of the others.
 
 `bench traditional` compares traditional distortions with adversarial changes. Mosaic, brightness, transparency and
 noise get, photo by photo, the strength that gives the PSNR stated in the paper. The adversarial photos are those of the
@@ -38,6 +39,7 @@ from hashshield.bench.experiment import (
     mainstay_codes,
     open_experiment,
 )
+from hashshield.bench.hashstash import hashstash_attack
 from hashshield.bench.protecting import protect_queries
 from hashshield.bench.results import Trial, photo_sheet
 from hashshield.bench.searches import Attack, attacks_of, progress_units, run_searches
@@ -64,6 +66,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 _PAPER_METHOD = "rnm-paper"
 _GOALS: tuple[GoalKind, ...] = ("away", "opposite", "decoy")
+_NO_BOUND = 1.0
+"""The tau at which any photo in [0, 1] is allowed."""
 _POINT_METHODS = ("tanh", "tanh-dhta", "rnm-paper", "rnm-greedyhash")
 """Published methods that aim at the code of one photo of another class."""
 
@@ -84,15 +88,17 @@ def run_untargeted(config: BaselineConfig, progress: Progress) -> list[dict[str,
     targets = draw_targets(experiment, anchor=config.anchor)
     names, count = ("noise", "rnm", "hag", *_POINT_METHODS), len(experiment.picked)
     noise, rnm, hag, *points = attacks_of(names, config.steps, config.limit)
-    units = progress_units([noise, rnm, hag, *points], count) + len(_GOALS) * len(config.presets) * count
-    progress.start(units * len(experiment.lengths))
-    settings: dict[str, Any] = {"searches": [*names, *config.presets], "limit": config.limit, "anchor": config.anchor}
+    stash = {length: hashstash_attack(experiment, length, config.limit) for length in experiment.lengths}
+    units = sum(progress_units([noise, rnm, hag, *points, each, each], count) for each in stash.values())
+    progress.start(units + len(_GOALS) * len(config.presets) * count * len(experiment.lengths))
+    searches = [*names, "hashstash", *config.presets]
+    settings: dict[str, Any] = {"searches": searches, "limit": config.limit, "anchor": config.anchor}
     with experiment.recording("untargeted", tau=config.tau, **settings) as result:
         for length in experiment.lengths:
             table = _UntargetedTable(experiment, length)
 
-            def run(attack: Attack, wanted: Bits, length: int = length) -> list[Trial]:
-                return run_searches(experiment, length, attack, wanted, tau=config.tau, progress=progress)
+            def run(attack: Attack, wanted: Bits, length: int = length, tau: float = config.tau) -> list[Trial]:
+                return run_searches(experiment, length, attack, wanted, tau=tau, progress=progress)
 
             result.rows.append(table.row("original", experiment.photos))
             result.rows.append(table.changed_row("noise", run(noise, table.original_bits)))
@@ -100,6 +106,9 @@ def run_untargeted(config: BaselineConfig, progress: Progress) -> list[dict[str,
                 wanted = targets.point(experiment.database, length)
                 result.rows.append(table.changed_row(f"{attack.name}, P2P", run(attack, wanted)))
             result.rows.append(table.changed_row("hag", run(hag, -table.original_bits)))
+            result.rows.append(table.changed_row("hashstash", run(stash[length], -table.original_bits)))
+            unbounded = run(stash[length], -table.original_bits, tau=_NO_BOUND)
+            result.rows.append(table.changed_row("hashstash, no bound", unbounded))
             result.rows.append(table.changed_row("saat's goal, rnm", run(rnm, -mainstay_codes(experiment, length))))
             for preset, goal in product(config.presets, _GOALS):
                 trials = protect_queries(experiment, length, goal, tau=config.tau, preset=preset, progress=progress)
