@@ -120,7 +120,7 @@ def _one_gigabyte_free(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_volume_holds_vault_and_photos(store: Store, photos: Path) -> None:
-    report = preflight(100_000_000, store, folders=[photos, photos], largest_bytes=10_000_000)
+    report = preflight(100_000_000, store.root, folders=[photos, photos], largest_bytes=10_000_000)
     assert [(volume.folder, volume.needed) for volume in report.volumes] == [(store.root, 165_000_000)]
     assert report.enough
     assert not report.more_than_half
@@ -128,11 +128,11 @@ def test_one_volume_holds_vault_and_photos(store: Store, photos: Path) -> None:
 
 
 def test_without_backup_the_vault_needs_nothing(store: Store) -> None:
-    assert preflight(10**12, store, backup=False).enough
+    assert preflight(10**12, store.root, backup=False).enough
 
 
 def test_too_little_space_is_said_with_numbers(store: Store) -> None:
-    report = preflight(2_000_000_000, store)
+    report = preflight(2_000_000_000, store.root)
     assert not report.enough
     assert report.more_than_half
     assert report.reason is not None
@@ -140,7 +140,7 @@ def test_too_little_space_is_said_with_numbers(store: Store) -> None:
 
 
 def test_half_of_the_space_is_worth_a_question(store: Store) -> None:
-    report = preflight(600_000_000, store)
+    report = preflight(600_000_000, store.root)
     assert report.enough
     assert report.more_than_half
 
@@ -152,5 +152,5 @@ def test_two_volumes_are_counted_apart(store: Store, photos: Path, monkeypatch: 
         st_dev = -1
 
     monkeypatch.setattr(Path, "stat", lambda path, **given: Elsewhere() if path == photos else stat(path, **given))
-    report = preflight(100, store, folders=[photos])
+    report = preflight(100, store.root, folders=[photos])
     assert [(volume.folder, volume.needed) for volume in report.volumes] == [(store.root, 100), (photos, 200)]

@@ -88,10 +88,9 @@ def protect_queries(
     """Protect each picked query as a PNG file, with receipts and later tries; return a trial for each.
 
     The search uses `search_models`, or the experiment's own network of that length; a preset that moves features of
-    surrogates moves those of `surrogates` as well. With (times * n, K) target bits
-    `wanted` the photos are protected `times` over, each towards its row, as with `--target` and `--target-set`; `goal`
-    is then "image". Cached trials are reused. Raise UsageError for a photo that cannot be protected, GoalError for a
-    network that may not serve the goal.
+    surrogates moves those of `surrogates` as well. With (times * n, K) target bits `wanted` the photos are protected
+    `times` over, each towards its row, as with `--target` and `--target-set`; `goal` is then "image". Cached trials are
+    reused. Raise UsageError for a photo that cannot be protected, GoalError for a network that may not serve the goal.
     """
     models = tuple(search_models) or (experiment.model(length),)
     refuse_foreign(models, goal)

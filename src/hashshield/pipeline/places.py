@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,10 +28,7 @@ from hashshield.attacks.goals import away_band
 from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import from_hex
 from hashshield.storage import Record, Store, ignores_case
-from hashshield.types import GoalSpec, PlaceRow, Request
-
-if TYPE_CHECKING:
-    from hashshield.pipeline.targets import CodeTarget
+from hashshield.types import GoalSpec, Request
 
 __all__ = [
     "CopyPlaces",
@@ -44,7 +40,6 @@ __all__ = [
     "links_in_name",
     "original_of",
     "other_place",
-    "place_rows",
     "place_tolerance",
     "protections",
     "require_away",
@@ -175,6 +170,10 @@ class PlaceCodes:
     other_codes: Mapping[str, Sequence[Bits]] = field(default_factory=dict)
     """Network -> (K,) target bits of copies for other places, or for none."""
 
+    def nearest_other(self, model: str, bits: Bits) -> int | None:
+        """Return the distance of (K,) bits to the nearest code of another place on that network; None without one."""
+        return min((int(np.count_nonzero(other != bits)) for other in self.other_codes.get(model, ())), default=None)
+
 
 def checked_place(name: str | None) -> str | None:
     """Return the normalised name of a place (NFC, stripped), or None for None.
@@ -262,15 +261,6 @@ def codes_of_place(name: str, records: Iterable[Record]) -> PlaceCodes:
             elif not any((wanted == other).all() for other in other_codes.setdefault(model, [])):
                 other_codes[model].append(wanted)
     return PlaceCodes(name, given, other_codes)
-
-
-def place_rows(place_codes: PlaceCodes, targets: Sequence[CodeTarget], bits: Sequence[Bits]) -> Iterator[PlaceRow]:
-    """Yield, per network view, the distance of a written photo's (K,) bits to the nearest code of another place."""
-    for target, now in zip(targets, bits, strict=True):
-        other_codes = place_codes.other_codes.get(target.model, ())
-        if len(other_codes):
-            nearest = min(int(np.count_nonzero(other != now)) for other in other_codes)
-            yield PlaceRow(target.model, len(now), target.view, nearest)
 
 
 def _drawn(record: Record) -> Iterator[tuple[str, Bits]]:

@@ -177,7 +177,7 @@ def _space(jobs: Sequence[Job], request: Request, store: Store) -> SpaceReport:
     folders = {job.path.parent for job in jobs} if request.output is None else {_existing(request.output)}
     return preflight(
         sum(sizes),
-        store,
+        store.root,
         folders=sorted(folders),
         largest_bytes=max(sizes),
         backup=request.backup and not request.output,

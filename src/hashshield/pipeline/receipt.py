@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -25,12 +25,12 @@ from hashshield.metrics.visibility import visibility
 from hashshield.models.device import AGREEMENT
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import Hashed, NetworkView, OpenModel, distinct_models, network_views, views_of
-from hashshield.pipeline.places import PlaceCodes, place_rows
+from hashshield.pipeline.places import PlaceCodes
 from hashshield.pipeline.request import witness_row
 from hashshield.pipeline.targets import CodeTarget, feature_cosine, measure, tolerance_for
 from hashshield.transforms import CARD, SQUASH, resized
 from hashshield.transforms.pillow import JPEG_Q75, SERVICES, Transform
-from hashshield.types import FeatureRow, PerceptualRow, Receipt, SurvivalRow
+from hashshield.types import FeatureRow, PerceptualRow, PlaceRow, Receipt, SurvivalRow
 
 __all__ = [
     "CARD_VIEW",
@@ -289,7 +289,7 @@ def build_receipt(
         linf_levels=linf_applied,
         linf_levels_written=written_photo.linf_levels_written,
         no_witness=no_witness,
-        places=() if place_codes is None else tuple(place_rows(place_codes, targets, [found.bits for found in hashes])),
+        places=() if place_codes is None else tuple(_place_rows(place_codes, targets, hashes)),
         surrogates=tuple(
             # A surrogate that is searched on as well has been hashed in its card view already.
             FeatureRow(model.name, feature_cosine((seen.get(id(model)) or model.hash_view(view)).features, features))
@@ -300,6 +300,14 @@ def build_receipt(
             for (original_bits, model), view in zip(witnesses, written_photo.witness_views, strict=True)
         ),
     )
+
+
+def _place_rows(place_codes: PlaceCodes, targets: Sequence[CodeTarget], hashes: Sequence[Hashed]) -> Iterator[PlaceRow]:
+    """Yield, per network view, how far the written photo's code is from the nearest code of another place."""
+    for target, found in zip(targets, hashes, strict=True):
+        nearest = place_codes.nearest_other(target.model, found.bits)
+        if nearest is not None:
+            yield PlaceRow(target.model, len(found.bits), target.view, nearest)
 
 
 _WRITES = 4

@@ -11,12 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hashshield.storage.calls import storage_errors
-
-if TYPE_CHECKING:
-    from hashshield.storage.store import Store
 
 __all__ = [
     "Encryption",
@@ -336,7 +332,7 @@ class SpaceReport:
 
 def preflight(
     total_bytes: int,
-    store: Store,
+    vault: Path,
     *,
     folders: Iterable[Path] = (),
     largest_bytes: int | None = None,
@@ -352,7 +348,7 @@ def preflight(
     needs: dict[int, tuple[Path, int]] = {}
     devices: set[int] = set()
     with storage_errors("asking for free space"):
-        wanted = [(store.root, store.root.stat().st_dev, total_bytes if backup else 0)]
+        wanted = [(vault, vault.stat().st_dev, total_bytes if backup else 0)]
         for folder in folders:
             try:
                 device = folder.stat().st_dev
