@@ -50,7 +50,7 @@ class Stops(Silent):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("bench", "rows"), [(run_targeted, 16), (run_untargeted, 14)])
+@pytest.mark.parametrize(("bench", "rows"), [(run_targeted, 16), (run_untargeted, 16)])
 def test_an_interrupted_bench_is_unfinished_and_goes_on(
     bench: Callable[[BaselineConfig, Silent], Rows], rows: int, folder: Path, tmp_path: Path
 ) -> None:
