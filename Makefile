@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-all check lint pages catalog results results-check clean
+.PHONY: demo test test-long test-all check lint pages catalog results results-check clean
 
 demo: $(STAMP)  ## protect an example photo in place with the embedded checkpoint, prove it, undo it
 	rm -rf demo && mkdir -p demo/photos
@@ -15,10 +15,13 @@ demo: $(STAMP)  ## protect an example photo in place with the embedded checkpoin
 	@echo "demo/photos/lotus.jpg is the protected photo, tests/data/lotus.jpg the original."
 	@echo "HASHSHIELD_VAULT=demo/vault $(BIN)/hashshield restore demo/photos/   brings the original back."
 
-test: $(STAMP) lint  ## every check but the slow tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+test: $(STAMP) lint  ## every check but the long and the slow tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not slow"
 
-test-all: $(STAMP) lint  ## the slow tests too: about half an hour on two cores
+test-long: $(STAMP)  ## the tests that take ten seconds or more each; CI runs them too
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not slow"
+
+test-all: $(STAMP) lint  ## every test, also those that take minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
 
 from hashshield.models.load import open_models
@@ -13,6 +14,7 @@ from tiny_net import write_tiny
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cleaner.py"
 
 
+@pytest.mark.long
 def test_a_pattern_that_is_always_the_same_is_removed(tmp_path: Path) -> None:
     cleaner = runpy.run_path(str(SCRIPT), run_name="loaded")
     (opened,) = open_models([f"{write_tiny(tmp_path / 'tiny.safetensors')}:24"])

@@ -65,6 +65,7 @@ def test_a_device_whose_codes_are_others_is_found_out(model: str, photos: Path, 
     assert found["largest_difference"] > found["allowed_difference"]
 
 
+@pytest.mark.long
 def test_most_of_a_step_is_done_for_all_photos_at_once(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Per photo and step at a batch of eight; where the search began to be written for a GPU, there were 58 and 60."""
     from hashshield.attacks.presets import preset

@@ -14,6 +14,7 @@ from hashshield.errors import UsageError
 from tiny_net import write_tiny
 
 
+@pytest.mark.long
 def test_goals_compare_with_the_unprotected_photo(model: str, classes: Path, silent: Silent) -> None:
     config = GoalsConfig(model=model, data=classes, goals=("away", "opposite"), photos=3, steps=12, device="cpu")
     none, away, opposite = run_goals(config, silent)

@@ -23,6 +23,7 @@ def test_methods_can_be_run_one_by_one(model: str, classes: Path, silent: Silent
         rows("rnm", "gah")
 
 
+@pytest.mark.long
 def test_methods_censor_what_is_not_reached(model: str, classes: Path, silent: Silent) -> None:
     config = MethodsConfig(model=model, data=classes, photos=3, baseline_photos=2, limit=5, device="cpu")
     rows = methods.run_methods(config, silent)

@@ -15,6 +15,7 @@ from hashshield.errors import UsageError
 from tiny_net import encoded, picture
 
 
+@pytest.mark.long
 def test_speed_counts_every_photo(model: str, tmp_path: Path, silent: Silent) -> None:
     for index in range(3):
         Image.fromarray(np.asarray(picture(seed=index))).save(tmp_path / f"{index}.png")
@@ -32,6 +33,7 @@ def test_speed_of_an_empty_folder_says_so(model: str, tmp_path: Path, silent: Si
         run_speed(SpeedConfig(model=model, photos=tmp_path, device="cpu"), silent)
 
 
+@pytest.mark.long
 def test_size_measures_each_in_a_process_of_its_own(model: str, tmp_path: Path, silent: Silent) -> None:
     (tmp_path / "a.png").write_bytes(encoded(picture(60, 90, seed=10)))
     config = SizeConfig(model=model, photo=tmp_path / "a.png", megapixels=(0.02, 0.05), device="cpu")

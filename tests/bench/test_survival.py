@@ -28,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_every_service_has_a_row_for_every_preset(folder: Path) -> None:
     progress = Silent()
     config = SurvivalConfig(

@@ -21,6 +21,7 @@ from official_trees import flickr
 from tiny_net import write_tiny
 
 
+@pytest.mark.long
 def test_targeted_has_a_row_per_length_and_method_beside_its_bounds(folder: Path) -> None:
     progress, config = Silent(), config_for(folder, "", kind=BaselineConfig, **SMALL)
     rows = targeted.run_targeted(config, progress)
@@ -115,6 +116,7 @@ def test_tau_bounds_the_change(folder: Path) -> None:
     assert 2 < levels[0.05] <= 12
 
 
+@pytest.mark.long
 def test_photos_with_several_labels_run_by_the_same_command(tmp_path: Path) -> None:
     flickr(tmp_path / "mirflickr25k")
     file = write_tiny(

@@ -19,6 +19,7 @@ from tiny_net import write_tiny
 LITE = "lite0-caltech101:48"
 
 
+@pytest.mark.long
 def test_transfer_holds_each_network_out_once(folder: Path) -> None:
     write_tiny(folder / "other.safetensors", seed=4, name="other", dataset="folder", split={"queries": 8, "seed": 0})
     config, progress = config_for(folder, kind=TransferConfig, queries=3, steps=24), Silent()
@@ -90,6 +91,7 @@ def test_a_named_network_alone_is_left_out(folder: Path, tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["transfer-other.json"]
 
 
+@pytest.mark.long
 def test_a_surrogate_is_moved_by_strong_alone(folder: Path, tmp_path: Path) -> None:
     config = config_for(folder, kind=TransferConfig, queries=2, steps=2)
     config = replace(

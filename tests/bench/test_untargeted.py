@@ -22,6 +22,7 @@ from hashshield.models.load import OpenModel, open_models
 from tiny_net import CARD, SIZE, picture
 
 
+@pytest.mark.long
 def test_untargeted_asks_in_every_way(folder: Path) -> None:
     config = config_for(folder, kind=BaselineConfig, queries=2, **SMALL)
     progress = Silent()

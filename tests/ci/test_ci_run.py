@@ -40,7 +40,7 @@ echo "/dev/sda 100000000 0 ${STUB_FREE:-50000000} 50% /"
 _MAKE = """
 echo "make $*" >> "$STUB_ASKED"
 case "$1" in
-test) ${STUB_TESTS:-true} ;;
+test | test-long) ${STUB_TESTS:-true} ;;
 *) "$PYTHON" -m venv "$VENV" && "$VENV/bin/python" -m pip install --quiet -e .[dev] ;;
 esac
 """
@@ -108,7 +108,7 @@ def test_the_oldest_environment_is_gone_at_the_end(tests: str, code: int, machin
     assert len(installs) == 2
     assert all("--no-cache-dir" in line for line in installs)
     assert f"TMPDIR {machine.checkout}/.venv-oldest/tmp" in machine.requests()
-    assert machine.requests()[-1].startswith("-m pytest -q -n 2 --dist worksteal -m not slow tests/cli")
+    assert machine.requests()[-1].startswith("-m pytest -q -n 2 --dist worksteal -m not long and not slow tests/cli")
 
 
 def test_an_oldest_environment_that_was_named_is_kept(machine: Machine, tmp_path: Path) -> None:
@@ -170,6 +170,8 @@ def test_each_stage_says_what_is_free(machine: Machine) -> None:
         "Disk: 51 GB free at the end of the installation.",
         "Disk: 51 GB free at the start of the tests.",
         "Disk: 51 GB free at the end of the tests.",
+        "Disk: 51 GB free at the start of the long tests.",
+        "Disk: 51 GB free at the end of the long tests.",
     ]
     assert machine.left() == {".venv-ci"}
     assert not (machine.checkout / ".venv-ci" / "tmp").exists()
@@ -177,17 +179,18 @@ def test_each_stage_says_what_is_free(machine: Machine) -> None:
     assert [line for line in asked if line.startswith("make")] == [
         "make .venv-ci/.ready VENV=.venv-ci",
         "make test VENV=.venv-ci",
+        "make test-long VENV=.venv-ci",
     ]
     assert sum("mkdocs" in line or "selenium" in line or "ray[data]" in line for line in asked) == 3
     folders = {line for line in asked if line.startswith("TMPDIR")}
     assert folders == {f"TMPDIR {machine.checkout}/{name}/tmp" for name in (".venv-oldest", ".venv-ci")}
 
 
-@pytest.mark.parametrize(("tests", "code"), [("exit 2", 2), ("true", 0)])
-def test_the_end_is_that_of_the_tests(tests: str, code: int, machine: Machine) -> None:
+@pytest.mark.parametrize(("tests", "code", "stage"), [("exit 2", 2, "the tests"), ("true", 0, "the long tests")])
+def test_the_end_is_that_of_the_tests(tests: str, code: int, stage: str, machine: Machine) -> None:
     ended, said = machine.run("run", CI_OLDEST="0", STUB_TESTS=tests)
     assert ended == code
-    assert said[-1] == "Disk: 51 GB free at the end of the tests."
+    assert said[-1] == f"Disk: 51 GB free at the end of {stage}."
     assert not any("oldest" in line for line in said)
 
 

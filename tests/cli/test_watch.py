@@ -107,6 +107,7 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.long
 def test_photos_are_protected_as_they_arrive(tmp_path: Path, watching: Callable[..., Watching]) -> None:
     photos, outside = tmp_path / "photos", tmp_path / "outside.png"
     data = [encoded(picture(seed=number)) for number in range(5)]
@@ -157,6 +158,7 @@ def test_photos_are_protected_as_they_arrive(tmp_path: Path, watching: Callable[
             assert store.known(digest_of(path)) is not None
 
 
+@pytest.mark.long
 def test_a_folder_that_is_moved_away_and_back_is_watched_on(tmp_path: Path, watching: Callable[..., Watching]) -> None:
     photos = tmp_path / "photos"
     (photos / "a.png").write_bytes(encoded(picture(seed=0)))
@@ -184,6 +186,7 @@ def test_a_run_that_cannot_begin_says_why(tmp_path: Path) -> None:
     assert not (tmp_path / "vault").exists()
 
 
+@pytest.mark.long
 def test_photos_are_protected_when_nobody_reads_the_lines(
     tmp_path: Path, tiny: Path, watching: Callable[..., Watching]
 ) -> None:

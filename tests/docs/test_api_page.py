@@ -11,6 +11,7 @@ from pages import ROOT
 from hashshield.config import SETTINGS
 
 
+@pytest.mark.long
 def test_the_page_runs_as_it_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for setting in SETTINGS.values():
         monkeypatch.delenv(setting.env, raising=False)

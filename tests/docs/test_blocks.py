@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import typer
-from pages import PAGES, ROOT, blocks, run, words_of
+from pages import PAGES, ROOT, Block, blocks, run, words_of
 from PIL import Image
 
 from hashshield.cli.app import app
@@ -31,6 +31,15 @@ SECTIONS = {
     for (page, heading), found in groupby(BLOCKS, key=lambda block: (block.page, block.heading))
 }
 LINES = [line for block in BLOCKS for line in block.lines]
+SEARCHES = re.compile(r"hashshield (protect|watch|bench)\b")
+
+
+def marks(found: list[Block]) -> list[pytest.MarkDecorator]:
+    """`slow` for a section whose page says so, `long` for another that searches, unless it is of README."""
+    if any(block.slow for block in found):
+        return [pytest.mark.slow]
+    lines = [line for block in found for line in block.lines if not block.reason]
+    return [pytest.mark.long] * (found[0].page.name != "README.md" and any(map(SEARCHES.search, lines)))
 
 
 @pytest.fixture
@@ -75,7 +84,7 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "section",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * any(block.slow for block in found))
+        pytest.param(name, marks=marks(found))
         for name, found in SECTIONS.items()
         if any(not block.reason for block in found)
     ],

@@ -61,6 +61,7 @@ def test_no_table_shows_a_row_of_few_photos(tables: ModuleType, tmp_path: Path) 
     assert "two" not in page
 
 
+@pytest.mark.long
 def test_every_bench_of_the_paper_has_a_table(tables: ModuleType, tmp_path: Path) -> None:
     few: dict[str, Any] = {"limit": 3, "anchor": 3}
 

@@ -14,6 +14,7 @@ from planted import CUSTOM, OURS, RAYS, STANDARD, plant, ran
 pytestmark = [pytest.mark.ray, needs_ray]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [None, f"{os.pathsep}/nowhere"])
 def test_workers_import_nothing_from_the_folder_of_photos(tmp_path: Path, tiny: Path, path: str | None) -> None:
     import subprocess

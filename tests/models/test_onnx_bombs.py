@@ -288,6 +288,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.long
 def test_bombs_are_refused_before_they_run(tmp_path: Path) -> None:
     names = list(BOMBS)
     for index, name in enumerate(names):

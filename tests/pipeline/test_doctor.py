@@ -165,6 +165,7 @@ def test_a_damaged_network_is_found(
     assert finding.advice == f"hashshield models remove {entry.name}"
 
 
+@pytest.mark.long
 def test_the_self_test_changes_and_restores_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     (finding,) = module._self_test()

@@ -124,7 +124,14 @@ def test_what_cannot_be_compared(tmp_path: Path, tiny: Path, told: Any) -> None:
         evaluate(one, one, models=["lite9"], progress=told)
 
 
-@pytest.mark.parametrize("changes", [{}, {"preset": "balanced", "accept_best": True}, {"goal": GoalSpec("opposite")}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"preset": "balanced", "accept_best": True}, marks=pytest.mark.long),
+        {"goal": GoalSpec("opposite")},
+    ],
+)
 def test_it_says_what_protect_said_of_the_same_file(
     changes: dict[str, Any],
     tmp_path: Path,

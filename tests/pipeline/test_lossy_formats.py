@@ -30,6 +30,7 @@ def put(folder: Path, name: str) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["a.heic", "a.avif"])
 def test_asked_for_and_back(
     name: str, tmp_path: Path, protect_now: Protect, request_for: Callable[..., Request], told: Any

@@ -52,6 +52,7 @@ def apart(one: Path, other: Path, model: OpenModel, view: str) -> int:
     return int(np.count_nonzero(seen(one, model, view) != seen(other, model, view)))
 
 
+@pytest.mark.long
 def test_three_places_and_the_original_are_apart_in_both_views(
     photo: Path, tmp_path: Path, network: OpenModel, protect_now: Protect
 ) -> None:
@@ -69,6 +70,7 @@ def test_three_places_and_the_original_are_apart_in_both_views(
             assert in_band(apart(one, other, network, view), 16), (one, other, view)
 
 
+@pytest.mark.long
 def test_a_place_is_given_its_code_again(photo: Path, tmp_path: Path, network: OpenModel, protect_now: Protect) -> None:
     for place, folder in (("alice", "one"), ("bob", "two"), ("alice", "three")):
         (row,) = protect_now(photo, output=tmp_path / folder, place_name=place, **EASY)
@@ -157,6 +159,7 @@ def test_a_photo_that_is_not_recorded_has_no_place(request_for: Callable[..., Re
         protect_bytes(encoded(picture()), request_for(place_name="alice"), name="-")
 
 
+@pytest.mark.long
 def test_audit_says_which_copies_find_each_other(
     photo: Path, tiny: Path, tmp_path: Path, network: OpenModel, protect_now: Protect, told: Any
 ) -> None:

@@ -182,6 +182,7 @@ def test_the_strong_preset_moves_the_features_of_the_lites_that_are_here(
     assert surrogates(preset="strong", model=["wide:16"], witness="none") == ("lite0-caltech101:48",)
 
 
+@pytest.mark.long
 def test_balanced_moves_the_features_of_what_it_searches_on_and_of_nothing_else(
     data: Path, tiny: Path, tmp_path: Path, protect_now: Protect
 ) -> None:

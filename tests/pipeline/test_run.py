@@ -528,6 +528,7 @@ def test_the_tolerance_of_jpeg_is_a_sixteenth(tiny: Path, photos: Path, protect_
     assert row.status == "protected", "16 of 16 bits may be off"
 
 
+@pytest.mark.long
 def test_several_networks_at_once(tiny: Path, photos: Path, tmp_path: Path, protect_now: Protect) -> None:
     other = write_tiny(tmp_path / "other.safetensors", seed=9, input=replace(SIZE, resize=48, crop=40))
     path = put(photos, "a.png", seed=2)

@@ -42,6 +42,7 @@ def protected_bits(files: list[bytes], secret: bytes) -> tuple[list[np.ndarray],
     return [found[i][0] for i in range(len(files))], [found[i][1] for i in range(len(files))]
 
 
+@pytest.mark.long
 def test_frames_of_a_burst_end_far_apart_and_so_do_two_installations(burst: list[bytes]) -> None:
     ours, own = protected_bits(burst, b"one installation")
     theirs, _ = protected_bits(burst[:1], b"another installation")

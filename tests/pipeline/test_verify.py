@@ -230,6 +230,7 @@ def test_what_cannot_be_meant(
         check(pair[0], **{"models": [f"{tiny}:16"], "original": pair[1], **changes})
 
 
+@pytest.mark.long
 def test_every_promised_view_is_checked(
     tmp_path: Path, protect_now: Protect, check: Callable[..., list[Verification]], tiny: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_photo_that_misses_is_tried_again_and_the_best_is_kept(tools: ProtectC
     assert again.receipt.codes[0].distance_to_goal <= once.receipt.codes[0].distance_to_goal
 
 
+@pytest.mark.long
 def test_with_one_photo_at_a_time_results_are_identical(tools: ProtectContext) -> None:
     one_by_one = replace(tools, tau=0.05, method=replace(tools.method, steps=12), execution=Execution(1))
     runs = [{r.source.key: r.data for r in work([source(i) for i in range(4)], one_by_one)} for _ in range(2)]

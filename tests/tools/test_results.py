@@ -104,6 +104,7 @@ def test_every_command_is_one_that_the_application_parses() -> None:
         group.commands[arguments[1]].make_context(arguments[1], arguments[2:])
 
 
+@pytest.mark.long
 def test_a_command_runs_at_its_smallest(capfd: pytest.CaptureFixture[str]) -> None:
     assert results.main(["run", "--quick", "--only", "retrieval-vgg11-cifar10"]) == 0
     assert "retrieval-vgg11-cifar10: made in" in capfd.readouterr().out

@@ -200,6 +200,7 @@ def test_everything_works_with_the_keyboard_alone(page: Any, tmp_path: Path, dow
     assert page.command.folders == []
 
 
+@pytest.mark.long
 def test_hostile_names_are_text(page: Any, tmp_path: Path) -> None:
     names = dict(zip(HOSTILE, photos(len(HOSTILE)).values(), strict=True))
     drop(page, names, tmp_path)

@@ -55,6 +55,7 @@ def test_ctrl_c_in_the_middle_of_a_search(start: Start) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_stopping_keeps_the_photos_for_another_run_and_the_page_can_end_it(start: Start) -> None:
     command = working(start)
     assert command.order("photos/1", method="DELETE").status == 409
@@ -69,6 +70,7 @@ def test_stopping_keeps_the_photos_for_another_run_and_the_page_can_end_it(start
     assert "Closed" in said
 
 
+@pytest.mark.long
 def test_what_a_killed_one_left_goes_at_the_next_start_and_only_that(start: Start) -> None:
     killed = start().open()
     killed.drop("a.png", encoded(picture()))
