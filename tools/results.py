@@ -146,7 +146,7 @@ RESULTS: tuple[Result, ...] = (
     _bench(
         "survival-small-away",
         "survival",
-        "{photos} --preset invisible --preset balanced",
+        "{photos} --photos 50 --preset invisible --preset balanced",
         20,
         "--photos 2 --steps 2",
         prints=True,
