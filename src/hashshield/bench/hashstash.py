@@ -27,7 +27,7 @@ __all__ = ["cluster_centres", "hashstash_attack", "sparseness_quadratics"]
 _STEPS = 100
 _LEARNING_RATE, _MOMENTUM = 0.1 / 255, 0.9
 _CLUSTERS_PER_CLASS = 2
-"""The authors take 20 clusters for 10 classes, and 200 for 100."""
+"""The defaults of the authors' code: 20 clusters for 10 classes, 200 for 100. Its example takes 25 for 10."""
 _FARTHEST = 30 / 48
 """Largest distance that a quadratic is fitted to, as a share of the code's length."""
 _FITTED = 3000
