@@ -88,7 +88,7 @@ class FileOptions:
     lossy_formats: bool = False
     """Accept HEIC and AVIF, which lose a little each time they are written."""
     break_links: bool = False
-    """Accept files with several hard links; the other names keep the original."""
+    """Accept files with several hard links; names outside the run keep the original."""
     allow_root: bool = False
     """Write as root in folders where other users can write too."""
 

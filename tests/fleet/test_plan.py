@@ -36,9 +36,9 @@ def test_files_are_listed_and_none_is_read(tmp_path: Path) -> None:
         "0000.png",
         "0002.png",
         "below/0001.png",
+        "name.png",
     }
     reasons = {Path(row.path).relative_to(tmp_path).as_posix(): (row.status, str(row.reason)) for row in settled}
-    assert reasons.pop("in/name.png")[1].startswith("the same file as")
     assert reasons.pop("none.png")[0] == "failed"
     status, reason = reasons.pop("other/0000.png")
     assert status == "failed"

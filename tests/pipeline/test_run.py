@@ -368,6 +368,22 @@ def test_a_file_named_twice_is_protected_once(photos: Path, protect_now: Protect
     assert all(r.reason == f"the same file as {path}" for r in rows if r not in done)
 
 
+def test_each_name_of_a_file_with_hard_links_is_protected(photos: Path, tmp_path: Path, protect_now: Protect) -> None:
+    one = put(photos, "a.png")
+    (photos / "b.png").hardlink_to(one)
+    original = one.read_bytes()
+    assert {r.status for r in protect_now(photos, accept_best=True)} == {"failed"}, "neither name may be replaced"
+
+    out = tmp_path / "out"
+    rows = protect_now(photos, accept_best=True, output=out)
+    assert {r.status for r in rows} <= {"protected", "partial"}
+    assert {path.name for path in out.iterdir()} == {"a.png", "b.png"}
+
+    rows = protect_now(photos, accept_best=True, file_options=FileOptions(break_links=True))
+    assert {r.status for r in rows} <= {"protected", "partial"}, [r.reason for r in rows]
+    assert original not in {path.read_bytes() for path in photos.iterdir()}
+
+
 def test_two_photos_of_one_content_are_both_protected(photos: Path, protect_now: Protect) -> None:
     one = put(photos, "a.png")
     shutil.copy(one, photos / "b.png")

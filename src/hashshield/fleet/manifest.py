@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from hashshield.errors import StorageError, UsageError
 from hashshield.pipeline.places import CopyPlaces, check_output, copy_place
-from hashshield.pipeline.plan import Job, files, may_copy, settings_mismatch
+from hashshield.pipeline.plan import FileKey, Job, file_key, files, may_copy, settings_mismatch
 from hashshield.storage import Store, digest, walk
 from hashshield.storage.atomic import write_copy
 from hashshield.types import Outcome, Request
@@ -219,7 +219,7 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
     assert request.output is not None
     resolved: list[Outcome] = []
     jobs: dict[Path, Job] = {}
-    known_files: dict[tuple[int, int], Path] = {}
+    known_files: dict[FileKey, Path] = {}
     copies = CopyPlaces(paths, request.output)
     key = store.key() if request.rename else None
     for path, within in files(paths, request, store, resolved):
@@ -228,10 +228,12 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
         except OSError as error:
             resolved.append(Outcome(str(path), "failed", reason=f"{path}: cannot be read: {error.strerror}"))
             continue
-        same = known_files.setdefault((status.st_dev, status.st_ino), path)
-        copies.add(same, (status.st_dev, status.st_ino))
-        if same != path:
-            resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {same}"))
+        # Links are followed only in the folder's own path, unless the file was named.
+        place = path.resolve() if within is None else path.parent.resolve() / path.name
+        first = known_files.setdefault(file_key(status.st_dev, status.st_ino, status.st_nlink, str(place)), path)
+        copies.add(first, (status.st_dev, status.st_ino))
+        if first != path:
+            resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
         else:
             jobs[path] = Job(path, within, status.st_size, copy_place(request.output, path, within, key))
     return [job for job in jobs.values() if may_copy(job, copies, resolved)], resolved

@@ -31,12 +31,14 @@ from hashshield.visible import word
 __all__ = [
     "CREDENTIALS",
     "EarlierAttempts",
+    "FileKey",
     "Job",
     "Plan",
     "already_row",
     "asked_now",
     "base_fields",
     "credentials_notice",
+    "file_key",
     "files",
     "may_copy",
     "model_names",
@@ -47,6 +49,9 @@ __all__ = [
     "settings_mismatch",
     "text_of",
 ]
+
+FileKey = tuple[int, int, str | None]
+"""Device, inode, and the name of a file that has several; see `file_key`."""
 
 _TOLD = ("model", "bits", "method", "preset", "goal", "place_name", "tau", "visibility")
 """Ledger fields that the row of an earlier result repeats."""
@@ -175,15 +180,16 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     key = store.key() if request.rename else None
     jobs: list[Job] = []
     resolved: list[Outcome] = []
-    known_files: dict[tuple[int, int], Path] = {}
+    known_files: dict[FileKey, Path] = {}
     found = files(paths, request, store, resolved) if within is None else [(path, within) for path in paths]
     for path, within in found:
         snapshot = read_photo(path, within)
         if isinstance(snapshot, Outcome):
             resolved.append(snapshot)
             continue
-        first = known_files.get((snapshot.dev, snapshot.inode))
-        known_files[snapshot.dev, snapshot.inode] = first or path
+        identity = file_key(snapshot.dev, snapshot.inode, snapshot.nlink, str(snapshot.path))
+        first = known_files.get(identity)
+        known_files[identity] = first or path
         if first == path:
             continue
         if first is not None:
@@ -213,6 +219,14 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     if copies is not None:
         jobs = [job for job in jobs if may_copy(job, copies, resolved)]
     return Plan(tuple(jobs), tuple(resolved))
+
+
+def file_key(dev: int, inode: int, links: int, name: str) -> FileKey:
+    """Return what identifies a photo of a run: device and inode, and its resolved name if it has several hard links.
+
+    Each name of such a file is a photo of its own: replacing or copying one leaves the others as they are.
+    """
+    return dev, inode, name if links > 1 else None
 
 
 def _refused(job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome | None:
