@@ -16,7 +16,7 @@ from fleet_runs import put_photos, sha256
 from hashshield.fleet import manifest
 from hashshield.fleet import run as fleet
 from hashshield.fleet.manifest import Batch
-from hashshield.fleet.worker import Worker
+from hashshield.fleet.worker import Worker, outputs_begun
 from hashshield.imaging.png import chunk
 from hashshield.pipeline.plan import Job
 from hashshield.pipeline.protect import protect
@@ -46,10 +46,10 @@ def request_(tmp_path: Path, tiny: Path) -> Request:
 
 
 @pytest.fixture
-def worker_of(request_: Request) -> Iterator[Callable[[str], Worker]]:
+def worker_of(request_: Request) -> Iterator[Callable[..., Worker]]:
     """A worker of the run of that name; it changes folder and threads of the process, which are put back."""
     folder, threads = Path.cwd(), torch.get_num_threads()
-    yield lambda run: Worker(request_, KEY, frozenset(), run, 1, str(folder))
+    yield lambda run, **more: Worker(request_, KEY, frozenset(), run, 1, str(folder), **more)
     os.chdir(folder)
     torch.set_num_threads(threads)
 
@@ -67,7 +67,7 @@ def test_a_batch_travels_as_a_row(tmp_path: Path) -> None:
 
 
 def test_outputs_are_those_of_one_machine(
-    photos: Path, request_: Request, worker_of: Callable[[str], Worker], tmp_path: Path
+    photos: Path, request_: Request, worker_of: Callable[..., Worker], tmp_path: Path
 ) -> None:
     from dataclasses import replace
 
@@ -89,7 +89,7 @@ def test_outputs_are_those_of_one_machine(
 
 
 def test_what_was_done_is_only_read_and_what_failed_is_tried_again_by_the_next_run(
-    photos: Path, request_: Request, worker_of: Callable[[str], Worker]
+    photos: Path, request_: Request, worker_of: Callable[..., Worker]
 ) -> None:
     assert request_.output is not None
     broken = photos / "broken.jpg"
@@ -117,30 +117,87 @@ def test_what_was_done_is_only_read_and_what_failed_is_tried_again_by_the_next_r
     assert len(manifest.read_part(part)) == 5
 
 
-def test_an_output_without_a_row_is_written_again(
-    photos: Path, request_: Request, worker_of: Callable[[str], Worker]
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def killed_after(worker: Worker, count: int) -> None:
+    """Let the worker end once it has written so many outputs."""
+    whole = worker._protect
+
+    def fatal(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        for number, each in enumerate(whole(jobs), start=1):
+            yield each
+            if number == count:
+                raise Killed
+
+    worker._protect = fatal  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("regrouped", [False, True])
+def test_an_output_that_a_killed_worker_wrote_is_written_again(
+    photos: Path, request_: Request, worker_of: Callable[..., Worker], regrouped: bool
 ) -> None:
     assert request_.output is not None
     batch = batch_of(photos, request_.output)
+    folder = request_.output / manifest.FOLDER
     worker = worker_of("r1")
-    first = worker.do(batch)
-    (request_.output / manifest.FOLDER / batch.part).unlink()
-    (request_.output / first[0].photo).write_bytes(b"half of a photo")
-    again = worker.do(batch)
-    assert [e.outcome.sha256_after for e in again] == [sha256(request_.output / e.photo) for e in again]
-    assert [e.outcome.sha256_after for e in again] == [e.outcome.sha256_after for e in first]
+    killed_after(worker, 2)
+    with pytest.raises(Killed):
+        worker.do(batch)
+    written = list(request_.output.rglob("*.png"))
+    assert len(written) == 2
+    for path in written:
+        path.write_bytes(b"half of a photo")
+    # The next run may share out the photos differently.
+    next_batch = Batch("part-2.parquet", batch.jobs) if regrouped else batch
+    entries = worker_of("r2", begun=outputs_begun(folder)).do(next_batch)
+    assert len(entries) == 4
+    assert [e.outcome.sha256_after for e in entries] == [sha256(request_.output / e.photo) for e in entries]
+
+
+def test_a_file_that_no_run_wrote_is_never_replaced(
+    photos: Path, request_: Request, worker_of: Callable[..., Worker]
+) -> None:
+    """Also not if the worker is killed and its batch begun again, nor if the file appears meanwhile."""
+    assert request_.output is not None
+    batch = batch_of(photos, request_.output)
+    request_.output.mkdir()
+    mine = request_.output / "0000.png"
+    mine.write_bytes(b"mine")
+    worker = worker_of("r1")
+    killed_after(worker, 1)
+    with pytest.raises(Killed):
+        worker.do(batch)
+    entries = {entry.photo: entry.outcome for entry in worker_of("r2", begun=outputs_begun(mine.parent)).do(batch)}
+    refused = entries.pop("0000.png")
+    assert (refused.status, mine.read_bytes()) == ("failed", b"mine")
+    assert "0000.png: exists already, and no run wrote it" in str(refused.reason)
+    assert all(row.sha256_after == sha256(request_.output / photo) for photo, row in entries.items())
+
+    mine.unlink()
+    worker = worker_of("r3")
+    whole = worker._protect
+
+    def late(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        mine.write_bytes(b"mine, late")
+        yield from whole(jobs)
+
+    worker._protect = late  # type: ignore[method-assign]
+    entries = {entry.photo: entry.outcome for entry in worker.do(batch)}
+    assert (entries["0000.png"].status, mine.read_bytes()) == ("failed", b"mine, late")
+    mine.unlink()
+    entries = {entry.photo: entry.outcome for entry in worker_of("r4").do(batch)}
+    assert entries["0000.png"].sha256_after == sha256(mine)
 
 
 def test_a_photo_that_ends_its_worker_each_time_is_given_up_and_the_others_are_not(
-    photos: Path, request_: Request, worker_of: Callable[[str], Worker]
+    photos: Path, request_: Request, worker_of: Callable[..., Worker]
 ) -> None:
     """As when a worker is killed: what it was doing stops, and the next one finds what is on the disk."""
     assert request_.output is not None
     batch = batch_of(photos, request_.output)
     folder = request_.output / manifest.FOLDER
-
-    class Killed(BaseException):
-        """Stands for the end of the process."""
 
     worker = worker_of("r1")
     whole = worker._protect
@@ -167,7 +224,7 @@ def test_a_photo_that_ends_its_worker_each_time_is_given_up_and_the_others_are_n
 
 
 def test_credentials_that_no_longer_match_are_told_of_once(
-    photos: Path, request_: Request, worker_of: Callable[[str], Worker], monkeypatch: pytest.MonkeyPatch
+    photos: Path, request_: Request, worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers say it in their rows, and the process that the user sees says it aloud."""
     signed = sorted(photos.rglob("*.png"))[1:3]

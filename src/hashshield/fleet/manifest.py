@@ -132,7 +132,8 @@ def read_part(path: Path) -> list[ManifestRow]:
             raise pa.ArrowInvalid(f"columns {', '.join(table.schema.names)}")
     except pa.ArrowInvalid as error:
         raise StorageError(
-            f"{path}: is no part of a manifest of this version ({error}); move it away, and its photos are done again"
+            f"{path}: is no part of a manifest of this version ({error}); move it away with the "
+            "outputs of its photos, and they are done again"
         ) from error
     return entries_of(table)
 
@@ -147,7 +148,7 @@ def read_all(folder: Path) -> dict[str, tuple[str, ManifestRow]]:
             if entry.photo in found:
                 raise StorageError(
                     f"{folder}: {entry.photo} has a row in {found[entry.photo][0]} and one in {path.name}; "
-                    "move one of the two files away, and its photos are done again"
+                    "move one of the two files away with the outputs that only it lists, and they are done again"
                 )
             found[entry.photo] = (path.name, entry)
     return found

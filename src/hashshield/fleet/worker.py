@@ -1,6 +1,7 @@
 """The worker of a fleet: it opens the networks once, and protects one batch of photos after another.
 
-It records that a batch was begun, so that a photo that kills its worker each time cannot block the run forever.
+It records that a batch was begun, and which outputs did not exist then. So a photo that kills its worker each time
+cannot block the run forever, and no file is replaced that the run did not write itself.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from hashshield.fleet import manifest
 from hashshield.fleet.manifest import Batch, ManifestRow, photo_of
 from hashshield.import_path import trusted
 from hashshield.pipeline.execute import Origin, make_context
-from hashshield.pipeline.plan import Job, read_photo
+from hashshield.pipeline.plan import Job, read_photo, text_of
 from hashshield.pipeline.rows import row_of
 from hashshield.pipeline.twins import Results
 from hashshield.pipeline.work import Result, Source, work
@@ -32,7 +33,7 @@ from hashshield.types import Outcome, Request
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CrashCounter", "Worker", "clear"]
+__all__ = ["BatchNote", "Worker", "clear", "outputs_begun"]
 
 _TOGETHER = 3
 """Times that a batch is begun as a whole before its photos are processed one by one."""
@@ -40,21 +41,31 @@ _ALONE = 2
 """Number of workers that one photo may kill before it is given up."""
 
 
-class CrashCounter:
-    """Counts how often a run began a batch without finishing it, because its worker was killed."""
+class BatchNote:
+    """A file that exists while a batch is begun and not finished; it outlives a killed worker.
 
-    def __init__(self, folder: Path, part: str, run: str) -> None:
-        """Record that a worker begins the batch of `part`. Raises StorageError."""
+    It counts how often the run began the batch, and lists the outputs that workers may write: those that did not exist
+    when the batch was first begun.
+    """
+
+    def __init__(self, folder: Path, part: str, run: str, missing: Iterable[str]) -> None:
+        """Record that a worker begins the batch of `part`, and its `missing` outputs. Raises StorageError."""
         self._path = folder / f"begun-{Path(part).stem}.json"
         self._state: dict[str, Any] = {"run": run, "times": 0, "photo": None, "ended": {}}
         earlier = _read(self._path)
         if earlier.get("run") == run:
             self._state = earlier
+        self._state["outputs"] = sorted({*_outputs(earlier), *missing})
         self._state["times"] += 1
         photo = self._state["photo"]
         if photo is not None:
             self._state["ended"][photo] = self._state["ended"].get(photo, 0) + 1
         self._on(None)
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """The photos whose outputs are the run's own."""
+        return frozenset(self._state["outputs"])
 
     @property
     def together(self) -> bool:
@@ -81,8 +92,13 @@ class CrashCounter:
         write_copy(self._path, json.dumps(self._state).encode())
 
 
+def outputs_begun(folder: Path) -> frozenset[str]:
+    """Return the photos whose outputs may have been written without a row, by workers that were killed."""
+    return frozenset(photo for path in folder.glob("begun-*.json") for photo in _outputs(_read(path)))
+
+
 def clear(folder: Path) -> None:
-    """Remove the counters of a finished run. Raises StorageError."""
+    """Remove the notes of a finished run. Raises StorageError."""
     for path in folder.glob("begun-*.json"):
         remove_file(path)
 
@@ -93,6 +109,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}  # missing or unreadable: the batch is begun for the first time
     return found if isinstance(found, dict) else {}
+
+
+def _outputs(note: dict[str, Any]) -> list[str]:
+    outputs = note.get("outputs", [])
+    return [photo for photo in outputs if isinstance(photo, str)] if isinstance(outputs, list) else []
 
 
 class Worker:
@@ -112,11 +133,13 @@ class Worker:
         threads: int,
         folder: str,
         memory_share: float = 1.0,
+        begun: frozenset[str] = frozenset(),
     ) -> None:
         """Open the networks; the worker uses `threads` cores, and relative paths start at `folder`.
 
-        It uses at most `memory_share`, in (0, 1], of a GPU's memory, because other workers may use the same GPU. Raises
-        StorageError and the errors of `make_context`.
+        `begun` are photos whose outputs an earlier run may have written (`outputs_begun`). The worker uses at most
+        `memory_share`, in (0, 1], of a GPU's memory, because other workers may use the same GPU. Raises StorageError
+        and the errors of `make_context`.
         """
         assert request.output is not None
         with storage_errors(f"entering {folder}"):
@@ -125,6 +148,7 @@ class Worker:
         sys.path[:] = trusted(sys.path)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
+        self._begun, self._replaceable = begun, frozenset[str]()
         self._tools = make_context(request, secret, results_before=results_before, memory_share=memory_share)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -139,7 +163,11 @@ class Worker:
         photos = {photo_of(job, self._output): job for job in batch.jobs}
         left = {photo: job for photo, job in photos.items() if photo not in done}
         if left:
-            begun = CrashCounter(folder, batch.part, self._run)
+            there = {photo for photo in left if os.path.lexists(self._output / photo)}
+            begun = BatchNote(folder, batch.part, self._run, left.keys() - there)
+            self._replaceable = there & (begun.outputs | self._begun)
+            for photo in there - self._replaceable:
+                done[photo] = self._occupied(photo, left.pop(photo))
             if begun.together:
                 done |= self._rows(list(left.values()))
                 manifest.write_part(part, list(done.values()))
@@ -155,6 +183,13 @@ class Worker:
     def _rows(self, jobs: Sequence[Job]) -> dict[str, ManifestRow]:
         rows = ((photo_of(job, self._output), outcome) for job, outcome in self._protect(jobs))
         return {photo: ManifestRow(photo, self._run, outcome) for photo, outcome in rows}
+
+    def _occupied(self, photo: str, job: Job) -> ManifestRow:
+        """Return the row of a photo whose output would replace a file that no run wrote."""
+        reason = f"{job.output}: exists already, and no run wrote it; move it away, or name another --output"
+        return ManifestRow(
+            photo, self._run, Outcome(str(job.path), "failed", output=text_of(job.output), reason=reason)
+        )
 
     def _stands(self, entry: ManifestRow) -> bool:
         """Return whether a row is final; photos that failed in an earlier run are tried again."""
@@ -192,8 +227,9 @@ class Worker:
             return row
         assert job.output is not None
         mtime_ns = snapshot.mtime_ns if self._request.file_options.keep_mtime else None
+        overwrite = photo_of(job, self._output) in self._replaceable
         try:
-            write_copy(job.output, result.data, mode=snapshot.mode, mtime_ns=mtime_ns)
+            write_copy(job.output, result.data, mode=snapshot.mode, mtime_ns=mtime_ns, overwrite=overwrite)
         except HashshieldError as error:
             return replace(row, status="failed", reason=str(error), sha256_after=None)
         return row

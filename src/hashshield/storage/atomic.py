@@ -158,11 +158,16 @@ def _rename_to_new(folder: Folder, temporary: str, name: str) -> None:
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder.path / name))
 
 
-def write_copy(path: Path, data: bytes, *, mode: int = 0o600, mtime_ns: int | None = None) -> None:
-    """Write `data` to the file, replacing an existing one and creating missing folders. Raises StorageError."""
+def write_copy(
+    path: Path, data: bytes, *, mode: int = 0o600, mtime_ns: int | None = None, overwrite: bool = True
+) -> None:
+    """Write `data` to the file, creating missing folders, and with `overwrite` replacing an existing one.
+
+    Raises StorageError, also for an existing file without `overwrite`.
+    """
     with storage_errors(f"writing {path}"), Folder.made(path.parent) as folder:
         attributes = Attributes(mode=mode, mtime_ns=mtime_ns)
-        put(folder, path.name, data, temporary=temporary_name(), attributes=attributes)
+        put(folder, path.name, data, temporary=temporary_name(), attributes=attributes, overwrite=overwrite)
 
 
 def remove_file(path: Path) -> None:
