@@ -376,6 +376,7 @@ def test_prune_shows_first_and_deletes_only_when_told(run: Run, stand_in: StandI
     }
     assert run("originals", "prune", "--yes").err == "Deleted 1 original, 2.0 MB.\n"
     assert [named["dry_run"] for _, named in prune][-2:] == [True, False]
+    assert prune[-1][1]["confirmed"] == [Original()], "what was in the question, and nothing else"
 
 
 def test_export_and_forget(run: Run, stand_in: StandIn) -> None:

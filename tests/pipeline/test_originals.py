@@ -69,6 +69,36 @@ def test_prune_asks_first_and_marks_rows(vault: Path, photos: Path) -> None:
     assert (photos / "a.jpg").read_bytes() == b"protected a.jpg"
 
 
+def keep_another(vault: Path, photos: Path, name: str = "late.jpg") -> Path:
+    """Protect one more file, as `watch` would while a question waits for its answer."""
+    path = photos / name
+    path.write_bytes(b"original " + name.encode())
+    with Store.open(vault) as store:
+        store.replace(read_snapshot(path, follow=True), b"protected " + name.encode(), NewRecord(details={}))
+    return path
+
+
+def test_prune_deletes_nothing_that_was_not_in_the_question(vault: Path, photos: Path) -> None:
+    asked = prune(vault=vault).originals
+    late = keep_another(vault, photos)
+    keep_another(vault, photos, "b.jpg")  # restored when it was asked, and now in need of its original
+    gone = prune(vault=vault, dry_run=False, confirmed=asked).originals
+    assert sorted(Path(row.paths[0]).name for row in gone) == ["A.jpg", "a.jpg"]
+    restored = {Path(row.path).name: row.status for row in restore([late, photos / "b.jpg"], vault=vault)}
+    assert restored == {"late.jpg": "restored", "b.jpg": "restored"}
+    assert late.read_bytes() == b"original late.jpg"
+
+
+def test_forget_all_deletes_nothing_if_the_vault_changed_since_the_question(vault: Path, photos: Path) -> None:
+    asked = forget_all(vault=vault, dry_run=True)
+    keep_another(vault, photos)
+    with pytest.raises(StorageError, match="changed since the question; nothing was deleted"):
+        forget_all(vault=vault, confirmed=asked)
+    assert len(list_originals(vault)) == 4
+    forget_all(vault=vault, confirmed=forget_all(vault=vault, dry_run=True))
+    assert list_originals(vault) == []
+
+
 def test_prune_leaves_files_without_a_row_unless_asked(vault: Path, photos: Path) -> None:
     with Store.open(vault) as store:
         name = store.vault.put(b"nobody's")

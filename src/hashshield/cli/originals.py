@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,16 +186,14 @@ def prune(
 
         where = resolve({"vault": vault})["vault"].value
 
-        def pruned(*, dry_run: bool) -> Sequence[Original]:
-            return originals.prune(
-                vault=where,
-                older_than_days=older_than,
-                restored_only=restored_only,
-                unrecorded=unrecorded,
-                dry_run=dry_run,
-            ).originals
-
-        chosen = pruned(dry_run=True)
+        choose = partial(
+            originals.prune,
+            vault=where,
+            older_than_days=older_than,
+            restored_only=restored_only,
+            unrecorded=unrecorded,
+        )
+        chosen = choose(dry_run=True).originals
         if dry_run or not chosen:
             report.finish(chosen)
             return
@@ -203,7 +202,7 @@ def prune(
         if needed:
             question += f" {needed} of them {'is' if needed == 1 else 'are'} the only way back for a protected file."
         confirm(question, yes=yes)
-        report.finish(pruned(dry_run=False))
+        report.finish(choose(dry_run=False, confirmed=chosen).originals)
 
 
 def export(
@@ -245,10 +244,11 @@ def forget(
         if bool(paths) == everything:
             raise UsageError("name the photos to forget, or give --all and no photos")
         if everything:
+            found = originals.forget_all(vault=where, dry_run=True)
             if not dry_run:
-                found = originals.forget_all(vault=where, dry_run=True)
                 confirm(f"Delete all {count(len(found.originals), 'original')} and all records, for good?", yes=yes)
-            report.add(originals.forget_all(vault=where, dry_run=dry_run))
+                found = originals.forget_all(vault=where, confirmed=None if yes else found)
+            report.add(found)
             return
         named = paths or []
         if not dry_run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -94,12 +94,15 @@ def prune(
     restored_only: bool = False,
     unrecorded: bool = False,
     dry_run: bool = True,
+    confirmed: Collection[Original] | None = None,
 ) -> Pruned:
     """Delete originals and mark their rows as not restorable; with `dry_run`, the default, only return them.
 
     `older_than_days` and `restored_only` (all files that needed it are restored) narrow the choice. `unrecorded`
-    selects originals without a ledger row instead. Ledger rows and attempts that fell short stay; `forget` deletes
-    them. After an interruption the originals not yet reached are kept. Raises StorageError, LedgerError.
+    selects originals without a ledger row instead. With `confirmed`, originals that are not in it, or that changed
+    since, for example because a file needs them again, are left out. Ledger rows and attempts that fell short stay;
+    `forget` deletes them. After an interruption the originals not yet reached are kept. Raises StorageError,
+    LedgerError.
     """
     with Store.open(vault, reading=dry_run) as store, store.lock:
         store.require_sound()
@@ -111,6 +114,7 @@ def prune(
             if original.state == wanted
             and not (restored_only and original.in_use)
             and (limit is None or original.created is None or datetime.fromisoformat(original.created) < limit)
+            and (confirmed is None or original in confirmed)
         )
         if not dry_run:
             for start in range(0, len(chosen), _AT_A_TIME):
@@ -268,15 +272,18 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
         )
 
 
-def forget_all(*, vault: Path | None = None, dry_run: bool = False) -> Forgotten:
+def forget_all(*, vault: Path | None = None, dry_run: bool = False, confirmed: Forgotten | None = None) -> Forgotten:
     """Delete for good all originals and ledger rows of the vault; only the key stays.
 
-    After an interruption the next command finishes the deletion. Raises StorageError, LedgerError.
+    `confirmed` is what an earlier dry run returned. After an interruption the next command finishes the deletion.
+    Raises LedgerError, and StorageError also if the vault holds more or other originals or rows than confirmed.
     """
     with Store.open(vault, reading=dry_run) as store, store.lock:
         store.require_sound()
         rows = len(store.ledger.every()) + store.ledger.attempts.count()
         originals = tuple(name for name, _ in store.vault.sizes())
+        if confirmed is not None and (confirmed.rows, set(confirmed.originals)) != (rows, set(originals)):
+            raise StorageError(f"{store.root}: changed since the question; nothing was deleted, so run again")
         if not dry_run:
             with defer_interrupts():
                 store.ledger.deletions.mark((), everything=True)
