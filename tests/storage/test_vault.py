@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hashshield.errors import StorageError
+from hashshield.storage import Store
 from hashshield.storage.folder import temporary_name
 from hashshield.storage.vault import Vault
 
@@ -91,3 +92,29 @@ def test_stale_temporaries_are_cleaned_and_nothing_else(vault: Vault) -> None:
     assert other.exists()
     assert vault.get(name) == b"original"
     assert [found for found, _ in vault.sizes()] == [name]
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_a_vault_is_not_made_where_its_disk_is_not_mounted(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new vault would take protected photos for originals."""
+    root = tmp_path / "usb" / "vault"
+    monkeypatch.setenv("HASHSHIELD_VAULT", str(root))
+    with pytest.raises(StorageError, match=r"there is no folder .*usb for the vault; mount its disk"):
+        Store.open(root if how == "argument" else None, reading=True)
+    assert list(tmp_path.iterdir()) == []
+
+    root.parent.mkdir()
+    with Store.open(root if how == "argument" else None) as store:
+        assert any("made a new vault here; if yours should be here, mount its disk" in text for text in store.notices)
+    with Store.open(root) as store:
+        assert not any("new vault" in text for text in store.notices)
+
+
+def test_the_vault_of_a_new_user_is_made_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HASHSHIELD_VAULT", raising=False)
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *names, **more: tmp_path / "data" / "hashshield")
+    with Store.open() as store:
+        assert store.root == tmp_path / "data" / "hashshield"
+        assert not any("new vault" in text for text in store.notices)

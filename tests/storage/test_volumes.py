@@ -88,6 +88,7 @@ def test_a_synchronised_folder_is_said(name: str, tmp_path: Path) -> None:
 
 
 def test_the_store_passes_it_on(tmp_path: Path) -> None:
+    (tmp_path / "Dropbox").mkdir()
     with Store.open(tmp_path / "Dropbox" / "vault") as store:
         assert any("synchronised" in notice for notice in store.notices)
 

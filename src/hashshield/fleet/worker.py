@@ -165,7 +165,7 @@ class Worker:
         if left:
             there = {photo for photo in left if os.path.lexists(self._output / photo)}
             begun = BatchNote(folder, batch.part, self._run, left.keys() - there)
-            self._replaceable = there & (begun.outputs | self._begun)
+            self._replaceable = (begun.outputs | self._begun) & there
             for photo in there - self._replaceable:
                 done[photo] = self._occupied(photo, left.pop(photo))
             if begun.together:

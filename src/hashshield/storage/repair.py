@@ -224,7 +224,7 @@ def repair(root: Path | None = None, *, dry_run: bool = False) -> list[Repaired]
     named = default_root() if root is None else root
     if not named.exists():
         raise StorageError(f"{named}: no vault is there; name the one to repair with --vault")
-    real, _ = prepare_folder(named)
+    real, _ = prepare_folder(root)
     with storage_errors(f"opening the vault folder {real}"):
         lock = Lock(real / "lock")
     try:
@@ -353,7 +353,7 @@ def _put_in_place(root: Path, *, again: bool) -> None:
 @contextmanager
 def rescued(root: Path | None = None) -> Iterator[Store]:
     """Yield a Store to read a vault without its ledger, with the rows a repair would find. Raises StorageError."""
-    real, _ = prepare_folder(default_root() if root is None else root)
+    real, _ = prepare_folder(root)
     with storage_errors(f"opening the vault folder {real}"):
         lock = Lock(real / "lock")
     try:

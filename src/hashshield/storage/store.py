@@ -67,9 +67,9 @@ class Store:
         write: it allows a folder that cannot be written. Raises LedgerError if the ledger is lost or cannot be read,
         and StorageError.
         """
-        root = default_root() if root is None else root
-        if reading and cannot_be_written(root):
-            return cls._open_to_read(root)
+        there = default_root() if root is None else root
+        if reading and cannot_be_written(there):
+            return cls._open_to_read(there)
         real, notices = prepare_folder(root)
         notices += volume_notices(real)
         with storage_errors(f"opening the vault folder {real}"):

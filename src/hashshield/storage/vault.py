@@ -48,13 +48,26 @@ def default_root() -> Path:
     return Path(platformdirs.user_data_path("hashshield", appauthor=False))
 
 
-def prepare_folder(root: Path) -> tuple[Path, list[str]]:
+def prepare_folder(root: Path | None) -> tuple[Path, list[str]]:
     """Create the folder, mode 0700, or make sure that an existing one is a private vault of this user.
 
-    Return its real path and messages for the user. Raises StorageError.
+    None is the default. Only the user's data folder is created with the folders above it: if another one is missing,
+    it may be on a disk that is not mounted, and photos would be protected as if they were new. Return the folder's
+    real path and messages for the user. Raises StorageError.
     """
-    with storage_errors(f"opening the vault folder {root}"), Folder.made(root.absolute(), mode=0o700) as folder:
-        return folder.path, _make_private(folder)
+    named = root is not None or bool(os.environ.get(VAULT_VARIABLE))
+    root = (default_root() if root is None else root).absolute()
+    if named and not os.path.isdir(root.parent):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        raise StorageError(
+            f"{root}: there is no folder {root.parent} for the vault; mount its disk, make the folder, or name another "
+            "with --vault"
+        )
+    new = named and not os.path.lexists(root)
+    with storage_errors(f"opening the vault folder {root}"), Folder.made(root, mode=0o700) as folder:
+        notices = _make_private(folder)
+        if new:
+            notices.append(f"{folder.path}: made a new vault here; if yours should be here, mount its disk first")
+        return folder.path, notices
 
 
 def open_folder_read_only(root: Path) -> tuple[Path, list[str]]:
