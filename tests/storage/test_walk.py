@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -213,6 +214,41 @@ def test_a_file_that_is_open_for_writing_waits(arrivals: Arrivals, folder: Path,
         arrivals.sweep()
         assert later(arrivals, clock, 60) == []
     assert later(arrivals, clock, 0) == ["a.jpg"]
+
+
+_WRITER_AFTER_LEASE = """
+import fcntl, os, sys
+from pathlib import Path
+
+from hashshield.storage import Arrivals
+
+now = [0.0]
+photo = Path(sys.argv[1])
+came = []
+
+def open_to_write(event, arguments):
+    if event == "fcntl.fcntl" and arguments[1:] == (fcntl.F_SETLEASE, fcntl.F_UNLCK):
+        try:
+            os.open(photo, os.O_WRONLY | os.O_NONBLOCK)
+        except BlockingIOError:
+            came.append(photo)
+
+sys.addaudithook(open_to_write)
+arrivals = Arrivals(photo.parent, skip=photo.parent / "vault", exclude=[], settle=2.0, clock=lambda: now[0])
+arrivals.notice([photo])
+arrivals.complete()
+now[0] = 2.0
+assert arrivals.complete() == came == [photo], came
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other writers")
+def test_a_writer_that_comes_while_the_file_is_checked_does_not_end_the_process(folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(b"1")
+    done = subprocess.run(
+        [sys.executable, "-c", _WRITER_AFTER_LEASE, str(folder / "a.jpg")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_changed_file_and_another_in_its_place_come_again(arrivals: Arrivals, folder: Path, clock: Clock) -> None:

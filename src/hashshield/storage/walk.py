@@ -291,17 +291,20 @@ class Arrivals:
 
 if sys.platform == "linux":
     import fcntl
+    import signal
 
     def _open_for_writing(path: Path) -> bool:
         """Return whether a process has the file open for writing; False if the system cannot tell.
 
-        A lease for reading is refused while there is a writer (fcntl(2), "Leases").
+        A lease for reading is refused while there is a writer (fcntl(2), "Leases"). If a writer comes while the lease
+        is held, the kernel sends a signal: by default SIGIO, which would end the process; SIGURG is ignored.
         """
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False
         try:
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         except OSError as error:
