@@ -18,7 +18,7 @@ import hashshield
 from hashshield import imaging
 from hashshield.boundary import observe_stages
 from hashshield.errors import CheckpointError, HashshieldError, PhotoError, UsageError
-from hashshield.imaging.png import chunk
+from hashshield.imaging.png_chunks import chunk
 from tiny_net import encoded, picture, write_tiny
 
 

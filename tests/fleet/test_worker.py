@@ -17,7 +17,7 @@ from hashshield.fleet import manifest
 from hashshield.fleet import run as fleet
 from hashshield.fleet.manifest import Batch
 from hashshield.fleet.worker import Worker, outputs_begun
-from hashshield.imaging.png import chunk
+from hashshield.imaging.png_chunks import chunk
 from hashshield.pipeline.plan import Job
 from hashshield.pipeline.protect import protect
 from hashshield.types import NullProgress, Outcome, Request

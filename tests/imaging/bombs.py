@@ -13,7 +13,7 @@ from imaging_samples import exif_block, exif_segment, jpeg, png, scene, with_seg
 from PIL import Image
 
 from hashshield.imaging.jpeg.markers import segment
-from hashshield.imaging.png import SIGNATURE, PngChunk, chunk, chunks
+from hashshield.imaging.png_chunks import SIGNATURE, PngChunk, chunk, chunks
 from hashshield.imaging.webp import RiffChunk
 from hashshield.imaging.webp import chunks as riff_chunks
 

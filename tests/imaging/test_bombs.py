@@ -18,7 +18,7 @@ from hashshield.errors import BrokenPhotoError
 from hashshield.imaging.heif.boxes import parse_still
 from hashshield.imaging.heif.items import HeifItem, ItemReference, StillImage
 from hashshield.imaging.metadata import MetadataBudget
-from hashshield.imaging.png import chunk, chunks
+from hashshield.imaging.png_chunks import chunk, chunks
 
 CHILD = """
 import json, resource, sys, time

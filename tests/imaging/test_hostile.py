@@ -22,7 +22,7 @@ from PIL import Image
 from hashshield import imaging
 from hashshield.errors import HashshieldError
 from hashshield.imaging.jpeg.markers import segment
-from hashshield.imaging.png import chunk, chunks
+from hashshield.imaging.png_chunks import chunk, chunks
 
 
 def seeds() -> list[bytes]:

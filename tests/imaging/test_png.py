@@ -10,7 +10,7 @@ from imaging_samples import ICC, exif_block, png, scene
 from PIL import Image, ImageOps
 
 from hashshield import imaging
-from hashshield.imaging.png import SIGNATURE, PngChunk, chunk, chunks
+from hashshield.imaging.png_chunks import SIGNATURE, PngChunk, chunk, chunks
 
 ANCILLARY = [
     chunk(b"gAMA", (45455).to_bytes(4, "big")),

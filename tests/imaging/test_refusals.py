@@ -15,7 +15,7 @@ from hashshield import imaging
 from hashshield.errors import BrokenPhotoError, NotAPhotoError, PhotoError, UnsupportedError
 from hashshield.imaging.jpeg import markers
 from hashshield.imaging.jpeg.markers import segment, walk
-from hashshield.imaging.png import SIGNATURE, chunk
+from hashshield.imaging.png_chunks import SIGNATURE, chunk
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hashshield.imaging.png import chunk
+from hashshield.imaging.png_chunks import chunk
 from hashshield.pipeline.protect import protect_bytes
 from hashshield.storage import Store, digest
 from hashshield.types import FileOptions

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from hashshield.attacks.goals import in_band
 from hashshield.checkpoints.file import write_checkpoint
 from hashshield.errors import CheckpointError, GoalError, UnknownNameError, UsageError
-from hashshield.imaging.png import chunk
+from hashshield.imaging.png_chunks import chunk
 from hashshield.metrics.retrieval import bits_of
 from hashshield.models.load import open_models
 from hashshield.pipeline import execute

@@ -1,13 +1,11 @@
 """Read and write PNG files: only image data is new, every other chunk stays in place byte for byte.
 
-Follows the PNG specification, third edition: a file is a list of chunks with checksums, which are verified (section 5);
-compressed text is unpacked (section 11.3.3). Two things are not kept: Adam7 interlacing, which Pillow does not write
-(the header's interlace byte becomes 0), and Apple's iDOT chunk, which points into the old image data.
+Two things are not kept: Adam7 interlacing, which Pillow does not write (the header's interlace byte becomes 0), and
+Apple's iDOT chunk, which points into the old image data. `png_chunks` splits a file and handles the text in it.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -26,128 +24,23 @@ from hashshield.imaging.metadata.findings import (
     MetadataFindings,
     exif_with_orientation,
     inspect_exif_payload,
-    inspect_xmp,
     rewrite_exif,
-    rewrite_xmp,
 )
 from hashshield.imaging.photo import Photo, StripOptions, check_size
+from hashshield.imaging.png_chunks import (
+    SIGNATURE,
+    PngChunk,
+    TextChunk,
+    chunk,
+    chunks,
+    exif_profile,
+    inspect_text,
+    read_texts,
+    rewrite_text,
+    xmp_packet,
+)
 
-__all__ = ["SIGNATURE", "PngChunk", "PngEncoding", "TextChunk", "chunk", "chunks", "read", "read_texts"]
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_IMAGE_CHUNKS = 250_000
-"""Most chunks of image data; 200 megapixels of noise in the 8 KB chunks that libpng writes take 73,000."""
-
-
-@dataclass(frozen=True, slots=True)
-class PngChunk:
-    """One chunk with its length and checksum."""
-
-    kind: bytes
-    data: bytes
-    """The whole chunk as stored in the file."""
-
-    @property
-    def payload(self) -> bytes:
-        """The chunk's data, without length, kind, and checksum."""
-        return self.data[8:-4]
-
-
-def chunk(kind: bytes, payload: bytes) -> PngChunk:
-    """Return a chunk with this payload, its length, and its checksum."""
-    checksum = zlib.crc32(payload, zlib.crc32(kind))
-    return PngChunk(kind, len(payload).to_bytes(4, "big") + kind + payload + checksum.to_bytes(4, "big"))
-
-
-def chunks(data: bytes, *, name: str) -> tuple[list[PngChunk], int]:
-    """Split a PNG into chunks; return them, including IEND, and the offset just after it.
-
-    Raises BrokenPhotoError for damage, and UnsupportedError for more chunks than a file may have.
-    """
-    items, position, budget, image_chunks = list[PngChunk](), len(SIGNATURE), MetadataBudget(name), 0
-    while not items or items[-1].kind != b"IEND":
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        if end > len(data):
-            raise BrokenPhotoError(f"{name}: the PNG ends in the middle of a chunk; get the file again from its source")
-        whole = data[position:end]
-        kind = whole[4:8]
-        # Image data may be cut into chunks of any size, tens of thousands for a photo.
-        image_chunks += kind == b"IDAT"
-        if kind != b"IDAT" or image_chunks > _MAX_IMAGE_CHUNKS:
-            budget.segments(1)
-        if zlib.crc32(memoryview(whole)[4:-4]) != int.from_bytes(whole[-4:], "big"):
-            # The kind has four letters in a sound file; other bytes are shown as escapes.
-            shown = repr(kind)[2:-1]
-            raise BrokenPhotoError(
-                f"{name}: the PNG is damaged: wrong checksum in chunk {shown} at byte {position}; get the file again"
-            )
-        items.append(PngChunk(kind, whole))
-        position = end
-    return items, position
-
-
-_TEXT_LIMIT = 1 << 20
-"""Most bytes of one unpacked text chunk, the same as Pillow's limit."""
-_TEXT = (b"tEXt", b"zTXt", b"iTXt")
-
-
-@dataclass(frozen=True, slots=True)
-class TextChunk:
-    """A text chunk and its parts; `head` is everything before the value."""
-
-    kind: bytes
-    keyword: bytes
-    head: bytes
-    value: bytes
-    compressed: bool
-
-    def with_value(self, value: bytes) -> PngChunk:
-        """Return the chunk with another value."""
-        return chunk(self.kind, self.head + (zlib.compress(value) if self.compressed else value))
-
-
-def read_texts(items: Sequence[PngChunk], budget: MetadataBudget) -> list[TextChunk | None]:
-    """Return the text of each chunk, in order; None for other chunks, and for damaged or overlong text.
-
-    Raises UnsupportedError if together they unpack to more than a file may hold.
-    """
-    return [read_text(item, budget) for item in items]
-
-
-def read_text(item: PngChunk, budget: MetadataBudget) -> TextChunk | None:
-    """Return the parts of one text chunk, or None, as `read_texts` does."""
-    if item.kind not in _TEXT:
-        return None
-    payload = item.payload
-    keyword, separator, rest = payload.partition(b"\0")
-    compressed = item.kind == b"zTXt"
-    if item.kind == b"zTXt":
-        rest = rest[1:]
-    elif item.kind == b"iTXt":
-        compressed = rest[:1] == b"\1"
-        parts = rest[2:].split(b"\0", 2)
-        if len(parts) != 3:
-            return None
-        rest = parts[2]
-    head = payload[: len(payload) - len(rest)]
-    if not separator:
-        return None
-    if compressed:
-        inflate = zlib.decompressobj()
-        try:
-            rest = inflate.decompress(rest, _TEXT_LIMIT)
-        except zlib.error:
-            return None
-        budget.inflated(len(rest))
-        if not inflate.eof:
-            return None
-    return TextChunk(item.kind, keyword, head, rest, compressed)
-
-
-def is_compressed_text(item: PngChunk) -> bool:
-    """Return True for a chunk of compressed text."""
-    return item.kind == b"zTXt" or (item.kind == b"iTXt" and item.payload.partition(b"\0")[2][:1] == b"\1")
-
+__all__ = ["PngEncoding", "read"]
 
 _EFFORT = 5
 """zlib's level; the default of 6 makes files 1.5% smaller and takes twice as long."""
@@ -234,7 +127,7 @@ def read(data: bytes, *, name: str) -> Photo:
         pixels=pixels,
         alpha=alpha,
         container="png",
-        orientation=read_orientation(_exif_block(items, texts), _xmp_packet(texts)),
+        orientation=read_orientation(_exif_block(items, texts), xmp_packet(texts)),
         lossless=True,
         source=data,
         encoding=PngEncoding(tuple(items), data[end:], mode, key, findings),
@@ -284,11 +177,8 @@ def _key(items: list[PngChunk], mode: str, *, name: str) -> tuple[int, ...] | No
     return tuple(payload[1::2])
 
 
-_XMP = b"XML:com.adobe.xmp"
-_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1")
 _NEEDED = frozenset(b"IEND PLTE tRNS gAMA cHRM sRGB iCCP cICP sBIT mDCV cLLI bKGD pHYs".split())
 """Chunks that say how pixels are displayed; `StripOptions.metadata` keeps them."""
-_OWNER_KEYWORDS = (b"Author", b"Copyright")
 
 
 def _exif_block(items: Sequence[PngChunk], texts: Sequence[TextChunk | None]) -> bytes | None:
@@ -296,35 +186,7 @@ def _exif_block(items: Sequence[PngChunk], texts: Sequence[TextChunk | None]) ->
     held = [item.payload for item in items if item.kind == b"eXIf"]
     if held:
         return held[-1]
-    for text in texts:
-        if text and text.keyword == _PROFILES[0]:
-            return _profile(text.value)
-    return None
-
-
-def _xmp_packet(texts: Sequence[TextChunk | None]) -> bytes | None:
-    """Return the last XMP packet, or None."""
-    return next((text.value for text in reversed(texts) if text and text.keyword == _XMP), None)
-
-
-def _profile(value: bytes) -> bytes | None:
-    """Return the EXIF block of a text profile (name, length, hexadecimal lines); None if it is damaged."""
-    try:
-        return bytes.fromhex(b"".join(value.split(b"\n")[3:]).decode("ascii"))
-    except ValueError:
-        return None
-
-
-def _with_profile(value: bytes, block: bytes) -> bytes:
-    """Return the text profile with another block of the same length; line breaks stay."""
-    lines = value.split(b"\n")
-    digits = block.hex().encode("ascii")
-    out, position = lines[:3], 0
-    for line in lines[3:]:
-        size = len(line.strip())
-        out.append(line.replace(line.strip(), digits[position : position + size]))
-        position += size
-    return b"\n".join(out)
+    return exif_profile(texts)
 
 
 def _inspect_chunks(
@@ -344,22 +206,9 @@ def _inspect_chunks(
             findings.add(part)
         elif item.kind == b"caBX":
             findings.links.append(C2PA)
-        if text:
-            findings.add(_inspect_text(text, photo, budget))
-        elif is_compressed_text(item):
-            findings.copies.append("compressed text that cannot be read")
+        else:
+            findings.add(inspect_text(item, text, photo, budget))
     return findings
-
-
-def _inspect_text(text: TextChunk, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
-    if text.keyword == _XMP:
-        return inspect_xmp(text.value)
-    if text.keyword in _PROFILES:
-        part = inspect_exif_payload(_profile(text.value) or b"", photo, budget)
-        # A picture in hexadecimal is not drawn again; stripping copies drops the chunk.
-        copies = ["EXIF thumbnail in a text chunk"] if part.redrawn or part.untouched else []
-        return MetadataFindings(copies=copies, links=part.links)
-    return MetadataFindings(links=["owner name"] if text.keyword in _OWNER_KEYWORDS else [])
 
 
 def _rewrite_chunk(
@@ -373,22 +222,4 @@ def _rewrite_chunk(
     if item.kind == b"eXIf":
         block = rewrite_exif(item.payload, findings, photo, strip)
         return [item] if block == item.payload else [chunk(b"eXIf", block)]
-    # The file was within its budget when it was read, so a new budget for each chunk does no harm.
-    text = read_text(item, MetadataBudget("PNG")) if strip.gps or strip.copies or strip.credentials else None
-    if text and text.keyword == _XMP:
-        value = rewrite_xmp(text.value, strip)
-        return [item] if value == text.value else [text.with_value(value)]
-    if text and text.keyword in _PROFILES:
-        return _rewrite_profile(item, text, photo, strip)
-    # Text that cannot be read may hold anything, so it is stripped.
-    return [] if text is None and (strip.gps or strip.copies) and is_compressed_text(item) else [item]
-
-
-def _rewrite_profile(item: PngChunk, text: TextChunk, photo: Image.Image, strip: StripOptions) -> list[PngChunk]:
-    block = _profile(text.value)
-    if block is None:
-        return [item]
-    if strip.copies and _inspect_text(text, photo, MetadataBudget("PNG")).copies:
-        return []
-    after = rewrite_exif(block, MetadataFindings(), photo, strip)
-    return [item] if after == block else [text.with_value(_with_profile(text.value, after))]
+    return rewrite_text(item, photo, strip)

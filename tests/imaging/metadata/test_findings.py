@@ -25,7 +25,7 @@ from hashshield.imaging.metadata import MetadataBudget
 from hashshield.imaging.metadata.exif import parse_exif
 from hashshield.imaging.metadata.findings import thumbnail
 from hashshield.imaging.metadata.thumbnails import find_jpegs, jpeg_size
-from hashshield.imaging.png import chunk, chunks
+from hashshield.imaging.png_chunks import chunk, chunks
 
 
 def small(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from hashshield.imaging.jpeg.markers import segment
 from hashshield.imaging.metadata import findings
 from hashshield.imaging.metadata.exif import parse_exif, read_orientation
 from hashshield.imaging.photo import has_credentials
-from hashshield.imaging.png import chunk, chunks
+from hashshield.imaging.png_chunks import chunk, chunks
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
