@@ -79,6 +79,25 @@ def test_strip_gps_from_a_file() -> None:
     assert Image.open(io.BytesIO(stripped)).getexif().get_ifd(0x8825) == {}
 
 
+@pytest.mark.parametrize("container", ["jpeg", "png", "webp"])
+def test_strip_gps_after_a_repeated_header(container: str) -> None:
+    block = b"Exif\0\0" + exif_block(gps=True)
+    if container == "jpeg":
+        data = with_segments(jpeg(scene()), exif_segment(block))
+    elif container == "png":
+        data = png(scene(), exif=b"Exif\0\0" + block)
+    else:
+        out = io.BytesIO()
+        Image.fromarray(scene()).save(out, "WEBP", lossless=True, exif=b"Exif\0\0" + block)
+        data = out.getvalue()
+    assert Image.open(io.BytesIO(data)).getexif().get_ifd(0x8825) != {}
+    photo = imaging.read(data, name="x")
+    assert "GPS" in photo.links_to_owner
+    stripped = imaging.write(photo, photo.pixels, strip=imaging.StripOptions(gps=True))
+    assert imaging.read(stripped, name="x").links_to_owner == ("serial number",)
+    assert Image.open(io.BytesIO(stripped)).getexif().get_ifd(0x8825) == {}
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("told_by", ["exif", "xmp"])
 def test_strip_metadata_keeps_orientation_and_profile(orientation: int, told_by: str) -> None:

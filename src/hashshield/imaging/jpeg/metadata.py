@@ -12,7 +12,7 @@ from PIL import Image
 
 from hashshield.imaging.jpeg.markers import Segment, is_metadata, segment
 from hashshield.imaging.metadata import MetadataBudget
-from hashshield.imaging.metadata.exif import ExifBlock, parse_exif
+from hashshield.imaging.metadata.exif import ExifBlock, parse_exif, split_header
 from hashshield.imaging.metadata.findings import (
     C2PA,
     MetadataFindings,
@@ -100,9 +100,10 @@ def inspect_segments(
 def _inspect(item: Segment, photo: Image.Image, budget: MetadataBudget) -> MetadataFindings:
     payload = item.payload
     if item.marker == APP1 and payload.startswith(EXIF):
-        found = inspect_exif(payload[len(EXIF) :], photo, budget)
-        found.redrawn = [_moved(slot, len(EXIF)) for slot in found.redrawn]
-        found.untouched = [_moved(slot, len(EXIF)) for slot in found.untouched]
+        header, block = split_header(payload)
+        found = inspect_exif(block, photo, budget)
+        found.redrawn = [_moved(slot, len(header)) for slot in found.redrawn]
+        found.untouched = [_moved(slot, len(header)) for slot in found.untouched]
         return found
     if item.marker == APP1 and payload.startswith((XMP, _XMP_EXTENSION)):
         return inspect_xmp(payload)
@@ -223,7 +224,8 @@ def _needed(item: Segment) -> bool:
 
 def _without_gps(marker: int, payload: bytes) -> bytes:
     if marker == APP1 and payload.startswith(EXIF):
-        return EXIF + blank_exif_gps(payload[len(EXIF) :])
+        header, block = split_header(payload)
+        return header + blank_exif_gps(block)
     if marker == APP1 and payload.startswith(XMP):
         return XMP + blank_xmp_gps(payload[len(XMP) :])
     return payload

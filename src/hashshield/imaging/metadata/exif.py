@@ -145,7 +145,7 @@ def read_orientation(exif: bytes | None, xmp: bytes | None) -> int:
     Decides as Pillow's `exif_transpose` does: XMP's `tiff:Orientation` counts only if EXIF has no such tag. `exif` may
     begin with `Exif\\0\\0`.
     """
-    block = parse_exif(_strip_headers(exif)) if exif else None
+    block = parse_exif(split_header(exif)[1]) if exif else None
     entry = block.find("0th", _ORIENTATION) if block else None
     if block and entry:
         value = block.integer(entry)
@@ -155,14 +155,14 @@ def read_orientation(exif: bytes | None, xmp: bytes | None) -> int:
     return value if value is not None and 1 <= value <= 8 else 1
 
 
-def _strip_headers(exif: bytes) -> bytes:
-    # Some writers repeat the header; Pillow accepts that, so viewers that use it see the orientation.
-    return re.sub(rb"^(?:Exif\x00\x00){1,2}", b"", exif)
-
-
-_HEADER = b"Exif\0\0"
+_HEADERS = re.compile(rb"(?:Exif\x00\x00){0,2}")
 
 
 def split_header(data: bytes) -> tuple[bytes, bytes]:
-    """Return (header, block): the `Exif\\0\\0` that some writers put before the TIFF block, else b"", and the block."""
-    return (data[: len(_HEADER)], data[len(_HEADER) :]) if data.startswith(_HEADER) else (b"", data)
+    """Return (header, block): any `Exif\\0\\0` before the TIFF block, and the block.
+
+    Some writers repeat the header, which Pillow accepts, and so viewers that use it.
+    """
+    found = _HEADERS.match(data)
+    end = found.end() if found else 0
+    return data[:end], data[end:]
