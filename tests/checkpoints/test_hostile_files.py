@@ -8,7 +8,7 @@ import resource
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from hashshield.checkpoints.cache import read_entries
-from hashshield.checkpoints.card import read_card
+from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import read_checkpoint, write_checkpoint
 from hashshield.config import read_file
 from hashshield.errors import CheckpointError, HashshieldError, UsageError
@@ -65,6 +65,48 @@ def test_a_card_that_is_none(change: Callable[[dict[str, Any]], Any], tmp_path: 
         read_card(path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", 5),
+        ("arch", None),
+        ("bits", ["16"]),
+        ("bits", [16.5]),
+        ("hidden", True),
+        ("input", [1, 2]),
+        ("classes", "abc"),
+        ("classes", [["a"]]),
+        ("dataset", {}),
+        ("split", 5),
+        ("recipe", 5),
+        ("recipe", ["model"]),
+        ("licence", 1.5),
+        ("map", {"16": "0.5"}),
+        ("map", {"x": 0.5}),
+        ("map_unseen", {"16": "high"}),
+        ("map_unseen", {"16": float("nan")}),
+        ("map_unseen", [0.5]),
+        ("map_unseen", {"16": 3.0}),
+        ("cosine", "0.5"),
+        ("lineage", ["a"]),
+        ("within", 2.0),
+        ("within", True),
+    ],
+)
+def test_a_field_of_a_card_that_holds_something_else_is_named(field: str, value: object, tmp_path: Path) -> None:
+    path = with_card(tmp_path / "a.safetensors", lambda raw: raw.update({field: value}))
+    with pytest.raises(CheckpointError, match=rf"a\.safetensors: `{field}` of its card should be .*, found ") as caught:
+        read_card(path)
+    assert repr(value) in str(caught.value)
+
+
+def test_every_field_of_a_card_is_checked(tmp_path: Path) -> None:
+    for field in fields(Card):
+        path = with_card(tmp_path / "a.safetensors", lambda raw, name=field.name: raw.update({name: [None]}))
+        with pytest.raises(CheckpointError):
+            read_card(path)
 
 
 def raw_file(path: Path, header: dict[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> Path:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,11 +175,10 @@ class Card:
                 raise CheckpointError(
                     f"{source}: card format {version!r}, this release reads {FORMAT_VERSION}; update hashshield"
                 )
+            _check_types(raw, source)
             size = raw["input"]
             raw["input"] = InputSpec(**{**size, "mean": _three(size["mean"]), "std": _three(size["std"])})
-            raw["bits"] = tuple(int(k) for k in raw["bits"])
-            raw["classes"] = tuple(str(c) for c in raw["classes"])
-            raw["map"] = {str(int(k)): float(v) for k, v in raw.get("map", {}).items()}
+            raw["bits"], raw["classes"] = tuple(raw["bits"]), tuple(raw["classes"])
             card = cls(**raw)
             card._check(source)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -187,23 +186,80 @@ class Card:
         return card
 
     def _check(self, source: str) -> None:
-        for text in (self.name, self.arch, self.dataset, self.licence, self.attribution, self.purpose, self.lineage):
-            if not isinstance(text, str):
-                raise TypeError(f"{text!r} stands where a text should")
         lengths = len(set(self.bits))
         if not 0 < lengths == len(self.bits) <= _MOST_LENGTHS or any(not 1 <= k <= 4096 for k in self.bits):
             raise CheckpointError(f"{source}: the card names no usable code length, found {self.bits[:_MOST_LENGTHS]}")
-        if not isinstance(self.hidden, int) or not 0 <= self.hidden <= _WIDEST:
+        if not 0 <= self.hidden <= _WIDEST:
             raise CheckpointError(f"{source}: a hidden layer has 0 to {_WIDEST} values, found {self.hidden!r}")
         if len(set(self.classes)) < len(self.classes):
             raise CheckpointError(f"{source}: the card names a class twice; train it on folders of different names")
         if fault := self.input.fault() or refusal(self.name, self.attribution, self.purpose):
             raise CheckpointError(f"{source}: {fault}")
-        if self.cosine is not None and not (isinstance(self.cosine, float) and -1 < self.cosine < 1):
+        if self.cosine is not None and not -1 < self.cosine < 1:
             raise CheckpointError(f"{source}: a threshold for cosines lies between -1 and 1, found {self.cosine!r}")
-        if self.within is not None and not (isinstance(self.within, int) and 0 <= self.within < min(self.bits)):
+        if self.within is not None and not 0 <= self.within < min(self.bits):
             raise CheckpointError(
                 f"{source}: a threshold in bits lies between 0 and the code's length, found {self.within!r}"
+            )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_lengths(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_whole, value))
+
+
+def _are_maps(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        bits.isdecimal() and len(bits) <= 4 and isinstance(score, int | float) and 0 <= score <= 1
+        for bits, score in value.items()
+    )
+
+
+_TEXT, _TABLE = ("text", _is_text), ("a table", _is_table)
+_MAPS = ("a table of MAPs, 0 to 1, by code length", _are_maps)
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": _TEXT,
+    "arch": _TEXT,
+    "bits": ("a list of whole numbers", _are_lengths),
+    "hidden": ("a whole number", _is_whole),
+    "input": _TABLE,
+    "classes": ("a list of texts", _are_texts),
+    "dataset": _TEXT,
+    "split": _TABLE,
+    "recipe": _TABLE,
+    "licence": _TEXT,
+    "attribution": _TEXT,
+    "map": _MAPS,
+    "map_unseen": _MAPS,
+    "purpose": _TEXT,
+    "cosine": ("a number with a decimal point, or null", lambda value: value is None or isinstance(value, float)),
+    "lineage": _TEXT,
+    "within": ("a whole number, or null", lambda value: value is None or _is_whole(value)),
+}
+"""Field of a card in JSON -> what it should be; `format_version` is compared before."""
+
+
+def _check_types(raw: dict[str, Any], source: str) -> None:
+    """Raise CheckpointError for a field that is not what `_FIELDS` says; missing ones are left to `Card`."""
+    for key, (wanted, fits) in _FIELDS.items():
+        if key in raw and not fits(raw[key]):
+            raise CheckpointError(
+                f"{source}: `{key}` of its card should be {wanted}, found {raw[key]!r:.80}; fetch the checkpoint again"
             )
 
 
