@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -50,6 +51,86 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(photos: Pat
     assert told == [photos / "c"]
     with pytest.raises(FileNotFoundError):
         list(walk(photos / "c"))
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder nested more deeply than Python calls functions; pytest could not remove it either."""
+    folders = [tmp_path / "deep"]
+    for _ in range(1100):
+        folders.append(folders[-1] / "a")
+    for folder in folders:
+        folder.mkdir()
+    yield folders[-1]
+    for folder in reversed(folders):
+        for file in folder.glob("*.jpg"):
+            file.unlink()
+        folder.rmdir()
+
+
+def test_folders_may_be_nested_deeply(deep: Path, tmp_path: Path) -> None:
+    (deep / "x.jpg").touch()
+    (tmp_path / "deep" / "b.jpg").touch()
+    assert list(walk(tmp_path / "deep")) == [deep / "x.jpg", tmp_path / "deep" / "b.jpg"]
+    assert list(walk(tmp_path / "deep", skip=deep)) == [tmp_path / "deep" / "b.jpg"]
+
+
+def test_a_path_that_is_too_long_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    folder, name = os.open(tmp_path, os.O_RDONLY), "a" * 200
+    for _ in range(25):
+        os.mkdir(name, dir_fd=folder)
+        above, folder = folder, os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(above)
+    os.close(folder)
+    (tmp_path / "b.jpg").touch()
+    told: list[OSError] = []
+    assert list(walk(tmp_path, failed=lambda folder, error: told.append(error))) == [tmp_path / "b.jpg"]
+    assert [error.errno for error in told] == [errno.ENAMETOOLONG]
+
+
+def test_without_descriptors_the_folder_is_told(photos: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    (photos / "a").mkdir()
+    told: list[Path] = []
+    files = walk(photos, failed=lambda folder, error: told.append(folder))
+    (photos / "a" / "1.jpg").touch()
+    (photos / "0.jpg").touch()
+    assert next(files) == photos / "0.jpg"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert list(files) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert told == [photos / "a"]
+
+
+def test_an_entry_whose_kind_cannot_be_read_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on file systems whose listings do not say what an entry is."""
+    for name in ("a.jpg", "b.jpg"):
+        (photos / name).touch()
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.entry, self.name, self.path = entry, entry.name, entry.path
+            self.is_symlink, self.is_file = entry.is_symlink, entry.is_file
+
+        def is_dir(self, *, follow_symlinks: bool) -> bool:
+            if self.name == "a.jpg":
+                raise OSError(errno.EIO, os.strerror(errno.EIO), self.path)
+            return self.entry.is_dir(follow_symlinks=follow_symlinks)
+
+    scandir = os.scandir
+
+    @contextmanager
+    def listing(folder: Path) -> Iterator[list[Entry]]:
+        with scandir(folder) as entries:
+            yield [Entry(entry) for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", listing)
+    told: list[Path] = []
+    assert list(walk(photos, failed=lambda path, error: told.append(path))) == [photos / "b.jpg"]
+    assert told == [photos / "a.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -98,28 +98,51 @@ def walk(
 ) -> Iterator[Path]:
     """Yield the regular files below `folder`, sorted, without links and this package's temporary files.
 
-    `skip` is the real path of a folder to leave out, such as a vault among the photos. A folder that cannot be listed
-    is passed to `failed`, and the walk goes on; without `failed`, OSError is raised. Files and folders of other
-    programs (`is_foreign`) are passed to `foreign`, and included only if it returns True.
+    `skip` is the real path of a folder to leave out, such as a vault among the photos. A folder that cannot be listed,
+    for example because its path is too long for the system, is passed to `failed`, and the walk goes on; without
+    `failed`, OSError is raised. Files and folders of other programs (`is_foreign`) are passed to `foreign`, and
+    included only if it returns True.
     """
-    if skip is not None and Path(os.path.realpath(folder)).is_relative_to(skip):
+    real = Path(os.path.realpath(folder))
+    if skip is not None and real.is_relative_to(skip):
         return
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        if failed is None:
-            raise
-        failed(folder, error)
-        return
-    for entry in entries:
-        if is_foreign(Path(entry.path)) and not entry.is_symlink() and not foreign(Path(entry.path)):
+    # A stack, because folders may be nested deeper than Python's calls; what is on it is listed, and holds no folder
+    # open.
+    pending = _listing(folder, failed)
+    while pending:
+        entry = pending.pop()
+        path = Path(entry.path)
+        try:
+            is_link, is_folder = entry.is_symlink(), entry.is_dir(follow_symlinks=False)
+            is_file = entry.is_file(follow_symlinks=False)
+        except OSError as error:
+            # On file systems whose listings do not say what an entry is.
+            _report(path, error, failed)
             continue
-        if entry.is_dir(follow_symlinks=False):
-            if not _is_junction(entry):
-                yield from walk(Path(entry.path), skip=skip, failed=failed, foreign=foreign)
-        elif entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
-            yield Path(entry.path)
+        if is_foreign(path) and not is_link and not foreign(path):
+            continue
+        if is_folder:
+            if not _is_junction(entry) and (skip is None or real / path.relative_to(folder) != skip):
+                pending += _listing(path, failed)
+        elif is_file and not is_temporary(entry.name):
+            yield path
+
+
+def _listing(folder: Path, failed: Callable[[Path, OSError], None] | None) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, the first last; none if it cannot be listed, which `failed` is told."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name, reverse=True)
+    except OSError as error:
+        _report(folder, error, failed)
+        return []
+
+
+def _report(path: Path, error: OSError, failed: Callable[[Path, OSError], None] | None) -> None:
+    """Pass an error to `failed`; raise it if there is no `failed`."""
+    if failed is None:
+        raise error
+    failed(path, error)
 
 
 def named(
