@@ -140,15 +140,27 @@ def test_a_photo_from_standard_input_is_called_by_its_dash(
         ]
 
     stand_in("hashshield.pipeline.verify", verify=verify)
-    stdin = io.TextIOWrapper(io.BytesIO(b"\xff\xd8photo"))
+    stdin = io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xffphoto"))
     monkeypatch.setattr(sys, "stdin", stdin)
     ended = run("verify", "-", "b.jpg")
-    assert seen == [b"\xff\xd8photo"]
+    assert seen == [b"\xff\xd8\xffphoto"]
     assert ended.out == "-\tfailed\t\t\t\t\nb.jpg\tprotected\t\t\t\t\n"
     assert ended.err == "failed: -: truncated\n1 protected, 1 failed.\n"
     monkeypatch.setattr(stdin, "isatty", lambda: True)
     ended = run("verify", "-")
     assert (ended.code, ended.err) == (2, "hashshield verify: - reads a photo from standard input; redirect it\n")
+
+
+def test_standard_input_that_is_no_photo_gets_a_row_beside_the_others(
+    run: Run, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in("hashshield.pipeline.verify", verify=lambda paths, **named: [Verification(str(*paths), "protected")])
+    with Path("/dev/zero").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ended = run("verify", "-", "b.jpg")
+    assert ended.code == 1
+    assert ended.out == "-\tfailed\t\t\t\t\nb.jpg\tprotected\t\t\t\t\n"
+    assert "failed: -: not an image" in ended.err
 
 
 def test_an_unknown_photo_shows_its_code_and_ends_with_3(run: Run, stand_in: StandIn) -> None:

@@ -233,11 +233,11 @@ def test_a_photo_through_a_pipe(
 
     stand_in("hashshield.pipeline.protect", protect_bytes=protect_bytes)
     out, err = Bytes(), Bytes()
-    monkeypatch.setattr(sys, "stdin", Bytes(b"\xff\xd8old"))
+    monkeypatch.setattr(sys, "stdin", Bytes(b"\xff\xd8\xffold"))
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     assert run("protect", "-", *(["--json"] if as_json else [])).code == 0
-    assert out.raw_bytes.getvalue() == b"new\xff\xd8old"
+    assert out.raw_bytes.getvalue() == b"new\xff\xd8\xffold"
     said = err.raw_bytes.getvalue().decode()
     if as_json:
         assert json.loads(said)["results"][0]["path"] == "-"
@@ -252,10 +252,23 @@ def test_nothing_is_written_to_the_pipe_when_the_goal_was_not_reached(
         "hashshield.pipeline.protect", protect_bytes=lambda *_, **__: (None, outcome("-", "short", reason="one view"))
     )
     out = Bytes()
-    monkeypatch.setattr(sys, "stdin", Bytes(b"x"))
+    monkeypatch.setattr(sys, "stdin", Bytes(b"\xff\xd8\xffx"))
     monkeypatch.setattr(sys, "stdout", out)
     assert run("protect", "-").code == 3
     assert out.raw_bytes.getvalue() == b""
+
+
+def test_what_is_no_photo_is_not_read_from_the_pipe(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = Bytes(), Bytes()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    with Path("/dev/zero").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run("protect", "-", "--json").code == 1
+    assert out.raw_bytes.getvalue() == b""
+    (row,) = json.loads(err.raw_bytes.getvalue())["results"]
+    assert (row["path"], row["status"]) == ("-", "failed")
+    assert row["reason"] == "-: not an image; its first bytes are no image format known here"
 
 
 def test_a_pipe_is_not_a_terminal(run: Run, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hashshield.errors import ChangedError, PhotoError
-from hashshield.storage import read_snapshot, snapshot
+from hashshield.errors import ChangedError, NotAPhotoError, PhotoError
+from hashshield.storage import read_snapshot, read_stream, snapshot
 
 
 def test_reads_bytes_digest_and_identity(photos: Path) -> None:
@@ -109,3 +111,43 @@ def test_a_file_that_changes_while_read_is_reported(photos: Path, monkeypatch: p
     monkeypatch.setattr(snapshot, "read_file", read_and_grow)
     with pytest.raises(ChangedError, match="while it was being read"):
         read_snapshot(photo, follow=False)
+
+
+class Endless(io.RawIOBase):
+    """Bytes of one kind for ever, counted."""
+
+    given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.given += len(buffer)
+        return len(buffer)
+
+
+def test_a_stream_is_read_to_its_end() -> None:
+    data = bytes(range(256)) * 2
+    assert read_stream(io.BytesIO(data), name="-", accept=lambda head: head == data[:64], limit_bytes=512) == data
+    with pytest.raises(PhotoError, match="-: is longer than the 511 bytes a photo may have"):
+        read_stream(io.BytesIO(data), name="-", accept=lambda head: True, limit_bytes=511)
+
+
+def test_an_endless_stream_is_not_read_for_ever() -> None:
+    endless = Endless()
+    stream = io.BufferedReader(endless)
+    with pytest.raises(NotAPhotoError, match="-: not an image"):
+        read_stream(stream, name="-", accept=lambda head: False)
+    assert endless.given <= io.DEFAULT_BUFFER_SIZE
+    with pytest.raises(PhotoError, match="longer than the 100000 bytes"):
+        read_stream(stream, name="-", accept=lambda head: True, limit_bytes=100_000)
+    with pytest.raises(NotAPhotoError, match="-: the file is empty"):
+        read_stream(io.BytesIO(), name="-", accept=lambda head: False)
+
+
+def test_a_stream_that_cannot_be_read_says_why(photos: Path) -> None:
+    with (photos / "a.jpg").open("wb+") as stream:
+        os.close(stream.fileno())
+        with pytest.raises(PhotoError, match="-: cannot be read: "):
+            read_stream(stream, name="-", accept=lambda head: True)
+        os.open(os.devnull, os.O_RDONLY)  # the lowest free number, which `stream` closes

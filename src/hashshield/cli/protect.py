@@ -20,7 +20,7 @@ from hashshield.cli.progress import PhotoProgress, checked_kind
 from hashshield.cli.prompts import ask, confirm, ensure_available
 from hashshield.cli.terminal import output_errors
 from hashshield.config import resolve
-from hashshield.errors import UsageError
+from hashshield.errors import InternalError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from hashshield.types import Request
@@ -231,9 +231,16 @@ def protect_piped(paths: list[Path], request: Request, report: Report, *, page: 
         raise UsageError("- reads a photo from standard input and writes one to standard output; redirect both")
     ensure_available(_named_networks(request), report, yes=yes)
 
+    from hashshield.imaging.photo import read_photo_stream
     from hashshield.pipeline import protect as pipeline
+    from hashshield.types import Outcome
 
-    data, outcome = pipeline.protect_bytes(sys.stdin.buffer.read(), request, name="-", notice=report.note)
+    try:
+        photo = read_photo_stream(sys.stdin.buffer, name="-")
+    except (PhotoError, InternalError) as error:
+        report.finish([Outcome("-", "failed", reason=str(error))])
+        return
+    data, outcome = pipeline.protect_bytes(photo, request, name="-", notice=report.note)
     report.finish([outcome])
     if data is not None:
         with output_errors(sys.stdout.buffer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ from hashshield.cli.output import Report, check_page, write_page
 from hashshield.cli.progress import PhotoProgress, checked_kind
 from hashshield.cli.prompts import ensure_available
 from hashshield.config import resolve
-from hashshield.errors import UsageError
+from hashshield.errors import InternalError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from hashshield.types import Verification
@@ -109,32 +109,46 @@ def verify(
                 exclude=settings["exclude"].value,
                 progress=progress,
             )
-            report.finish(map(spelled, rows))
+            report.finish(spelled(rows))
+
+
+_Spelled = Callable[[Iterable["Verification"]], list["Verification"]]
 
 
 @contextmanager
-def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], Callable[[Verification], Verification]]]:
-    """Yield the paths with - replaced by a temporary file, and a function that puts - back into a result row.
+def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], _Spelled]]:
+    """Yield the paths with - replaced by a temporary file, and a function that puts - back into the result rows.
 
-    Raises UsageError if standard input is a terminal.
+    If standard input is not a readable photo, - is left out, and the function adds its row. Raises UsageError if
+    standard input is a terminal.
     """
     if Path("-") not in paths:
-        yield paths, lambda row: row
+        yield paths, list
         return
     if sys.stdin.isatty():
         raise UsageError("- reads a photo from standard input; redirect it")
+
+    from dataclasses import replace
+
+    from hashshield.imaging.photo import read_photo_stream
+    from hashshield.types import Verification
+
+    try:
+        photo = read_photo_stream(sys.stdin.buffer, name="-")
+    except (PhotoError, InternalError) as error:
+        refused = Verification("-", "failed", reason=str(error))
+        yield [path for path in paths if path != Path("-")], lambda rows: [refused, *rows]
+        return
     with tempfile.TemporaryDirectory(prefix="hashshield-") as folder:
         file = Path(folder) / "photo"
-        file.write_bytes(sys.stdin.buffer.read())
-
-        from dataclasses import replace
+        file.write_bytes(photo)
 
         def spelled(row: Verification) -> Verification:
             if row.path != str(file):
                 return row
             return replace(row, path="-", reason=row.reason and row.reason.replace(str(file), "-"))
 
-        yield [file if path == Path("-") else path for path in paths], spelled
+        yield [file if path == Path("-") else path for path in paths], lambda rows: list(map(spelled, rows))
 
 
 EVALUATE_EXAMPLES = o.examples(

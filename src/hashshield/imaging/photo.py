@@ -9,14 +9,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashshield.arrays import Pixels
+from hashshield.boundary import boundary
 from hashshield.errors import UnsupportedError
-from hashshield.storage import Snapshot, read_snapshot
+from hashshield.storage import Snapshot, read_snapshot, read_stream
 
 __all__ = [
     "HEAD_BYTES",
@@ -34,6 +35,7 @@ __all__ = [
     "is_image",
     "pixel_digest",
     "read_photo_file",
+    "read_photo_stream",
     "sniff",
     "to_display_orientation",
     "to_stored_orientation",
@@ -145,6 +147,15 @@ def read_photo_file(path: Path, *, follow: bool, within: Path | None = None) -> 
     Raises NotAPhotoError for other files, of which only the first bytes are read, and the errors of `read_snapshot`.
     """
     return read_snapshot(path, follow=follow, within=within, accept=is_image)
+
+
+def read_photo_stream(stream: BinaryIO, *, name: str) -> bytes:
+    """Read a photo from a stream with `storage.read_stream` if its first bytes are those of an image.
+
+    Raises the errors of `read_stream`, and InternalError for more bytes than fit into memory.
+    """
+    with boundary("read", name):
+        return read_stream(stream, name=name, accept=is_image)
 
 
 Scalar = TypeVar("Scalar", bound=np.generic)

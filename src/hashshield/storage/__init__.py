@@ -13,7 +13,7 @@ from hashshield.storage.folder import is_temporary
 from hashshield.storage.ledger_file import cannot_be_written
 from hashshield.storage.repair import repair, rescued
 from hashshield.storage.schema import NewRecord, Record
-from hashshield.storage.snapshot import Snapshot, digest, read_snapshot
+from hashshield.storage.snapshot import Snapshot, digest, read_snapshot, read_stream
 from hashshield.storage.store import Store
 from hashshield.storage.upkeep import needed
 from hashshield.storage.vault import default_root
@@ -43,6 +43,7 @@ __all__ = [
     "preflight",
     "put_page",
     "read_snapshot",
+    "read_stream",
     "repair",
     "rescued",
     "volume_encryption",

@@ -8,7 +8,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from hashshield.errors import ChangedError, NotAPhotoError, PhotoError, StorageError
 from hashshield.storage.calls import explain, storage_errors
@@ -25,6 +27,7 @@ __all__ = [
     "opened_target",
     "read_file",
     "read_snapshot",
+    "read_stream",
     "require_ours",
     "require_outside",
     "require_replaceable",
@@ -114,10 +117,7 @@ def snapshot_of(folder: Folder, name: str, *, limit_bytes: int = LIMIT_BYTES, ac
         _require_regular(path, before)
         if accept is not None:
             head = os.read(descriptor, _HEAD_BYTES)
-            if not accept(head):
-                empty = f"{path}: the file is empty; get it again from its source"
-                other = f"{path}: not an image; its first bytes are no image format known here"
-                raise NotAPhotoError(other if head else empty)
+            _require_accepted(str(path), head, accept)
             os.lseek(descriptor, 0, os.SEEK_SET)
         if before.st_size > limit_bytes:
             raise PhotoError(f"{path}: {before.st_size} bytes are more than the {limit_bytes} a photo may have")
@@ -148,10 +148,31 @@ def snapshot_of(folder: Folder, name: str, *, limit_bytes: int = LIMIT_BYTES, ac
 
 def read_file(descriptor: int, limit_bytes: int) -> bytes:
     """Return the bytes up to the end of the file, or up to one byte past the limit."""
-    parts = []
-    left = limit_bytes + 1
+    return _read_all(partial(os.read, descriptor), limit_bytes)
+
+
+def read_stream(stream: BinaryIO, *, name: str, accept: Accept, limit_bytes: int = LIMIT_BYTES) -> bytes:
+    """Read one photo from a stream to its end; messages call it `name`.
+
+    Raises NotAPhotoError for data whose first bytes `accept` refuses, of which no more is read, and PhotoError for more
+    than `limit_bytes` and for a stream that cannot be read.
+    """
+    try:
+        head = stream.read(_HEAD_BYTES)
+        _require_accepted(name, head, accept)
+        data = _read_all(stream.read, limit_bytes, head)
+    except OSError as error:
+        raise PhotoError(f"{name}: cannot be read: {explain(error)}") from error
+    if len(data) > limit_bytes:
+        raise PhotoError(f"{name}: is longer than the {limit_bytes} bytes a photo may have; give a smaller one")
+    return data
+
+
+def _read_all(read: Callable[[int], bytes], limit_bytes: int, head: bytes = b"") -> bytes:
+    parts = [head]
+    left = limit_bytes + 1 - len(head)
     while left > 0:
-        part = os.read(descriptor, min(left, 1 << 24))
+        part = read(min(left, 1 << 24))
         if not part:
             break
         parts.append(part)
@@ -167,6 +188,14 @@ def same_content_times(one: os.stat_result, other: os.stat_result) -> bool:
         other.st_size,
         other.st_mtime_ns,
     )
+
+
+def _require_accepted(name: str, head: bytes, accept: Accept) -> None:
+    if accept(head):
+        return
+    empty = f"{name}: the file is empty; get it again from its source"
+    other = f"{name}: not an image; its first bytes are no image format known here"
+    raise NotAPhotoError(other if head else empty)
 
 
 def _require_regular(path: Path, status: os.stat_result) -> None:
