@@ -41,7 +41,8 @@ def _run() -> None:
     try:
         from hashshield.cli.app import app
 
-        app(prog_name="hashshield")
+        # Typer would expand patterns on Windows even in the names of existing files; `cli.options.expanded` does not.
+        app(prog_name="hashshield", windows_expand_args=False)
     except KeyboardInterrupt:
         from hashshield.cli.command_line import document_of_nothing
 

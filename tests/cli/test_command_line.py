@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import hashshield
 from hashshield.cli import output
+from hashshield.cli.command_line import expand_words
 from hashshield.config import resolve
 from hashshield.errors import UsageError
 from tiny_net import encoded, picture
@@ -100,6 +101,14 @@ def test_what_people_try_first_is_what_they_mean(tried: list[str], meant: list[s
     assert first[0] == second[0] == 0
     hide = partial(re.sub, r'"seconds": [\d.]+', "")
     assert hide(first[1]) == hide(second[1]) != ""
+
+
+def test_only_windows_leaves_the_home_folder_to_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
+    words = ["protect", "~/photos", "a~b.jpg", "--output", "~"]
+    assert expand_words(words, platform="win32") == ["protect", "/home/me/photos", "a~b.jpg", "--output", "/home/me"]
+    assert expand_words(words, platform="linux") == words
 
 
 def test_help_of_a_group_is_still_its_own(run: Run) -> None:

@@ -74,6 +74,17 @@ def test_version() -> None:
     assert ended.stdout.startswith("hashshield")
 
 
+def test_patterns_are_left_to_the_commands() -> None:
+    """On Windows Typer would match them, even the name of a file that exists, `IMG[1].jpg`, with another, IMG1.jpg."""
+    code = """
+from hashshield.cli import app
+app.app = lambda **named: print(named)
+from hashshield.__main__ import main
+main()
+"""
+    assert "'windows_expand_args': False" in python("-c", code).stdout
+
+
 def test_a_typo_is_answered_with_the_nearest() -> None:
     ended = python("-m", "hashshield", "protekt", "a.jpg")
     assert ended.returncode == 2

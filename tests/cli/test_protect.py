@@ -360,6 +360,25 @@ def test_patterns_left_over_by_the_shell_are_matched(run: Run, asked: list[Any],
     assert found == ["a.jpg", "b.jpg", "sub/c.jpg", "[x].png", "*.gif"]
 
 
+@pytest.mark.parametrize("command", ["protect", "restore", "verify"])
+def test_a_name_with_brackets_never_stands_for_another_photo(
+    command: str, run: Run, stand_in: Callable[..., None], tmp_path: Path
+) -> None:
+    """Cameras and browsers write such names, and the photo may be gone."""
+    calls: list[list[Path]] = []
+
+    def record(paths: Sequence[Path], *rest: object, **named: object) -> list[Outcome]:
+        calls.append(list(paths))
+        return []
+
+    stand_in(f"hashshield.pipeline.{command}", **{command: record})
+    for name in ("IMG1.jpg", "IMG[2].jpg", "set[1]/a.jpg", "set1/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(command, *(tmp_path / name for name in ("IMG[1].jpg", "*[2].jpg", "set[1]/*.jpg")))
+    assert [str(path.relative_to(tmp_path)) for path in calls[0]] == ["IMG[1].jpg", "IMG[2].jpg", "set[1]/a.jpg"]
+
+
 def test_verbose_tells_what_was_measured(run: Run, asked: list[Any]) -> None:
     quiet, plain = run("protect", "a.jpg", "--verbose", "--quiet"), run("protect", "a.jpg")
     verbose = run("protect", "a.jpg", "-v")

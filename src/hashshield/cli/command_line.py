@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 
 __all__ = ["document_of_nothing", "empty_word", "expand_words"]
@@ -9,12 +11,14 @@ __all__ = ["document_of_nothing", "empty_word", "expand_words"]
 _GROUPS = ("bench", "config", "models", "originals")
 
 
-def expand_words(words: Sequence[str]) -> list[str]:
+def expand_words(words: Sequence[str], *, platform: str = sys.platform) -> list[str]:
     """Return the command line with common spellings replaced by the real ones.
 
     `help protect` becomes `protect --help`, `version` becomes `--version`, and `config`, alone or with options, becomes
-    `config show`.
+    `config show`. On Windows, whose shells leave it to programs, a leading ~ becomes the user's home folder.
     """
+    if platform == "win32":
+        words = [os.path.expanduser(word) for word in words]  # noqa: PTH111 - a word need not be a path
     match list(words):
         case ["help", *rest]:
             return [*rest, "--help"]

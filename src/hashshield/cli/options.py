@@ -376,13 +376,16 @@ Workers = Annotated[
 
 
 def expanded(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths with glob patterns replaced by their matches, for shells and scripts that do not expand them.
+    """Return the paths with the patterns `*`, `?` and `**` replaced by their matches, for shells that do not do it.
 
     An existing path is never treated as a pattern. A pattern without a match is kept and later reported as missing.
+    Brackets stand for themselves: cameras and browsers write them into names, and the pattern `IMG[1].jpg` would match
+    another photo, IMG1.jpg.
     """
     found: list[Path] = []
     for path in paths:
-        matches = [] if os.path.lexists(path) else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may begin anywhere
+        pattern = str(path).replace("[", "[[]")
+        matches = [] if os.path.lexists(path) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the pattern may begin anywhere
         found += map(Path, matches) if matches else [path]
     return found
 
