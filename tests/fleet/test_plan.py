@@ -9,13 +9,14 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra ray)")
 
-from fleet_runs import put_photos
+from fleet_runs import needs_ray, put_photos
 
 from hashshield.errors import UsageError
 from hashshield.fleet.manifest import FOLDER, ManifestRow, batches_of, check_places, listed, settled_before
+from hashshield.fleet.run import protect
 from hashshield.pipeline.plan import Job
 from hashshield.storage import Store
-from hashshield.types import Outcome, Request
+from hashshield.types import NullProgress, Outcome, Request
 
 
 def request_to(output: Path, tmp_path: Path) -> Request:
@@ -44,6 +45,16 @@ def test_files_are_listed_and_none_is_read(tmp_path: Path) -> None:
     assert status == "failed"
     assert "its copy would be" in reason
     assert not reasons
+
+
+@needs_ray
+def test_a_sample_leaves_no_failure_out(tmp_path: Path, tiny: Path) -> None:
+    put_photos(tmp_path / "in", 4)
+    asked = [tmp_path / "in", tmp_path / "none.png"]
+    request = replace(request_to(tmp_path / "out", tmp_path), models=(f"{tiny}:16",), sample=2, dry_run=True)
+    rows = protect(asked, request, progress=NullProgress())
+    assert [(Path(row.path).name, row.status) for row in rows if row.status != "planned"] == [("none.png", "failed")]
+    assert len(rows) == 3
 
 
 @pytest.mark.parametrize(("photos", "output"), [("in", "in"), ("in", "in/out"), ("out/in", "out"), ("in/a.png", "in")])

@@ -298,6 +298,17 @@ def test_a_sample_is_spread_and_leaves_the_photos_alone(
         protect_now(photos, sample=2)
 
 
+def test_a_sample_leaves_no_failure_out(photos: Path, tmp_path: Path, protect_now: Protect) -> None:
+    paths = [put(photos, f"{index}.png", seed=index) for index in range(4)]
+    (photos / "notes.txt").write_text("no photo")
+    rows = protect_now(photos, photos / "gone.png", sample=2, output=tmp_path / "out", dry_run=True)
+    assert [(row.path, row.status) for row in rows] == [
+        (str(paths[1]), "planned"),
+        (str(paths[3]), "planned"),
+        (str(photos / "gone.png"), "failed"),
+    ]
+
+
 def test_excluded_photos_have_no_row(photos: Path, protect_now: Protect) -> None:
     put(photos, "a.png")
     put(photos, "b.png", seed=2)

@@ -77,7 +77,8 @@ def protect(
         if request.sample is not None and len(jobs) > request.sample:
             from hashshield.pipeline.estimate import sampled_evenly
 
-            jobs, rows = list(sampled_evenly(jobs, request.sample)), {}
+            jobs = list(sampled_evenly(jobs, request.sample))
+            rows = {path: row for path, row in rows.items() if row.status == "failed"}
         if not request.dry_run and jobs:
             stack.enter_context(locked(folder))
         known = manifest.read_all(folder) if folder.is_dir() else {}

@@ -48,7 +48,8 @@ def protect(
         if request.sample is not None and len(jobs) > request.sample:
             from hashshield.pipeline.estimate import sampled_evenly
 
-            jobs, rows = sampled_evenly(jobs, request.sample), {}
+            jobs = sampled_evenly(jobs, request.sample)
+            rows = {path: row for path, row in rows.items() if row.status == "failed"}
         if request.dry_run:
             check_names(request)
             rows |= _planned(jobs, request, store, progress)
