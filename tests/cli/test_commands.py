@@ -402,8 +402,9 @@ def test_export_and_forget(run: Run, stand_in: StandIn) -> None:
         shared: tuple[str, ...] = ()
         kept_for: tuple[str, ...] = ()
 
-    export, forget = Asked([Row("out/a.jpg"), Row("out/b.jpg", "failed", "disk full")]), Asked(Row("a.jpg"))
-    stand_in("hashshield.pipeline.originals", export=export, forget=forget)
+    export = Asked([Row("out/a.jpg"), Row("out/b.jpg", "failed", "disk full")])
+    forget = Asked([Row("a.jpg", "forgotten")])
+    stand_in("hashshield.pipeline.originals", export=export, forget_each=forget)
     ended = run("originals", "export", "out")
     assert ended.code == 1
     assert ended.err == "failed: out/b.jpg: disk full\n1 exported, 1 failed.\n"
@@ -411,8 +412,8 @@ def test_export_and_forget(run: Run, stand_in: StandIn) -> None:
     assert run("originals", "forget", "a.jpg").code == 2
     assert forget == []
     ended = run("originals", "forget", "a.jpg", "--yes")
-    assert (ended.code, ended.out) == (0, "a.jpg\t2\t1\t0\n")
-    assert forget == [((Path("a.jpg"),), {"vault": None, "dry_run": False})]
+    assert (ended.code, ended.out) == (0, "a.jpg\tforgotten\t2\t1\t0\n")
+    assert forget == [(([Path("a.jpg")],), {"vault": None, "dry_run": False})]
 
 
 def test_train(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -753,6 +754,27 @@ def test_restore_and_originals_for_real(run: Run, tmp_path: Path) -> None:
     assert run("originals", "forget", photo, "--yes", *where).code == 0
     assert json.loads(run("originals", "list", *where).out)["results"] == []
     assert run("originals", "forget", photo, "--yes", *where).code == 1
+
+
+def test_forget_goes_on_after_an_unknown_path(run: Run, tmp_path: Path) -> None:
+    vault, photos = tmp_path / "vault", [tmp_path / name for name in ("a.jpg", "none.jpg", "c.jpg")]
+    with Store.open(vault) as store:
+        for path in (photos[0], photos[2]):
+            path.write_bytes(path.name.encode())
+            store.replace(read_snapshot(path, follow=True), b"protected " + path.name.encode(), NewRecord())
+    ended = run("originals", "forget", *photos, "--yes", "--json", "--vault", vault)
+    assert ended.code == 1
+    document = json.loads(ended.out)
+    assert [row["status"] for row in document["results"]] == ["forgotten", "failed", "forgotten"]
+    assert "error" not in document
+    assert json.loads(run("originals", "list", "--vault", vault, "--json").out)["results"] == []
+    again = run("originals", "forget", tmp_path / "*.jpg", "--yes", "--vault", vault)
+    assert again.code == 1
+    assert [line.split("\t")[:2] for line in again.out.splitlines()] == [
+        [str(photos[0]), "failed"],
+        [str(photos[2]), "failed"],
+    ]
+    assert f"failed: {photos[0]}: nothing is recorded" in again.err
 
 
 def test_config_show(run: Run, own_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hashshield.errors import StorageError
-from hashshield.pipeline.originals import export, forget, forget_all, list_originals, prune
+from hashshield.pipeline.originals import export, forget, forget_all, forget_each, list_originals, prune
 from hashshield.pipeline.restore import restore
 from hashshield.storage import NewRecord, Store, calls, digest, read_snapshot
 
@@ -149,6 +149,22 @@ def test_forget_leaves_no_trace(vault: Path, photos: Path) -> None:
     assert b"codes of b.jpg" in held
     with pytest.raises(StorageError, match="nothing is recorded"):
         forget(path, vault=vault)
+
+
+def test_a_path_without_records_does_not_keep_the_others(vault: Path, photos: Path) -> None:
+    named = [photos / "a.jpg", photos / "none.jpg", photos / "b.jpg"]
+    for dry_run, status in ((True, "planned"), (False, "forgotten")):
+        rows = list(forget_each(named, vault=vault, dry_run=dry_run))
+        assert [(row.path, row.status) for row in rows] == [
+            (str(named[0]), status),
+            (str(named[1]), "failed"),
+            (str(named[2]), status),
+        ]
+        assert str(rows[1].reason).startswith(f"{named[1]}: nothing is recorded")
+    assert [Path(row.paths[0]).name for row in list_originals(vault)] == ["A.jpg"]
+    with Store.open(vault) as store:
+        assert store.integrity_errors() == []
+        assert store.backup_is_current()
 
 
 def test_forget_finds_a_moved_file_and_spares_what_others_need(vault: Path, photos: Path) -> None:

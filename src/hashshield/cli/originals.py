@@ -79,6 +79,7 @@ _LIST = Layout(columns=_ORIGINALS, footer=lambda rows: [f"{_total(rows)}."], sum
 _FORGET = Layout(
     columns=(
         Column("File", lambda row: row.path, is_name=True),
+        Column("Status", lambda row: row.status),
         Column("Records", lambda row: str(row.rows), right=True),
         Column("Originals", lambda row: str(len(row.originals)), right=True),
         Column("Kept for others", lambda row: str(len(row.shared)), right=True),
@@ -235,7 +236,8 @@ def forget(
 ) -> None:
     """Delete for good the originals and records of photos, which can then no longer be restored or verified.
 
-    Backups of the ledger and logs are deleted too. Other files that hold the same photo keep theirs, and are named.
+    Backups of the ledger and logs are deleted too. Other files that hold the same photo keep theirs, and are named. If
+    nothing is recorded about a path, the others are forgotten all the same, and the exit code is 1.
     """
     with Report("originals forget", _FORGET, as_json=as_json, quiet=quiet) as report:
         from hashshield.pipeline import originals
@@ -250,11 +252,11 @@ def forget(
                 found = originals.forget_all(vault=where, confirmed=None if yes else found)
             report.add(found)
             return
-        named = paths or []
+        named = list(dict.fromkeys(o.expanded(paths or [])))
         if not dry_run:
             confirm(f"Delete the originals and records of {count(len(named), 'path')}, for good?", yes=yes)
-        for path in named:
-            report.add(originals.forget(path, vault=where, dry_run=dry_run))
+        for row in originals.forget_each(named, vault=where, dry_run=dry_run):
+            report.add(row)
 
 
 def repair(

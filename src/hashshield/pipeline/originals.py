@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -21,6 +21,7 @@ __all__ = [
     "export",
     "forget",
     "forget_all",
+    "forget_each",
     "list_originals",
     "prune",
     "repair",
@@ -222,9 +223,10 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was deleted for good about a path, or would be."""
+    """What was deleted for good about a path, or would be; or why nothing was."""
 
     path: str
+    status: Literal["forgotten", "planned", "failed"]
     rows: int
     """Number of ledger rows and remembered attempts."""
     originals: tuple[str, ...]
@@ -234,6 +236,8 @@ class Forgotten:
     dry_run: bool
     kept_for: tuple[str, ...] = ()
     """Other files with the same content that exist, or whose volume is unplugged; their rows stay."""
+    reason: str | None = None
+    """Why it failed."""
 
 
 def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> Forgotten:
@@ -242,9 +246,30 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
     The photo itself is not touched; it can no longer be restored, and a later `protect` treats it as new. Rows of the
     same content under other paths are deleted too, unless such a file exists or its volume is unplugged: then its rows
     and original stay, and it is listed in `kept_for`. After an interruption the next command finishes the deletion.
-    Raises StorageError, LedgerError.
+    Raises PhotoError, StorageError, LedgerError.
     """
-    with Store.open(vault, reading=dry_run) as store, store.lock:
+    with Store.open(vault, reading=dry_run) as store:
+        return _forget(store, path, dry_run=dry_run)
+
+
+def forget_each(paths: Sequence[Path], *, vault: Path | None = None, dry_run: bool = False) -> Iterator[Forgotten]:
+    """Forget one path after the other; yield a row for each, `failed` where `forget` would raise.
+
+    Raises StorageError if the vault cannot be opened, and LedgerError.
+    """
+    with Store.open(vault, reading=dry_run) as store:
+        for path in paths:
+            try:
+                row = _forget(store, path, dry_run=dry_run)
+            except LedgerError:
+                raise
+            except HashshieldError as error:
+                row = Forgotten(str(path), "failed", 0, (), (), dry_run, reason=str(error))
+            yield row
+
+
+def _forget(store: Store, path: Path, *, dry_run: bool) -> Forgotten:
+    with store.lock:
         sha256 = read_snapshot(path, follow=True).sha256 if path.is_file() else None
         real = Path(os.path.realpath(path))
         rows, twins, contents = _about(store, real, sha256)
@@ -264,6 +289,7 @@ def forget(path: Path, *, vault: Path | None = None, dry_run: bool = False) -> F
                 store.finish()
         return Forgotten(
             str(path),
+            "planned" if dry_run else "forgotten",
             len(rows) + len(attempts),
             tuple(sorted(mine - others_need)),
             tuple(sorted(mine & others_need)),
@@ -288,7 +314,7 @@ def forget_all(*, vault: Path | None = None, dry_run: bool = False, confirmed: F
             with defer_interrupts():
                 store.ledger.deletions.mark((), everything=True)
                 store.finish()
-        return Forgotten(str(store.root), rows, originals, (), dry_run)
+        return Forgotten(str(store.root), "planned" if dry_run else "forgotten", rows, originals, (), dry_run)
 
 
 def _about(store: Store, path: Path, sha256: str | None) -> tuple[dict[int, Record], dict[int, Record], set[str]]:
