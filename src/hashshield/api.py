@@ -31,6 +31,7 @@ from hashshield.metrics.retrieval import bits_of
 from hashshield.models.device import choose_device
 from hashshield.models.hashing import FrozenHash, displayed_rgb
 from hashshield.models.load import open_models
+from hashshield.paths import is_file, is_folder
 from hashshield.pipeline import evaluate as _evaluate
 from hashshield.pipeline import protect as _protect
 from hashshield.pipeline import restore as _restore
@@ -153,7 +154,7 @@ def protect(
     )
     if writes:
         path = _named(photo)  # type: ignore[arg-type]
-        if not path.is_file():
+        if not is_file(path):
             raise UsageError(f"{path}: no such photo; a call protects one, hashshield protect a folder")
         with _photo_errors(photo):
             (row,) = _protect.protect([path], request, progress=_Log())
@@ -263,8 +264,8 @@ def evaluate(
     """
     found = _settings(model=model, device=device, survival=survival, preset=preset, vault=_path(vault))
     with _photo_errors(protected), _as_file(original) as before, _as_file(protected) as after:
-        if before.is_dir() or after.is_dir():
-            raise UsageError(f"{before if before.is_dir() else after}: is a folder; a call compares two photos")
+        if is_folder(before) or is_folder(after):
+            raise UsageError(f"{before if is_folder(before) else after}: is a folder; a call compares two photos")
         (row,) = _evaluate.evaluate(
             before,
             after,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -268,9 +268,7 @@ def resolve(
             source, where, value = "default", "default", setting.default
         if source != "default":
             _check(setting, value, where)
-        if setting.kind in _NORMAL:
-            value = _NORMAL[setting.kind](value)
-        found[key] = Value(value, source, where)
+        found[key] = Value(_normal(setting, value, where), source, where)
     return found
 
 
@@ -313,7 +311,7 @@ def _from_text(setting: Setting, text: str, where: str) -> Any:
 def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
     """Return a TOML value converted to the setting's type. Raises UsageError."""
     found = _typed(setting, value, f"{path}: {setting.key}")
-    if setting.kind == "path" and not Path(value).expanduser().is_absolute():
+    if setting.kind == "path" and not _expanded(value, f"{path}: {setting.key}").is_absolute():
         raise UsageError(f"{path}: {setting.key} is {value!r}; it must be an absolute path or start with ~")
     return found
 
@@ -369,15 +367,18 @@ def _listed(words: Sequence[str]) -> str:
     return f"one of the words {', '.join(words)}" if words else ""
 
 
-def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in order, without duplicates."""
-    return tuple(dict.fromkeys(names))
+def _normal(setting: Setting, value: Any, where: str) -> Any:
+    """Return the value with each name once, in order, and a path in full. Raises UsageError."""
+    if setting.kind == "names":
+        return tuple(dict.fromkeys(value))
+    return _expanded(value, where) if setting.kind == "path" and value is not None else value
 
 
-def _expanded(path: str | os.PathLike[str] | None) -> Path | None:
-    """Return the path with a leading ~ replaced by the user's home folder."""
-    return None if path is None else Path(path).expanduser()
-
-
-_NORMAL: dict[ValueKind, Callable[[Any], Any]] = {"names": _distinct, "path": _expanded}
-"""Kinds whose values are normalised after they were checked, with the function that does it."""
+def _expanded(path: str | os.PathLike[str], label: str) -> Path:
+    """Return the path with a leading ~ replaced by the user's home folder. Raises UsageError if there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{label} is {str(path)!r}, and the home folder that it begins with is not known; write the whole path"
+        ) from None

@@ -28,11 +28,12 @@ from hashshield.bench.results import (
     peak_mib,
     photo_sheet,
     read_result,
+    recording,
     require_matplotlib,
 )
 from hashshield.bench.targeted import run_targeted
 from hashshield.bench.untargeted import run_untargeted
-from hashshield.errors import UsageError
+from hashshield.errors import StorageError, UsageError
 
 Rows = list[dict[str, Any]]
 
@@ -88,6 +89,13 @@ def test_another_version_of_the_search_uses_no_old_trial(tmp_path: Path) -> None
     cache.keep({"photo": "a"}, pixels, {})
     assert cache.trial({"photo": "a"}) is not None
     assert cache.trial({"photo": "a", "search": version_of() + 1}) is None
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / ("x" * 300), tmp_path / "file"):
+        with pytest.raises(StorageError, match=f"writing {output}"), recording("map", "tiny", output, {}):
+            pytest.fail("the bench began")
 
 
 def test_a_damaged_trial_is_named(tmp_path: Path) -> None:

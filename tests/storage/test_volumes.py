@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from hashshield.storage import Store, preflight, volumes
+from hashshield.storage import Store, may_be_unplugged, preflight, volumes
 
 MOUNTS = """\
 1 0 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -99,6 +99,12 @@ def test_a_marker_of_a_synchronising_program_is_noticed(tmp_path: Path) -> None:
     assert not any("synchronised" in notice for notice in volumes.volume_notices(vault))
     (tmp_path / ".stfolder").mkdir()
     assert any("synchronised" in notice for notice in volumes.volume_notices(vault))
+
+
+def test_a_file_that_cannot_be_looked_at_may_be_there(tmp_path: Path) -> None:
+    assert not may_be_unplugged(tmp_path / "gone.jpg")
+    assert not may_be_unplugged(tmp_path / "gone" / "gone.jpg")
+    assert may_be_unplugged(tmp_path / ("x" * 300))
 
 
 def test_case_counts_where_the_file_system_says_so(tmp_path: Path) -> None:

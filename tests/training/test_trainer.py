@@ -11,7 +11,7 @@ import official_trees
 from hashshield.checkpoints.card import Card, read_card
 from hashshield.checkpoints.file import read_checkpoint
 from hashshield.datasets import open_dataset
-from hashshield.errors import CheckpointError, UnknownNameError, UsageError
+from hashshield.errors import CheckpointError, StorageError, UnknownNameError, UsageError
 from hashshield.metrics.retrieval import bits_of, hamming, map_floor, mean_average_precision, relevance
 from hashshield.models.hashing import hash_files
 from hashshield.models.load import open_models
@@ -377,6 +377,23 @@ def test_without_resume_a_state_left_over_does_not_count(folder: Path, tmp_path:
 def test_resume_with_nothing_to_resume_starts(folder: Path, tmp_path: Path) -> None:
     _, reporter = run(RECIPE, folder, tmp_path / "a.safetensors", resume=True)
     assert [e.epoch for e in reporter.epochs] == [1, 2, 3]
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_training(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file" / "o.safetensors", tmp_path / f"{'x' * 240}.safetensors"):
+        quiet = Quiet()
+        with pytest.raises(UsageError, match="--output"):
+            train(RECIPE, data=folder, output=output, reporter=quiet)
+        assert quiet.notes == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_state_that_cannot_be_written_is_a_failure_with_advice(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o.safetensors"
+    (tmp_path / "o.safetensors.state").mkdir()
+    with pytest.raises(StorageError, match="continue with --resume"):
+        train(RECIPE, data=folder, output=output, reporter=Quiet())
 
 
 def test_no_photo_is_taken_for_the_place_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:

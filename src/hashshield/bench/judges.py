@@ -37,6 +37,7 @@ from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import bits_of, hamming
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.onnx_file import packages
+from hashshield.paths import is_file
 from hashshield.types import Progress
 
 __all__ = [
@@ -133,7 +134,7 @@ def open_judge(asked: str) -> JudgeNetwork:
         raise UsageError(f"--judge {asked}: unknown judge {word!r}; known are {', '.join(JUDGES)}")
     kind = JUDGES[word]
     path = Path(named) if named else _in_package(word, kind)
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"--judge {asked}: {path} is no file; name the {kind.file} of {kind.package} as {word}=FILE")
     onnx, runtime = packages()
     from google.protobuf.message import DecodeError

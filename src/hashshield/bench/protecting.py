@@ -30,6 +30,7 @@ from hashshield.pipeline.request import MOVE_FEATURES
 from hashshield.pipeline.targets import refuse_foreign
 from hashshield.pipeline.work import ProtectContext, Result, Source, work
 from hashshield.storage import digest, walk
+from hashshield.storage.calls import explain
 from hashshield.types import GoalKind, GoalSpec, Progress, Request
 
 __all__ = ["SECRET", "as_png", "photos_below", "protect_copies", "protect_queries"]
@@ -41,14 +42,17 @@ SECRET = b"bench"
 def photos_below(folder: Path, purpose: str = "") -> list[Path]:
     """Return the photos of supported formats in a folder, in the order of `storage.walk`.
 
-    Raise UsageError if there are none; `purpose` continues the phrase "holds no photos".
+    Raise UsageError if there are none, or one cannot be read; `purpose` continues the phrase "holds no photos".
     """
 
     def head(path: Path) -> bytes:
         with path.open("rb") as handle:
             return handle.read(64)
 
-    found = [path for path in walk(folder) if imaging.sniff(head(path)) in imaging.SUPPORTED]
+    try:
+        found = [path for path in walk(folder) if imaging.sniff(head(path)) in imaging.SUPPORTED]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {explain(error)}; name a folder of photos that can be read") from error
     if not found:
         raise UsageError(f"{folder}: holds no photos{purpose}; name a folder with some")
     return found

@@ -32,7 +32,9 @@ from safetensors.numpy import load_file, save_file
 from hashshield.arrays import Pixels
 from hashshield.attacks import version_of
 from hashshield.errors import UsageError
+from hashshield.paths import exists
 from hashshield.storage import digest
+from hashshield.storage.calls import storage_errors
 
 __all__ = [
     "BenchResult",
@@ -153,7 +155,7 @@ class TrialCache:
     def trial(self, settings: dict[str, Any]) -> Trial | None:
         """Return the trial with these settings, or None. Raise UsageError if it is damaged."""
         path = self._path(settings, "png")
-        if not path.exists():
+        if not exists(path):
             return None
         try:
             with Image.open(path, formats=["PNG"]) as image:
@@ -175,7 +177,7 @@ class TrialCache:
     def table(self, settings: dict[str, Any]) -> dict[str, NDArray[Any]] | None:
         """Return the arrays stored with these settings, by name, or None. Raise UsageError if they are damaged."""
         path = self._path(settings, "safetensors")
-        if not path.exists():
+        if not exists(path):
             return None
         try:
             found: dict[str, NDArray[Any]] = load_file(path)
@@ -239,7 +241,7 @@ def environments_of(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def read_result(path: Path) -> dict[str, Any]:
     """Read a finished result file. Raise UsageError for one that is missing, unfinished or damaged."""
-    if not path.exists():
+    if not exists(path):
         if path.with_name(path.name + _NOTE).exists():
             raise UsageError(
                 f"{path}: this bench has begun and not finished; run its command again, it goes on where it stopped"
@@ -256,14 +258,18 @@ def read_result(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces `path` after the block, or is removed if the block raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path that replaces `path` after the block, or is removed if the block raises.
+
+    Raise StorageError if the file cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with storage_errors(f"writing {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

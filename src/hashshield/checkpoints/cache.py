@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from hashshield.config import resolve
 from hashshield.errors import CheckpointError, StorageError
+from hashshield.paths import is_file, is_folder
 from hashshield.storage.atomic import Lock, put
 from hashshield.storage.calls import explain
 from hashshield.storage.folder import Folder
@@ -35,7 +36,6 @@ __all__ = [
     "imported",
     "imported_as",
     "install",
-    "is_here",
     "is_name",
     "lock_name",
     "read_entries",
@@ -256,14 +256,6 @@ def digest_of(path: Path) -> str:
     return found.hexdigest()
 
 
-def is_here(path: Path) -> bool:
-    """Return whether the file exists; False if its folder cannot be read."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
 @contextmanager
 def held(path: Path) -> Iterator[Folder]:
     """Lock `path` against other processes, and yield its folder, created if missing.
@@ -296,12 +288,12 @@ def imported() -> tuple[CatalogEntry, ...]:
 def imported_as(name: str) -> CatalogEntry | None:
     """Return the imported checkpoint of that name, or None. Raises CheckpointError if its entry is damaged."""
     # The name comes from the command line and must not lead out of the folder.
-    if not is_name(name) or not is_here(path := folder(imported=True) / f"{name}.toml"):
+    if not is_name(name) or not is_file(path := folder(imported=True) / f"{name}.toml"):
         return None
     _, entries = read_entries(path, imported=True)
     if [entry.name for entry in entries] != [name]:
         raise CheckpointError(f"{path}: is not the entry of {name}; remove it and import the checkpoint again")
-    return entries[0] if is_here(path.parent / entries[0].file) else None
+    return entries[0] if is_file(path.parent / entries[0].file) else None
 
 
 def install(source: Path, entry: CatalogEntry) -> Path:
@@ -330,7 +322,7 @@ def remove(entry: CatalogEntry) -> bool:
     Raises CheckpointError.
     """
     target = folder(imported=entry.imported) / entry.file
-    if not target.parent.is_dir():
+    if not is_folder(target.parent):
         return False
     with held(target) as there:
         names = there.names()

@@ -11,6 +11,7 @@ from typing import Literal
 from hashshield.checkpoints import cache as cached
 from hashshield.checkpoints.cache import SUFFIX, CatalogEntry, read_entries
 from hashshield.errors import CheckpointError, UnknownNameError
+from hashshield.paths import is_file
 from hashshield.text import did_you_mean
 
 __all__ = [
@@ -88,7 +89,7 @@ def state(entry: CatalogEntry) -> Availability:
         return "embedded"
     if entry.imported:
         return "imported"
-    return "downloaded" if cached.is_here(file_of(entry)) else "available"
+    return "downloaded" if is_file(file_of(entry)) else "available"
 
 
 def absent(models: Iterable[str]) -> tuple[CatalogEntry, ...]:
@@ -138,7 +139,7 @@ def reference(model: str) -> Reference:
     name, bits = _parts(model)
     if name.endswith(SUFFIX):
         path = Path(name)
-        if not path.is_file():
+        if not is_file(path):
             raise CheckpointError(f"{path}: no such checkpoint file")
         return Reference(str(path.resolve()), path, bits, None)
     entry = find(name)

@@ -19,6 +19,7 @@ from hashshield.checkpoints.transfer import (
 )
 from hashshield.config import resolve
 from hashshield.errors import DownloadError, UsageError
+from hashshield.paths import is_file
 from hashshield.storage import Volume, calls
 from hashshield.storage.folder import Folder
 
@@ -72,7 +73,7 @@ def fetch(entry: CatalogEntry, *, progress: FetchProgress, retry_policy: RetryPo
     """
     target = folder() / entry.file
     with held(target) as there:
-        if target.is_file() and target.stat().st_size == entry.size and digest_of(target) == entry.sha256:
+        if is_file(target) and target.stat().st_size == entry.size and digest_of(target) == entry.sha256:
             return False
         download = _Download(entry, there, progress, retry_policy or RetryPolicy())
         download.require_space()

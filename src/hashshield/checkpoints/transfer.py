@@ -6,6 +6,7 @@ Sources are not trusted: `Pace` limits silence, the time to answer, the transfer
 from __future__ import annotations
 
 import io
+import os
 import re
 import socket
 import ssl
@@ -246,7 +247,10 @@ class Stream(NamedTuple):
 
 def where(source: str, entry: CatalogEntry) -> str:
     """Return the address or path of a checkpoint's file at a source."""
-    return f"{source.rstrip('/')}/{entry.file}" if remote(source) else str(Path(source).expanduser() / entry.file)
+    if remote(source):
+        return f"{source.rstrip('/')}/{entry.file}"
+    # Unlike pathlib's, this leaves the ~ of an unknown user as it is.
+    return str(Path(os.path.expanduser(source)) / entry.file)  # noqa: PTH111
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from hashshield.cli.prompts import confirm, download_entry
 from hashshield.cli.terminal import Column, Layout, keyed, say
 from hashshield.config import resolve
 from hashshield.errors import CheckpointError, DownloadError, UsageError
+from hashshield.paths import is_file
 
 if TYPE_CHECKING:
     from hashshield.checkpoints.cache import CatalogEntry
@@ -178,10 +179,10 @@ def _row(entry: CatalogEntry) -> dict[str, Any]:
 
 
 def _file_row(entry: CatalogEntry, status: str, **more: Any) -> dict[str, Any]:
-    from hashshield.checkpoints import cache, catalog
+    from hashshield.checkpoints import catalog
 
     where = catalog.file_of(entry)
-    path = where if cache.is_here(where) else None
+    path = where if is_file(where) else None
     return {"name": entry.name, "status": status, "size": entry.size, "sha256": entry.sha256, "path": path, **more}
 
 

@@ -40,6 +40,9 @@ app = typer.Typer(
 )
 
 
+_CENTURY_DAYS = 36_525
+
+
 def _size(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
@@ -163,6 +166,7 @@ def prune(
             "--older-than",
             metavar="DAYS",
             min=0,
+            max=_CENTURY_DAYS,
             help="Only those stored longer ago than this.",
             rich_help_panel=o.FILES,
         ),

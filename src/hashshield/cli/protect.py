@@ -185,8 +185,10 @@ def protect_folders(
     Raises UsageError for options that exclude each other, and the errors of `pipeline.protect.protect`.
     """
     output, in_place = request.output, request.output is None
-    if output is not None and output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
+    if output is not None:
+        from hashshield.pipeline.places import check_output
+
+        check_output(paths, output)
     if page.path is not None and (request.dry_run or (in_place and not request.backup)):
         raise UsageError(
             "--report shows photos beside their originals: --dry-run makes none, and --no-backup keeps none unless "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hashshield.datasets.base import LabelledFiles, Scheme
 from hashshield.errors import UnknownNameError, UsageError
+from hashshield.paths import is_file, is_folder
 
 __all__ = [
     "DATASETS",
@@ -65,8 +66,8 @@ def read_caltech101(root: Path) -> LabelledFiles:
     `root` is the folder `101_ObjectCategories` or holds it. Raises UsageError for any other layout.
     """
     inside = root / _CALTECH101
-    folder = inside if inside.is_dir() else root
-    if not (folder / "accordion" / "image_0001.jpg").is_file():
+    folder = inside if is_folder(inside) else root
+    if not is_file(folder / "accordion" / "image_0001.jpg"):
         raise UsageError(
             f"{folder}: Caltech-101 keeps its photos as {_CALTECH101}/accordion/image_0001.jpg, which is missing; "
             "get it at https://data.caltech.edu/records/mzrjq-6wc02 and name the unpacked folder"
@@ -81,9 +82,9 @@ def read_cifar10(root: Path) -> LabelledFiles:
     and are never opened here. Raises UsageError for any other layout.
     """
     inside = root / "cifar10"
-    folder = inside if inside.is_dir() else root
+    folder = inside if is_folder(inside) else root
     for part in ("train", "test"):
-        if not (folder / part / "airplane").is_dir():
+        if not is_folder(folder / part / "airplane"):
             raise UsageError(
                 f"{folder}: CIFAR-10 as image files keeps its photos in {part}/airplane/ and so on, which is missing; "
                 "get it at https://www.cs.toronto.edu/~kriz/cifar.html and save each picture as a file"
@@ -107,8 +108,8 @@ def _read_classes(name: str, root: Path, *, excluded: frozenset[str] = frozenset
     paths: list[str] = []
     targets: list[int] = []
     classes: list[str] = []
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and p.name not in excluded):
-        photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+    for folder in sorted(p for p in _listed(root) if is_folder(p) and p.name not in excluded):
+        photos = sorted(p for p in _listed(folder) if p.suffix.lower() in _SUFFIXES and is_file(p))
         if photos:
             paths += [f"{folder.name}/{p.name}" for p in photos]
             targets += [len(classes)] * len(photos)
@@ -120,19 +121,27 @@ def _read_classes(name: str, root: Path, *, excluded: frozenset[str] = frozenset
     return LabelledFiles(name, root, tuple(paths), np.eye(len(classes), dtype=bool)[targets], tuple(classes))
 
 
+def _listed(folder: Path) -> list[Path]:
+    """Return the paths in a folder. Raises UsageError."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be listed ({error.strerror}); make it readable, or name another") from error
+
+
 def read_flickr25k(root: Path) -> LabelledFiles:
     """Read MIRFLICKR-25K (Huiskes and Lew 2008): `im1.jpg` to `im25000.jpg`, and a file of photo numbers per label.
 
     `root` holds the photos or has them in `mirflickr/`. The label files lie beside them or in the folder of the
     archive they came in. Raises UsageError naming the first file that is missing or contradicts the others.
     """
-    photos = root / "mirflickr" if (root / "mirflickr").is_dir() else root
-    if not (photos / "im1.jpg").is_file():
+    photos = root / "mirflickr" if is_folder(root / "mirflickr") else root
+    if not is_file(photos / "im1.jpg"):
         raise UsageError(
             f"{photos}: MIRFLICKR-25K keeps its photos as im1.jpg and so on, which is missing; {_FLICKR_SOURCE}"
         )
     folders = (photos / _FLICKR_ANNOTATIONS, root / _FLICKR_ANNOTATIONS, photos)
-    notes = next((folder for folder in folders if folder.is_dir()), photos)
+    notes = next((folder for folder in folders if is_folder(folder)), photos)
     found = {int(n) for path in photos.glob("im*.jpg") if (n := path.stem[2:]).isascii() and n.isdigit()}
     count = max(found)
     missing = sorted(set(range(1, count + 1)) - found)
@@ -175,7 +184,7 @@ def read_nuswide(root: Path) -> LabelledFiles:
     is missing or contradicts the others.
     """
     packed = root / "ConceptsList" / "Concepts81.txt"
-    concepts = _lines(packed if packed.is_file() else root / "Concepts81.txt")
+    concepts = _lines(packed if is_file(packed) else root / "Concepts81.txt")
     if len(concepts) != _NUS_CONCEPTS or len(set(concepts)) != _NUS_CONCEPTS:
         raise UsageError(
             f"{root}: Concepts81.txt names {len(set(concepts))} concepts, not {_NUS_CONCEPTS}; {_NUS_SOURCE}"
@@ -184,8 +193,8 @@ def read_nuswide(root: Path) -> LabelledFiles:
     outside = next((path for path in listed if PurePosixPath(path).is_absolute() or ".." in path.split("/")), None)
     if outside is not None or not listed:
         raise UsageError(f"{root}: Imagelist.txt names {outside or 'no photo'!r}, which is in no folder of the dataset")
-    folder = next((root / name for name in _NUS_PHOTOS if (root / name / listed[0]).is_file()), root / _NUS_PHOTOS[0])
-    missing = [path for path in listed if not (folder / path).is_file()]
+    folder = next((root / name for name in _NUS_PHOTOS if is_file(root / name / listed[0])), root / _NUS_PHOTOS[0])
+    missing = [path for path in listed if not is_file(folder / path)]
     if missing:
         raise UsageError(
             f"{folder / missing[0]}: this photo of Imagelist.txt is missing, as are {len(missing) - 1} others of "
@@ -225,7 +234,7 @@ def read_table(path: Path) -> LabelledFiles:
 
     Raises UsageError naming the first line that is wrong or whose photo is missing.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{path}: no such table; name a CSV file with the columns {' and '.join(_HEADER)}")
     rows: dict[str, tuple[int, frozenset[str]]] = {}
     try:
@@ -242,7 +251,7 @@ def read_table(path: Path) -> LabelledFiles:
                     rows[name] = (lines.line_num, labels)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as such") from error
-    missing = [(line, name) for name, (line, _) in rows.items() if not (path.parent / name).is_file()]
+    missing = [(line, name) for name, (line, _) in rows.items() if not is_file(path.parent / name)]
     if missing:
         line, name = missing[0]
         raise UsageError(
@@ -269,7 +278,7 @@ def _row(cells: list[str], path: Path, line: int) -> tuple[str, frozenset[str]]:
 
 def _read_own(root: Path) -> LabelledFiles:
     """Read the user's own photos: a table if `root` is a file, else a folder of classes. Raises UsageError."""
-    return read_table(root) if root.is_file() else read_folder(root)
+    return read_table(root) if is_file(root) else read_folder(root)
 
 
 DATASETS: dict[str, Callable[[Path], LabelledFiles]] = {
@@ -295,7 +304,7 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> Labelled
     """
     if name not in DATASETS:
         raise UnknownNameError(f"unknown dataset {name!r}; known are {', '.join(sorted(DATASETS))}")
-    if name in _UNPUBLISHED and not root.is_dir() and not (root.is_file() and name != "folder"):
+    if name in _UNPUBLISHED and not is_folder(root) and not (is_file(root) and name != "folder"):
         raise UsageError(f"{root}: no such folder; unpack the dataset there or name another one")
     files = DATASETS[name](root)
     return files if split is None else files.with_scheme(split)

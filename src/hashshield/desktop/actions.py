@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hashshield.errors import UsageError
+from hashshield.paths import is_folder
 from hashshield.text import clean
 from hashshield.types import Outcome, Restoration
 
@@ -87,7 +88,7 @@ def _copies(paths: Sequence[Path]) -> str:
 
     together: dict[Path, list[Path]] = {}
     for path in paths:
-        folder = path.parent / COPIES / path.name if path.is_dir() else path.parent / COPIES
+        folder = path.parent / COPIES / path.name if is_folder(path) else path.parent / COPIES
         together.setdefault(folder, []).append(path)
     rows = [row for folder, found in together.items() for row in api.protect_files(*found, output=folder)]
     folders = sorted({str(Path(row.output).parent) for row in rows if row.output and row.status == "protected"})

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hashshield.errors import FleetError, UsageError
 from hashshield.import_path import trusted
+from hashshield.paths import exists
 
 __all__ = ["cluster", "require_ray"]
 
@@ -119,7 +120,7 @@ def _check(address: str) -> None:
     if "://" in address:
         raise UsageError(f"--ray-address {address}: give HOST:PORT of the head node, or auto, and run on a node of it")
     token = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not (token or _default_token().exists()):
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not (token or exists(_default_token())):
         raise UsageError(
             f"--ray-address {address}: set RAY_AUTH_MODE=token, and the cluster's token in a private file that "
             "RAY_AUTH_TOKEN_PATH names; without one everybody on the network could use the cluster"

@@ -18,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hashshield.errors import StorageError, UsageError
+from hashshield.paths import exists, is_folder
 from hashshield.pipeline.places import CopyPlaces, check_output, copy_place
 from hashshield.pipeline.plan import FileKey, Job, file_key, files, may_copy, settings_mismatch
 from hashshield.storage import Store, digest, walk
 from hashshield.storage.atomic import write_copy
+from hashshield.storage.calls import explain
 from hashshield.types import Outcome, Request
 
 __all__ = [
@@ -207,9 +209,13 @@ def check_places(paths: Sequence[Path], output: Path) -> None:
         given = Path(os.path.realpath(path))
         if real.is_relative_to(given) or given.is_relative_to(real):
             raise UsageError(f"--output {output}: overlaps with {path}; name a folder apart from the photos")
-    if not output.exists():
+    if not exists(output):
         return
-    if not (output / FOLDER).is_dir() and any(output.iterdir()):
+    try:
+        strange = not is_folder(output / FOLDER) and any(output.iterdir())
+    except OSError as error:
+        raise UsageError(f"--output {output}: {explain(error)}; name another folder") from error
+    if strange:
         raise UsageError(
             f"--output {output}: holds files but no {FOLDER}, so no earlier run wrote them; name a new folder"
         )

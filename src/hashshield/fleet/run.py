@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hashshield.errors import FleetError, HashshieldError, UsageError
 from hashshield.fleet.cluster import cluster, require_ray
+from hashshield.paths import is_folder
 from hashshield.pipeline.plan import CREDENTIALS, Job, text_of
 from hashshield.pipeline.protect import check, check_names
 from hashshield.pipeline.twins import Results, results_of
@@ -81,7 +82,7 @@ def protect(
             rows = {path: row for path, row in rows.items() if row.status == "failed"}
         if not request.dry_run and jobs:
             stack.enter_context(locked(folder))
-        known = manifest.read_all(folder) if folder.is_dir() else {}
+        known = manifest.read_all(folder) if is_folder(folder) else {}
         before = settled_before(jobs, known, request)
         rows |= {row.path: row for row in before.values()}
         left = [job for job in jobs if job.path not in before]

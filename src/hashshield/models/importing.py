@@ -26,6 +26,7 @@ from hashshield.models.graph import GRAPH_ARCH, graph_tensors
 from hashshield.models.load import open_models
 from hashshield.models.onnx_file import LARGEST_FILE, OnnxFile, packages
 from hashshield.models.onnx_reader import POOLINGS, read_onnx
+from hashshield.paths import is_file
 from hashshield.text import clean, read_toml
 
 __all__ = ["ForeignCard", "import_model", "import_onnx", "look_at", "read_foreign_card"]
@@ -331,7 +332,7 @@ def import_model(path: Path, *, card: Path | None = None) -> CatalogEntry:
 
 
 def _taken_in(path: Path, source: Path, otherwise: str) -> CatalogEntry:
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path}: no such checkpoint file")
     entry = entry_of(path, imported=True)
     open_models([f"{path}:{bits}" for bits in entry.bits])

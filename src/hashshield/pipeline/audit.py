@@ -25,6 +25,7 @@ from hashshield.metrics.retrieval import bits_of, hamming, rank_among
 from hashshield.models.device import choose_device
 from hashshield.models.hashing import displayed_rgb, hash_files
 from hashshield.models.load import OpenModel, open_models
+from hashshield.paths import is_folder
 from hashshield.pipeline.receipt import card_views, codes_of
 from hashshield.pipeline.rows import Audit, Neighbour, found_copies, hashed_copies, listed_copies
 from hashshield.storage import FOREIGN, Snapshot, Store, check_page, digest, named, put_page
@@ -233,7 +234,7 @@ def audit(
     kind = None if sheet is None else sheet_kind(sheet)
     if sheet is not None:
         check_page(sheet)
-    if not gallery.is_dir():
+    if not is_folder(gallery):
         raise UsageError(f"--gallery {gallery}: no such folder; name one that holds photos")
     with Store.open(vault, reading=True) as store:
         after = read_photo_file(path, follow=True)

@@ -23,6 +23,7 @@ from hashshield.config import Settings, config_path, resolve, unknown_variables
 from hashshield.errors import HashshieldError
 from hashshield.models.device import CudaCard, card_here
 from hashshield.models.importing import look_at
+from hashshield.paths import exists, is_file, trouble
 from hashshield.pipeline.originals import list_originals
 from hashshield.pipeline.protect import protect
 from hashshield.pipeline.restore import restore
@@ -153,7 +154,7 @@ def _configuration() -> Iterator[Finding]:
     path, settings = config_path(), resolve()
     set_there = [key for key, value in settings.items() if value.source != "default"]
     said = f"sets {', '.join(set_there)} (with the environment)" if set_there else "all settings have their defaults"
-    yield Finding("configuration", "ok", f"{path}{'' if path.exists() else ' (not there)'}: {said}")
+    yield Finding("configuration", "ok", f"{path}{'' if exists(path) else ' (not there)'}: {said}")
     for text in unknown_variables():
         found, _, advice = text.partition("; ")
         yield Finding("configuration", "warning", found, f"correct or unset it: {advice}")
@@ -173,10 +174,10 @@ def _networks() -> Iterator[Finding]:
 
 def _cache() -> Iterator[Finding]:
     folder = cache.folder()
-    if not folder.exists():
+    if not exists(folder):
         yield Finding("cache", "ok", f"{folder}: not there yet; it is made by the first download")
         return
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in folder.rglob("*") if is_file(file))
     yield _room("cache", folder, f"{size / 1e6:.1f} MB", "HASHSHIELD_CACHE")
 
 
@@ -197,7 +198,7 @@ def _vault_root(named: Path | None) -> Path:
 
 
 def _vault(root: Path) -> Iterator[Finding]:
-    if not root.exists():
+    if not exists(root) and trouble(root) is None:
         yield Finding("vault", "ok", f"{root}: not there yet; the first photo makes it")
         return
     originals = list_originals(root)
@@ -233,7 +234,7 @@ def _vault(root: Path) -> Iterator[Finding]:
 
 
 def _encryption(root: Path) -> Iterator[Finding]:
-    if not root.exists():
+    if not exists(root):
         return
     found = volume_encryption(root)
     if found.encrypted is None:
@@ -251,7 +252,7 @@ def _encryption(root: Path) -> Iterator[Finding]:
 
 
 def _originals(root: Path, *, thorough: bool) -> Iterator[Finding]:
-    if not root.exists():
+    if not exists(root):
         return
     originals = list_originals(root)
     for original in originals:

@@ -25,6 +25,7 @@ from hashshield.metrics.visibility import visibility
 from hashshield.models.device import choose_device
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel, network_views, open_models, views_of
+from hashshield.paths import exists, is_file, is_folder, trouble
 from hashshield.pipeline.receipt import serve, survival_rows, visibility_of
 from hashshield.pipeline.targets import CodeTarget, measure, read_target, shared_bits
 from hashshield.storage import Record, Store, default_root, walk
@@ -77,7 +78,8 @@ def evaluate(
 @contextmanager
 def _ledger(vault: Path | None, progress: Progress) -> Iterator[Store | None]:
     """Yield the store; None if there is none, or, after a notice, if it cannot be read."""
-    if not (default_root() if vault is None else vault).exists():
+    root = default_root() if vault is None else vault
+    if not exists(root) and trouble(root) is None:
         yield None
         return
     try:
@@ -92,14 +94,14 @@ def _ledger(vault: Path | None, progress: Progress) -> Iterator[Store | None]:
 
 def _pairs(original: Path, protected: Path) -> list[tuple[Path, Path]]:
     for path in (original, protected):
-        if not path.exists():
+        if not exists(path):
             raise UsageError(f"{path}: no such file or folder")
-    if original.is_dir() != protected.is_dir():
+    if is_folder(original) != is_folder(protected):
         raise UsageError(f"{original} and {protected}: give two files, or two folders")
-    if not original.is_dir():
+    if not is_folder(original):
         return [(original, protected)]
     ours = [path.relative_to(original) for path in walk(original, failed=_unlistable)]
-    pairs = [(original / name, protected / name) for name in ours if (protected / name).is_file()]
+    pairs = [(original / name, protected / name) for name in ours if is_file(protected / name)]
     photos = [(one, other) for one, other in pairs if _is_photo(one)]
     if not photos:
         raise UsageError(f"{original} and {protected}: hold no photos with the same names")

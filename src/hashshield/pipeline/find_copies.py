@@ -26,6 +26,7 @@ from hashshield.metrics.image import pdq
 from hashshield.models.device import choose_device
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel, open_models
+from hashshield.paths import exists
 from hashshield.pipeline.audit import Match, SheetRow, contact_sheet, gallery_photos, sheet_kind
 from hashshield.pipeline.rows import Audit, CopyPair, SemanticMatch
 from hashshield.storage import Store, check_page, put_page
@@ -86,7 +87,7 @@ def find_copies(
     if sheet is not None:
         check_page(sheet)
     for place, option in ((path, "PATH"), (gallery, "--gallery")):
-        if not place.exists():
+        if not exists(place):
             raise UsageError(f"{option} {place}: no such file or folder; name photos")
     with Store.open(vault, reading=True) as store:
         root = store.root

@@ -11,6 +11,7 @@ from typing import Literal
 
 from hashshield.boundary import defer_interrupts
 from hashshield.errors import HashshieldError, LedgerError, StorageError
+from hashshield.paths import is_file
 from hashshield.storage import Record, Store, may_be_unplugged, needed, read_snapshot, repair, rescued
 
 __all__ = [
@@ -270,7 +271,7 @@ def forget_each(paths: Sequence[Path], *, vault: Path | None = None, dry_run: bo
 
 def _forget(store: Store, path: Path, *, dry_run: bool) -> Forgotten:
     with store.lock:
-        sha256 = read_snapshot(path, follow=True).sha256 if path.is_file() else None
+        sha256 = read_snapshot(path, follow=True).sha256 if is_file(path) else None
         real = Path(os.path.realpath(path))
         rows, twins, contents = _about(store, real, sha256)
         attempts = store.ledger.attempts.touching(real, contents)

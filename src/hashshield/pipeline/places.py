@@ -27,7 +27,9 @@ from hashshield.arrays import Bits
 from hashshield.attacks.goals import away_band
 from hashshield.errors import UsageError
 from hashshield.metrics.retrieval import from_hex
+from hashshield.paths import is_folder, trouble
 from hashshield.storage import Record, Store, ignores_case
+from hashshield.storage.calls import explain
 from hashshield.types import GoalSpec, Request
 
 __all__ = [
@@ -98,11 +100,14 @@ def copy_place(output: Path, path: Path, within: Path | None, key: bytes | None 
 
 
 def check_output(paths: Sequence[Path], output: Path) -> None:
-    """Raise UsageError if `output` is a file, or one of the folders whose photos are to be copied."""
-    if os.path.lexists(output) and not output.is_dir():
+    """Raise UsageError if `output` is a file, unusable, or one of the folders whose photos are to be copied."""
+    error = trouble(output)
+    if error is not None:
+        raise UsageError(f"--output {output}: {explain(error)}; name another folder")
+    if os.path.lexists(output) and not is_folder(output):
         raise UsageError(f"--output {output}: is a file; name the folder that is to hold the copies")
     for path in paths:
-        if path.is_dir() and (_same(path, output) or os.path.realpath(path) == os.path.realpath(output)):
+        if is_folder(path) and (_same(path, output) or os.path.realpath(path) == os.path.realpath(output)):
             raise UsageError(
                 f"--output {output}: is the folder of the photos themselves, whose places the copies would take; "
                 "name another folder, or leave --output out to protect them in place"

@@ -9,6 +9,7 @@ from pathlib import Path
 from hashshield import imaging
 from hashshield.checkpoints.catalog import full_name
 from hashshield.errors import GoalError, PhotoError, StorageError, UsageError
+from hashshield.paths import exists, is_folder
 from hashshield.pipeline.places import require_away
 from hashshield.pipeline.plan import Job, already_row, credentials_notice, plan, prefilter, text_of
 from hashshield.pipeline.twins import results_of
@@ -126,7 +127,7 @@ def _original_of(data: bytes, store: Store, name: str) -> bytes:
 
 
 def check_names(request: Request) -> None:
-    """Check names, device and target without opening a network. Raises UnknownNameError, CheckpointError, GoalError.
+    """Check names and device without opening a network. Raises UnknownNameError, CheckpointError.
 
     Raises UsageError for an unavailable device or an unfit witness.
     """
@@ -139,9 +140,6 @@ def check_names(request: Request) -> None:
     method_of(request)
     witnesses(request)
     choose_device(request.device)
-    goal = request.goal
-    if goal.kind in ("image", "set") and not Path(str(goal.value)).exists():
-        raise GoalError(f"{goal.value}: no such file or folder to aim at")
 
 
 def _planned(jobs: Sequence[Job], request: Request, store: Store, progress: Progress) -> dict[str, Outcome]:
@@ -204,11 +202,14 @@ def _preflight(jobs: Sequence[Job], request: Request, store: Store, agree: Calla
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
-    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    return next(place for place in (folder, *folder.absolute().parents) if is_folder(place))
 
 
 def check(request: Request) -> None:
-    """Check the request's values. Raises UsageError for one that no photo can be protected with."""
+    """Check the request's values. Raises UsageError for one that no photo can be protected with.
+
+    Raises GoalError for a target that is not there.
+    """
     if not 1 / 255 <= request.tau <= 1:
         raise UsageError(
             f"tau is {request.tau}, it must lie in [1/255, 1]: below 1/255 ({1 / 255:.4f}) no pixel can change at all"
@@ -220,5 +221,8 @@ def check(request: Request) -> None:
     if request.rename and request.output is None:
         raise UsageError("rename gives copies names that tell nothing; name the folder for copies with output too")
     require_away(request)
+    goal = request.goal
+    if goal.kind in ("image", "set") and not exists(Path(str(goal.value))):
+        raise GoalError(f"{goal.value}: no such file or folder to aim at")
     if request.steps is not None and request.steps < 1:
         raise UsageError(f"steps is {request.steps}, at least 1 is needed")

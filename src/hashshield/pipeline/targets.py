@@ -23,6 +23,7 @@ from hashshield.metrics.retrieval import bits_of, from_hex, to_hex
 from hashshield.models.graph import GRAPH_ARCH
 from hashshield.models.hashing import displayed_rgb
 from hashshield.models.load import OpenModel
+from hashshield.paths import is_folder
 from hashshield.pipeline.places import PlaceCodes, place_tolerance
 from hashshield.storage import walk
 from hashshield.transforms import CARD
@@ -195,7 +196,7 @@ def shared_bits(goal: GoalSpec, models: Sequence[OpenModel]) -> list[Bits] | Non
         return [bits_of(code[0]) for code in _codes_of([Path(str(goal.value))], models)]
     if goal.kind == "set":
         folder = Path(str(goal.value))
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise GoalError(f"{folder}: no such folder to aim at; name one that holds photos")
         files = [p for p in walk(folder, failed=_unlistable) if imaging.sniff(_head(p)) in imaging.SUPPORTED]
         if not files:

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 
 from hashshield import imaging
+from hashshield.paths import is_folder
 from hashshield.storage import Record, Store
 
 __all__ = ["TURNED", "Earlier", "Results", "earlier_record", "earlier_result", "results_of", "twins"]
@@ -122,7 +123,7 @@ def _kept_by_others(path: Path) -> Iterator[tuple[Path, str, str]]:
     # Syncthing keeps old versions in a folder at the top of the synchronised tree, under the same relative path.
     for top in path.absolute().parents:
         versions = top / ".stversions"
-        if versions.is_dir():
+        if is_folder(versions):
             yield versions / path.absolute().parent.relative_to(top), f"{stem}~*{suffix}", "old versions in .stversions"
             yield versions / path.absolute().parent.relative_to(top), name, "old version in .stversions"
             return

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hashshield.errors import HashshieldError, StorageError, UsageError
+from hashshield.paths import is_folder
 from hashshield.pipeline.protect import check, protect
 from hashshield.storage import Arrivals, FileFingerprint, Store, read_snapshot
 from hashshield.types import Outcome, Progress, Request
@@ -46,7 +47,7 @@ def watch(
     is not installed), CheckpointError, and StorageError if the vault cannot be opened at the start.
     """
     check(request)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"{folder}: is not a folder; name the folder where photos arrive")
     if find_spec("watchfiles") is None:
         raise UsageError(

@@ -18,6 +18,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from hashshield.errors import ChangedError, StorageError, UsageError
+from hashshield.paths import is_folder
 from hashshield.storage import calls
 from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Attributes, Folder, temporary_name
@@ -197,7 +198,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 def check_page(path: Path, *, mark: bytes | None = None) -> None:
     """Raise the UsageError or StorageError with which `put_page` would refuse this path."""
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"{path}: its folder {path.parent} does not exist; make it or name another")
     with storage_errors(f"looking at {path}"), Folder.open(path.parent) as folder:
         _is_ours(folder, path, mark)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hashshield.errors import StorageError
+from hashshield.paths import exists, is_folder
 from hashshield.storage import calls
 
 __all__ = ["Attributes", "Folder", "is_temporary", "temporary_name"]
@@ -86,7 +87,7 @@ class Folder:
             real = real / part
             if real.is_symlink():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(real))
-        if not real.is_dir():
+        if not is_folder(real):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(real))
         return cls(real, None)
 
@@ -95,7 +96,7 @@ class Folder:
         """Open `path`, after durably creating it and the missing folders above it. Raises OSError."""
         missing = []
         there = path
-        while not there.exists() and there != there.parent:
+        while not exists(there) and there != there.parent:
             missing.append(there.name)
             there = there.parent
         folder = cls.open(there)

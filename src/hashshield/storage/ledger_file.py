@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 from hashshield.errors import LedgerError, StorageError
+from hashshield.paths import exists
 from hashshield.storage.calls import storage_errors
 from hashshield.storage.schema import APPLICATION, MIGRATIONS, REPAIR, SEALED_SINCE, seal, seal_records
 
@@ -161,7 +162,7 @@ def explained(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> 
 def cannot_be_written(root: Path) -> bool:
     """Return whether a vault folder exists and this process, with its effective user, may not write to it."""
     effective = os.access in os.supports_effective_ids
-    places = [place for place in (root, root / "originals", root / "ledger.sqlite") if place.exists()]
+    places = [place for place in (root, root / "originals", root / "ledger.sqlite") if exists(place)]
     return not all(os.access(place, os.W_OK, effective_ids=effective) for place in places)
 
 
@@ -173,7 +174,7 @@ def connect_read_only(path: Path, *, version: int) -> tuple[sqlite3.Connection, 
     Raises OSError, sqlite3.DatabaseError.
     """
     journals = [file for file in (path.with_name(path.name + end) for end in _WRITE_JOURNALS) if _size(file) > 0]
-    if path.exists() and not journals:
+    if exists(path) and not journals:
         database = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
         )
@@ -189,7 +190,7 @@ def connect_read_only(path: Path, *, version: int) -> tuple[sqlite3.Connection, 
     try:
         copy = Path(folder.name) / path.name
         for file in (path, *journals):
-            if file.exists():
+            if exists(file):
                 shutil.copyfile(file, copy.with_name(file.name))
         return sqlite3.connect(copy, isolation_level=None, check_same_thread=False), folder
     except BaseException:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hashshield.errors import ChangedError, PhotoError, StorageError
+from hashshield.paths import exists
 from hashshield.storage.calls import explain
 from hashshield.storage.folder import Folder, is_temporary
 from hashshield.storage.ledger import Ledger
@@ -96,7 +97,7 @@ def _remove(path: Path, notices: list[str]) -> bool:
             folder.sync()
     except (FileNotFoundError, NotADirectoryError):
         # Its volume may be unplugged. The name is unique, so the record can stay.
-        return path.parent.exists()
+        return exists(path.parent)
     except OSError as error:
         notices.append(f"{path}: a temporary file of an earlier run could not be removed: {explain(error)}")
         return False

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hashshield.errors import LedgerError, StorageError
+from hashshield.paths import exists
 from hashshield.storage import calls, ledger_file, upkeep
 from hashshield.storage.atomic import Lock
 from hashshield.storage.calls import storage_errors
@@ -222,7 +223,7 @@ def repair(root: Path | None = None, *, dry_run: bool = False) -> list[Repaired]
     left untouched.
     """
     named = default_root() if root is None else root
-    if not named.exists():
+    if not exists(named):
         raise StorageError(f"{named}: no vault is there; name the one to repair with --vault")
     real, _ = prepare_folder(root)
     with storage_errors(f"opening the vault folder {real}"):

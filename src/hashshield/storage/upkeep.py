@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hashshield.errors import LedgerError
+from hashshield.paths import exists
 from hashshield.storage import calls, ledger_file
 from hashshield.storage.calls import LOG_NAME, storage_errors
 from hashshield.storage.folder import Folder, temporary_name
@@ -45,7 +46,7 @@ def require_ledger(root: Path, vault: Vault, files: RecordFiles) -> None:
     used = next(vault.sizes(), None) is not None or next(files.all(), None) is not None
     made = (*ledger_file.BACKUPS, ledger_file.REBUILT, ledger_file.ASIDE)
     if used or any(not ledger_file.is_empty(root / name) for name in made):
-        what = "empty" if path.exists() else "gone"
+        what = "empty" if exists(path) else "gone"
         raise LedgerError(
             f"{path}: the ledger is {what}, but originals are in the vault; without it protected photos would be taken "
             f"for new ones: {REPAIR}"
@@ -115,7 +116,7 @@ def make_backup(root: Path, ledger: Ledger) -> None:
 def is_current(root: Path, ledger: Ledger) -> bool:
     """Return whether the newest backup has the same rows as the ledger; without one, whether the ledger is empty."""
     newest = root / BACKUPS[0]
-    return ledger_file.read_rows(newest) == ledger.rows() if newest.exists() else not ledger.every()
+    return ledger_file.read_rows(newest) == ledger.rows() if exists(newest) else not ledger.every()
 
 
 def remove_backups(folder: Folder) -> None:

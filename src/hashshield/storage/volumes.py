@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hashshield.paths import exists, is_folder
 from hashshield.storage.calls import storage_errors
 
 __all__ = [
@@ -107,20 +108,26 @@ def ignores_case(folder: Path) -> bool:
     This is tested with the nearest existing folder on the same volume that has a letter in its name. If there is none,
     the answer is the operating system's default.
     """
-    there = [place for place in (folder, *folder.absolute().parents) if place.is_dir()]
+    there = [place for place in (folder, *folder.absolute().parents) if is_folder(place)]
     for place in there:
         real = Path(os.path.realpath(place))
         if real.stat().st_dev != there[0].stat().st_dev:
             break
         other = real.with_name(real.name.swapcase()) if real.name else real
         if other != real:
-            return other.exists() and real.samefile(other)
+            return exists(other) and real.samefile(other)
     return sys.platform in ("darwin", "win32")
 
 
 def may_be_unplugged(path: Path) -> bool:
-    """Return whether a missing file may be on a volume that is not mounted now."""
-    there = next((place for place in path.parents if place.exists()), None)
+    """Return whether a missing file may be there: its volume is not mounted now, or its folder may not be entered."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError:
+        return True
+    there = next((place for place in path.parents if exists(place)), None)
     mounts = (*_REMOVABLE_MOUNTS, Path("/mnt"))
     # A user's volumes are one level deeper, in /media/NAME.
     return there is None or any(there == place or (there.parent == place and there != path.parent) for place in mounts)
@@ -153,7 +160,7 @@ def volume_notices(root: Path) -> list[str]:
 def _synced(root: Path) -> Path | None:
     real = Path(os.path.realpath(root))
     for folder in (real, *real.parents):
-        if _SYNCED_NAMES.fullmatch(folder.name) or any((folder / marker).exists() for marker in _SYNCED_MARKERS):
+        if _SYNCED_NAMES.fullmatch(folder.name) or any(exists(folder / marker) for marker in _SYNCED_MARKERS):
             return folder
     return None
 
@@ -204,7 +211,7 @@ def _linux(folder: Path, sys_root: Path, mountinfo: Path, device_of: Callable[[P
         # For a file system on several devices, or none, `st_dev` names no disk.
         device = _source_device(folder, mountinfo, device_of)
     block = sys_root / "dev" / "block" / f"{os.major(device)}:{os.minor(device)}"
-    if not device or not block.exists():
+    if not device or not exists(block):
         kind = "its file system" if mount is None else f"the file system {mount[1]}"
         return Encryption(None, f"{kind} does not name a disk")
     found = _crypt(block)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hashshield.errors import ChangedError, StorageError
+from hashshield.paths import is_folder
 from hashshield.storage import atomic, snapshot
 from hashshield.storage.calls import explain, storage_errors
 from hashshield.storage.folder import Attributes, Folder, temporary_name
@@ -292,7 +293,7 @@ def _inherited(record: Record) -> dict[str, Any]:
 def _made(path: Path, allowed: Permissions, *, mode: int = 0o777) -> Folder:
     """Open a folder, created if necessary; refuse root in folders where others could exchange files."""
     if not allowed.allow_root:
-        there = next(place for place in (path, *path.absolute().parents) if place.is_dir())
+        there = next(place for place in (path, *path.absolute().parents) if is_folder(place))
         with Folder.open(there) as folder:
             snapshot.require_ours(folder)
     return Folder.made(path, mode=mode)

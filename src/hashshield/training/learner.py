@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
-from hashshield.errors import CheckpointError, UsageError
+from hashshield.errors import CheckpointError, StorageError, UsageError
 from hashshield.models.backbones import CopyTrunk, pretrained_state
 from hashshield.models.hashing import HashNet
 from hashshield.models.load import open_checkpoint
+from hashshield.paths import exists
 from hashshield.training.recipe import ContrastSpec, LossWeights, Recipe
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Learner",
     "TrainingState",
     "adversarial_images",
+    "check_writable",
     "contrast_loss",
     "entropy_loss",
     "iterative_quantisation",
@@ -333,15 +335,36 @@ class TrainingState:
 def save_state(
     path: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, seed: int, epoch: int
 ) -> None:
-    """Write weights, optimiser and position; the old file is replaced only once the new one is complete."""
+    """Write weights, optimiser and position; the old file is replaced only once the new one is complete.
+
+    Raises StorageError.
+    """
     tensors = {f"model.{k}": v.detach().cpu().contiguous() for k, v in learner.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in values.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = _partial(path)
     position = {"epoch": str(epoch), "seed": str(seed), "recipe": json.dumps(recipe.as_dict())}
-    save_file(tensors, partial, metadata=position)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata=position)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"{path}: the state of the training cannot be written ({error}); make sure that its disk has space, and "
+            "continue with --resume"
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Create the folder of a state file, and raise OSError if the file could not be written there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    partial.touch()
+    partial.unlink()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def load_state(path: Path, learner: nn.Module, recipe: Recipe, seed: int) -> TrainingState | None:
@@ -349,7 +372,7 @@ def load_state(path: Path, learner: nn.Module, recipe: Recipe, seed: int) -> Tra
 
     Raises UsageError if it is damaged or belongs to another recipe or seed.
     """
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         with safe_open(path, framework="pt") as handle:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from hashshield.checkpoints.card import InputSpec
 from hashshield.errors import UnknownNameError, UsageError
+from hashshield.paths import is_file
 from hashshield.text import did_you_mean, read_toml
 
 __all__ = [
@@ -164,7 +165,7 @@ def read_recipe(source: str | Path) -> Recipe:
     path = Path(source)
     if path.suffix != ".toml":
         path = _RECIPES / f"{source}.toml"
-        if not path.is_file():
+        if not is_file(path):
             suggestion = did_you_mean(str(source), recipe_names(), quoted=True)
             known = f"known are {', '.join(recipe_names())}, or a .toml file"
             raise UnknownNameError(

@@ -24,9 +24,17 @@ from hashshield.metrics.retrieval import bits_of, hamming_map, unseen_map
 from hashshield.models.device import choose_device, keep_freed_memory
 from hashshield.models.hashing import HashNet, hash_files
 from hashshield.models.load import open_models
+from hashshield.storage.calls import explain
 from hashshield.training.copies import train_copies
 from hashshield.training.images import Images, view_features
-from hashshield.training.learner import Learner, adversarial_images, load_initial_weights, load_state, save_state
+from hashshield.training.learner import (
+    Learner,
+    adversarial_images,
+    check_writable,
+    load_initial_weights,
+    load_state,
+    save_state,
+)
 from hashshield.training.recipe import Epoch, Recipe, Reporter, TrainingStage, learning_rate_factor
 
 __all__ = ["Epoch", "Reporter", "learning_rate_factor", "reference_rows", "train"]
@@ -72,7 +80,7 @@ def train(
     learner = Learner(network, len(files.classes), recipe.loss, multilabel=multilabel).to(device)
     # Set before the first stage, so that a resumed training has the same memory layout.
     network.to(memory_format=torch.channels_last)
-    state_file = output.with_name(output.name + ".state")
+    state_file = _state_file(output)
     resumed = load_state(state_file, learner, recipe, seed) if resume else None
     total = sum(stage.epochs for stage in recipe.stages)
     before = 0
@@ -231,13 +239,21 @@ def reference_rows(split: Split) -> Indices | None:
 
 
 def _check_output(output: Path) -> None:
-    """Raise UsageError if `output` exists and is not a checkpoint."""
+    """Raise UsageError if `output` exists and is not a checkpoint, or cannot be written."""
+    try:
+        check_writable(_state_file(output))
+    except OSError as error:
+        raise UsageError(f"--output {output}: {explain(error)}; name another file") from error
     if not os.path.lexists(output):
         return
     try:
         read_card(output)
     except CheckpointError as error:
         raise UsageError(f"--output {output}: exists and is no checkpoint, so it is left as it is: {error}") from error
+
+
+def _state_file(output: Path) -> Path:
+    return output.with_name(output.name + ".state")
 
 
 def _finish(network: HashNet, recipe: Recipe, files: LabelledFiles, split: Split, output: Path, seed: int) -> Card:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import platformdirs
 
 from hashshield.errors import StorageError, UsageError
+from hashshield.paths import is_folder
 from hashshield.storage.atomic import Lock
 from hashshield.storage.calls import explain, storage_errors
 from hashshield.types import Outcome
@@ -244,7 +245,7 @@ def _private_folder(base: Path) -> None:
 
 def _remove_if_left(folder: Path) -> None:
     """Remove a folder whose lock no process holds; links are left alone."""
-    if folder.is_symlink() or not folder.is_dir():
+    if folder.is_symlink() or not is_folder(folder):
         return
     try:
         lock = Lock(folder / _LOCK, wait_seconds=0)
