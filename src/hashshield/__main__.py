@@ -44,11 +44,12 @@ def _run() -> None:
         # Typer would expand patterns on Windows even in the names of existing files; `cli.options.expanded` does not.
         app(prog_name="hashshield", windows_expand_args=False)
     except KeyboardInterrupt:
-        from hashshield.cli.command_line import document_of_nothing
+        from hashshield.cli.command_line import document_of_nothing, pipes_photo
 
-        document = document_of_nothing(sys.argv[1:])
+        words = sys.argv[1:]
+        document = document_of_nothing(words)
         if document is not None:
-            sys.stdout.write(f"{document}\n")
+            (sys.stderr if pipes_photo(words) else sys.stdout).write(f"{document}\n")
         sys.stderr.write("Interrupted before anything was done.\n")
         sys.exit(130)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hashshield.cli.app import app
 from hashshield.config import SETTINGS, resolve
 from hashshield.errors import CheckpointError, UnknownNameError
 from hashshield.pipeline.request import request_of
@@ -65,7 +66,7 @@ def test_the_defaults_of_the_settings_are_those_of_the_request(own_settings: Pat
 
 def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: Path) -> None:
     words = (
-        "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 --stop first "
+        "--tau 0.02 --model a:16 --model b --target-class sunflower --method tanh --steps 7 "
         f"--output {tmp_path}/out --dry-run --force --device cpu --batch-size 4 --jobs 2 --seed 9 --accept-best "
         f"--tolerance 2 --vault {tmp_path}/v --strip-copies --strip-gps --strip-metadata --keep-mtime --break-links "
         "--remove-credentials "
@@ -83,7 +84,6 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
         preset="invisible",
         tau=0.02,
         steps=7,
-        stop="first",
         tolerance=2,
         accept_best=True,
         force=True,
@@ -109,6 +109,24 @@ def test_every_option_reaches_the_request(run: Run, asked: list[Any], tmp_path: 
             allow_root=True,
         ),
     )
+
+
+@pytest.mark.parametrize("preset", ["invisible", "balanced"])
+def test_the_first_success_ends_the_search_of_these_presets(preset: str, run: Run, asked: list[Any]) -> None:
+    assert run("protect", "a.jpg", "--stop", "first", "--preset", preset).code == 0
+    assert asked[0][1] == Request(stop="first", preset=preset)
+
+
+def test_a_configured_default_gives_way_where_it_has_no_effect(
+    run: Run, asked: list[Any], own_settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_settings.write_text("tolerance = 2\nstop = 'first'\n")
+    assert run("protect", "a.jpg", "--preset", "strong").code == 0
+    assert (asked[0][1].stop, asked[0][1].tolerance) == ("budget", 2), "strong keeps its own search"
+    assert run("protect", "a.jpg", "--method", "tanh").code == 0
+    monkeypatch.setenv("HASHSHIELD_METHOD", "hag")
+    assert run("protect", "a.jpg").code == 0
+    assert run("protect", "a.jpg", "--stop", "first").code == 2
 
 
 @pytest.mark.parametrize(
@@ -153,6 +171,10 @@ def test_settings_come_from_file_and_environment(
         (["--steps", "0"], "at least 1"),
         (["--target", "a", "--target-class", "b"], "--target and --target-class exclude each other"),
         (["--goal", "away", "--target-set", "b"], "--target-set and --goal exclude each other"),
+        (["--stop", "first", "--method", "tanh"], "--stop first: is for the method rnm, and the method is tanh"),
+        (["--stop", "first", "--preset", "strong"], "--stop first: would replace the search"),
+        (["--tolerance", "2"], "--tolerance 2: says by how many bits a code may miss its target, and the goal away"),
+        (["--tolerance", "0", "--goal", "away"], "--tolerance 0: says"),
         (["--no-backup"], "add --yes"),
         (["--sigma", "1"], "No such option"),
         (["-", "b.jpg"], "one photo through a pipe"),
@@ -164,6 +186,79 @@ def test_what_cannot_be_meant_is_a_usage_error(run: Run, asked: list[Any], words
     assert message in " ".join(ended.err.split())
     assert ended.out == ""
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--keep-mtime", "--keep-mtime would do nothing; leave it out"),
+        ("--no-backup --exclude *.png", "--no-backup, --exclude would do nothing; leave them out"),
+        ("--break-links --allow-root", "--break-links, --allow-root would"),
+        ("--progress plain", "--progress would"),
+        ("--progress loud", "--progress is 'loud', which is unknown"),
+    ],
+)
+def test_options_about_files_are_refused_for_a_pipe(run: Run, asked: list[Any], words: str, named: str) -> None:
+    ended = run("protect", "-", *words.split())
+    assert ended.code == 2
+    assert named in ended.err
+
+
+def test_a_configured_option_about_files_is_no_obstacle_to_a_pipe(
+    run: Run, own_settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_settings.write_text("keep_mtime = true\nexclude = ['*.png']\n")
+    monkeypatch.setattr(sys, "stdin", Bytes(terminal=True))
+    assert "redirect both" in run("protect", "-").err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["protect", "--json", "--sample", "abc", "a.jpg"], "Invalid value for '--sample'"),
+        (["protect", "--json", "--sigma", "1", "a.jpg"], "No such option"),
+        (["protect", "--json", "a.jpg", ""], "an argument is empty"),
+        (["protect", "--json"], "Missing argument"),
+        (["originals", "prune", "--json", "--older-than", "x"], "Invalid value for '--older-than'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_command_line_that_is_not_valid_has_a_document(words: list[str], message: str, run: Run) -> None:
+    ended = run(*words)
+    document = json.loads(ended.out)
+    assert document["command"] == " ".join(word for word in words[:2] if not word.startswith("-"))
+    assert document["error"] == {"type": "UsageError", "message": document["error"]["message"], "exit_code": 2}
+    assert message in document["error"]["message"]
+    assert document["results"] == []
+    assert ended.code == 2
+    assert "Error" in ended.err
+
+
+def test_the_document_about_a_pipe_is_never_taken_for_its_photo(run: Run) -> None:
+    ended = run("protect", "-", "--json", "--sample", "abc")
+    assert ended.out == ""
+    assert '"exit_code": 2' in ended.err
+
+
+def test_an_unforeseen_error_has_a_document_and_a_traceback(
+    run: Run, stand_in: Callable[..., None], outcome: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def protect(
+        paths: object, request: object, *, progress: Progress, agree: object, finish_first: bool
+    ) -> list[Outcome]:
+        progress.done(outcome("done.jpg"))
+        raise ZeroDivisionError("division by zero")
+
+    stand_in("hashshield.pipeline.protect", protect=protect)
+    with pytest.raises(ZeroDivisionError):
+        app(["protect", "a.jpg", "--json"], prog_name="hashshield")
+    document = json.loads(capsys.readouterr().out)
+    assert [row["path"] for row in document["results"]] == ["done.jpg"]
+    assert document["error"] == {
+        "type": "ZeroDivisionError",
+        "message": "internal error: division by zero; please report it",
+        "exit_code": 1,
+    }
 
 
 def test_usage_errors_of_ours_are_one_line_and_an_error_key_in_json(run: Run, asked: list[Any]) -> None:
@@ -289,6 +384,17 @@ def test_losing_the_way_back_is_asked_about(
     assert run("protect", "a.jpg", "--no-backup").code == code
     assert len(asked) == asked_for
     assert b"cannot be restored" in err.raw_bytes.getvalue()
+
+
+def test_a_no_has_a_document(run: Run, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Bytes(b"n\n", terminal=True))
+    monkeypatch.setattr(sys, "stderr", Bytes(terminal=True))
+    monkeypatch.setenv("TERM", "dumb")
+    ended = run("protect", "a.jpg", "--no-backup", "--json")
+    assert ended.code == 1
+    document = json.loads(ended.out)
+    assert (document["error"]["type"], document["error"]["exit_code"]) == ("Aborted", 1)
+    assert document["results"] == asked == []
 
 
 def test_ctrl_c_at_a_question_is_an_interruption(run: Run, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

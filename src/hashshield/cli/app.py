@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +20,7 @@ from hashshield.cli import (
     verify,
     watch,
 )
-from hashshield.cli.command_line import document_of_nothing, empty_word, expand_words
+from hashshield.cli.command_line import document_of_nothing, empty_word, expand_words, pipes_photo
 from hashshield.cli.options import PlainGroup
 from hashshield.cli.output import Report
 
@@ -30,27 +32,33 @@ PHOTOS, NETWORKS, SETUP = "Photos", "Networks", "Setup"
 _WORDS = "hashshield.words"
 
 
+# Typer has its own copy of Click and exports only this subclass of its usage errors.
+_ParsingError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
 class _Group(PlainGroup):
-    """The group of all commands, which refuses empty words and reports early interruptions."""
+    """The group of all commands, which refuses empty words and reports what ends a command before it begins."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Raise BadParameter for an empty word, before a command takes it for the current folder."""
-        reason = empty_word(args)
-        if reason is not None:
-            raise typer.BadParameter(reason, ctx=ctx)
+        Report.begun = False
         args = expand_words(args)
         ctx.meta[_WORDS] = list(args)
-        Report.begun = False
-        try:
-            return super().parse_args(ctx, args)
-        except KeyboardInterrupt:
-            # Parsing first loads modules, which takes a while; Typer would end without a message.
-            raise _interrupted(ctx.meta[_WORDS]) from None
+        with _documented(ctx.meta[_WORDS]):
+            reason = empty_word(args)
+            if reason is not None:
+                raise typer.BadParameter(reason, ctx=ctx)
+            try:
+                return super().parse_args(ctx, args)
+            except KeyboardInterrupt:
+                # Parsing first loads modules, which takes a while; Typer would end without a message.
+                raise _interrupted(ctx.meta[_WORDS]) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; end with 130 if it is interrupted before its report begins."""
         try:
-            return super().invoke(ctx)
+            with _documented(ctx.meta[_WORDS]):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             if Report.begun:
                 # A second Ctrl-C, after the report of the first.
@@ -58,11 +66,27 @@ class _Group(PlainGroup):
             raise _interrupted(ctx.meta[_WORDS]) from None
 
 
+@contextmanager
+def _documented(words: list[str]) -> Iterator[None]:
+    """With --json, print the document of a command line that cannot be parsed, before Typer prints the error."""
+    try:
+        yield
+    except _ParsingError as error:
+        if not Report.begun:
+            problem: Any = error
+            message, code = problem.format_message(), problem.exit_code
+            _print_document(words, document_of_nothing(words, error="UsageError", message=message, exit_code=code))
+        raise
+
+
+def _print_document(words: list[str], document: str | None) -> None:
+    if document is not None:
+        typer.echo(document, err=pipes_photo(words))
+
+
 def _interrupted(words: list[str]) -> typer.Exit:
     """Report that nothing was done, and return the exception that ends the program with exit code 130."""
-    document = document_of_nothing(words)
-    if document is not None:
-        typer.echo(document)
+    _print_document(words, document_of_nothing(words))
     typer.echo("Interrupted before anything was done.", err=True)
     return typer.Exit(130)
 

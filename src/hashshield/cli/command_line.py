@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["document_of_nothing", "empty_word", "expand_words"]
+__all__ = ["document_of_nothing", "empty_word", "expand_words", "pipes_photo"]
 
-_GROUPS = ("bench", "config", "models", "originals")
+_GROUPS = ("bench", "config", "integrate", "models", "originals")
 
 
 def expand_words(words: Sequence[str], *, platform: str = sys.platform) -> list[str]:
@@ -47,8 +47,19 @@ def empty_word(words: Sequence[str]) -> str | None:
     return None
 
 
-def document_of_nothing(words: Sequence[str]) -> str | None:
-    """Return the JSON document of a command interrupted before it began, or None without --json.
+def pipes_photo(words: Sequence[str]) -> bool:
+    """Return whether standard output is for a photo, so that the report goes to standard error."""
+    return "-" in words and "protect" in words
+
+
+def document_of_nothing(
+    words: Sequence[str],
+    *,
+    error: str = "Interrupted",
+    message: str = "nothing was done; run the same command again",
+    exit_code: int = 130,
+) -> str | None:
+    """Return the JSON document of a command that ended with this error before it began, or None without --json.
 
     `watch` has no document: it prints one object per line.
     """
@@ -58,6 +69,11 @@ def document_of_nothing(words: Sequence[str]) -> str | None:
     if "--json" not in words or not names or names[0] == "watch":
         return None
     command = " ".join(names[: 2 if names[0] in _GROUPS else 1])
-    error = {"type": "Interrupted", "message": "nothing was done; run the same command again", "exit_code": 130}
-    summary = {"count": 0, "seconds": 0.0}
-    return json.dumps({"version": 1, "command": command, "results": [], "summary": summary, "error": error}, indent=2)
+    document = {
+        "version": 1,
+        "command": command,
+        "results": [],
+        "summary": {"count": 0, "seconds": 0.0},
+        "error": {"type": error, "message": message, "exit_code": exit_code},
+    }
+    return json.dumps(document, indent=2)

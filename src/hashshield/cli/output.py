@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
@@ -94,8 +94,8 @@ class Report:
 
     Enter it around the work. Leaving it prints the report and, unless the exit code is 0, raises `typer.Exit` with that
     code. A HashshieldError is printed as one line on standard error and sets its exit code; an interruption prints how
-    to continue and sets 130. Both still report the rows finished before. Any other exception is a bug and passes with
-    its traceback.
+    to continue and sets 130. Both still report the rows finished before. Any other exception passes: that of a question
+    answered with no, or a bug with its traceback. Only JSON reports it, because programs read that.
     """
 
     begun: ClassVar[bool] = False
@@ -137,6 +137,10 @@ class Report:
             logger.removeHandler(self._tracebacks)
             logger.setLevel(logging.NOTSET)
         if error is not None and not isinstance(error, (HashshieldError, KeyboardInterrupt)):
+            if self.as_json and isinstance(error, Exception) and not isinstance(error, typer.Exit):
+                # A failure to print must not hide the error.
+                with suppress(OSError, StorageError), output_errors(self._data):
+                    self._print_data(1, error)
             return
         code = self._print(error)
         if code:
@@ -180,7 +184,7 @@ class Report:
             say(f"Interrupted after {count(len(self.rows), 'result')}: {self.layout.resume}.")
         return code
 
-    def _document(self, code: int, error: HashshieldError | KeyboardInterrupt | None) -> dict[str, Any]:
+    def _document(self, code: int, error: Exception | KeyboardInterrupt | None) -> dict[str, Any]:
         summary = {"count": len(self.rows), **self.layout.summary(self.rows)}
         summary["seconds"] = round(time.monotonic() - self._started, 3)
         document: dict[str, Any] = {
@@ -190,11 +194,22 @@ class Report:
             "summary": {key: plain(value) for key, value in summary.items()},
         }
         if error is not None:
-            name = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
-            document["error"] = {"type": name, "message": str(error) or self.layout.resume, "exit_code": code}
+            name, message = self._named(error)
+            document["error"] = {"type": name, "message": message, "exit_code": code}
         return document
 
-    def _print_data(self, code: int, error: HashshieldError | KeyboardInterrupt | None) -> None:
+    def _named(self, error: Exception | KeyboardInterrupt) -> tuple[str, str]:
+        """Return type and message of what ended the command."""
+        if isinstance(error, KeyboardInterrupt):
+            return "Interrupted", self.layout.resume
+        name = type(error).__name__
+        if isinstance(error, typer.Abort):
+            return "Aborted", "a question was answered with no, and nothing was done after it"
+        if isinstance(error, HashshieldError):
+            return name, str(error)
+        return name, f"internal error: {clean(str(error)) or name}; please report it"
+
+    def _print_data(self, code: int, error: Exception | KeyboardInterrupt | None) -> None:
         """Print the rows to standard output; unless quiet, or always as JSON."""
         if self.as_json:
             import json

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashshield.cli import options as o
 from hashshield.cli.layouts import PROTECT
@@ -130,11 +131,27 @@ def protect(
             place_name=checked_place(place_name),
             seed=seed,
         )
+        kind = checked_kind(progress_kind)
         if piped:
+            _refuse_file_options(arguments)
             protect_piped(paths, request, report, page=Page(page, redact), yes=yes)
         else:
-            kind = checked_kind(progress_kind)
             protect_folders(paths, request, report, engine=chosen, page=Page(page, redact), progress_kind=kind, yes=yes)
+
+
+_FILE_OPTIONS = ("no_backup", "exclude", "keep_mtime", "break_links", "allow_root")
+
+
+def _refuse_file_options(arguments: Mapping[str, Any]) -> None:
+    """Raise UsageError for options about files and progress, which a photo through a pipe has none of."""
+    given = [f"--{key.replace('_', '-')}" for key in _FILE_OPTIONS if arguments[key]]
+    if arguments["progress_kind"] != "auto":
+        given.append("--progress")
+    if given:
+        raise UsageError(
+            f"- stands for one photo through a pipe, for which {', '.join(given)} would do nothing; leave "
+            f"{'it' if len(given) == 1 else 'them'} out"
+        )
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from hashshield.attacks.goals import away_band, nearest_class
+from hashshield.attacks.goals import GOALS, away_band, nearest_class
 from hashshield.checkpoints import catalog
 from hashshield.checkpoints.card import Card, has_references, read_card, twin_among
-from hashshield.config import SETTINGS, Settings
+from hashshield.config import SETTINGS, Settings, Source
 from hashshield.errors import UsageError
 from hashshield.types import FileOptions, GoalKind, GoalSpec, Request, WitnessRow
 
@@ -210,19 +210,55 @@ def request_of(
 ) -> Request:
     """Return the request for these settings; `goal` overrides theirs, `rest` sets fields without a setting.
 
-    Each setting becomes the field of the same name in `Request` or `FileOptions`. Raises UsageError, UnknownNameError.
+    Each setting becomes the field of the same name in `Request` or `FileOptions`. Raises UnknownNameError, and
+    UsageError for an option or argument that would have no effect.
     """
     value = {key: found.value for key, found in settings.items()}
+    goal = goal or _named(value["goal"])
+    _require_effect(settings, goal)
+    if value["preset"] in _OWN_SEARCH:
+        # A configured `stop` must not replace the search that this preset stands for.
+        value["stop"] = SETTINGS["stop"].default
     return Request(
         models=value["model"],
         surrogates=surrogate_names(settings),
-        goal=goal or _named(value["goal"]),
+        goal=goal,
         file_options=FileOptions(
             **{key: value[key] for key in _FILE_SETTINGS}, break_links=break_links, allow_root=allow_root
         ),
         **{key: value[key] for key in _SETTINGS},
         **rest,
     )
+
+
+_OWN_SEARCH = ("strong",)
+"""Presets that are nothing without their own search, which `stop` would replace."""
+
+
+def _require_effect(settings: Settings, goal: GoalSpec) -> None:
+    """Raise UsageError if `stop` or `tolerance` is given with this call and has no effect.
+
+    Values from the environment or the configuration file are defaults, for the calls that they suit.
+    """
+    stop, tolerance, method, preset = (settings[key] for key in ("stop", "tolerance", "method", "preset"))
+    if stop.source in _GIVEN and stop.value == "first":
+        if method.value != "rnm":
+            raise UsageError(
+                f"{stop.where} first: is for the method rnm, and the method is {method.value}; leave one of the two out"
+            )
+        if preset.value in _OWN_SEARCH:
+            raise UsageError(
+                f"{stop.where} first: would replace the search that the preset {preset.value} is made of; leave one of "
+                "the two out"
+            )
+    if tolerance.source in _GIVEN and goal.kind in GOALS and GOALS[goal.kind].is_band:
+        raise UsageError(
+            f"{tolerance.where} {tolerance.value}: says by how many bits a code may miss its target, and the goal "
+            f"{goal.label} has none; leave it out, or name a target"
+        )
+
+
+_GIVEN: tuple[Source, ...] = ("flag", "argument")
 
 
 def _named(name: str) -> GoalSpec:
