@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +47,27 @@ def test_files_are_listed_and_none_is_read(tmp_path: Path) -> None:
     assert status == "failed"
     assert "its copy would be" in reason
     assert not reasons
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="the file system refuses such names")
+def test_a_name_that_is_no_text_has_a_row_that_says_so(tmp_path: Path) -> None:
+    put_photos(tmp_path / "in", 2)
+    strange = tmp_path / "in" / os.fsdecode(b"\xff.png")
+    strange.write_bytes(b"photo")
+    request = request_to(tmp_path / "out", tmp_path)
+    with Store.open(request.vault) as store:
+        jobs, resolved = listed([tmp_path / "in"], request, store)
+        renamed, refused = listed([strange], replace(request, rename=True), store)
+        elsewhere = replace(request, output=tmp_path / os.fsdecode(b"out-\xff"))
+        none, all_of_them = listed([tmp_path / "in"], elsewhere, store)
+    assert sorted(job.path.name for job in jobs) == ["0000.png", "0001.png"]
+    assert [batch.part[:5] for batch in batches_of(jobs, {}, tmp_path / "out", workers=1)] == ["part-"]
+    assert renamed == none == []
+    assert [row.path for row in resolved] == [row.path for row in refused] == [str(strange)]
+    assert len(all_of_them) == 3
+    for row in (*resolved, *refused, *all_of_them):
+        assert row.status == "failed"
+        assert str(row.reason).endswith("rename it, or use --engine local")
 
 
 @needs_ray

@@ -236,14 +236,28 @@ def listed(paths: Sequence[Path], request: Request, store: Store) -> tuple[list[
             resolved.append(Outcome(str(path), "failed", reason=f"{path}: cannot be read: {error.strerror}"))
             continue
         # Links are followed only in the folder's own path, unless the file was named.
-        place = path.resolve() if within is None else path.parent.resolve() / path.name
-        first = known_files.setdefault(file_key(status.st_dev, status.st_ino, status.st_nlink, str(place)), path)
+        real = path.resolve() if within is None else path.parent.resolve() / path.name
+        first = known_files.setdefault(file_key(status.st_dev, status.st_ino, status.st_nlink, str(real)), path)
         copies.add(first, (status.st_dev, status.st_ino))
+        place = copy_place(request.output, path, within, key)
+        strange = next((name for name in (path, place) if not _is_text(name)), None)
         if first != path:
             resolved.append(Outcome(str(path), "skipped", reason=f"the same file as {first}"))
+        elif strange is not None:
+            reason = f"{strange}: is not UTF-8, and the manifest holds no other names; rename it, or use --engine local"
+            resolved.append(Outcome(str(path), "failed", reason=reason))
         else:
-            jobs[path] = Job(path, within, status.st_size, copy_place(request.output, path, within, key))
+            jobs[path] = Job(path, within, status.st_size, place)
     return [job for job in jobs.values() if may_copy(job, copies, resolved)], resolved
+
+
+def _is_text(path: Path) -> bool:
+    """Return whether a path can be written in UTF-8, as Parquet stores text; the bytes of file names need not be."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def settled_before(
