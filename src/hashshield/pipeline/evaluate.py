@@ -29,6 +29,7 @@ from hashshield.paths import exists, is_file, is_folder, trouble
 from hashshield.pipeline.receipt import serve, survival_rows, visibility_of
 from hashshield.pipeline.targets import CodeTarget, measure, read_target, shared_bits
 from hashshield.storage import Record, Store, default_root, walk
+from hashshield.storage.calls import explain
 from hashshield.transforms.pillow import JPEG_Q75, SERVICES
 from hashshield.types import Evaluation, GoalSpec, Progress
 from hashshield.visible import word
@@ -94,6 +95,9 @@ def _ledger(vault: Path | None, progress: Progress) -> Iterator[Store | None]:
 
 def _pairs(original: Path, protected: Path) -> list[tuple[Path, Path]]:
     for path in (original, protected):
+        error = trouble(path)
+        if error is not None:
+            raise UsageError(f"{path}: {explain(error)}")
         if not exists(path):
             raise UsageError(f"{path}: no such file or folder")
     if is_folder(original) != is_folder(protected):
