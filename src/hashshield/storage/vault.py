@@ -17,6 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from hashshield.errors import StorageError
+from hashshield.paths import is_folder
 from hashshield.storage import atomic
 from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Folder, temporary_name
@@ -57,7 +58,7 @@ def prepare_folder(root: Path | None) -> tuple[Path, list[str]]:
     """
     named = root is not None or bool(os.environ.get(VAULT_VARIABLE))
     root = (default_root() if root is None else root).absolute()
-    if named and not os.path.isdir(root.parent):  # noqa: PTH112 - Path.is_dir raises where it may not look
+    if named and not is_folder(root.parent):
         raise StorageError(
             f"{root}: there is no folder {root.parent} for the vault; mount its disk, make the folder, or name another "
             "with --vault"
