@@ -57,14 +57,15 @@ def prepare_folder(root: Path | None) -> tuple[Path, list[str]]:
     real path and messages for the user. Raises StorageError.
     """
     named = root is not None or bool(os.environ.get(VAULT_VARIABLE))
-    root = (default_root() if root is None else root).absolute()
-    if named and not is_folder(root.parent):
+    root = default_root() if root is None else root
+    above = root.absolute().parent
+    if named and not is_folder(above):
         raise StorageError(
-            f"{root}: there is no folder {root.parent} for the vault; mount its disk, make the folder, or name another "
+            f"{root}: there is no folder {above} for the vault; mount its disk, make the folder, or name another "
             "with --vault"
         )
     new = named and not os.path.lexists(root)
-    with storage_errors(f"opening the vault folder {root}"), Folder.made(root, mode=0o700) as folder:
+    with storage_errors(f"opening the vault folder {root}"), Folder.made(root.absolute(), mode=0o700) as folder:
         notices = _make_private(folder)
         if new:
             notices.append(f"{folder.path}: made a new vault here; if yours should be here, mount its disk first")
