@@ -31,8 +31,8 @@ def protected_anew(data: bytes) -> bytes:
 
 
 def unsettled(store: Store) -> list[str]:
-    """What recovery had to say; where the folder lies is no matter here."""
-    return [notice for notice in store.notices if "lies in memory" not in notice]
+    """What recovery had to say; where the folder lies, and that it is new, is no matter here."""
+    return [notice for notice in store.notices if "lies in memory" not in notice and "new vault" not in notice]
 
 
 def lay_out(base: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_vault_is_not_made_where_its_disk_is_not_mounted(
 
     root.parent.mkdir()
     with Store.open(root if how == "argument" else None) as store:
-        assert any("made a new vault here; if yours should be here, mount its disk" in text for text in store.notices)
+        assert any("made a new vault in the place you named" in text for text in store.notices)
     with Store.open(root) as store:
         assert not any("new vault" in text for text in store.notices)
 

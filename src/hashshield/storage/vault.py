@@ -68,7 +68,7 @@ def prepare_folder(root: Path | None) -> tuple[Path, list[str]]:
     with storage_errors(f"opening the vault folder {root}"), Folder.made(root.absolute(), mode=0o700) as folder:
         notices = _make_private(folder)
         if new:
-            notices.append(f"{folder.path}: made a new vault here; if yours should be here, mount its disk first")
+            notices.append("made a new vault in the place you named; if yours should be there, mount its disk")
         return folder.path, notices
 
 
