@@ -210,7 +210,7 @@ def test_ctrl_c_finishes_the_photos_in_work_and_a_second_one_does_not(
         protect([photos], request, progress=told, finish_first=True)
     changed = {name for name, data in before.items() if (photos / name).read_bytes() != data}
     assert changed == {Path(row.path).name for row in told.rows}
-    assert [text[:9] for text in told.notices] == ["Finishing"]
+    assert [text[:9] for text in told.notices if "new vault" not in text] == ["Finishing"]
     if times == 1:
         # Two were in the search, and those before them on their way to the disk.
         assert changed == {"0.png", "1.png", "2.png", "3.png"}

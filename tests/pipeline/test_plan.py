@@ -57,16 +57,15 @@ def test_copies_keep_their_place_below_the_folder(photos: Path, store: Store, tm
     assert {j.output for j in found.jobs} == {out / "a.png", out / "b.png", out / "sub" / "c.png"}
 
 
-def test_one_file_by_several_names_is_one_job(photos: Path, store: Store) -> None:
+def test_one_file_by_several_paths_is_one_job_and_a_hard_link_another(photos: Path, store: Store) -> None:
     os.link(photos / "a.png", photos / "hard.png")
     (photos / "soft.png").symlink_to(photos / "b.png")
     # Without this a photo with two names is refused.
     request = Request(file_options=FileOptions(break_links=True))
     found = plan([photos / "soft.png", photos, photos / "sub" / ".." / "a.png", photos / "a.png"], request, store)
-    assert [j.path.name for j in found.jobs] == ["soft.png", "a.png", "c.png"]
+    assert [j.path.name for j in found.jobs] == ["soft.png", "a.png", "hard.png", "c.png"]
     assert {(Path(r.path).name, r.status) for r in found.resolved} == {
         ("b.png", "skipped"),
-        ("hard.png", "skipped"),
         ("a.png", "skipped"),
     }
 
