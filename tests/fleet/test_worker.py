@@ -16,7 +16,7 @@ from fleet_runs import put_photos, sha256
 from hashshield.fleet import manifest
 from hashshield.fleet import run as fleet
 from hashshield.fleet.manifest import Batch
-from hashshield.fleet.worker import Worker, outputs_begun
+from hashshield.fleet.worker import Worker
 from hashshield.imaging.png_chunks import chunk
 from hashshield.pipeline.plan import Job
 from hashshield.pipeline.protect import protect
@@ -140,7 +140,6 @@ def test_an_output_that_a_killed_worker_wrote_is_written_again(
 ) -> None:
     assert request_.output is not None
     batch = batch_of(photos, request_.output)
-    folder = request_.output / manifest.FOLDER
     worker = worker_of("r1")
     killed_after(worker, 2)
     with pytest.raises(Killed):
@@ -151,7 +150,7 @@ def test_an_output_that_a_killed_worker_wrote_is_written_again(
         path.write_bytes(b"half of a photo")
     # The next run may share out the photos differently.
     next_batch = Batch("part-2.parquet", batch.jobs) if regrouped else batch
-    entries = worker_of("r2", begun=outputs_begun(folder)).do(next_batch)
+    entries = worker_of("r2").do(next_batch)
     assert len(entries) == 4
     assert [e.outcome.sha256_after for e in entries] == [sha256(request_.output / e.photo) for e in entries]
 
@@ -169,7 +168,7 @@ def test_a_file_that_no_run_wrote_is_never_replaced(
     killed_after(worker, 1)
     with pytest.raises(Killed):
         worker.do(batch)
-    entries = {entry.photo: entry.outcome for entry in worker_of("r2", begun=outputs_begun(mine.parent)).do(batch)}
+    entries = {entry.photo: entry.outcome for entry in worker_of("r2").do(batch)}
     refused = entries.pop("0000.png")
     assert (refused.status, mine.read_bytes()) == ("failed", b"mine")
     assert "0000.png: exists already, and no run wrote it" in str(refused.reason)

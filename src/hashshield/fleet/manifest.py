@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from hashshield.errors import StorageError, UsageError
 from hashshield.paths import exists, is_folder
 from hashshield.pipeline.places import CopyPlaces, check_output, copy_place
-from hashshield.pipeline.plan import FileKey, Job, file_key, files, may_copy, settings_mismatch
-from hashshield.storage import Store, digest, walk
+from hashshield.pipeline.plan import Job, files, may_copy, settings_mismatch
+from hashshield.storage import FileKey, Store, digest, file_key, walk
 from hashshield.storage.atomic import write_copy
 from hashshield.storage.calls import explain
 from hashshield.types import Outcome, Request

@@ -41,7 +41,6 @@ class WorkerConfig:
     secret: bytes
     results_before: Results
     run: str
-    begun: frozenset[str]
 
 
 def protect(
@@ -65,7 +64,7 @@ def protect(
 
     from hashshield.fleet import manifest
     from hashshield.fleet.manifest import check_places, listed, settled_before
-    from hashshield.fleet.worker import clear, outputs_begun
+    from hashshield.fleet.worker import clear
 
     check_places(paths, output)
     folder = output / manifest.FOLDER
@@ -90,7 +89,7 @@ def protect(
             planned = (Outcome(str(job.path), "planned", output=text_of(job.output)) for job in left)
             rows |= {row.path: row for row in planned}
         elif left:
-            errand = WorkerConfig(request, store.key(), results_of(store), uuid.uuid4().hex, outputs_begun(folder))
+            errand = WorkerConfig(request, store.key(), results_of(store), uuid.uuid4().hex)
             progress.start(len(left))
             signed = False
             for entry in _carry_out(left, known, errand, workers, cluster(address, cores)):
@@ -172,7 +171,6 @@ def _stream(batches: Sequence[Batch], errand: WorkerConfig, share: dict[str, Any
             "secret": errand.secret,
             "results_before": errand.results_before,
             "run": errand.run,
-            "begun": errand.begun,
             "threads": share["threads"],
             "memory_share": share["gpus"] or 1.0,
             "folder": str(Path.cwd()),

@@ -33,7 +33,7 @@ from hashshield.types import Outcome, Request
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BatchNote", "Worker", "clear", "outputs_begun"]
+__all__ = ["BatchNote", "Worker", "clear"]
 
 _TOGETHER = 3
 """Times that a batch is begun as a whole before its photos are processed one by one."""
@@ -92,7 +92,7 @@ class BatchNote:
         write_copy(self._path, json.dumps(self._state).encode())
 
 
-def outputs_begun(folder: Path) -> frozenset[str]:
+def _outputs_begun(folder: Path) -> frozenset[str]:
     """Return the photos whose outputs may have been written without a row, by workers that were killed."""
     return frozenset(photo for path in folder.glob("begun-*.json") for photo in _outputs(_read(path)))
 
@@ -133,13 +133,11 @@ class Worker:
         threads: int,
         folder: str,
         memory_share: float = 1.0,
-        begun: frozenset[str] = frozenset(),
     ) -> None:
         """Open the networks; the worker uses `threads` cores, and relative paths start at `folder`.
 
-        `begun` are photos whose outputs an earlier run may have written (`outputs_begun`). The worker uses at most
-        `memory_share`, in (0, 1], of a GPU's memory, because other workers may use the same GPU. Raises StorageError
-        and the errors of `make_context`.
+        It uses at most `memory_share`, in (0, 1], of a GPU's memory, because other workers may use the same GPU. Raises
+        StorageError and the errors of `make_context`.
         """
         assert request.output is not None
         with storage_errors(f"entering {folder}"):
@@ -148,7 +146,8 @@ class Worker:
         sys.path[:] = trusted(sys.path)
         torch.set_num_threads(threads)
         self._request, self._output, self._run = request, request.output, run
-        self._begun, self._replaceable = begun, frozenset[str]()
+        # Batches may be shared out differently from run to run, so the notes of all count.
+        self._begun, self._replaceable = _outputs_begun(self._output / manifest.FOLDER), frozenset[str]()
         self._tools = make_context(request, secret, results_before=results_before, memory_share=memory_share)
 
     def __call__(self, table: pa.Table) -> pa.Table:

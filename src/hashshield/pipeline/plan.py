@@ -24,21 +24,19 @@ from hashshield.errors import HashshieldError, NotAPhotoError, UnsupportedError
 from hashshield.imaging.photo import has_credentials, read_photo_file
 from hashshield.pipeline.places import CopyPlaces, copy_place, other_place
 from hashshield.pipeline.twins import TURNED, Results, earlier_result, results_of
-from hashshield.storage import FOREIGN, Record, Snapshot, Store, digest, named, walk
+from hashshield.storage import FOREIGN, FileKey, Record, Snapshot, Store, digest, file_key, named, walk
 from hashshield.types import Outcome, Request
 from hashshield.visible import word
 
 __all__ = [
     "CREDENTIALS",
     "EarlierAttempts",
-    "FileKey",
     "Job",
     "Plan",
     "already_row",
     "asked_now",
     "base_fields",
     "credentials_notice",
-    "file_key",
     "files",
     "may_copy",
     "model_names",
@@ -49,9 +47,6 @@ __all__ = [
     "settings_mismatch",
     "text_of",
 ]
-
-FileKey = tuple[int, int, str | None]
-"""Device, inode, and the name of a file that has several; see `file_key`."""
 
 _TOLD = ("model", "bits", "method", "preset", "goal", "place_name", "tau", "visibility")
 """Ledger fields that the row of an earlier result repeats."""
@@ -219,14 +214,6 @@ def plan(paths: Sequence[Path], request: Request, store: Store, *, within: Path 
     if copies is not None:
         jobs = [job for job in jobs if may_copy(job, copies, resolved)]
     return Plan(tuple(jobs), tuple(resolved))
-
-
-def file_key(dev: int, inode: int, links: int, name: str) -> FileKey:
-    """Return what identifies a photo of a run: device and inode, and its resolved name if it has several hard links.
-
-    Each name of such a file is a photo of its own: replacing or copying one leaves the others as they are.
-    """
-    return dev, inode, name if links > 1 else None
 
 
 def _refused(job: Job, snapshot: Snapshot, request: Request, store: Store) -> Outcome | None:

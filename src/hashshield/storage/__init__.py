@@ -18,12 +18,13 @@ from hashshield.storage.store import Store
 from hashshield.storage.upkeep import needed
 from hashshield.storage.vault import default_root
 from hashshield.storage.volumes import SpaceReport, Volume, ignores_case, may_be_unplugged, preflight, volume_encryption
-from hashshield.storage.walk import FOREIGN, Arrivals, FileFingerprint, excluded, named, walk
+from hashshield.storage.walk import FOREIGN, Arrivals, FileFingerprint, FileKey, excluded, file_key, named, walk
 
 __all__ = [
     "FOREIGN",
     "Arrivals",
     "FileFingerprint",
+    "FileKey",
     "NewRecord",
     "Record",
     "Snapshot",
@@ -35,6 +36,7 @@ __all__ = [
     "default_root",
     "digest",
     "excluded",
+    "file_key",
     "ignores_case",
     "is_temporary",
     "may_be_unplugged",

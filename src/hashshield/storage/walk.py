@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from hashshield.storage.folder import Folder, is_temporary
 
-__all__ = ["FOREIGN", "Arrivals", "FileFingerprint", "excluded", "is_foreign", "named", "walk"]
+__all__ = ["FOREIGN", "Arrivals", "FileFingerprint", "FileKey", "excluded", "file_key", "is_foreign", "named", "walk"]
 
 FOREIGN = "belongs to another program (trash, old versions, thumbnails or a photo library); name it to have it changed"
 """Why a folder or file of another program is skipped."""
@@ -188,6 +188,18 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
     except OSError:
         return False
     return getattr(status, "st_reparse_tag", 0) == _MOUNT_POINT
+
+
+FileKey = tuple[int, int, str | None]
+"""Device, inode, and the name of a file that has several; see `file_key`."""
+
+
+def file_key(dev: int, inode: int, links: int, name: str) -> FileKey:
+    """Return what identifies a photo of a run: device and inode, and its resolved name if it has several hard links.
+
+    Each name of such a file is a photo of its own: replacing or copying one leaves the others as they are.
+    """
+    return dev, inode, name if links > 1 else None
 
 
 class FileFingerprint(NamedTuple):
