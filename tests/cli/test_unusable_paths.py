@@ -95,3 +95,18 @@ def test_an_age_that_no_original_has_is_refused(days: str, run: Run) -> None:
     ended = run("originals", "prune", "--older-than", days, "--dry-run")
     assert ended.code == 2
     assert "--older-than" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "watch {folder} --settle {number}",
+        "protect a.png --tau {number}",
+        "bench size a.png --megapixels 0.2 --megapixels {number}",
+    ],
+)
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_no_command_takes_a_number_that_is_not_finite(number: str, words: str, run: Run, tmp_path: Path) -> None:
+    ended = run(*words.format(folder=tmp_path, number=number).split())
+    assert ended.code == 2
+    assert "Invalid value for" in ended.err

@@ -11,8 +11,8 @@ import typer
 from hashshield.cli import (
     audit,
     bench,
+    commands,
     models,
-    options,
     originals,
     protect,
     setup,
@@ -21,7 +21,6 @@ from hashshield.cli import (
     watch,
 )
 from hashshield.cli.command_line import document_of_nothing, empty_word, expand_words, pipes_photo
-from hashshield.cli.options import PlainGroup
 from hashshield.cli.output import Report
 
 __all__ = ["app"]
@@ -36,7 +35,7 @@ _WORDS = "hashshield.words"
 _ParsingError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-class _Group(PlainGroup):
+class _Group(commands.PlainGroup):
     """The group of all commands, which refuses empty words and reports what ends a command before it begins."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -120,7 +119,7 @@ def _version(wanted: bool) -> None:
     "Photos are changed a little, in place, so that searches by deep image-hash codes no longer link them with their "
     "originals. The result is measured on the written file, for the named networks; others may still match. This does "
     "not hide faces, nor a photo from a search that starts with the published file itself.",
-    epilog=options.examples(
+    epilog=commands.examples(
         "hashshield protect photos/",
         "hashshield verify photos/",
         "hashshield restore photos/",
@@ -135,17 +134,17 @@ def hashshield(
     """Accept the options that work without a command."""
 
 
-options.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
-options.register(app, watch.ui, "ui", watch.UI_EXAMPLES, panel=PHOTOS)
-options.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
-options.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
-options.register(app, verify.evaluate, "evaluate", verify.EVALUATE_EXAMPLES, panel=PHOTOS)
-options.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)
-options.register(app, originals.restore, "restore", originals.RESTORE_EXAMPLES, panel=PHOTOS)
+commands.register(app, protect.protect, "protect", protect.EXAMPLES, panel=PHOTOS)
+commands.register(app, watch.ui, "ui", watch.UI_EXAMPLES, panel=PHOTOS)
+commands.register(app, watch.watch, "watch", watch.EXAMPLES, panel=PHOTOS)
+commands.register(app, verify.verify, "verify", verify.EXAMPLES, panel=PHOTOS)
+commands.register(app, verify.evaluate, "evaluate", verify.EVALUATE_EXAMPLES, panel=PHOTOS)
+commands.register(app, audit.audit, "audit", audit.EXAMPLES, panel=PHOTOS)
+commands.register(app, originals.restore, "restore", originals.RESTORE_EXAMPLES, panel=PHOTOS)
 app.add_typer(originals.app, name="originals", rich_help_panel=PHOTOS)
-options.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
+commands.register(app, train.train, "train", train.EXAMPLES, panel=NETWORKS)
 app.add_typer(models.app, name="models", rich_help_panel=NETWORKS)
 app.add_typer(bench.app, name="bench", rich_help_panel=NETWORKS)
 app.add_typer(setup.config_app, name="config", rich_help_panel=SETUP)
 app.add_typer(setup.integrate_app, name="integrate", rich_help_panel=SETUP)
-options.register(app, setup.doctor, "doctor", setup.DOCTOR_EXAMPLES, panel=SETUP)
+commands.register(app, setup.doctor, "doctor", setup.DOCTOR_EXAMPLES, panel=SETUP)

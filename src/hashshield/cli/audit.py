@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.commands import examples
 from hashshield.cli.output import Report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import ensure_available
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AUDIT", "COPIES", "EXAMPLES", "audit"]
 
-EXAMPLES = o.examples(
+EXAMPLES = examples(
     "hashshield audit photos/a.jpg --gallery photos/            # its original is in the vault",
     "hashshield audit out/a.jpg --original a.jpg --gallery photos/",
     "hashshield audit photos/a.jpg --gallery photos/ --sheet found.jpg",

@@ -58,7 +58,7 @@ from hashshield.cli.bench_options import (
     options,
     taus,
 )
-from hashshield.cli.options import PlainGroup
+from hashshield.cli.commands import PlainGroup, examples, register
 from hashshield.cli.output import Layout, Report, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import ensure_available
@@ -323,7 +323,7 @@ _COMMANDS = (
 app = typer.Typer(
     cls=PlainGroup,
     help="Measure again what the documentation claims.",
-    epilog=o.examples(
+    epilog=examples(
         "hashshield bench speed photos/",
         "hashshield bench map --data caltech101/",
     ),
@@ -383,4 +383,4 @@ def _run(command: _Command, given: dict[str, Any]) -> None:
 
 
 for _command in _COMMANDS:
-    o.register(app, _function(_command), _command.name, o.examples(*_command.examples))
+    register(app, _function(_command), _command.name, examples(*_command.examples))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.options import PlainGroup
+from hashshield.cli.commands import PlainGroup, examples, register
 from hashshield.cli.output import Report
 from hashshield.cli.progress import DownloadProgress
 from hashshield.cli.prompts import confirm, download_entry
@@ -27,7 +27,7 @@ __all__ = ["app"]
 app = typer.Typer(
     cls=PlainGroup,
     help="List, download, check and import networks.",
-    epilog=o.examples("hashshield models list", "hashshield models download lite2-caltech101"),
+    epilog=examples("hashshield models list", "hashshield models download lite2-caltech101"),
     no_args_is_help=True,
 )
 
@@ -329,26 +329,26 @@ def import_(
         report.finish([_file_row(entry, catalog.state(entry))])
 
 
-o.register(app, list_, "list", o.examples("hashshield models list", "hashshield models list --json"))
-o.register(app, info, "info", o.examples("hashshield models info lite0-caltech101"))
-o.register(
+register(app, list_, "list", examples("hashshield models list", "hashshield models list --json"))
+register(app, info, "info", examples("hashshield models info lite0-caltech101"))
+register(
     app,
     download,
     "download",
-    o.examples(
+    examples(
         "hashshield models download lite2-caltech101",
         "hashshield models download --all",
         "HASHSHIELD_MIRROR=checkpoints/ hashshield models download --all   # from a clone",
     ),
 )
-o.register(app, verify, "verify", o.examples("hashshield models verify"))
-o.register(app, remove, "remove", o.examples("hashshield models remove lite2-caltech101"))
-o.register(app, path, "path", o.examples("hashshield models path lite0-caltech101"))
-o.register(
+register(app, verify, "verify", examples("hashshield models verify"))
+register(app, remove, "remove", examples("hashshield models remove lite2-caltech101"))
+register(app, path, "path", examples("hashshield models path lite0-caltech101"))
+register(
     app,
     import_,
     "import",
-    o.examples(
+    examples(
         "hashshield models import mine.safetensors",
         "hashshield models import model.onnx --card card.toml",
     ),

@@ -8,14 +8,12 @@ here and a parameter of that type to the command's function.
 from __future__ import annotations
 
 import glob
-import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from hashshield.config import SETTINGS
 
@@ -45,8 +43,6 @@ __all__ = [
     "Output",
     "Paths",
     "Place",
-    "PlainCommand",
-    "PlainGroup",
     "Preset",
     "ProgressKind",
     "Quiet",
@@ -74,41 +70,12 @@ __all__ = [
     "Workers",
     "Yes",
     "default_note",
-    "examples",
     "expanded",
     "goal_of",
-    "register",
     "setting",
     "switch",
     "words",
 ]
-
-
-def _without_type(ctx: Any) -> None:
-    """Replace Typer's `display_type_rich`, to show no type beside the name."""
-
-
-def _plain(params: list[Any]) -> list[Any]:
-    for param in params:
-        if param.param_type_name == "argument" or "--help" in param.opts:
-            vars(param)["display_type_rich"] = _without_type
-    return params
-
-
-class PlainCommand(TyperCommand):
-    """A command whose help says `PATH`, not `PATH <list[Path]>`."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, arguments and `--help` without a type."""
-        return _plain(super().get_params(ctx))
-
-
-class PlainGroup(TyperGroup):
-    """A group of commands whose help leaves out the types as `PlainCommand` does."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, arguments and `--help` without a type."""
-        return _plain(super().get_params(ctx))
 
 
 AIM, SEARCH, FILES, FLEET, REPORT = "What to aim at", "Search", "Files", "Many machines", "Report"
@@ -140,20 +107,6 @@ def setting(key: str, text: str, *, panel: str, metavar: str | None = None) -> A
 def switch(*names: str, text: str, panel: str) -> Any:
     """Return an option without a value and without a negative form; the environment can switch a setting off."""
     return typer.Option(*names, help=text, metavar="", rich_help_panel=panel)
-
-
-def examples(*lines: str) -> str:
-    """Return the epilog of a command: its examples, as shell lines with comments."""
-    return "\n\n".join(("Examples:", *(f"$ {line}" for line in lines)))
-
-
-def register(
-    app: typer.Typer, function: Callable[..., None], name: str, epilog: str, *, panel: str | None = None
-) -> None:
-    """Add a command to an application, with the paragraphs of its docstring as help."""
-    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    app.command(name, cls=PlainCommand, help=text, epilog=epilog, rich_help_panel=panel)(function)
 
 
 # `readable=False`, because Typer would end the whole run for one unreadable file; the pipeline reports it in a row.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.commands import PlainGroup, examples, register
 from hashshield.cli.layouts import RESTORE
-from hashshield.cli.options import PlainGroup
 from hashshield.cli.output import Report
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.prompts import confirm
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RESTORE_EXAMPLES", "app", "restore"]
 
-RESTORE_EXAMPLES = o.examples(
+RESTORE_EXAMPLES = examples(
     "hashshield restore photos/                 # byte for byte as they were",
     "hashshield restore --last-run --dry-run    # what the last protect changed",
     "hashshield restore --last-run",
@@ -35,7 +35,7 @@ RESTORE_EXAMPLES = o.examples(
 app = typer.Typer(
     cls=PlainGroup,
     help="Look after the originals in the vault.",
-    epilog=o.examples("hashshield originals list", "hashshield originals export backup/"),
+    epilog=examples("hashshield originals list", "hashshield originals export backup/"),
     no_args_is_help=True,
 )
 
@@ -280,22 +280,22 @@ def repair(
         report.finish(originals.repair(resolve({"vault": vault})["vault"].value, dry_run=dry_run))
 
 
-o.register(app, list_, "list", o.examples("hashshield originals list", "hashshield originals list --json"))
-o.register(
+register(app, list_, "list", examples("hashshield originals list", "hashshield originals list --json"))
+register(
     app,
     prune,
     "prune",
-    o.examples(
+    examples(
         "hashshield originals prune --dry-run",
         "hashshield originals prune --restored-only",
         "hashshield originals prune --older-than 365",
     ),
 )
-o.register(app, export, "export", o.examples("hashshield originals export backup/"))
-o.register(
+register(app, export, "export", examples("hashshield originals export backup/"))
+register(
     app,
     forget,
     "forget",
-    o.examples("hashshield originals forget photos/a.jpg", "hashshield originals forget --all"),
+    examples("hashshield originals forget photos/a.jpg", "hashshield originals forget --all"),
 )
-o.register(app, repair, "repair", o.examples("hashshield originals repair --dry-run", "hashshield originals repair"))
+register(app, repair, "repair", examples("hashshield originals repair --dry-run", "hashshield originals repair"))

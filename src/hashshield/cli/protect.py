@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashshield.cli import options as o
+from hashshield.cli.commands import examples
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.options import expanded
 from hashshield.cli.output import Report, check_page, with_page
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "Engine", "Page", "protect", "protect_folders", "protect_piped"]
 
 EXAMPLES = (
-    o.examples(
+    examples(
         "hashshield protect photos/                # in place; originals are kept",
         "hashshield protect a.jpg --output out/    # a protected copy",
         "hashshield protect photos/ --output out/ --rename --strip-metadata    # and nothing in name or file",

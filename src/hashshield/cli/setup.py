@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hashshield.cli import options as o
-from hashshield.cli.options import PlainGroup
+from hashshield.cli.commands import PlainGroup, examples, register
 from hashshield.cli.output import Report, keyed
 from hashshield.cli.progress import PhotoProgress
 from hashshield.cli.terminal import Column, Layout, count, say, shown_warnings
@@ -30,7 +30,7 @@ __all__ = [
 config_app = typer.Typer(
     cls=PlainGroup,
     help="Settings, and where each value comes from.",
-    epilog=o.examples("hashshield config show"),
+    epilog=examples("hashshield config show"),
     no_args_is_help=True,
 )
 
@@ -68,15 +68,18 @@ def show(as_json: o.Json = False) -> None:
             report.add({"key": key, "value": found.value, "source": found.source, "where": found.where})
 
 
-o.register(
-    config_app, show, "show", o.examples("hashshield config show", "HASHSHIELD_TAU=0.02 hashshield config show --json")
+register(
+    config_app,
+    show,
+    "show",
+    examples("hashshield config show", "HASHSHIELD_TAU=0.02 hashshield config show --json"),
 )
 
 
 integrate_app = typer.Typer(
     no_args_is_help=True,
     help="Put HashShield into the menu of a file manager.",
-    epilog=o.examples("hashshield integrate nautilus", "hashshield integrate nautilus --remove"),
+    epilog=examples("hashshield integrate nautilus", "hashshield integrate nautilus --remove"),
 )
 
 _TEXTS = {
@@ -150,12 +153,12 @@ for _function in (nautilus, dolphin, finder, sendto):
     integrate_app.command(
         _name,
         help=_TEXTS[_name],
-        epilog=o.examples(f"hashshield integrate {_name}", f"hashshield integrate {_name} --remove"),
+        epilog=examples(f"hashshield integrate {_name}", f"hashshield integrate {_name} --remove"),
     )(_function)
-o.register(integrate_app, run, "run", o.examples("hashshield integrate run copies a.jpg b.jpg"))
+register(integrate_app, run, "run", examples("hashshield integrate run copies a.jpg b.jpg"))
 
 
-DOCTOR_EXAMPLES = o.examples("hashshield doctor", "hashshield doctor --thorough --json   # reads every original back")
+DOCTOR_EXAMPLES = examples("hashshield doctor", "hashshield doctor --thorough --json   # reads every original back")
 
 
 def _footer(rows: Sequence[Finding]) -> list[str]:

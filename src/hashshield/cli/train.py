@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.commands import examples
 from hashshield.cli.output import Report, properties
 from hashshield.cli.progress import EpochProgress
 from hashshield.config import resolve
 
 __all__ = ["EXAMPLES", "train"]
 
-EXAMPLES = o.examples(
+EXAMPLES = examples(
     "hashshield train lite0-caltech101 --data caltech101/ -o new.safetensors",
     "hashshield train own --data photos/ --queries 40 --name mine -o mine.safetensors",
     "hashshield train mine.toml --data photos/ -o new.safetensors --resume",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.commands import examples
 from hashshield.cli.layouts import EVALUATE, SURVIVAL, VERIFY
 from hashshield.cli.output import Report, check_page, write_page
 from hashshield.cli.progress import PhotoProgress, checked_kind
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-EXAMPLES = o.examples(
+EXAMPLES = examples(
     "hashshield verify photos/                          # by the ledger",
     "hashshield verify online.jpg --original mine.jpg   # check after upload",
     "hashshield verify - --original mine.jpg < online.jpg",
@@ -151,7 +152,7 @@ def _piped(paths: list[Path]) -> Iterator[tuple[list[Path], _Spelled]]:
         yield [file if path == Path("-") else path for path in paths], lambda rows: list(map(spelled, rows))
 
 
-EVALUATE_EXAMPLES = o.examples(
+EVALUATE_EXAMPLES = examples(
     "hashshield evaluate original.jpg protected.jpg",
     "hashshield evaluate originals/ protected/ --json   # same names",
     "hashshield evaluate original.jpg protected.jpg --survival",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hashshield.cli import options as o
+from hashshield.cli.commands import examples
 from hashshield.cli.layouts import PROTECT
 from hashshield.cli.output import Report, plain, reasons
 from hashshield.cli.prompts import ensure_available
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 
-EXAMPLES = o.examples(
+EXAMPLES = examples(
     "hashshield watch photos/                  # until Ctrl-C",
     "hashshield watch photos/ --exclude '*.png' --strip-gps",
 )
@@ -155,7 +156,7 @@ def watch(
         raise typer.Exit(error.exit_code) from None
 
 
-UI_EXAMPLES = o.examples(
+UI_EXAMPLES = examples(
     "hashshield ui                  # opens the page in your browser",
     "hashshield ui --no-browser     # prints its link",
 )
