@@ -118,3 +118,16 @@ def test_the_vault_of_a_new_user_is_made_without_a_word(tmp_path: Path, monkeypa
     with Store.open() as store:
         assert store.root == tmp_path / "data" / "hashshield"
         assert not any("new vault" in text for text in store.notices)
+
+
+def test_a_vault_that_is_not_there_is_read_as_an_empty_one_and_not_made(tmp_path: Path) -> None:
+    root = tmp_path / "vault"
+    with Store.open(root, reading=True) as store:
+        assert store.root == root
+        assert store.ledger.every() == []
+        assert list(store.vault.sizes()) == []
+        assert store.integrity_errors() == []
+        assert [text[:21] for text in store.notices] == ["there is no vault yet"]
+        with pytest.raises(StorageError):
+            store.remember_short(tmp_path / "a.png", "0" * 64, "1" * 64, {})
+    assert list(tmp_path.iterdir()) == []

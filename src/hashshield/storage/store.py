@@ -24,7 +24,14 @@ from hashshield.storage.ledger_file import cannot_be_written
 from hashshield.storage.record_files import RecordFiles
 from hashshield.storage.schema import REPAIR, NewRecord, Record
 from hashshield.storage.snapshot import Accept, Permissions, Snapshot, check_replaceable, digest, read_snapshot
-from hashshield.storage.vault import Vault, default_root, load_key, open_folder_read_only, prepare_folder
+from hashshield.storage.vault import (
+    Vault,
+    absent_folder,
+    default_root,
+    load_key,
+    open_folder_read_only,
+    prepare_folder,
+)
 from hashshield.storage.volumes import is_local, volume_notices
 from hashshield.storage.writer import Writer
 from hashshield.types import Restoration
@@ -64,12 +71,14 @@ class Store:
         """Open or create the vault folder and settle the open intents of earlier runs.
 
         A `root` of None is $HASHSHIELD_VAULT, else the user's data folder. `reading` is for callers that need not
-        write: it allows a folder that cannot be written. Raises LedgerError if the ledger is lost or cannot be read,
-        and StorageError.
+        write: it allows a folder that cannot be written, and one that does not exist is empty and is not created.
+        Raises LedgerError if the ledger is lost or cannot be read, and StorageError.
         """
-        there = default_root() if root is None else root
-        if reading and cannot_be_written(there):
-            return cls._open_to_read(there)
+        if reading:
+            there = default_root() if root is None else root
+            to_read = open_folder_read_only(there) if cannot_be_written(there) else absent_folder(root)
+            if to_read is not None:
+                return cls._open_to_read(*to_read)
         real, notices = prepare_folder(root)
         notices += volume_notices(real)
         with storage_errors(f"opening the vault folder {real}"):
@@ -92,8 +101,7 @@ class Store:
             raise
 
     @classmethod
-    def _open_to_read(cls, root: Path) -> Store:
-        real, notices = open_folder_read_only(root)
+    def _open_to_read(cls, real: Path, notices: list[str]) -> Store:
         ledger = Ledger(real, wal=False, read_only=True)
         try:
             left = len(ledger.open_intents())

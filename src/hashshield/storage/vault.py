@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from hashshield.errors import StorageError
-from hashshield.paths import is_folder
+from hashshield.paths import exists, is_folder, trouble
 from hashshield.storage import atomic
 from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Folder, temporary_name
@@ -28,6 +28,7 @@ __all__ = [
     "KEY_NAME",
     "VAULT_VARIABLE",
     "Vault",
+    "absent_folder",
     "default_root",
     "load_key",
     "open_folder_read_only",
@@ -39,6 +40,7 @@ _OURS = frozenset({"lock", "ledger.sqlite", "originals", "key"})
 KEY_BYTES = 32
 KEY_NAME = "key"
 _ID = re.compile(r"[0-9a-f]{64}")
+_MOUNT = "if yours should be there, mount its disk"
 
 
 def default_root() -> Path:
@@ -56,6 +58,29 @@ def prepare_folder(root: Path | None) -> tuple[Path, list[str]]:
     it may be on a disk that is not mounted, and photos would be protected as if they were new. Return the folder's
     real path and messages for the user. Raises StorageError.
     """
+    root, named = _place(root)
+    new = named and not os.path.lexists(root)
+    with storage_errors(f"opening the vault folder {root}"), Folder.made(root.absolute(), mode=0o700) as folder:
+        notices = _make_private(folder)
+        if new:
+            notices.append(f"made a new vault in the place you named; {_MOUNT}")
+        return folder.path, notices
+
+
+def absent_folder(root: Path | None) -> tuple[Path, list[str]] | None:
+    """Return the path of a vault that is not there yet, and messages for the user; None if something is at the path.
+
+    Raises StorageError if `prepare_folder` would not create it.
+    """
+    root, named = _place(root)
+    if os.path.lexists(root) or trouble(root) is not None:
+        return None
+    notices = [f"there is no vault yet in the place you named; {_MOUNT}"] if named else []
+    return Path(os.path.realpath(root)), notices
+
+
+def _place(root: Path | None) -> tuple[Path, bool]:
+    """Return the path of the vault and whether the user named it. Raises StorageError if it may not be created."""
     named = root is not None or bool(os.environ.get(VAULT_VARIABLE))
     root = default_root() if root is None else root
     above = root.absolute().parent
@@ -64,12 +89,7 @@ def prepare_folder(root: Path | None) -> tuple[Path, list[str]]:
             f"{root}: there is no folder {above} for the vault; mount its disk, make the folder, or name another "
             "with --vault"
         )
-    new = named and not os.path.lexists(root)
-    with storage_errors(f"opening the vault folder {root}"), Folder.made(root.absolute(), mode=0o700) as folder:
-        notices = _make_private(folder)
-        if new:
-            notices.append("made a new vault in the place you named; if yours should be there, mount its disk")
-        return folder.path, notices
+    return root, named
 
 
 def open_folder_read_only(root: Path) -> tuple[Path, list[str]]:
@@ -217,7 +237,9 @@ class Vault:
                 folder.sync()
 
     def sizes(self) -> Iterator[tuple[str, int]]:
-        """Yield (id, size in bytes) of every original, sorted by id. Raises StorageError."""
+        """Yield (id, size in bytes) of every original, sorted by id; none if there is no vault. Raises StorageError."""
+        if not exists(self.path.parent):
+            return
         with storage_errors(f"listing the vault {self.path}"):
             for shelf in sorted(self.path.iterdir()):
                 for entry in sorted(shelf.iterdir()):

@@ -347,7 +347,8 @@ def preflight(
 ) -> SpaceReport:
     """Compare the most space that a run may need with the space that is free.
 
-    The vault needs `total_bytes`, the sum of the photos, or nothing without `backup`. Each volume of `folders` needs
+    The vault needs `total_bytes`, the sum of the photos, or nothing without `backup`; one that is not there yet is
+    looked for where it will be made. Each volume of `folders` needs
     space for a temporary copy of the largest photo and for the growth of all. A missing folder is skipped; its photos
     fail one by one. Raises StorageError.
     """
@@ -355,6 +356,8 @@ def preflight(
     needs: dict[int, tuple[Path, int]] = {}
     devices: set[int] = set()
     with storage_errors("asking for free space"):
+        while not exists(vault) and vault != vault.parent:
+            vault = vault.parent
         wanted = [(vault, vault.stat().st_dev, total_bytes if backup else 0)]
         for folder in folders:
             try:
