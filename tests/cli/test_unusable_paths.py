@@ -68,6 +68,12 @@ def test_a_vault_that_cannot_be_looked_at_is_no_missing_one(run: Run) -> None:
     assert [row["status"] for row in found if row["check"] == "vault"] == ["failed"]
 
 
+@pytest.mark.parametrize("words", ["verify a.png", "evaluate a.png a.png", "restore a.png", "protect a.png --dry-run"])
+def test_a_missing_vault_is_said_to_be_missing_and_is_not_made(words: str, run: Run, tmp_path: Path) -> None:
+    assert "there is no vault yet in the place you named" in run(*words.split(), "--vault", str(tmp_path / "typo")).err
+    assert not (tmp_path / "typo").exists()
+
+
 @pytest.mark.parametrize("words", ["originals list", "protect a.png --dry-run", "config show"])
 def test_an_unknown_home_folder_is_named_with_its_setting(
     words: str, run: Run, monkeypatch: pytest.MonkeyPatch, own_settings: Path

@@ -28,7 +28,7 @@ from hashshield.models.load import OpenModel, network_views, open_models, views_
 from hashshield.paths import exists, is_file, is_folder, trouble
 from hashshield.pipeline.receipt import serve, survival_rows, visibility_of
 from hashshield.pipeline.targets import CodeTarget, measure, read_target, shared_bits
-from hashshield.storage import Record, Store, default_root, walk
+from hashshield.storage import Record, Store, walk
 from hashshield.storage.calls import explain
 from hashshield.transforms.pillow import JPEG_Q75, SERVICES
 from hashshield.types import Evaluation, GoalSpec, Progress
@@ -78,11 +78,7 @@ def evaluate(
 
 @contextmanager
 def _ledger(vault: Path | None, progress: Progress) -> Iterator[Store | None]:
-    """Yield the store; None if there is none, or, after a notice, if it cannot be read."""
-    root = default_root() if vault is None else vault
-    if not exists(root) and trouble(root) is None:
-        yield None
-        return
+    """Yield the store; None, after a notice, if it cannot be read."""
     try:
         store = Store.open(vault, reading=True)
     except StorageError as error:
@@ -90,6 +86,8 @@ def _ledger(vault: Path | None, progress: Progress) -> Iterator[Store | None]:
         yield None
         return
     with store:
+        for notice in store.notices:
+            progress.notice(notice)
         yield store
 
 

@@ -61,6 +61,8 @@ def verify(
     """
     rows: list[Verification] = []
     with Store.open(vault, reading=True) as store:
+        for notice in store.notices:
+            progress.notice(notice)
         files = list(_files(paths, store, rows, exclude))
         progress.start(len(files))
         keep_freed_memory()
