@@ -107,7 +107,6 @@ def test_an_age_that_no_original_has_is_refused(days: str, run: Run) -> None:
     "words",
     [
         "watch {folder} --settle {number}",
-        "protect a.png --tau {number}",
         "bench size a.png --megapixels 0.2 --megapixels {number}",
     ],
 )

@@ -10,6 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from hashshield.config import SETTINGS
+
 __all__ = ["PlainCommand", "PlainGroup", "examples", "register"]
 
 
@@ -32,9 +34,12 @@ class PlainCommand(TyperCommand):
         return _plain(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Raise BadParameter for the numbers nan and inf, which pass comparisons with a least and a greatest value."""
+        """Raise BadParameter for the numbers nan and inf, which older releases of Typer let through a range.
+
+        Those of a setting are left to `config.resolve`, which knows its range.
+        """
         rest = super().parse_args(ctx, args)
-        params: list[Any] = self.params
+        params: list[Any] = [param for param in self.params if param.name not in SETTINGS]
         for param in params:
             values = ctx.params.get(param.name or "")
             for value in values if isinstance(values, list | tuple) else [values]:
