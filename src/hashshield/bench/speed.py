@@ -148,14 +148,14 @@ def _step_times(opened: OpenModel, batch: Sequence[Path], rounds: int, progress:
 def _whole_run(config: SpeedConfig, files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """Protect copies of the photos in place, as a user would, and return counts and seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        copies = Path(folder) / "photos"
+        copies, vault = Path(folder) / "photos", _vault(folder)
         copies.mkdir(mode=0o700)
         for index, path in enumerate(files):
             (copies / f"{index:05d}{path.suffix}").write_bytes(path.read_bytes())
         request = Request(
             models=(config.model,),
             preset="invisible",
-            vault=Path(folder) / "vault",
+            vault=vault,
             batch_size=config.batch_size,
             device=config.device,
             seed=0,
@@ -173,6 +173,13 @@ def _whole_run(config: SpeedConfig, files: Sequence[Path], progress: Progress) -
         "seconds": round(seconds, 3),
         "photos_per_second": round(len(rows) / seconds, 3),
     }
+
+
+def _vault(folder: str) -> Path:
+    """Make a vault's folder below a temporary one, so that no message announces it as new; return it."""
+    vault = Path(folder) / "vault"
+    vault.mkdir(mode=0o700)
+    return vault
 
 
 def _stage_times(config: SpeedConfig, files: Sequence[Path]) -> dict[str, float]:
@@ -330,7 +337,7 @@ def run_scale(config: ScaleConfig, progress: Progress) -> list[dict[str, Any]]:
                 models=(config.model,),
                 steps=config.steps,
                 device=config.device,
-                vault=Path(folder) / "vault",
+                vault=_vault(folder),
                 output=output,
                 sample=config.count,
                 seed=0,
