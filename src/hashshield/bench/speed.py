@@ -148,14 +148,14 @@ def _step_times(opened: OpenModel, batch: Sequence[Path], rounds: int, progress:
 def _whole_run(config: SpeedConfig, files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """Protect copies of the photos in place, as a user would, and return counts and seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        copies, vault = Path(folder) / "photos", _vault(folder)
+        copies = Path(folder) / "photos"
         copies.mkdir(mode=0o700)
         for index, path in enumerate(files):
             (copies / f"{index:05d}{path.suffix}").write_bytes(path.read_bytes())
         request = Request(
             models=(config.model,),
             preset="invisible",
-            vault=vault,
+            vault=_vault(folder),
             batch_size=config.batch_size,
             device=config.device,
             seed=0,

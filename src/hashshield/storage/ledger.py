@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hashshield.errors import LedgerError, StorageError
-from hashshield.paths import exists
 from hashshield.storage import calls, ledger_file
 from hashshield.storage.calls import storage_errors
 from hashshield.storage.folder import Folder
@@ -81,9 +80,6 @@ class Ledger:
 
     def _open_to_read(self) -> None:
         with self._errors():
-            # Without its folder the vault does not exist yet, and the ledger is empty.
-            if exists(self.path.parent):
-                ledger_file.check_header(self.path)
             self._db, self._copied = ledger_file.connect_read_only(self.path, version=len(MIGRATIONS))
         try:
             self._db.text_factory = text_of

@@ -171,8 +171,11 @@ def connect_read_only(path: Path, *, version: int) -> tuple[sqlite3.Connection, 
 
     Where SQLite cannot create a journal, it reads a file only if told that nobody changes it, and then ignores an
     existing journal. With a journal, or a format older than `version`, a temporary copy is therefore opened instead.
-    Raises OSError, sqlite3.DatabaseError.
+    The ledger of a vault that does not exist is empty. Raises OSError, sqlite3.DatabaseError, and the errors of
+    `check_header`.
     """
+    if exists(path.parent):
+        check_header(path)
     journals = [file for file in (path.with_name(path.name + end) for end in _WRITE_JOURNALS) if _size(file) > 0]
     if exists(path) and not journals:
         database = sqlite3.connect(

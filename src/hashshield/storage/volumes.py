@@ -348,9 +348,8 @@ def preflight(
     """Compare the most space that a run may need with the space that is free.
 
     The vault needs `total_bytes`, the sum of the photos, or nothing without `backup`; one that is not there yet is
-    looked for where it will be made. Each volume of `folders` needs
-    space for a temporary copy of the largest photo and for the growth of all. A missing folder is skipped; its photos
-    fail one by one. Raises StorageError.
+    looked for where it will be made. Each volume of `folders` needs space for a temporary copy of the largest photo and
+    for the growth of all. A missing folder is skipped; its photos fail one by one. Raises StorageError.
     """
     largest = total_bytes if largest_bytes is None else largest_bytes
     needs: dict[int, tuple[Path, int]] = {}
